@@ -1,0 +1,1 @@
+"""Where and when mm-assets runs: the code location and one YAML for each dataset."""

@@ -1,0 +1,16 @@
+"""The code location: every dataset below `defs/`, with the resources that they share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+from dagster_project.resources import RESOURCES
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Load each `defs/<dataset>/defs.yaml` as a component."""
+    folder = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    return dg.Definitions.merge(folder, dg.Definitions(resources=RESOURCES))

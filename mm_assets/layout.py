@@ -1,0 +1,37 @@
+"""Where things lie in the lake: every key is made here and nowhere else.
+
+    inbox/<dataset>/NAME.zip | NAME/…               what people drop
+    datasets/<dataset>/uploads/<upload>/…            what became of one upload
+    datasets/<dataset>/training_set.json             the newest training set
+    datasets/<dataset>/models/<modality>/…           trained models and promotions
+    datasets/<dataset>/monitoring.json               the pictures
+"""
+
+from __future__ import annotations
+
+INBOX = "inbox"
+MARKER = "upload.json"
+SIZE_MARKER = "upload_size.json"
+
+
+def inbox(dataset: str) -> str:
+    """The prefix where a dataset's uploads arrive."""
+    return f"{INBOX}/{dataset}/"
+
+
+def dataset_prefix(dataset: str) -> str:
+    return f"datasets/{dataset}/"
+
+
+def uploads_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}uploads/"
+
+
+def of_upload(dataset: str, upload: str, name: str) -> str:
+    """The pointer document `name` of one upload: source, raw_uploads, manifest, …"""
+    return f"{uploads_prefix(dataset)}{upload}/{name}.json"
+
+
+def of_dataset(dataset: str, name: str) -> str:
+    """A pointer document of the whole dataset: training_set, monitoring."""
+    return f"{dataset_prefix(dataset)}{name}.json"

@@ -1,0 +1,269 @@
+"""Join rows and images by ID, within an upload and across uploads.
+
+The manifest of an upload has one row for each record that the upload touches, by a row or by an
+image, with the newest row and the newest image known anywhere. It publishes the upload's own part
+in the index before it looks for the others' parts, so that of two uploads handled at the same
+moment at least one sees both.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.lake import Lake
+from mm_assets.layout import of_upload
+from mm_assets.manifest.rows import TypedRows, empty_records, type_rows
+from mm_assets.store.base import Store
+from mm_assets.uploads.received import read_parquet, read_receipt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest"
+# The manifest's own columns; the dataset's columns are in the struct column `features`.
+MANIFEST_COLUMNS = (
+    "record_id", "purpose", "row_upload", "row_file", "row_line", "label", "label_upload",
+    "image_upload", "image_sha256", "image_file", "input_hash",
+)  # fmt: skip
+
+
+def records_name(modality: Modality) -> str:
+    return f"records_{modality.value}"
+
+
+def build_manifest(
+    lake: Lake, store: Store, spec: DatasetSpec, upload: str, *, run_id: str
+) -> dict[str, Any]:
+    """Type, index, join and publish one upload's manifest; returns the published document."""
+    import pyarrow as pa
+
+    receipt = read_receipt(lake, spec.dataset, upload)
+    typed = type_rows(lake, spec, receipt)
+    images = _own_images(lake, receipt)
+    store.publish(
+        spec.dataset,
+        upload,
+        typed.records.select(["record_id", "labels_only", "label"]),
+        images.filter(images["best"]).select(["record_id", "image_sha256", "image_file"]),
+    )
+    touched = pa.chunked_array(
+        [*typed.records["record_id"].chunks, *images["record_id"].chunks], pa.string()
+    ).combine_chunks()
+    known = store.look_up(spec.dataset, touched)
+    rows = gather_rows(lake, spec, with_row_upload(known, labelled_too=False), {upload: typed})
+    return _publish(lake, spec, upload, receipt, typed, images, known, rows, run_id)
+
+
+def with_row_upload(known: pa.Table, *, labelled_too: bool) -> pa.Table:
+    """Add `row_upload`, where a record's row is taken from, and `purpose`, predict or train.
+
+    For predictions it is the newest row without a label, else the newest labelled one; for
+    training (`labelled_too`) it is the newest of all.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    unlabelled, labelled = known["unlabelled_upload"], known["labelled_upload"]
+    if labelled_too:
+        chosen = pc.max_element_wise(
+            unlabelled.cast(pa.string()), labelled.cast(pa.string()), skip_nulls=True
+        )
+    else:
+        chosen = pc.coalesce(unlabelled.cast(pa.string()), labelled.cast(pa.string()))
+    purpose = pc.if_else(pc.is_valid(unlabelled), "predict", "train")
+    return known.append_column("row_upload", chosen).append_column("purpose", purpose)
+
+
+def gather_rows(
+    lake: Lake, spec: DatasetSpec, known: pa.Table, typed: dict[str, TypedRows]
+) -> pa.Table:
+    """The typed rows that `known` (with row_upload) points to, from however many uploads.
+
+    `typed` holds uploads that are typed already; the others are read, only the wanted records.
+    Columns: RECORD_COLUMNS and `features`, `label` and the rest from `known`, by record_id.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known = known.filter(pc.is_valid(known["row_upload"]))
+    parts = []
+    for upload in pc.unique(known["row_upload"]).to_pylist():
+        wanted = known.filter(pc.equal(known["row_upload"], upload))
+        if upload in typed:
+            records = typed[upload].records
+        else:
+            receipt = read_receipt(lake, spec.dataset, upload)
+            ids = wanted["record_id"].combine_chunks()
+            records = type_rows(lake, spec, receipt, ids).records
+        records = records.filter(pc.invert(records["labels_only"])).drop_columns(["label"])
+        positions = pc.index_in(records["record_id"], wanted["record_id"].combine_chunks())
+        records = records.filter(pc.is_valid(positions))
+        parts.append(_beside(records, wanted.take(positions.drop_null())))
+    if not parts:
+        empty = empty_records(spec).drop_columns(["label"])
+        return _beside(empty, known.slice(0, 0))
+    return pa.concat_tables(parts).sort_by("record_id")
+
+
+def _beside(records: pa.Table, known: pa.Table) -> pa.Table:
+    for name in known.column_names:
+        if name != "record_id":
+            records = records.append_column(name, known[name])
+    return records
+
+
+def _own_images(lake: Lake, receipt: dict[str, Any]) -> pa.Table:
+    """This upload's images without their bytes: record_id, image_sha256, image_file, best.
+
+    Of several images of one record the one with the lowest number is best, then by file name.
+    """
+    import duckdb
+    import pyarrow.parquet as pq
+
+    with lake.open(receipt["files"]["images.parquet"]["key"]) as file:
+        listed = pq.read_table(file, columns=["record_id", "number", "file", "sha256"])
+    with duckdb.connect() as db:
+        db.register("listed", listed)
+        return db.sql(
+            "SELECT record_id, sha256 AS image_sha256, file AS image_file, row_number() OVER "
+            "(PARTITION BY record_id ORDER BY number, file, sha256) = 1 AS best "
+            "FROM listed ORDER BY image_file"
+        ).to_arrow_table()
+
+
+def _publish(
+    lake: Lake,
+    spec: DatasetSpec,
+    upload: str,
+    receipt: dict[str, Any],
+    typed: TypedRows,
+    images: pa.Table,
+    known: pa.Table,
+    rows: pa.Table,
+    run_id: str,
+) -> dict[str, Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    manifest = _manifest_table(rows)
+    fates = _image_fates(upload, images, known)
+    structural = read_parquet(lake, receipt, "rejects.parquet")
+    rejects = pa.concat_tables([structural, typed.rejects.cast(structural.schema)])
+    tables = {"manifest.parquet": manifest, "rejects.parquet": rejects, "images.parquet": fates}
+    with tempfile.TemporaryDirectory(prefix="mm-manifest-") as folder:
+        files = {}
+        for name, table in tables.items():
+            files[name] = Path(folder, name)
+            pq.write_table(table, files[name], compression="zstd")
+        return lake.publish(
+            of_upload(spec.dataset, upload, MANIFEST),
+            files,
+            {
+                "dataset": spec.dataset,
+                "upload": upload,
+                "run_id": run_id,
+                "fingerprint": spec.fingerprint,
+                "counts": _counts(upload, receipt, typed, manifest, rejects, fates),
+                "rejected_by_code": _by(rejects, "code"),
+            },
+        )
+
+
+def _manifest_table(rows: pa.Table) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    image = pc.fill_null(rows["image_sha256"].cast(pa.string()), "")
+    hashed = pc.binary_join_element_wise(rows["row_hash"], image, "-")
+    table = rows.append_column("input_hash", hashed).select(list(MANIFEST_COLUMNS))
+    own = pa.schema(
+        [(name, pa.int64() if name == "row_line" else pa.string()) for name in MANIFEST_COLUMNS]
+    )
+    return table.cast(own).append_column("features", rows["features"])
+
+
+def _image_fates(upload: str, images: pa.Table, known: pa.Table) -> pa.Table:
+    """Each image of this upload and what became of it: used, duplicate, superseded, orphaned."""
+    import duckdb
+
+    with duckdb.connect() as db:
+        db.register("images", images)
+        db.register("known", known)
+        return db.sql(
+            """
+            SELECT images.image_file AS file, record_id, images.image_sha256 AS sha256, CASE
+                WHEN unlabelled_upload IS NULL AND labelled_upload IS NULL THEN 'orphaned'
+                WHEN NOT best THEN 'duplicate'
+                WHEN image_upload <> $1 THEN 'superseded' ELSE 'used' END AS fate
+            FROM images JOIN known USING (record_id) ORDER BY file""",
+            params=[upload],
+        ).to_arrow_table()
+
+
+def _counts(
+    upload: str,
+    receipt: dict[str, Any],
+    typed: TypedRows,
+    manifest: pa.Table,
+    rejects: pa.Table,
+    fates: pa.Table,
+) -> dict[str, int]:
+    import pyarrow.compute as pc
+
+    by_purpose = _by(manifest, "purpose")
+    by_fate = _by(fates, "fate")
+    from_here = pc.sum(pc.equal(manifest["row_upload"], upload)).as_py() or 0
+    return {
+        "rows": receipt["counts"]["rows"],
+        "records": typed.records.num_rows,
+        "labels_joined": typed.labels_joined,
+        "rejected": rejects.num_rows,
+        "in_manifest": manifest.num_rows,
+        "rows_from_other_uploads": manifest.num_rows - from_here,
+        "with_image": manifest.num_rows - manifest["image_sha256"].null_count,
+        "without_image": manifest["image_sha256"].null_count,
+        "to_predict": by_purpose.get("predict", 0),
+        "labelled": by_purpose.get("train", 0),
+        **{f"images_{fate}": by_fate.get(fate, 0)
+           for fate in ("used", "duplicate", "superseded", "orphaned")},
+    }  # fmt: skip
+
+
+def _by(table: pa.Table, column: str) -> dict[str, int]:
+    import pyarrow.compute as pc
+
+    counted = pc.value_counts(table[column].combine_chunks())
+    return {item["values"]: item["counts"] for item in counted.to_pylist()}
+
+
+def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality) -> dict[str, Any]:
+    """Publish the manifest's records of one modality; returns the published document."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    document = lake.read_json(of_upload(spec.dataset, upload, MANIFEST))
+    assert document is not None  # noqa: S101  Dagster materialises the manifest first
+    manifest = read_parquet(lake, document, "manifest.parquet")
+    has_image = pc.is_valid(manifest["image_sha256"])
+    with_image = modality is Modality.WITH_IMAGE
+    records = manifest.filter(has_image if with_image else pc.invert(has_image))
+    by_purpose = _by(records, "purpose")
+    with tempfile.TemporaryDirectory(prefix="mm-records-") as folder:
+        path = Path(folder, "records.parquet")
+        pq.write_table(records, path, compression="zstd")
+        return lake.publish(
+            of_upload(spec.dataset, upload, records_name(modality)),
+            {f"{records_name(modality)}.parquet": path},
+            {
+                "dataset": spec.dataset,
+                "upload": upload,
+                "counts": {
+                    "records": records.num_rows,
+                    "to_predict": by_purpose.get("predict", 0),
+                    "labelled": by_purpose.get("train", 0),
+                },
+            },
+        )

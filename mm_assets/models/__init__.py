@@ -1,0 +1,1 @@
+"""Models: the training set, engines, evaluation, and the store with its champions."""

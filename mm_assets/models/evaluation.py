@@ -1,0 +1,395 @@
+"""How good a model is on held-out records, against the simplest guess and against the champion.
+
+What belongs here: metrics and the gate that a model must pass to be promoted. What does not: the
+split and the model itself. The pictures only lay out numbers; `pictures.py` knows the look.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_assets.errors import ModelError
+from mm_assets.models.confidence import VALUE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+
+ACCURACY = "accuracy"
+MEAN_ABSOLUTE_ERROR = "mean_absolute_error"
+SMALLEST_PROBABILITY = 1e-15  # a certain and wrong answer costs much in log loss, not infinitely
+CALIBRATION_BINS = 10
+MOST_CLASSES_SHOWN = 30
+OTHERS = "(others)"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model reached on `n` held-out records. No metric is ever NaN; such ones are absent.
+
+    `metric` names the primary metric: "accuracy" or, for regression, "mean_absolute_error".
+    `baseline` holds the same metrics of the simplest guess from the training labels.
+    """
+
+    metric: str
+    metrics: dict[str, float]
+    baseline: dict[str, float]
+    n: int
+    classes: list[str] | None
+
+    @property
+    def score(self) -> float:
+        """The primary metric, turned so that higher is better."""
+        return self._turned(self.metrics)
+
+    @property
+    def baseline_score(self) -> float:
+        """The baseline's primary metric, turned so that higher is better."""
+        return self._turned(self.baseline)
+
+    def _turned(self, metrics: dict[str, float]) -> float:
+        sign = -1.0 if self.metric == MEAN_ABSOLUTE_ERROR else 1.0
+        return sign * metrics[self.metric]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a model becomes the champion, and why, in words."""
+
+    promote: bool
+    reason: str
+
+
+def evaluate(
+    truth: pd.Series, predicted: pd.DataFrame, *, problem_type: str, training_labels: pd.Series
+) -> Evaluation:
+    """Compare predictions with the truth of held-out records, in the same order and index.
+
+    `predicted` has a column of probabilities for each class, or the one column "value"
+    (regression). A true class that the model does not know counts as wrong, with probability 0.
+    Raises ModelError where there is nothing to evaluate or the predictions are not usable.
+    """
+    _check(truth, predicted, training_labels)
+    if problem_type == "regression":
+        return _evaluate_regression(truth, predicted, training_labels)
+    return _evaluate_classes(truth, predicted, training_labels)
+
+
+def gate(candidate: Evaluation, champion: Evaluation | None, tolerance: float) -> Decision:
+    """Promote a model that beats the baseline and is not worse than the champion.
+
+    Both evaluations must come from the same held-out records. `tolerance` is how much worse than
+    the champion is still accepted: absolute for accuracy (0.01 is one point of a hundred), a share
+    of the champion's mean absolute error for regression.
+    """
+    name, figure = candidate.metric.replace("_", " "), candidate.metrics[candidate.metric]
+    guess = candidate.baseline[candidate.metric]
+    told = f"{name} {figure:.4g} on {candidate.n} held-out records"
+    simplest = f"{guess:.4g} of the simplest guess"
+    if not candidate.score > candidate.baseline_score:
+        return Decision(False, f"Not promoted: {told} is no better than {simplest}.")
+    if champion is None:
+        return Decision(True, f"Promoted: {told} beats {simplest}; there was no champion.")
+    if (champion.metric, champion.n) != (candidate.metric, candidate.n):
+        raise ModelError(
+            code="gate_not_comparable",
+            what=f"the champion was evaluated by {champion.metric} on {champion.n} records, the "
+            f"candidate by {candidate.metric} on {candidate.n}",
+            todo="Evaluate both on the same held-out records.",
+        )
+    is_error = champion.metric == MEAN_ABSOLUTE_ERROR
+    allowed = tolerance * (abs(champion.score) if is_error else 1.0)
+    held = f"the champion's {champion.metrics[champion.metric]:.4g}"
+    slack = 1e-12 * abs(champion.score)  # 0.90 - 0.01 is not quite 0.89 in floats
+    if candidate.score < champion.score - allowed - slack:
+        return Decision(
+            False, f"Not promoted: {told} is worse than {held} by more than {allowed:.4g}."
+        )
+    if candidate.score < champion.score:
+        return Decision(
+            True, f"Promoted: {told} beats {simplest} and is within {allowed:.4g} of {held}."
+        )
+    return Decision(True, f"Promoted: {told} beats {simplest} and is as good as {held} or better.")
+
+
+def calibration_bins(confidence: Floats, right: npt.NDArray[np.bool_]) -> list[dict[str, float]]:
+    """Ten equal bins of confidence: count, mean confidence and share that was right of each.
+
+    Empty bins are left out. `low` and `high` are the bin's edges.
+    """
+    numbers = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return [
+        {
+            "low": number / CALIBRATION_BINS,
+            "high": (number + 1) / CALIBRATION_BINS,
+            "count": float(inside.sum()),
+            "confidence": float(confidence[inside].mean()),
+            "right": float(right[inside].mean()),
+        }
+        for number in range(CALIBRATION_BINS)
+        if (inside := numbers == number).any()
+    ]
+
+
+def calibration_error(confidence: Floats, right: npt.NDArray[np.bool_]) -> float:
+    """Expected calibration error (Naeini et al. 2015, Guo et al. 2017): |confidence - share right|
+    averaged over the bins, weighted by their counts. 0 is perfect."""
+    bins = calibration_bins(confidence, right)
+    return sum(b["count"] * abs(b["confidence"] - b["right"]) for b in bins) / len(confidence)
+
+
+# -- classification -------------------------------------------------------------------------------
+
+
+def _evaluate_classes(
+    truth: pd.Series, predicted: pd.DataFrame, training_labels: pd.Series
+) -> Evaluation:
+    classes = [str(name) for name in predicted.columns]
+    names = [str(name) for name in truth]
+    unknown = sorted(set(names) - set(classes))
+    every = classes + unknown
+    number = {name: index for index, name in enumerate(every)}
+    true = np.array([number[name] for name in names])
+    probabilities = _probabilities(predicted, len(unknown))
+    chosen = probabilities.argmax(axis=1)
+    metrics = {
+        ACCURACY: float((chosen == true).mean()),
+        **_class_averages(true, chosen),
+        "log_loss": _log_loss(probabilities[np.arange(len(true)), true]),
+        "brier_score": _brier_score(probabilities, true),
+        "expected_calibration_error": calibration_error(probabilities.max(axis=1), chosen == true),
+    }
+    if not unknown and len(set(names)) == len(classes) > 1:
+        metrics["roc_auc"] = _roc_auc(probabilities, true)
+    return Evaluation(
+        metric=ACCURACY,
+        metrics=_finite(metrics),
+        baseline=_class_baseline(names, [str(name) for name in training_labels]),
+        n=len(names),
+        classes=classes,
+    )
+
+
+def _probabilities(predicted: pd.DataFrame, unknown: int) -> Floats:
+    values = predicted.to_numpy(dtype=np.float64)
+    if (values < -1e-6).any() or (np.abs(values.sum(axis=1) - 1) > 1e-3).any():
+        raise ModelError(
+            code="prediction_not_probabilities",
+            what="the predicted probabilities of a record are negative or do not add up to 1",
+            todo="This is a fault of the engine: report it.",
+        )
+    values = np.clip(values, 0.0, None)
+    values = values / values.sum(axis=1, keepdims=True)
+    return np.hstack([values, np.zeros((len(values), unknown))])
+
+
+def _class_averages(true: npt.NDArray[np.int_], chosen: npt.NDArray[np.int_]) -> dict[str, float]:
+    """Balanced accuracy over the true classes; F1 over all that are true or predicted."""
+    recalls, f1_scores = [], []
+    for index in np.union1d(true, chosen):
+        is_true, is_chosen = true == index, chosen == index
+        hits = float((is_true & is_chosen).sum())
+        f1_scores.append(2 * hits / float(is_true.sum() + is_chosen.sum()))
+        if is_true.any():
+            recalls.append(hits / float(is_true.sum()))
+    return {"balanced_accuracy": float(np.mean(recalls)), "macro_f1": float(np.mean(f1_scores))}
+
+
+def _log_loss(of_truth: Floats) -> float:
+    return float(-np.log(np.clip(of_truth, SMALLEST_PROBABILITY, 1.0)).mean())
+
+
+def _brier_score(probabilities: Floats, true: npt.NDArray[np.int_]) -> float:
+    """Brier (1950); halved for two classes, as is usual, so that it lies between 0 and 1."""
+    distances = ((probabilities - np.eye(probabilities.shape[1])[true]) ** 2).sum(axis=1)
+    return float(distances.mean()) / (2.0 if probabilities.shape[1] == 2 else 1.0)
+
+
+def _roc_auc(probabilities: Floats, true: npt.NDArray[np.int_]) -> float:
+    """Two classes: of the second; more: each against the rest, averaged."""
+    last = probabilities.shape[1]
+    columns = [1] if last == 2 else range(last)
+    return float(np.mean([_area(probabilities[:, index], true == index) for index in columns]))
+
+
+def _area(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
+    """The chance that a positive scores above a negative, ties half (Mann and Whitney 1947)."""
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    hits = int(positive.sum())
+    above = float(ranks[positive].sum()) - hits * (hits + 1) / 2
+    return above / (hits * (len(scores) - hits))
+
+
+def _class_baseline(truth: list[str], training: list[str]) -> dict[str, float]:
+    """Always the most frequent training class, with the training shares as probabilities."""
+    names, counts = np.unique(np.array(training, dtype=object).astype(str), return_counts=True)
+    majority = str(names[counts.argmax()])
+    share = dict(zip(names.tolist(), (counts / counts.sum()).tolist(), strict=True))
+    return {
+        ACCURACY: float(np.mean([name == majority for name in truth])),
+        "log_loss": _log_loss(np.array([share.get(name, 0.0) for name in truth])),
+    }
+
+
+# -- regression -----------------------------------------------------------------------------------
+
+
+def _evaluate_regression(
+    truth: pd.Series, predicted: pd.DataFrame, training_labels: pd.Series
+) -> Evaluation:
+    if list(predicted.columns) != [VALUE]:
+        raise ModelError(
+            code="prediction_columns",
+            what=f'a regression predicts the one column "value", not {list(predicted.columns)}',
+            todo="Check `problem_type` in the dataset's YAML.",
+        )
+    true = truth.to_numpy(dtype=np.float64)
+    mean = np.full(len(true), training_labels.to_numpy(dtype=np.float64).mean())
+    return Evaluation(
+        metric=MEAN_ABSOLUTE_ERROR,
+        metrics=_errors(true, predicted[VALUE].to_numpy(dtype=np.float64)),
+        baseline=_errors(true, mean),
+        n=len(true),
+        classes=None,
+    )
+
+
+def _errors(true: Floats, predicted: Floats) -> dict[str, float]:
+    differences = predicted - true
+    metrics = {
+        MEAN_ABSOLUTE_ERROR: float(np.abs(differences).mean()),
+        "root_mean_squared_error": float(np.sqrt((differences**2).mean())),
+    }
+    spread = float(((true - true.mean()) ** 2).sum())
+    if spread > 0:
+        metrics["r2"] = 1.0 - float((differences**2).sum()) / spread
+    return _finite(metrics)
+
+
+# -- pictures -------------------------------------------------------------------------------------
+
+
+def confusion_picture(truth: pd.Series, predicted: pd.DataFrame) -> bytes:
+    """Which class was taken for which (PNG): counts, shaded by the share of the true class.
+
+    Beyond 30 classes the rarest ones share one row and column.
+    """
+    from mm_assets import pictures
+
+    names = truth.astype(str).to_numpy(dtype=object)
+    chosen = predicted.columns.astype(str).to_numpy()[predicted.to_numpy().argmax(axis=1)]
+    rows, columns, counts = _confusion(list(names), list(chosen), list(map(str, predicted.columns)))
+    side = float(np.clip(1.6 + 0.36 * max(counts.shape), 3.6, 10.5))
+    right = float((names == chosen).mean()) if len(names) else 0.0
+    title = f"{right:.1%} of {len(names):,} held-out records right"
+    with pictures.figure(side + 0.8, side, title) as fig:
+        axes = fig.subplots()
+        pictures.draw_counts(axes, counts, rows, columns)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        shade = fig.colorbar(axes.images[0], ax=axes, format="{x:.0%}", fraction=0.04)
+        shade.set_label("share of the true class")
+        return pictures.to_png(fig)
+
+
+def _confusion(
+    truth: list[str], chosen: list[str], classes: list[str]
+) -> tuple[list[str], list[str], npt.NDArray[np.int_]]:
+    unknown = sorted(set(truth) - set(classes))
+    rows = classes + unknown
+    if len(rows) > MOST_CLASSES_SHOWN:
+        frequency = Counter(truth)
+        kept = sorted(rows, key=lambda name: -frequency[name])[: MOST_CLASSES_SHOWN - 1]
+        rows = [name for name in rows if name in kept] + [OTHERS]
+    columns = [name for name in rows if name not in unknown]
+    counts = np.zeros((len(rows), len(columns)), dtype=np.int_)
+    row, column = ({name: i for i, name in enumerate(names)} for names in (rows, columns))
+    for true, guess in zip(truth, chosen, strict=True):
+        counts[row.get(true, len(rows) - 1), column.get(guess, len(columns) - 1)] += 1
+    shown = [f"new: {name}" if name in unknown else name for name in rows]
+    return shown, columns, counts
+
+
+def calibration_picture(truth: pd.Series, predicted: pd.DataFrame) -> bytes:
+    """Whether confidence can be believed (PNG): share right against confidence, and counts."""
+    from mm_assets import pictures
+
+    probabilities = predicted.to_numpy(dtype=np.float64)
+    confidence = probabilities.max(axis=1).clip(0.0, 1.0)
+    chosen = predicted.columns.astype(str).to_numpy()[probabilities.argmax(axis=1)]
+    right = chosen == truth.astype(str).to_numpy()
+    bins = calibration_bins(confidence, right)
+    title = f"Confidence is off by {calibration_error(confidence, right):.3f} on average"
+    with pictures.figure(5.2, 5.2, title) as fig:
+        top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        top.plot([0, 1], [0, 1], color=pictures.GREY, linestyle="--", label="ideal")
+        xs, ys = [b["confidence"] for b in bins], [b["right"] for b in bins]
+        top.plot(xs, ys, color=pictures.BLUE, marker="o", label="model")
+        top.set_ylabel("share that was right")
+        top.set(ylim=(-0.03, 1.03), xlim=(0, 1))
+        top.legend(loc="upper left")
+        middles = [(b["low"] + b["high"]) / 2 for b in bins]
+        bottom.bar(middles, [b["count"] for b in bins], width=0.092, color=pictures.SKY)
+        bottom.set_xlabel("confidence (highest probability)")
+        bottom.set_ylabel("records")
+        return pictures.to_png(fig)
+
+
+def residual_picture(truth: pd.Series, predicted: pd.DataFrame) -> bytes:
+    """How far predictions are off (PNG): predicted against true values, and the errors."""
+    from mm_assets import pictures
+
+    true, value = truth.to_numpy(dtype=np.float64), predicted[VALUE].to_numpy(dtype=np.float64)
+    error = value - true
+    title = f"Off by {np.abs(error).mean():.4g} on average, {len(true):,} held-out records"
+    opacity = float(np.clip(10 / np.sqrt(len(true)), 0.05, 0.8))
+    with pictures.figure(8.4, 4.0, title) as fig:
+        left, right = fig.subplots(1, 2)
+        ends = [min(true.min(), value.min()), max(true.max(), value.max())]
+        left.plot(ends, ends, color=pictures.BLACK, linestyle="--", label="ideal", zorder=3)
+        left.scatter(true, value, s=12, alpha=opacity, color=pictures.BLUE, linewidths=0)
+        left.set(xlabel="true value", ylabel="predicted value")
+        left.legend(loc="upper left")
+        right.hist(error, bins=40, color=pictures.SKY, edgecolor="white", linewidth=0.4)
+        right.axvline(0, color=pictures.BLACK, linestyle="--", label="no error", zorder=3)
+        middle = float(np.median(error))
+        right.axvline(middle, color=pictures.VERMILION, label=f"median {middle:+.4g}")
+        right.set(xlabel="error (predicted minus true)", ylabel="records")
+        right.legend(loc="upper left")
+        return pictures.to_png(fig)
+
+
+# -- both -----------------------------------------------------------------------------------------
+
+
+def _check(truth: pd.Series, predicted: pd.DataFrame, training_labels: pd.Series) -> None:
+    problem = None
+    if not len(truth):
+        problem = "holdout_empty", "there are no held-out records to evaluate on"
+    elif not len(training_labels):
+        problem = "training_empty", "there are no training labels to make a baseline of"
+    elif truth.isna().any() or training_labels.isna().any():
+        problem = "label_missing", "a record without a label reached the evaluation"
+    elif not truth.index.equals(predicted.index):
+        problem = "evaluation_misaligned", "the predictions are not those of the held-out records"
+    elif not predicted.shape[1] or not predicted.columns.is_unique:
+        problem = "prediction_columns", "the predictions need columns, each named once"
+    elif not np.isfinite(predicted.to_numpy(dtype=np.float64)).all():
+        problem = "prediction_not_finite", "the model predicted something that is not a number"
+    if problem is None:
+        return
+    todo = "This is a fault of the engine: report it."
+    if problem[0] in ("holdout_empty", "training_empty"):
+        todo = "Send more labelled records, or change `holdout_share` in the dataset's YAML."
+    raise ModelError(code=problem[0], what=problem[1], where="evaluation", todo=todo)
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}

@@ -1,0 +1,36 @@
+"""From records to the frame that an engine sees: the same for training and for prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mm_assets.dataset import IMAGE, DatasetSpec, Modality
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+def feature_frame(
+    records: pa.Table, spec: DatasetSpec, modality: Modality, pictures: Mapping[str, bytes]
+) -> pd.DataFrame:
+    """One row a record: the spec's columns in order, then `image` (bytes) if there is one.
+
+    records: `features` (struct) and `image_sha256`; pictures: that sha256 to normalised bytes.
+    Numbers are float64 with NaN for missing; categories and texts are str with None.
+    """
+    import pandas as pd
+
+    columns: dict[str, object] = {}
+    features = records["features"].combine_chunks()
+    for name, kind in spec.kinds.items():
+        values = features.field(name)
+        if kind == "number":
+            columns[name] = values.to_numpy(zero_copy_only=False).astype("float64")
+        else:
+            columns[name] = pd.Series(values.to_pylist(), dtype=object)
+    if modality is Modality.WITH_IMAGE:
+        shas = records["image_sha256"].to_pylist()
+        columns[IMAGE] = pd.Series([pictures[sha] for sha in shas], dtype=object)
+    return pd.DataFrame(columns, index=pd.RangeIndex(records.num_rows))

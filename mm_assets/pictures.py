@@ -1,0 +1,152 @@
+"""Drawing: one look for every picture, and pictures as PNG or as Markdown.
+
+What belongs here: figure size, fonts, colours, encoding. What does not: what a picture shows.
+pyplot and its global state are never used, so pictures can be drawn in any thread.
+
+    with figure(6, 4, "Confidence") as fig:
+        axes = fig.subplots()
+        axes.plot(days, confidence, color=BLUE)
+        png = to_png(fig)
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import re
+import threading
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# The palette of Okabe and Ito (2008), "Color Universal Design": can be told apart by everybody.
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+VERMILION = "#D55E00"
+SKY = "#56B4E9"
+PURPLE = "#CC79A7"
+YELLOW = "#F0E442"
+BLACK = "#000000"
+PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK)
+GREY = "#6B6B6B"
+SHADES = "Blues"  # for amounts: one hue from white to dark, so that lightness alone tells them
+
+DOTS_PER_INCH = 110
+_STYLE: Any = {
+    # The first comes with matplotlib: the same picture everywhere. The others lend letters that it
+    # lacks, where the machine has them.
+    "font.family": ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans", "Arial Unicode MS"],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.6,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "figure.dpi": DOTS_PER_INCH,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    # A class or a column may be called `$\x$`: text is text, never a formula that fails to parse.
+    "text.parse_math": False,
+}
+# matplotlib's settings are global: pictures of several threads take turns.
+_TURN = threading.RLock()
+
+
+@contextmanager
+def figure(width: float = 6.4, height: float = 4.0, title: str = "") -> Iterator[Figure]:
+    """An empty figure of `width` x `height` inches in our look. Draw and `to_png` it inside."""
+    with _look():
+        from matplotlib.figure import Figure
+
+        fig = Figure(figsize=(width, height), layout="constrained")
+        if title:
+            fig.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        yield fig
+
+
+def to_png(fig: Figure) -> bytes:
+    """The figure as PNG; the same figure gives the same bytes (no date, no program version)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    with _look(), warnings.catch_warnings():
+        # A label in a script that the font lacks is drawn as boxes; that is no one's emergency.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        FigureCanvasAgg(fig)
+        fig.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def markdown_picture(png: bytes, alt: str) -> str:
+    """The picture as Markdown that holds it whole, as Dagster's UI shows it."""
+    words = re.sub(r"([\\\[\]])", r"\\\1", " ".join(alt.split()))
+    return f"![{words}](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def short(text: object, length: int = 24) -> str:
+    """A name from the data as a label: one line, no control characters, at most `length` long."""
+    printable = "".join(
+        " " if unicodedata.category(letter).startswith("C") else letter for letter in str(text)
+    )
+    line = " ".join(printable.split())
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def draw_counts(
+    axes: Axes, counts: npt.NDArray[np.int_], rows: list[str], columns: list[str]
+) -> None:
+    """A table of counts, shaded by each count's share of its row. Blank where nothing is.
+
+    Up to 12 columns say count and share, more only the count; names are shortened to fit.
+    """
+    import numpy as np
+
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    many = max(counts.shape) > 12
+    size = 8.5 if max(counts.shape) <= 8 else 7 if counts.max(initial=0) < 1000 else 5.5
+    axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), [short(name, 20) for name in columns])
+    axes.set_yticks(range(len(rows)), [short(name, 20) for name in rows])
+    longest = max(map(len, columns), default=0)
+    if longest * len(columns) > 45:
+        turn, side, mode = (90, "center", "default") if many else (40, "right", "anchor")
+        for label in axes.get_xticklabels():
+            label.set(rotation=turn, horizontalalignment=side, rotation_mode=mode)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(True)
+    for row, column in np.argwhere(counts):
+        count, share = int(counts[row, column]), float(shares[row, column])
+        text = f"{count:,}" if many else f"{count:,}\n{share:.0%}"
+        color = "white" if share > 0.7 else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+
+
+@contextmanager
+def _look() -> Iterator[None]:
+    with _TURN:
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+        from matplotlib import rc_context
+
+        with rc_context(_STYLE):
+            yield

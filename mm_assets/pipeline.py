@@ -1,0 +1,138 @@
+"""The Dagster component: a dataset's YAML in; assets, checks, jobs and sensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import BaseModel, ConfigDict
+
+from mm_assets.dataset import DatasetSpec, Modality, load_spec
+from mm_assets.scope import LakeResource, Scope
+
+# The steps of an upload's run, in their order.
+RECEIVING = ("raw_uploads", "manifest", "records_with_image", "records_without_image")
+PREDICTING = ("predictions_with_image", "predictions_without_image", "predictions")
+TRAINING = ("training_set", *(f"model_{modality.value}" for modality in Modality))
+
+
+class _AnyAttributes(BaseModel):
+    """Lets every attribute through: `load_spec` judges them, with file, line and remedy."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class DatasetPipeline(dg.Component):
+    """One dataset of records and images: from uploads to predictions.
+
+    Everything about it is in the `attributes:` of its defs.yaml; see docs/your-own-dataset.md.
+    """
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        self.spec = spec
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        return _AnyAttributes
+
+    @classmethod
+    def load(
+        cls, attributes: BaseModel | None, context: dg.ComponentLoadContext
+    ) -> DatasetPipeline:
+        return cls(load_spec(Path(context.path) / "defs.yaml"))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return dataset_definitions(self.spec)
+
+
+def dataset_definitions(spec: DatasetSpec) -> dg.Definitions:
+    """All that one dataset contributes to the code location."""
+    from mm_assets.sensors import build_sensors
+
+    scope = Scope(spec)
+    jobs = build_jobs(scope)
+    schedules = []
+    if spec.train_schedule:
+        schedules.append(
+            dg.ScheduleDefinition(
+                name=f"{spec.dataset}_train_schedule",
+                job=jobs[1],
+                cron_schedule=spec.train_schedule,
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+            )
+        )
+    return dg.Definitions(
+        assets=build_assets(scope),
+        asset_checks=build_checks(scope),
+        jobs=jobs,
+        schedules=schedules,
+        sensors=[
+            *build_sensors(scope),
+            dg.AutomationConditionSensorDefinition(
+                f"{spec.dataset}_monitoring",
+                target=dg.AssetSelection.assets(scope.key("monitoring")),
+                default_status=dg.DefaultSensorStatus.RUNNING,
+                minimum_interval_seconds=30,
+            ),
+        ],
+    )
+
+
+def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
+    """The assets of every room, in the order of the flow."""
+    from mm_assets.manifest import assets as manifest
+    from mm_assets.models import assets as models
+    from mm_assets.monitoring import assets as monitoring
+    from mm_assets.predictions import assets as predictions
+    from mm_assets.uploads import assets as uploads
+
+    rooms = (uploads, manifest, models, predictions, monitoring)
+    return [asset for room in rooms for asset in room.build_assets(scope)]
+
+
+def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
+    """The checks of every room."""
+    from mm_assets.manifest import checks as manifest
+    from mm_assets.models import checks as models
+    from mm_assets.monitoring import checks as monitoring
+    from mm_assets.predictions import checks as predictions
+    from mm_assets.uploads import checks as uploads
+
+    rooms: Sequence[Any] = (uploads, manifest, models, predictions, monitoring)
+    return [check for room in rooms for check in room.build_checks(scope)]
+
+
+def build_jobs(scope: Scope) -> list[Any]:
+    """upload: one upload from bytes to predictions; train; predict: one upload once more.
+
+    All run in one process, so that AutoGluon is imported once a run.
+    """
+
+    def select(names: Sequence[str]) -> dg.AssetSelection:
+        return dg.AssetSelection.assets(*(scope.key(name) for name in names))
+
+    def job(name: str, names: Sequence[str], words: str, partitioned: bool) -> Any:
+        return dg.define_asset_job(
+            f"{scope.dataset}_{name}",
+            selection=select(names),
+            description=words,
+            partitions_def=scope.partitions if partitioned else None,
+            executor_def=dg.in_process_executor,
+            tags={"mm/dataset": scope.dataset},
+        )
+
+    return [
+        job(
+            "upload", (*RECEIVING, *PREDICTING), "One upload, from its bytes to predictions.", True
+        ),
+        job("train", TRAINING, "Train both models and promote those that pass the gate.", False),
+        job("predict", PREDICTING, "Predict one upload again with the current champions.", True),
+        job("monitor", ("monitoring",), "Draw the monitoring pictures again.", False),
+    ]
+
+
+def resources() -> dict[str, Any]:
+    """What every asset, check and sensor is given."""
+    return {"lake": LakeResource()}

@@ -1,0 +1,71 @@
+"""The assets `predictions_with_image`, `predictions_without_image` and `predictions`."""
+
+import dagster as dg
+
+from mm_assets.dataset import Modality
+from mm_assets.manifest.join import records_name
+from mm_assets.models.assets import model_name
+from mm_assets.predictions.predict import merge_predictions, predict_records, predictions_name
+from mm_assets.scope import TABLE_POOL, LakeResource, Scope, numbers, shown_table
+from mm_assets.store.base import Query
+from mm_assets.uploads.received import read_parquet
+
+
+def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
+    """What each champion says of an upload, and the merged answer; one partition an upload."""
+
+    @dg.asset(
+        **scope.options("predictions", partitioned=True, kinds={"duckdb"}),
+        deps=[scope.key(predictions_name(modality)) for modality in Modality],
+        pool=TABLE_POOL,
+        description="The upload's part of the predictions table: the current answer for every "
+        "record, whatever came in which order.",
+    )
+    def predictions(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        upload = context.partition_key
+        _, document = merge_predictions(lake.lake(), lake.table(), scope.spec, upload)
+        for reason in document["reasons"]:
+            context.log.warning(f"records wait: {reason}")
+        metadata = numbers(document["counts"])
+        metadata["reasons"] = "; ".join(document["reasons"]) or "none"
+        least_sure = lake.table().read(scope.dataset, Query(upload=upload, limit=20))
+        if least_sure.num_rows:
+            columns = ["record_id", "prediction", "confidence", "needs_review", "modality"]
+            metadata["least confident"] = shown_table(least_sure, columns)
+        return dg.MaterializeResult(metadata=metadata)
+
+    return [*(_predictions(scope, modality) for modality in Modality), predictions]
+
+
+def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
+    @dg.asset(
+        **scope.options(predictions_name(modality), partitioned=True, kinds={"parquet", "pytorch"}),
+        deps=[scope.key(records_name(modality)), scope.key(model_name(modality))],
+        description=f"What the champion for records {modality.value.replace('_', ' ')} says; "
+        "records without a champion wait.",
+    )
+    def model_predictions(
+        context: dg.AssetExecutionContext, lake: LakeResource
+    ) -> dg.MaterializeResult:
+        document = predict_records(
+            lake.lake(),
+            lake.models(scope.dataset),
+            scope.spec,
+            context.partition_key,
+            modality,
+            run_id=context.run_id,
+            progress=context.log.info,
+        )
+        if document["reason"]:
+            context.log.warning(document["reason"])
+        metadata = numbers(document["counts"])
+        metadata["model version"] = document["model_version"] or "none"
+        if document["reason"]:
+            metadata["waiting because"] = document["reason"]
+        offered = read_parquet(lake.lake(), document, f"{predictions_name(modality)}.parquet")
+        if offered.num_rows:
+            columns = ["record_id", "prediction", "confidence", "needs_review"]
+            metadata["first predictions"] = shown_table(offered.slice(0, 10), columns)
+        return dg.MaterializeResult(metadata=metadata)
+
+    return model_predictions

@@ -1,0 +1,273 @@
+"""What the champion of a modality says of an upload's records, in batches.
+
+Pictures come from the packed files of the lake, decoded and normalised at upload. Records without
+a champion are not guessed at: they wait, and the published document says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.lake import Lake, utc_now
+from mm_assets.layout import of_upload
+from mm_assets.manifest.join import records_name
+from mm_assets.models.confidence import Calibration, confidence_of
+from mm_assets.models.frames import feature_frame
+from mm_assets.models.store import Champion, ModelStore
+from mm_assets.models.training import engine_of
+from mm_assets.store.base import COLUMNS, ORDER, MergeResult, Store
+from mm_assets.uploads.received import read_document, read_images, read_parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+BATCH = 2048
+DIGITS = 6  # of a probability; more would only hold the noise of floating point
+RANK = {Modality.WITHOUT_IMAGE: 0, Modality.WITH_IMAGE: 1}
+Progress = Callable[[str], None]
+
+
+def predictions_name(modality: Modality) -> str:
+    return f"predictions_{modality.value}"
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A verified model in memory."""
+
+    predictor: Any
+    calibration: Calibration | None
+
+
+def predict_records(
+    lake: Lake,
+    models: ModelStore,
+    spec: DatasetSpec,
+    upload: str,
+    modality: Modality,
+    *,
+    run_id: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Predict and publish one upload's records of one modality; returns the document.
+
+    Records that carry their label are not predicted. `waiting` counts records that no model can
+    predict yet, and `reason` says why.
+    """
+    import pyarrow.compute as pc
+
+    name = records_name(modality)
+    document = read_document(lake, spec.dataset, upload, name)
+    records = read_parquet(lake, document, f"{name}.parquet")
+    records = records.filter(pc.equal(records["purpose"], "predict"))
+    champion = models.champion(modality)
+    reason = _why_not(models, spec, modality, champion) if records.num_rows else ""
+    parts: list[pa.Table] = []
+    if records.num_rows and not reason:
+        assert champion is not None  # noqa: S101  _why_not has seen to it
+        loaded = _load(models, spec, modality, champion)
+        for batch, pictures in _batches(lake, spec, records, modality):
+            frame = feature_frame(batch, spec, modality, pictures)
+            predicted = loaded.predictor.predict(frame)
+            parts.append(
+                _offered(spec, batch, predicted, loaded.calibration, modality, champion, run_id)
+            )
+            progress(f"{modality}: {sum(p.num_rows for p in parts):,} of {records.num_rows:,}")
+    return _publish(lake, spec, upload, modality, champion, parts, records.num_rows, reason)
+
+
+def merge_predictions(
+    lake: Lake, store: Store, spec: DatasetSpec, upload: str
+) -> tuple[MergeResult, dict[str, Any]]:
+    """Merge what both models said of an upload into the predictions table.
+
+    Returns what the merge did, and the document: counts and, where records wait, the reasons.
+    """
+    import pyarrow as pa
+
+    documents = {
+        modality: read_document(lake, spec.dataset, upload, predictions_name(modality))
+        for modality in Modality
+    }
+    offered = pa.concat_tables(
+        read_parquet(lake, document, f"{predictions_name(modality)}.parquet")
+        for modality, document in documents.items()
+    )
+    result = store.merge(spec.dataset, offered)
+    document = {
+        "dataset": spec.dataset,
+        "upload": upload,
+        "counts": {
+            "offered": offered.num_rows,
+            "inserted": result.inserted,
+            "updated": result.updated,
+            "unchanged": result.unchanged,
+            "waiting": sum(d["counts"]["waiting"] for d in documents.values()),
+        },
+        "reasons": sorted({d["reason"] for d in documents.values() if d["reason"]}),
+    }
+    return result, lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)
+
+
+def _why_not(
+    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion | None
+) -> str:
+    """Why records of this modality have to wait, or ''."""
+    if not spec.features(modality):
+        return f"{modality}: the dataset has no columns to predict from without an image"
+    if champion is None:
+        return f"{modality}: no champion yet; send labelled records and run `mm train`"
+    columns = models.manifest(modality, champion.version)["columns"]
+    if columns != spec.features(modality):
+        return f"{modality}: the champion was trained on other columns; run `mm train`"
+    return ""
+
+
+def _load(
+    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion
+) -> _Loaded:
+    folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    manifest = models.manifest(modality, champion.version)
+    calibration = manifest["calibration"] and json.dumps(manifest["calibration"])
+    return _load_once(folder, calibration, spec.model_dump_json(), modality)
+
+
+@lru_cache(maxsize=8)
+def _load_once(
+    folder: Path, calibration: str | None, spec_json: str, modality: Modality
+) -> _Loaded:
+    spec = DatasetSpec.model_validate_json(spec_json)
+    return _Loaded(
+        engine_of(spec, modality).load(folder),
+        Calibration.from_json(json.loads(calibration)) if calibration else None,
+    )
+
+
+def _batches(
+    lake: Lake, spec: DatasetSpec, records: pa.Table, modality: Modality
+) -> Iterator[tuple[pa.Table, dict[str, bytes]]]:
+    """Records with their pictures, a bounded number of bytes at a time."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if modality is Modality.WITHOUT_IMAGE:
+        for start in range(0, records.num_rows, BATCH):
+            yield records.slice(start, BATCH), {}
+        return
+    for upload in pc.unique(records["image_upload"]).to_pylist():
+        own = records.filter(pc.equal(records["image_upload"], upload))
+        wanted = set(own["image_sha256"].to_pylist())
+        for pictures in read_images(lake, spec.dataset, upload, wanted):
+            some = own.filter(pc.is_in(own["image_sha256"], pa.array(list(pictures))))
+            for start in range(0, some.num_rows, BATCH):
+                yield some.slice(start, BATCH), pictures
+
+
+def _offered(
+    spec: DatasetSpec,
+    batch: pa.Table,
+    predicted: pd.DataFrame,
+    calibration: Calibration | None,
+    modality: Modality,
+    champion: Champion,
+    run_id: str,
+) -> pa.Table:
+    """The batch's predictions with COLUMNS and ORDER."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    n = batch.num_rows
+    confidence = confidence_of(predicted, calibration).round(DIGITS)
+    if spec.is_regression:
+        said = [f"{value:.{DIGITS}g}" for value in predicted["value"]]
+        probabilities: list[str | None] = [None] * n
+    else:
+        rounded = predicted.round(DIGITS)
+        said = list(predicted.columns[predicted.to_numpy().argmax(axis=1)]) if n else []
+        names = list(rounded.columns)
+        probabilities = [
+            json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False)
+            for row in rounded.to_numpy().tolist()
+        ]
+    hashes = batch["input_hash"].to_pylist()
+    content = [
+        hashlib.sha256(f"{h}\x1f{s}\x1f{p}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        for h, s, p in zip(hashes, said, probabilities, strict=True)
+    ]
+    columns: dict[str, Any] = {
+        "record_id": batch["record_id"],
+        "prediction": pa.array(said, pa.string()),
+        "probabilities": pa.array(probabilities, pa.string()),
+        "confidence": pa.array(confidence, pa.float64()),
+        "needs_review": pa.array(confidence < spec.review_threshold, pa.bool_()),
+        "modality": pa.array([modality.value] * n, pa.string()),
+        "model_version": pa.array([champion.version] * n, pa.string()),
+        "upload": batch["row_upload"],
+        "input_hash": batch["input_hash"],
+        "run_id": pa.array([run_id] * n, pa.string()),
+        "predicted_at": pa.array([utc_now()] * n, pa.string()),
+        "modality_rank": pa.array([RANK[modality]] * n, pa.int32()),
+        "image_upload": pc.fill_null(batch["image_upload"], ""),
+        "model_generation": pa.array([champion.generation] * n, pa.int32()),
+        "content_hash": pa.array(content, pa.string()),
+    }
+    return pa.table(columns)
+
+
+def _publish(
+    lake: Lake,
+    spec: DatasetSpec,
+    upload: str,
+    modality: Modality,
+    champion: Champion | None,
+    parts: list[pa.Table],
+    n_records: int,
+    reason: str,
+) -> dict[str, Any]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    offered = pa.concat_tables(parts) if parts else empty_predictions()
+    offered = offered.cast(empty_predictions().schema)
+    with tempfile.TemporaryDirectory(prefix="mm-predictions-") as folder:
+        path = Path(folder, "predictions.parquet")
+        pq.write_table(offered, path, compression="zstd")
+        return lake.publish(
+            of_upload(spec.dataset, upload, predictions_name(modality)),
+            {f"{predictions_name(modality)}.parquet": path},
+            {
+                "dataset": spec.dataset,
+                "upload": upload,
+                "model_version": champion.version if champion else None,
+                "model_generation": champion.generation if champion else None,
+                "reason": reason,
+                "counts": {
+                    "records": n_records,
+                    "predicted": offered.num_rows,
+                    "waiting": n_records - offered.num_rows,
+                    "needs_review": pc.sum(offered["needs_review"]).as_py() or 0,
+                },
+            },
+        )
+
+
+def empty_predictions() -> pa.Table:
+    """No predictions, with the columns and types of offered ones."""
+    import pyarrow as pa
+
+    types = {
+        "confidence": pa.float64(), "needs_review": pa.bool_(),
+        "modality_rank": pa.int32(), "model_generation": pa.int32(),
+    }  # fmt: skip
+    names = [*COLUMNS, *(name for name in ORDER if name not in COLUMNS)]
+    return pa.schema([(name, types.get(name, pa.string())) for name in names]).empty_table()

@@ -1,0 +1,107 @@
+"""What every table store can do, and the order by which predictions are merged.
+
+**The merge rule.** For each record the table keeps the greatest prediction ever offered, by the
+order of `ORDER`: an image beats no image, then the newer row, then the newer image, then the newer
+champion, and, so that the order is total, a hash of the content. "Newer" compares upload keys,
+which begin with the time of arrival. The greatest of a set does not depend on the order in which
+its members come, so any order, repetition, crash or backfill ends in the same table.
+
+**How a row meets its image.** Each upload publishes its rows and images in the index first and
+looks for the others' after that: of two uploads handled at the same time at least one sees both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mm_assets.errors import StoreError
+from mm_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Columns of an offered prediction that decide which one stays, most significant first.
+ORDER = ("modality_rank", "upload", "image_upload", "model_generation", "content_hash")
+
+# What people see, in this order, the same in the table, in JSON and on the command line.
+COLUMNS = (
+    "record_id", "prediction", "probabilities", "confidence", "needs_review", "modality",
+    "model_version", "upload", "input_hash", "run_id", "predicted_at",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """How many of the offered predictions were new, replaced an older one, or changed nothing."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which predictions to read; every field that is set narrows the answer."""
+
+    record_ids: Sequence[str] | None = None
+    upload: str | None = None
+    needs_review: bool | None = None
+    changed_since: str | None = None
+    limit: int | None = None
+
+
+class Store(Protocol):
+    """One dataset-spanning table store. All methods are safe to repeat."""
+
+    def publish(self, dataset: str, upload: str, rows: pa.Table, images: pa.Table) -> None:
+        """Make an upload's rows and images findable, replacing what it published before.
+
+        rows: record_id string, labels_only bool, label string or null.
+        images: record_id string, image_sha256 string, image_file string.
+        Each record at most once in each table.
+        """
+        ...
+
+    def look_up(self, dataset: str, record_ids: pa.Array | None) -> pa.Table:
+        """The newest of everything known about these records (None: all that carry a label).
+
+        Columns: record_id; unlabelled_upload (newest row to predict), labelled_upload (newest row
+        that carries features and a label), label, label_upload, image_upload, image_sha256,
+        image_file; each null where there is none.
+        """
+        ...
+
+    def count_labelled(self, dataset: str) -> int:
+        """How many records carry a label."""
+        ...
+
+    def merge(self, dataset: str, offered: pa.Table) -> MergeResult:
+        """Merge offered predictions (COLUMNS and ORDER) by the merge rule, all or none."""
+        ...
+
+    def read(self, dataset: str, query: Query = Query()) -> pa.Table:  # noqa: B008
+        """COLUMNS, then image_upload and label (null if unknown), by confidence, lowest first."""
+        ...
+
+    def counts(self, dataset: str) -> dict[str, Any]:
+        """records, needs_review, with_image, without_image."""
+        ...
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that MM_TABLE names."""
+    from mm_assets.store.duckdb import DuckDBStore
+
+    path = settings.table_path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            code="table_unreachable",
+            what=error.strerror or str(error),
+            where=str(path),
+            todo="Check MM_TABLE and the permissions of its folder.",
+        ) from None
+    return DuckDBStore(path)

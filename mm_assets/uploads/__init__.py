@@ -1,0 +1,1 @@
+"""Receive: find finished uploads, stream archives, verify every file, pack what is good."""

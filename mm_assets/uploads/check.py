@@ -1,0 +1,256 @@
+"""What can be said of an upload before it is sent, on the sender's own machine.
+
+A folder or a zip is judged with the very code that receives it, and nothing is kept. What belongs
+here: looking at the local disk. What does not: the lake, which `send.py` talks to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mm_assets.dataset import DatasetSpec
+from mm_assets.errors import Refusal, UploadError
+from mm_assets.layout import MARKER, SIZE_MARKER
+from mm_assets.uploads.archive import open_archive
+from mm_assets.uploads.deliver import IN_MEMORY, UNSAFE, Delivered, _take
+from mm_assets.uploads.receive import SYSTEM_NAMES, _ImageFile, _Packer
+
+LONGEST_NAME = 900  # bytes; S3 takes keys of 1,024
+_SHOWN = 5
+# (bytes done, bytes in all, the file that is done or under way)
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """One file of a folder; `name` is its path from the folder, with '/'."""
+
+    name: str
+    path: Path
+    size: int
+
+
+@dataclass(slots=True)
+class Report:
+    """What the receiving side would say. `refused` is set when nothing of it would be taken."""
+
+    kind: str
+    counts: dict[str, int] = field(default_factory=dict)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[Refusal] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    refused: UploadError | None = None
+
+    @property
+    def problems_by_code(self) -> dict[str, int]:
+        return dict(Counter(problem.code for problem in self.problems).most_common())
+
+    def as_dict(self) -> dict[str, Any]:
+        error = self.refused
+        refused = error and {
+            "code": error.code, "what": error.what, "where": error.where, "todo": error.todo
+        }  # fmt: skip
+        return {
+            "kind": self.kind,
+            "counts": self.counts,
+            "tables": self.tables,
+            "problems": [problem.as_dict() for problem in self.problems],
+            "left_out": self.left_out,
+            "refused": refused,
+        }
+
+
+def no_progress(_done: int, _total: int, _file: str) -> None:
+    """For callers that show no progress."""
+
+
+# -- looking at what is to be sent ----------------------------------------------------------------
+
+
+def kind_of(path: Path) -> str:
+    """`folder` or `zip`. Raises UploadError for anything else."""
+    if path.is_dir():
+        return "folder"
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(4) in (b"PK\3\4", b"PK\5\6") or path.suffix.lower() == ".zip":
+                return "zip"
+        raise UploadError(
+            code="upload_kind",
+            what="this is neither a folder nor a zip",
+            where=str(path),
+            todo="Put the tables and pictures into one folder and give the folder.",
+        )
+    raise UploadError(
+        code="upload_missing", what="there is no such file or folder", where=str(path),
+        todo="Check the path.",
+    )  # fmt: skip
+
+
+def safe_name(path: Path) -> str:
+    """The name under which an upload arrives unless another is given: [A-Za-z0-9._-] only."""
+    path = path.resolve()
+    stem = path.stem if path.is_file() and path.suffix.lower() == ".zip" else path.name
+    return re.sub(r"[^A-Za-z0-9._-]", "", re.sub(r"\s+", "_", stem)).strip(".")[:100] or "upload"
+
+
+def list_folder(folder: Path) -> tuple[list[LocalFile], list[str], list[Refusal]]:
+    """What would be sent, what is left out (hidden and system files), what cannot be sent."""
+    files: list[LocalFile] = []
+    left_out: list[str] = []
+    faults: list[Refusal] = []
+    pending = [(folder, "")]
+    while pending:
+        at, prefix = pending.pop()
+        with os.scandir(at) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
+            name = prefix + entry.name
+            folder_like = entry.is_dir(follow_symlinks=False)
+            if _left_out(entry.name) or name in (MARKER, SIZE_MARKER):
+                left_out.append(name + "/" * folder_like)
+            elif fault := _fault(entry, name):
+                faults.append(Refusal("unsafe_name", fault, name))
+            elif folder_like:
+                pending.append((Path(entry.path), name + "/"))
+            else:
+                files.append(LocalFile(name, Path(entry.path), entry.stat().st_size))
+    files.sort(key=lambda file: file.name)
+    return files, sorted(left_out), faults
+
+
+def _left_out(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX" or name in SYSTEM_NAMES
+
+
+def _fault(entry: os.DirEntry[str], name: str) -> str | None:
+    """Why this cannot be sent, in words, or None."""
+    if entry.is_symlink():
+        return "a symbolic link; put the file itself here"
+    mode = entry.stat(follow_symlinks=False).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        return "neither a file nor a folder"
+    if UNSAFE.search(name):
+        return "the name holds a backslash or a control character"
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        return "the name is not valid UTF-8"
+    if len(encoded) > LONGEST_NAME:
+        return f"the name is longer than {LONGEST_NAME} bytes"
+    if re.search(r"#[0-9]+$", name):
+        return "the name ends in # and digits, as half-written files do"
+    return None
+
+
+def cannot_be_sent(folder: Path, faults: list[Refusal]) -> UploadError:
+    shown = "; ".join(f"{ascii(fault.file)}: {fault.reason}" for fault in faults[:_SHOWN])
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    return UploadError(
+        code="unsafe_name",
+        what=f"{len(faults)} of the files cannot be sent: {shown}{more}",
+        where=str(folder),
+        todo="Rename these files or take them out of the folder.",
+    )
+
+
+def empty_folder(folder: Path, left_out: list[str]) -> UploadError:
+    besides = f" but hidden and system files ({', '.join(left_out[:_SHOWN])})" if left_out else ""
+    return UploadError(
+        code="upload_empty",
+        what=f"the folder holds no file{besides}",
+        where=str(folder),
+        todo="Check the path; put tables and pictures into the folder.",
+    )
+
+
+# -- check ----------------------------------------------------------------------------------------
+
+
+class _NotKept(_ImageFile):
+    """Takes verified pictures and keeps none."""
+
+    def add(self, file: Delivered, record_id: str, number: int, data: bytes) -> None:
+        pass
+
+
+def check(path: Path, spec: DatasetSpec, progress: Progress = no_progress) -> Report:
+    """Receive a folder or a zip without sending or keeping it; problems are listed by file.
+
+    Pictures are decoded on all cores; memory does not depend on the size. Raises UploadError when
+    `path` is neither a folder nor a zip.
+    """
+    report = Report(kind_of(path))
+    with tempfile.TemporaryDirectory(prefix="mm-check-") as folder:
+        workdir = Path(folder)
+        packer = _Packer(spec, workdir)
+        packer.images.close()
+        packer.images = _NotKept(workdir / "not-kept.parquet")
+        try:
+            delivered = _from_zip if report.kind == "zip" else _from_folder
+            with closing(delivered(path, workdir, report, progress)) as files:
+                packer.pack(files, lambda _text: None)
+        except UploadError as error:
+            report.refused = error
+        packer.images.close()
+    _fill(report, packer)
+    return report
+
+
+def _from_zip(
+    path: Path, workdir: Path, report: Report, progress: Progress
+) -> Iterator[Delivered]:
+    with open_archive(path, where=path.name) as archive:
+        if not archive.names:
+            raise UploadError(
+                code="upload_empty", what="the zip holds no file", where=str(path),
+                todo="Check the path; put tables and pictures into the zip.",
+            )  # fmt: skip
+        done, total = 0, sum(size for _, size in archive.names)
+        for name, stream in archive.entries():
+            file = _take(name, stream, workdir)
+            yield file
+            done += file.size
+            progress(done, total, name)
+
+
+def _from_folder(
+    path: Path, workdir: Path, report: Report, progress: Progress
+) -> Iterator[Delivered]:
+    files, report.left_out, faults = list_folder(path)
+    if faults:
+        report.problems += faults
+        report.refused = cannot_be_sent(path, faults)
+    elif not files:
+        raise empty_folder(path, report.left_out)
+    done, total = 0, sum(file.size for file in files)
+    for file in files:
+        content = file.path if file.size > IN_MEMORY else file.path.read_bytes()
+        yield Delivered(file.name, file.size, "", content)
+        done += file.size
+        progress(done, total, file.name)
+
+
+def _fill(report: Report, packer: _Packer) -> None:
+    """From what the receiving code noted to a report; system files are no problem."""
+    summary = packer.summary()
+    report.counts, report.tables = summary["counts"], summary["tables"]
+    for file in packer.files:
+        code = file.get("code")
+        if code == "system_file":
+            report.left_out.append(file["file"])
+        elif code:
+            report.problems.append(
+                Refusal(code, file["reason"], file["file"], None, file.get("record_id"))
+            )
+    report.problems += packer.rejects
+    report.problems.sort(key=lambda problem: (problem.file, problem.line or 0))

@@ -1,0 +1,162 @@
+"""The files of one upload, one after another, whatever it came as.
+
+A zip is first streamed to local disk, so that what is checked is what is read; a folder's files
+are fetched side by side, a bounded number of bytes ahead. Memory does not depend on the size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mm_assets.errors import LakeError, UploadError
+from mm_assets.lake import CHUNK, Lake, LakeObject
+from mm_assets.layout import MARKER, SIZE_MARKER
+from mm_assets.uploads.archive import open_archive
+from mm_assets.uploads.find import Source, announced_files, folder_identity
+
+IN_MEMORY = 64 << 20  # bytes; a larger file goes through local disk
+FETCHES = 16
+UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|(^|/)(\.\.?)?(/|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One file as it arrived. `content` is its bytes, or a local file when it is large."""
+
+    name: str
+    size: int
+    sha256: str
+    content: bytes | Path
+    problem: str | None = None
+    reason: str = ""
+
+    @property
+    def head(self) -> bytes:
+        if isinstance(self.content, bytes):
+            return self.content[: 64 << 10]
+        with self.content.open("rb") as file:
+            return file.read(64 << 10)
+
+
+@contextmanager
+def delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterator[Delivered]]:
+    """The files of an upload. Raises UploadError when the upload as a whole is refused."""
+    opener = _zip_delivery if source.kind == "zip" else _folder_delivery
+    with opener(lake, source, workdir) as files:
+        yield files
+
+
+def _superseded(lake: Lake, source: Source) -> UploadError:
+    return UploadError(
+        code="upload_superseded",
+        what="the inbox no longer holds what this upload was when it was found",
+        where=f"{lake.url}/{source.key}",
+        todo="Nothing, if it was sent again under the same name: that is an upload of its own. "
+        "Otherwise send it again.",
+    )
+
+
+@contextmanager
+def _zip_delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterator[Delivered]]:
+    stat = lake.stat(source.key)
+    if stat is None or stat.etag != source.etag:
+        raise _superseded(lake, source)
+    local = workdir / "upload.zip"
+    lake.fetch(source.key, local)
+    again = lake.stat(source.key)
+    if again is None or again.etag != source.etag or local.stat().st_size != source.size:
+        raise _superseded(lake, source)
+    with open_archive(local, where=source.key) as archive:
+        yield (_take(name, stream, workdir) for name, stream in archive.entries())
+
+
+def _take(name: str, stream: BinaryIO, workdir: Path) -> Delivered:
+    """Read one archive member, into memory if it is small enough, else onto local disk."""
+    data = stream.read(IN_MEMORY + 1)
+    if len(data) <= IN_MEMORY:
+        return Delivered(name, len(data), hashlib.sha256(data).hexdigest(), data)
+    digest, size = hashlib.sha256(data), len(data)
+    path = workdir / f"large-{digest.hexdigest()[:16]}"
+    with path.open("wb") as file:
+        file.write(data)
+        while data := stream.read(CHUNK):
+            digest.update(data)
+            size += len(data)
+            file.write(data)
+    return Delivered(name, size, digest.hexdigest(), path)
+
+
+@contextmanager
+def _folder_delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterator[Delivered]]:
+    # sha256 announced by the marker, or None where the marker only counts
+    if folder_identity(lake, source.key) != source.etag:
+        raise _superseded(lake, source)
+    announced: dict[str, tuple[int, str]] | None = None
+    if (document := lake.stat(source.key + MARKER)) is not None:
+        announced = announced_files(json.loads(lake.read(document.key)))
+    with ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch") as pool:
+        yield _fetch_folder(lake, source, workdir, announced, pool)
+
+
+def _fetch_folder(
+    lake: Lake,
+    source: Source,
+    workdir: Path,
+    announced: dict[str, tuple[int, str]] | None,
+    pool: ThreadPoolExecutor,
+) -> Iterator[Delivered]:
+    ahead: deque[tuple[int, Future[Delivered]]] = deque()
+    in_flight = 0
+    for item in lake.list(source.key):
+        name = item.key[len(source.key) :]
+        if name in ("", MARKER, SIZE_MARKER) or name.endswith("/"):
+            continue
+        while ahead and (in_flight + item.size > IN_MEMORY or len(ahead) >= 4 * FETCHES):
+            size, future = ahead.popleft()
+            in_flight -= size
+            yield future.result()
+        ahead.append((item.size, pool.submit(_fetch, lake, item, name, workdir, announced)))
+        in_flight += item.size
+    for _, future in ahead:
+        yield future.result()
+
+
+def _fetch(
+    lake: Lake,
+    item: LakeObject,
+    name: str,
+    workdir: Path,
+    announced: dict[str, tuple[int, str]] | None,
+) -> Delivered:
+    if UNSAFE.search(name):
+        return Delivered(name, item.size, "", b"", "unsafe_name", "the name is not a plain path")
+    content: bytes | Path
+    try:
+        if item.size <= IN_MEMORY:
+            content = lake.read(item.key)
+            sha256, size = hashlib.sha256(content).hexdigest(), len(content)
+        else:
+            content = workdir / f"large-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+            sha256 = lake.fetch(item.key, content)
+            size = content.stat().st_size
+    except LakeError as error:
+        if error.code == "lake_not_found":
+            return Delivered(name, item.size, "", b"", "checksum_differs", "it was deleted")
+        raise
+    if announced is not None:
+        if name not in announced:
+            reason = f"{MARKER} does not name this file"
+            return Delivered(name, size, sha256, b"", "not_announced", reason)
+        if announced[name] != (size, sha256):
+            reason = f"its size or sha256 is not what {MARKER} announces"
+            return Delivered(name, size, sha256, b"", "checksum_differs", reason)
+    return Delivered(name, size, sha256, content)

@@ -1,0 +1,213 @@
+"""Which uploads in the inbox are finished, decided from one listing.
+
+A zip is finished when it is there. A folder is finished when its marker holds: `upload.json`
+names every file with size and sha256; `upload_size.json` says how many files there are. A finished
+upload has a key: short, safe, sorted by the time of arrival, and different for each delivery.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from mm_assets.errors import LakeError, UploadError
+from mm_assets.lake import Lake, LakeObject
+from mm_assets.layout import MARKER, SIZE_MARKER, inbox, of_upload
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One finished upload: where its bytes came in."""
+
+    upload: str
+    dataset: str
+    name: str
+    kind: Literal["zip", "folder"]
+    key: str
+    etag: str
+    size: int
+    arrived_at: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A folder whose marker does not hold yet, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Finished uploads by key, and folders that are not finished."""
+
+    finished: list[Source]
+    waiting: list[Waiting]
+
+
+def upload_key(modified: datetime, *identity: object) -> str:
+    """`20261121-101530123-1f0c9a2b3c`: time of arrival, then a hash of what identifies it."""
+    digest = hashlib.sha256("\x00".join(map(str, identity)).encode("utf-8", "surrogatepass"))
+    stamp = f"{modified:%Y%m%d-%H%M%S}{modified.microsecond // 1000:03d}"
+    return f"{stamp}-{digest.hexdigest()[:10]}"
+
+
+def find_uploads(lake: Lake, dataset: str, known: Set[str] = frozenset()) -> Found:
+    """Look once through the inbox of a dataset.
+
+    `known` holds the keys of uploads that need no second look: their markers are not read again.
+    One listing, plus one small read for each folder that is new or not finished.
+    """
+    prefix = inbox(dataset)
+    finished: list[Source] = []
+    waiting: list[Waiting] = []
+    for name, objects in _by_name(lake.list(prefix), prefix):
+        first = objects[0]
+        if "/" not in first.key[len(prefix) :]:
+            if name.lower().endswith(".zip"):
+                finished.append(_source(dataset, name, "zip", first, first.etag, first.size))
+            elif name not in (".DS_Store", "README.md"):
+                reason = "not a .zip, and not in a folder of its own"
+                waiting.append(Waiting(name, reason))
+            continue
+        folder = f"{prefix}{name}/"
+        by_key = {item.key[len(folder) :]: item for item in objects}
+        marker = by_key.get(MARKER) or by_key.get(SIZE_MARKER)
+        if marker is None:
+            waiting.append(Waiting(name, f"no {MARKER} yet ({len(objects)} files so far)"))
+            continue
+        identity = _identity(by_key, marker)
+        source = _source(
+            dataset, name, "folder", marker, identity, sum(i.size for i in by_key.values()), folder
+        )
+        reason = None if source.upload in known else _missing(lake, by_key, marker)
+        if reason is None:
+            finished.append(source)
+        else:
+            waiting.append(Waiting(name, reason))
+    return Found(sorted(finished, key=lambda s: s.upload), waiting)
+
+
+def register(lake: Lake, source: Source) -> None:
+    """Note where an upload came in, so that its key alone is enough from now on."""
+    lake.create_json(of_upload(source.dataset, source.upload, "source"), source.as_dict())
+
+
+def read_source(lake: Lake, dataset: str, upload: str) -> Source:
+    """The noted source of an upload. Raises UploadError if there is none."""
+    document = lake.read_json(of_upload(dataset, upload, "source"))
+    if document is None:
+        raise UploadError(
+            code="upload_unknown",
+            what=f"there is no upload '{upload}' of dataset '{dataset}'",
+            where=f"{lake.url}/{of_upload(dataset, upload, 'source')}",
+            todo="Check the key and the dataset; `mm sync` looks for new uploads.",
+        )
+    return Source(**document)
+
+
+def announced_files(document: Any) -> dict[str, tuple[int, str]]:
+    """The files that an `upload.json` announces: name to (size in bytes, sha256).
+
+    Raises ValueError, in words for a person, when the document is not of that shape.
+    """
+    files = document.get("files") if isinstance(document, dict) else None
+    if not isinstance(files, list):
+        raise ValueError('it needs "files": [{"name": …, "size": …, "sha256": …}, …]')
+    announced: dict[str, tuple[int, str]] = {}
+    for item in files:
+        try:
+            name, size, sha256 = item["name"], int(item["size"]), str(item["sha256"]).lower()
+        except (TypeError, KeyError, ValueError):
+            raise ValueError(f"this entry lacks name, size or sha256: {str(item)[:80]}") from None
+        announced[str(name)] = (size, sha256)
+    return announced
+
+
+def _by_name(
+    objects: Iterable[LakeObject], prefix: str
+) -> Iterable[tuple[str, list[LakeObject]]]:
+    groups: dict[str, list[LakeObject]] = {}
+    for item in objects:
+        rest = item.key[len(prefix) :]
+        if not rest or rest.endswith("/"):
+            continue  # the placeholder that consoles make for an empty folder
+        name, slash, _ = rest.partition("/")
+        groups.setdefault(name + slash, []).append(item)
+    for name in sorted(groups):
+        yield name.rstrip("/"), groups[name]
+
+
+def _source(
+    dataset: str,
+    name: str,
+    kind: Literal["zip", "folder"],
+    item: LakeObject,
+    etag: str,
+    size: int,
+    key: str | None = None,
+) -> Source:
+    return Source(
+        upload=upload_key(item.modified, name, kind, etag),
+        dataset=dataset,
+        name=name,
+        kind=kind,
+        key=key or item.key,
+        etag=etag,
+        size=size,
+        arrived_at=item.modified.isoformat(),
+    )
+
+
+def _identity(by_key: dict[str, LakeObject], marker: LakeObject) -> str:
+    """What tells two deliveries in one folder apart: the marker, or all the files it counts."""
+    if MARKER in by_key:
+        return marker.etag
+    digest = hashlib.sha256()
+    for key, item in sorted(by_key.items()):
+        digest.update(f"{key}\x00{item.size}\x00{item.etag}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def folder_identity(lake: Lake, folder: str) -> str:
+    """The identity of a folder upload as it is now (for noticing that it changed meanwhile)."""
+    by_key = {item.key[len(folder) :]: item for item in lake.list(folder)}
+    marker = by_key.get(MARKER) or by_key.get(SIZE_MARKER)
+    return _identity(by_key, marker) if marker else ""
+
+
+def _missing(lake: Lake, by_key: dict[str, LakeObject], marker: LakeObject) -> str | None:
+    """Why the marker does not hold yet, or None if it does."""
+    try:
+        document = json.loads(lake.read(marker.key))
+    except LakeError as error:
+        if error.code != "lake_not_found":
+            raise
+        return "the marker is gone"
+    except ValueError:
+        return f"{marker.key.rpartition('/')[2]} is not JSON"
+    if MARKER not in by_key:
+        n_files = document.get("n_files") if isinstance(document, dict) else None
+        if not isinstance(n_files, int):
+            return f'{SIZE_MARKER} needs {{"n_files": N}}'
+        there = sum(name != SIZE_MARKER for name in by_key)
+        return None if there == n_files else f"{there} of {n_files} announced files are there"
+    try:
+        announced = announced_files(document)
+    except ValueError as error:
+        return f"{MARKER}: {error}"
+    absent = [
+        name
+        for name, (size, _) in announced.items()
+        if name not in by_key or by_key[name].size != size
+    ]
+    if not absent:
+        return None
+    return f"{len(absent)} of {len(announced)} announced files are not there in full: {absent[0]}"

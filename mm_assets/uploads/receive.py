@@ -1,0 +1,325 @@
+"""From an upload to verified files in the lake: pictures packed, rows as text, a receipt.
+
+What comes out, published in one step under `raw_uploads.json`:
+`files.parquet` has one row for each file and its fate; `images.parquet` has the normalised
+pictures; `rows-NNNN.parquet` has one table's rows exactly as text; `rejects.parquet` has the rows
+that could not be read.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.dataset import DatasetSpec
+from mm_assets.errors import Refusal, UploadError
+from mm_assets.images import ImageRefused, NormalisedImage, is_image, normalise
+from mm_assets.lake import Lake
+from mm_assets.layout import of_upload
+from mm_assets.tables import Table, TableRefused, looks_like_text, open_table
+from mm_assets.uploads.deliver import IN_MEMORY, Delivered, delivery
+from mm_assets.uploads.find import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RAW = "raw_uploads"
+ROW_GROUP_BYTES = 8 << 20
+SYSTEM_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
+Progress = Callable[[str], None]
+
+
+def receive(
+    lake: Lake, spec: DatasetSpec, source: Source, *, run_id: str, progress: Progress
+) -> dict[str, Any]:
+    """Verify and store one upload; returns its receipt, the document at `raw_uploads.json`.
+
+    An upload that is refused whole gets a receipt too: no files, and `refused` says why. When the
+    inbox no longer holds the upload but it was received before, the earlier receipt stands.
+    """
+    pointer = of_upload(spec.dataset, source.upload, RAW)
+    with tempfile.TemporaryDirectory(prefix="mm-receive-") as folder:
+        packer = _Packer(spec, Path(folder))
+        refused: dict[str, str] | None = None
+        try:
+            with delivery(lake, source, Path(folder)) as files:
+                packer.pack(files, progress)
+        except UploadError as error:
+            before = lake.read_json(pointer)
+            if error.code == "upload_superseded" and before and not before.get("refused"):
+                return before
+            refused = {
+                "code": error.code, "what": error.what, "where": error.where, "todo": error.todo
+            }  # fmt: skip
+            packer = _Packer(spec, Path(folder))
+        written = packer.finish()
+        return lake.publish(
+            pointer,
+            written,
+            {
+                "dataset": spec.dataset,
+                "upload": source.upload,
+                "source": source.as_dict(),
+                "refused": refused,
+                "fingerprint": spec.fingerprint,
+                "run_id": run_id,
+                **packer.summary(),
+            },
+        )
+
+
+class _Packer:
+    """Sorts the files of one upload into pictures and tables and writes the Parquet files."""
+
+    def __init__(self, spec: DatasetSpec, folder: Path) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.files: list[dict[str, Any]] = []
+        self.tables: list[dict[str, Any]] = []
+        self.rejects: list[Refusal] = []
+        self.waiting_tables: list[tuple[Delivered, Path]] = []
+        self.row_files: dict[str, Path] = {}
+        self.images = _ImageFile(folder / "images.parquet")
+
+    def pack(self, files: Iterable[Delivered], progress: Progress) -> None:
+        """Take every file: pictures are normalised side by side, tables are read at the end."""
+        workers = os.cpu_count() or 1
+        pending: deque[tuple[Delivered, Future[NormalisedImage]]] = deque()
+        spoken = time.monotonic()
+        with ThreadPoolExecutor(workers, thread_name_prefix="normalise") as pool:
+            for count, file in enumerate(files, 1):
+                if (future := self._sort(file, pool)) is not None:
+                    pending.append((file, future))
+                while len(pending) > 4 * workers:
+                    self._add_image(*pending.popleft())
+                if time.monotonic() - spoken > 5:
+                    spoken = time.monotonic()
+                    progress(f"{count:,} files received")
+            while pending:
+                self._add_image(*pending.popleft())
+        for file, path in sorted(self.waiting_tables, key=lambda item: item[0].name):
+            self._add_table(file, path)
+            progress(f"table {file.name}: read")
+
+    def _sort(self, file: Delivered, pool: ThreadPoolExecutor) -> Future[NormalisedImage] | None:
+        if file.problem is not None:
+            self._quarantine(file, "unknown", file.problem, file.reason)
+        elif file.name.rpartition("/")[2] in SYSTEM_NAMES or file.name.startswith("__MACOSX/"):
+            self._quarantine(file, "system", "system_file", "made by an operating system")
+        elif file.size == 0:
+            suffix = file.name.lower().rpartition(".")[2]
+            code = "image_empty" if suffix in ("jpg", "jpeg", "png", "webp") else "file_type"
+            self._quarantine(file, "unknown", code, "the file has no content")
+        elif is_image(file.head):
+            if file.size > IN_MEMORY or not isinstance(file.content, bytes):
+                reason = f"{file.size:,} bytes are more than {IN_MEMORY:,}"
+                self._quarantine(file, "image", "image_too_large", reason)
+            elif self.spec.image_id(file.name) is None:
+                reason = f"the name does not fit image_name: {self.spec.image_name}"
+                self._quarantine(file, "image", "image_name", reason)
+            else:
+                return pool.submit(
+                    normalise,
+                    file.content,
+                    longest_side=self.spec.image_longest_side,
+                    maximum_pixels=int(self.spec.image_maximum_megapixels * 1e6),
+                )
+        elif looks_like_text(file.head):
+            path = file.content
+            if isinstance(path, bytes):
+                path = self.folder / f"table-{len(self.waiting_tables):04d}"
+                assert isinstance(file.content, bytes)  # noqa: S101
+                path.write_bytes(file.content)
+            kept = Delivered(file.name, file.size, file.sha256, path)
+            self.waiting_tables.append((kept, path))
+        elif file.name.lower().endswith((".jpg", ".jpeg", ".png", ".webp")):
+            reason = "the content is no picture at all"
+            self._quarantine(file, "image", "image_unreadable", reason)
+        else:
+            reason = "neither a table nor a picture, judged by its content"
+            self._quarantine(file, "unknown", "file_type", reason)
+        return None
+
+    def _add_image(self, file: Delivered, future: Future[NormalisedImage]) -> None:
+        named = self.spec.image_id(file.name)
+        assert named is not None  # noqa: S101  _sort has seen to it
+        record_id, number = named
+        try:
+            image = future.result()
+        except ImageRefused as error:
+            self._quarantine(file, "image", error.code, error.reason, record_id)
+            return
+        self.images.add(file, record_id, number, image.data)
+        self._note(file, "image", record_id=record_id, width=image.width, height=image.height)
+
+    def _add_table(self, file: Delivered, path: Path) -> None:
+        name = f"rows-{len(self.tables):04d}.parquet"
+        try:
+            table = open_table(
+                path, file=file.name, id_column=self.spec.id_column, encoding=self.spec.encoding
+            )
+            labels_only = self._judge_columns(table)
+            _write_rows(table, self.folder / name)
+        except TableRefused as error:
+            where = f" (line {error.line})" if error.line else ""
+            self._quarantine(file, "table", error.code, error.reason + where)
+            return
+        self.rejects += table.rejects
+        self.row_files[name] = self.folder / name
+        self.tables.append(
+            {
+                "file": file.name,
+                "rows_file": name,
+                "columns": table.header,
+                "labels_only": labels_only,
+                "rows": table.n_rows,
+                "rejected": len(table.rejects),
+            }
+        )
+        self._note(file, "table")
+
+    def _judge_columns(self, table: Table) -> bool:
+        """Whether the table only brings labels. Raises TableRefused when columns are missing."""
+        missing = [name for name in self.spec.columns if name not in table.header]
+        if not missing:
+            return False
+        has_label = self.spec.label_column in table.header
+        if has_label and len(missing) == len(self.spec.columns):
+            return True
+        raise TableRefused(
+            "table_columns",
+            f"columns missing: {', '.join(missing)}; found: {', '.join(table.header)}",
+            1,
+        )
+
+    def _quarantine(
+        self, file: Delivered, kind: str, code: str, reason: str, record_id: str | None = None
+    ) -> None:
+        self._note(file, kind, code=code, reason=reason, record_id=record_id)
+
+    def _note(self, file: Delivered, kind: str, **more: Any) -> None:
+        note = {"file": file.name, "kind": kind, "bytes": file.size, "sha256": file.sha256}
+        self.files.append({**note, **more})
+
+    def finish(self) -> dict[str, Path]:
+        """Close and write everything; returns name to local file."""
+        import pyarrow.parquet as pq
+
+        self.images.close()
+        files, rejects = self.folder / "files.parquet", self.folder / "rejects.parquet"
+        pq.write_table(_files_table(self.files), files, compression="zstd")
+        pq.write_table(refusals_table(self.rejects), rejects, compression="zstd")
+        return {
+            "files.parquet": files,
+            "images.parquet": self.images.path,
+            "rejects.parquet": rejects,
+            **self.row_files,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        refused: dict[str, int] = {}
+        for file in self.files:
+            if code := file.get("code"):
+                refused[code] = refused.get(code, 0) + 1
+        good = [file for file in self.files if not file.get("code")]
+        return {
+            "tables": self.tables,
+            "counts": {
+                "files": len(self.files),
+                "images": sum(file["kind"] == "image" for file in good),
+                "tables": sum(file["kind"] == "table" for file in good),
+                "quarantined": len(self.files) - len(good),
+                "rows": sum(table["rows"] for table in self.tables),
+                "rejected": len(self.rejects),
+            },
+            "quarantined_by_code": refused,
+        }
+
+
+class _ImageFile:
+    """images.parquet: record_id, number, file, sha256 (of the original) and the picture."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.path = path
+        self.schema = pa.schema(
+            [
+                ("record_id", pa.string()),
+                ("number", pa.int64()),
+                ("file", pa.string()),
+                ("sha256", pa.string()),
+                ("image", pa.binary()),
+            ]
+        )
+        self.rows: list[tuple[Any, ...]] = []
+        self.bytes = 0
+        # Pictures are compressed already; only their names gain from it.
+        self.writer = pq.ParquetWriter(
+            path, self.schema, compression="none", use_dictionary=False, write_statistics=["sha256"]
+        )
+
+    def add(self, file: Delivered, record_id: str, number: int, data: bytes) -> None:
+        self.rows.append((record_id, number, file.name, file.sha256, data))
+        self.bytes += len(data)
+        if self.bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self.rows:
+            columns = zip(*self.rows, strict=True)
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, self.schema, strict=True)]
+            self.writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
+        self.rows, self.bytes = [], 0
+
+    def close(self) -> None:
+        self._flush()
+        self.writer.close()
+
+
+def _write_rows(table: Table, path: Path) -> None:
+    """Write a table's rows as text: _file, _line, then c0, c1, … in the order of its header.
+
+    Columns go by position, because DuckDB does not tell `Name` from `name`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = ["_file", "_line", *(f"c{i}" for i in range(len(table.header)))]
+    types = [pa.string(), pa.int64(), *(pa.string() for _ in table.header)]
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
+        for batch in table.batches():
+            writer.write_table(pa.Table.from_arrays(batch.columns, schema=schema))
+
+
+def _files_table(files: list[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.int64()
+    schema = pa.schema(
+        [("file", text), ("kind", text), ("bytes", number), ("sha256", text), ("code", text),
+         ("reason", text), ("record_id", text), ("width", number), ("height", number)]
+    )  # fmt: skip
+    return pa.Table.from_pylist(files, schema=schema)
+
+
+def refusals_table(refusals: Iterable[Refusal]) -> pa.Table:
+    """Refusals as a table: code, reason, file, line, record_id, todo."""
+    import pyarrow as pa
+
+    text = pa.string()
+    schema = pa.schema(
+        [("code", text), ("reason", text), ("file", text), ("line", pa.int64()),
+         ("record_id", text), ("todo", text)]
+    )  # fmt: skip
+    return pa.Table.from_pylist([refusal.as_dict() for refusal in refusals], schema=schema)

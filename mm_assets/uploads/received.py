@@ -1,0 +1,92 @@
+"""Reading what `receive` stored: receipts, Parquet files, packed pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.errors import LakeError
+from mm_assets.lake import Lake
+from mm_assets.layout import of_upload
+from mm_assets.uploads.receive import RAW
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def read_receipt(lake: Lake, dataset: str, upload: str) -> dict[str, Any]:
+    """The receipt of an upload. Raises LakeError if `raw_uploads` was not materialised for it."""
+    return read_document(lake, dataset, upload, RAW)
+
+
+def read_document(lake: Lake, dataset: str, upload: str, name: str) -> dict[str, Any]:
+    """What an asset published for one upload. Raises LakeError if it has not yet."""
+    key = of_upload(dataset, upload, name)
+    document = lake.read_json(key)
+    if document is None:
+        raise LakeError(
+            code="not_materialised",
+            what=f"{dataset}/{name} was not materialised for upload '{upload}' yet",
+            where=f"{lake.url}/{key}",
+            todo="Materialise it for this partition, or run `mm sync`.",
+        )
+    return document
+
+
+def read_parquet(lake: Lake, document: dict[str, Any], name: str) -> pa.Table:
+    """One published Parquet file, whole."""
+    import pyarrow.parquet as pq
+
+    with lake.open(document["files"][name]["key"]) as file:
+        return pq.read_table(file)
+
+
+def read_images(
+    lake: Lake, dataset: str, upload: str, wanted: Set[str]
+) -> Iterator[dict[str, bytes]]:
+    """The normalised pictures of an upload, a few megabytes at a time: {sha256: bytes}.
+
+    `wanted` holds the sha256 of the original files. Row groups without a wanted picture are not
+    read. Raises LakeError when a picture that is wanted is not there.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    left = set(wanted)
+    receipt = read_receipt(lake, dataset, upload)
+    with lake.open(receipt["files"]["images.parquet"]["key"]) as handle:
+        packed = pq.ParquetFile(handle)
+        for group in range(packed.num_row_groups):
+            if not left:
+                break
+            names = packed.read_row_group(group, columns=["sha256"])["sha256"].to_pylist()
+            positions = [i for i, name in enumerate(names) if name in left]
+            if not positions:
+                continue
+            pictures = pc.take(packed.read_row_group(group, columns=["image"])["image"], positions)
+            found = dict(
+                zip((names[i] for i in positions), pictures.to_pylist(), strict=True)
+            )
+            left -= found.keys()
+            yield found
+    if left:
+        raise LakeError(
+            code="image_lost",
+            what=f"{len(left)} pictures that the index knows are not in upload '{upload}'",
+            where=of_upload(dataset, upload, RAW),
+            todo=f"Materialise {dataset}/raw_uploads and manifest again for this partition.",
+        )
+
+
+def read_sample_images(
+    lake: Lake, receipt: dict[str, Any], count: int
+) -> list[tuple[bytes, list[str]]]:
+    """The first few pictures of an upload with the lines to write below them."""
+    import pyarrow.parquet as pq
+
+    with lake.open(receipt["files"]["images.parquet"]["key"]) as handle:
+        packed = pq.ParquetFile(handle)
+        if not packed.num_row_groups:
+            return []
+        first = packed.read_row_group(0, columns=["record_id", "image"]).slice(0, count)
+    return [(row["image"], [row["record_id"]]) for row in first.to_pylist()]

@@ -1,0 +1,115 @@
+"""What all tests share: settings over a fresh folder and over a fresh bucket of a real S3 server.
+
+`settings` runs a test twice, once over each. The environment is set as well, so that code which
+reads `Settings.from_environment()` (the CLI, the code location) sees the same lake.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mm_assets.lake import Lake
+from mm_assets.settings import Settings
+
+AWS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": "/nowhere/config",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nowhere/credentials",
+}
+_UNSET = (
+    "AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN",
+    "MM_TABLE", "MM_DEFS", "DAGSTER_HOME",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of a server that speaks S3; one for the whole session."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    # S3 carries out a conditional write in one step. moto looks and writes in two, so that of two
+    # writers at the same moment both can win; here the writes take turns.
+    web: Any = server._server
+    application, turn = web.app, threading.Lock()
+
+    def in_turn(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ.get("HTTP_IF_NONE_MATCH") is None or environ["REQUEST_METHOD"] != "PUT":
+            return application(environ, start_response)
+        with turn:
+            return application(environ, start_response)
+
+    web.app = in_turn
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3_endpoint: str) -> Any:
+    """A boto3 client of the test server, to look at the bucket from outside."""
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=s3_endpoint,
+        region_name=AWS["AWS_DEFAULT_REGION"],
+        aws_access_key_id=AWS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=AWS["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+@pytest.fixture
+def s3_settings(
+    s3_endpoint: str, s3_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """Settings whose lake is a prefix of a fresh bucket; the bucket is gone after the test."""
+    bucket = f"test-{uuid.uuid4().hex}"
+    s3_client.create_bucket(Bucket=bucket)
+    environment = {**AWS, "AWS_ENDPOINT_URL": s3_endpoint, "MM_LAKE": f"s3://{bucket}/lake"}
+    yield _settings(environment, tmp_path / "s3-project", monkeypatch)
+    for page in s3_client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
+        if keys:
+            s3_client.delete_objects(Bucket=bucket, Delete={"Objects": keys})
+    s3_client.delete_bucket(Bucket=bucket)
+
+
+@pytest.fixture
+def folder_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings whose lake is an empty local folder."""
+    return _settings({"MM_LAKE": "data/lake"}, tmp_path / "project", monkeypatch)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    """The same test over a folder and over S3."""
+    chosen: Settings = request.getfixturevalue(f"{request.param}_settings")
+    return chosen
+
+
+@pytest.fixture
+def lake(settings: Settings, request: pytest.FixtureRequest) -> Lake:
+    """The lake of `settings`; on S3 it shares one client, which takes a second to make."""
+    return Lake(settings, request.getfixturevalue("s3_client") if settings.is_s3 else None)
+
+
+def _settings(environment: dict[str, str], root: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    root.mkdir()
+    for name in _UNSET:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**environment, "MM_ROOT": str(root)}.items():
+        monkeypatch.setenv(name, value)
+    return Settings.from_environment()
