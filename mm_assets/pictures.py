@@ -18,7 +18,7 @@ import re
 import threading
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -150,3 +150,57 @@ def _look() -> Iterator[None]:
 
         with rc_context(_STYLE):
             yield
+
+
+MOST_PICTURES = 24
+_CELL = 1.25  # inches; the side of the square that a picture fills
+_LINE = 0.135  # inches; the height of a line of a caption
+
+
+def contact_sheet(items: Sequence[tuple[bytes, Sequence[str]]], title: str = "") -> bytes | None:
+    """Up to 24 pictures (PNG or JPEG bytes) with lines of text below each, as one PNG.
+
+    Pictures keep their shape; small ones are enlarged so that each pixel stays visible. Bytes that
+    are no picture leave an empty frame. None where there is nothing to show.
+    """
+    shown = list(items[:MOST_PICTURES])
+    if not shown:
+        return None
+    columns = min(len(shown), 6)
+    rows = -(-len(shown) // columns)
+    lines = max(len(caption) for _, caption in shown)
+    high, gap, top = _CELL + _LINE * lines + 0.2, 0.12, 0.4 if title else 0.08
+    width, height = max(columns * (_CELL + gap) + gap, 3.4), top + rows * high
+    with figure(width, height, title) as fig:
+        fig.set_layout_engine("none")
+        for place, (data, caption) in enumerate(shown):
+            row, column = divmod(place, columns)
+            left = gap + column * (_CELL + gap)
+            bottom = height - top - row * high - _CELL
+            box = (left / width, bottom / height, _CELL / width, _CELL / height)
+            _draw_picture(fig.add_axes(box), data)
+            text = "\n".join(short(line, 22) for line in caption)
+            fig.text(
+                left / width, (bottom - 0.05) / height, text, va="top", fontsize=7, linespacing=1.2
+            )
+        return to_png(fig)
+
+
+def _draw_picture(axes: Axes, data: bytes) -> None:
+    import numpy as np
+    from PIL import Image
+
+    axes.grid(visible=False)
+    axes.set(xticks=[], yticks=[])
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError):
+        axes.spines[:].set(visible=True, color="#DDDDDD")
+        axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=GREY, fontsize=8)
+        return
+    side = round(_CELL * DOTS_PER_INCH)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    axes.axis("off")
+    axes.set_anchor("S")
+    axes.imshow(np.asarray(image), interpolation="nearest", aspect="equal")

@@ -113,10 +113,15 @@ def build_jobs(scope: Scope) -> list[Any]:
     def select(names: Sequence[str]) -> dg.AssetSelection:
         return dg.AssetSelection.assets(*(scope.key(name) for name in names))
 
-    def job(name: str, names: Sequence[str], words: str, partitioned: bool) -> Any:
+    def job(
+        name: str, names: Sequence[str], words: str, partitioned: bool, checks_only: bool = False
+    ) -> Any:
+        selection = select(names)
         return dg.define_asset_job(
             f"{scope.dataset}_{name}",
-            selection=select(names),
+            selection=dg.AssetSelection.checks_for_assets(*_assets_named(scope, names))
+            if checks_only
+            else selection,
             description=words,
             partitions_def=scope.partitions if partitioned else None,
             executor_def=dg.in_process_executor,
@@ -130,7 +135,16 @@ def build_jobs(scope: Scope) -> list[Any]:
         job("train", TRAINING, "Train both models and promote those that pass the gate.", False),
         job("predict", PREDICTING, "Predict one upload again with the current champions.", True),
         job("monitor", ("monitoring",), "Draw the monitoring pictures again.", False),
+        job(
+            "check_uploads", (*RECEIVING, *PREDICTING), "All checks on one upload.", True, True
+        ),
+        job("check_models", (*TRAINING, "monitoring"), "All checks on the models.", False, True),
     ]
+
+
+def _assets_named(scope: Scope, names: Sequence[str]) -> list[dg.AssetsDefinition]:
+    keys = {scope.key(name) for name in names}
+    return [asset for asset in build_assets(scope) if asset.key in keys]
 
 
 def resources() -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Runner:
         found = find_uploads(lake, self.scope.dataset, done)
         for folder in found.waiting:
             self.progress(f"{self.scope.dataset}: {folder.name} is not finished: {folder.reason}")
+        processed = False
         for source in found.finished:
             if source.upload in done:
                 continue
@@ -104,6 +105,9 @@ class Runner:
             self.instance.add_dynamic_partitions(name, [source.upload])
             self.progress(f"{self.scope.dataset}: {source.name} is upload {source.upload}")
             yield self.run("upload", source.upload)
+            processed = True
+        if processed:
+            yield self.run("monitor", None)
 
     def train(self) -> Iterator[Outcome]:
         """Train both models; when one is promoted, predict every upload again."""
@@ -112,6 +116,15 @@ class Runner:
         yield trained
         if trained.success and self._champions() != before:
             yield from self.predict_all()
+            yield self.run("monitor", None)
+
+    def check(self) -> Iterator[Outcome]:
+        """Run every asset check again on what is there."""
+        from mm_assets.sensors import finished_uploads
+
+        for upload in sorted(finished_uploads(self.instance, self.scope)):
+            yield self.run("check_uploads", upload)
+        yield self.run("check_models", None)
 
     def predict_all(self) -> Iterator[Outcome]:
         """Predict every received upload with the present champions."""

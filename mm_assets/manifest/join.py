@@ -42,7 +42,7 @@ def build_manifest(
 
     receipt = read_receipt(lake, spec.dataset, upload)
     typed = type_rows(lake, spec, receipt)
-    images = _own_images(lake, receipt)
+    images = own_images(lake, receipt)
     store.publish(
         spec.dataset,
         upload,
@@ -115,7 +115,7 @@ def _beside(records: pa.Table, known: pa.Table) -> pa.Table:
     return records
 
 
-def _own_images(lake: Lake, receipt: dict[str, Any]) -> pa.Table:
+def own_images(lake: Lake, receipt: dict[str, Any]) -> pa.Table:
     """This upload's images without their bytes: record_id, image_sha256, image_file, best.
 
     Of several images of one record the one with the lowest number is best, then by file name.
@@ -149,7 +149,7 @@ def _publish(
     import pyarrow.parquet as pq
 
     manifest = _manifest_table(rows)
-    fates = _image_fates(upload, images, known)
+    fates = image_fates(upload, images, known)
     structural = read_parquet(lake, receipt, "rejects.parquet")
     rejects = pa.concat_tables([structural, typed.rejects.cast(structural.schema)])
     tables = {"manifest.parquet": manifest, "rejects.parquet": rejects, "images.parquet": fates}
@@ -185,7 +185,7 @@ def _manifest_table(rows: pa.Table) -> pa.Table:
     return table.cast(own).append_column("features", rows["features"])
 
 
-def _image_fates(upload: str, images: pa.Table, known: pa.Table) -> pa.Table:
+def image_fates(upload: str, images: pa.Table, known: pa.Table) -> pa.Table:
     """Each image of this upload and what became of it: used, duplicate, superseded, orphaned."""
     import duckdb
 

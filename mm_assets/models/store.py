@@ -87,8 +87,7 @@ class ModelStore:
 
         `manifest` holds the keys in REQUIRED and may hold more, such as `calibration` and
         `run_id`; the store adds version, dataset, modality, libraries, created_at and files.
-        Raises ModelError for a manifest that is not complete, and for files that cannot be
-        stored safely: links, names that are not portable.
+        Raises ModelError for an incomplete manifest, links, and names that are not portable.
         """
         modality = Modality(modality)
         _check_manifest(manifest)
@@ -170,7 +169,7 @@ class ModelStore:
 
     def _generations(self, modality: Modality) -> list[int]:
         prefix = self._champions(modality)
-        names = (item.key[len(prefix) :] for item in self.lake.list(prefix))
+        names = (item.key.removeprefix(prefix) for item in self.lake.list(prefix))
         return sorted(int(match[1]) for name in names if (match := _GENERATION.fullmatch(name)))
 
     def _entry(self, modality: Modality, generation: int) -> Champion:
@@ -178,18 +177,22 @@ class ModelStore:
         try:
             entry = json.loads(self.lake.read(key))
             champion = Champion(**{**entry, "modality": Modality(entry["modality"])})
-            fits = (champion.modality, champion.generation) == (modality, generation)
-            fits = fits and _VERSION.fullmatch(champion.version) is not None
-            fits = fits and _SHA256.fullmatch(champion.manifest_sha256) is not None
+            names = (
+                _VERSION.fullmatch(champion.version),
+                _SHA256.fullmatch(champion.manifest_sha256),
+            )
+            fits = all(names) and (champion.modality, champion.generation) == (modality, generation)
         except (ValueError, TypeError, KeyError):
             fits = False
         if not fits:
             _tampered("this promotion is not one that was written here", self._where(key))
         return champion
 
-    def manifest(self, modality: str, version: str) -> dict[str, Any]:
-        """What is known about a stored model. Raises ModelError(model_unknown)."""
-        return self._read(Modality(modality), version)[0]
+    def manifest(
+        self, modality: str, version: str, *, manifest_sha256: str | None = None
+    ) -> dict[str, Any]:
+        """What is known about a stored model; verified if `manifest_sha256` is given."""
+        return self._read(Modality(modality), version, manifest_sha256)[0]
 
     def fetch(self, modality: str, version: str, *, manifest_sha256: str | None = None) -> Path:
         """A local, read-only copy of the model's files, each verified just now.
@@ -328,7 +331,7 @@ def _refuse(name: str, why: str) -> NoReturn:
         code="model_file_unsafe",
         what=f"the model's file {name!r} {why}",
         where=name,
-        todo="Let the engine write plain files named by letters, digits and ._+=,@ -",
+        todo="Let the engine write plain files, named by ASCII letters, digits and ._+=,@-",
     )
 
 

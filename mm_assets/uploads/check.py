@@ -11,8 +11,8 @@ import re
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,20 @@ def kind_of(path: Path) -> str:
     )  # fmt: skip
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say in words that a local file cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise UploadError(
+            code="upload_unreadable",
+            what=error.strerror or str(error),
+            where=error.filename or str(path),
+            todo="Check that it is still there and that you may read it.",
+        ) from None
+
+
 def safe_name(path: Path) -> str:
     """The name under which an upload arrives unless another is given: [A-Za-z0-9._-] only."""
     path = path.resolve()
@@ -111,7 +125,7 @@ def list_folder(folder: Path) -> tuple[list[LocalFile], list[str], list[Refusal]
     pending = [(folder, "")]
     while pending:
         at, prefix = pending.pop()
-        with os.scandir(at) as entries:
+        with reading(at), os.scandir(at) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
         for entry in found:
             name = prefix + entry.name
@@ -153,7 +167,7 @@ def _fault(entry: os.DirEntry[str], name: str) -> str | None:
 
 
 def cannot_be_sent(folder: Path, faults: list[Refusal]) -> UploadError:
-    shown = "; ".join(f"{ascii(fault.file)}: {fault.reason}" for fault in faults[:_SHOWN])
+    shown = "; ".join(f"{fault.file!a}: {fault.reason}" for fault in faults[:_SHOWN])
     more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
     return UploadError(
         code="unsafe_name",
@@ -196,8 +210,11 @@ def check(path: Path, spec: DatasetSpec, progress: Progress = no_progress) -> Re
         packer.images.close()
         packer.images = _NotKept(workdir / "not-kept.parquet")
         try:
-            delivered = _from_zip if report.kind == "zip" else _from_folder
-            with closing(delivered(path, workdir, report, progress)) as files:
+            if report.kind == "zip":
+                files = _from_zip(path, workdir, progress)
+            else:
+                files = _from_folder(path, report, progress)
+            with closing(files):
                 packer.pack(files, lambda _text: None)
         except UploadError as error:
             report.refused = error
@@ -206,9 +223,7 @@ def check(path: Path, spec: DatasetSpec, progress: Progress = no_progress) -> Re
     return report
 
 
-def _from_zip(
-    path: Path, workdir: Path, report: Report, progress: Progress
-) -> Iterator[Delivered]:
+def _from_zip(path: Path, workdir: Path, progress: Progress) -> Generator[Delivered]:
     with open_archive(path, where=path.name) as archive:
         if not archive.names:
             raise UploadError(
@@ -223,9 +238,7 @@ def _from_zip(
             progress(done, total, name)
 
 
-def _from_folder(
-    path: Path, workdir: Path, report: Report, progress: Progress
-) -> Iterator[Delivered]:
+def _from_folder(path: Path, report: Report, progress: Progress) -> Generator[Delivered]:
     files, report.left_out, faults = list_folder(path)
     if faults:
         report.problems += faults
@@ -234,7 +247,8 @@ def _from_folder(
         raise empty_folder(path, report.left_out)
     done, total = 0, sum(file.size for file in files)
     for file in files:
-        content = file.path if file.size > IN_MEMORY else file.path.read_bytes()
+        with reading(file.path):
+            content = file.path if file.size > IN_MEMORY else file.path.read_bytes()
         yield Delivered(file.name, file.size, "", content)
         done += file.size
         progress(done, total, file.name)

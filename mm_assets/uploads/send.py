@@ -37,6 +37,7 @@ from mm_assets.uploads.check import (
     kind_of,
     list_folder,
     no_progress,
+    reading,
     safe_name,
 )
 from mm_assets.uploads.find import announced_files
@@ -254,7 +255,7 @@ class _FolderSending:
         elif strays := sorted(self.there.keys() - {file.name for file in self.files}):
             raise self._taken(
                 "the inbox holds an unfinished upload of this name with files that are not in "
-                f"the folder: {', '.join(ascii(name) for name in strays[:3])}"
+                f"the folder: {', '.join(map(ascii, strays[:3]))}"
             )
 
     def _read_marker(self) -> dict[str, tuple[int, str]]:
@@ -296,11 +297,15 @@ class _FolderSending:
             self.progress(min(self.meter.done, self.total), self.total, "")
 
     def _one(self, file: LocalFile) -> None:
+        with reading(file.path):
+            self._send_or_skip(file)
+
+    def _send_or_skip(self, file: LocalFile) -> None:
         there = self.there.get(file.name)
         sha256 = _comparison(self.lake, file, there) if there else None
-        if self.announced is not None:
-            if self.announced[file.name][1] != (sha256 or sha256_of(file.path)):
-                raise self._other_content()
+        announced = self.announced[file.name][1] if self.announced is not None else None
+        if announced is not None and announced != (sha256 or sha256_of(file.path)):
+            raise self._other_content()
         if sha256 is not None:
             self.meter.add(file.size)
             self.contents[file.name] = (file.size, sha256)

@@ -96,6 +96,15 @@ def test_a_fetched_model_is_the_saved_one_read_only(store: ModelStore, folder: P
     assert [path.name for path in local.parent.iterdir()] == [model.version]
 
 
+def test_weights_larger_than_one_part_of_an_s3_upload_come_back_whole(
+    store: ModelStore, folder: Path
+) -> None:
+    weights = os.urandom(1 << 20) * 12
+    (folder / "model.ckpt").write_bytes(weights)
+    model = save(store, folder)
+    assert (store.fetch(MODALITY, model.version) / "model.ckpt").read_bytes() == weights
+
+
 def test_the_manifest_says_where_the_model_comes_from(store: ModelStore, folder: Path) -> None:
     model = save(store, folder)
     manifest = store.manifest(MODALITY, model.version)
@@ -287,6 +296,7 @@ def test_a_manifest_that_no_longer_fits_the_promotion_is_noticed(
     signed = model.manifest_sha256
     promote = partial(store.promote, manifest_sha256=signed)
     refused("model_tampered", promote, MODALITY, model.version, "again")
+    refused("model_tampered", store.manifest, MODALITY, model.version, manifest_sha256=signed)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +417,12 @@ from mm_assets.models.store import ModelStore
 from mm_assets.settings import Settings
 
 version, mine, go = sys.argv[1:]
-store = ModelStore(Lake(Settings.from_environment()), "pets")
+settings = Settings.from_environment()
+client = None
+if settings.is_s3:
+    import boto3
+    client = boto3.client("s3", "us-east-1", endpoint_url=settings.aws_endpoint_url)
+store = ModelStore(Lake(settings, client), "pets")
 store.champion("without_image")  # everything is imported and connected
 Path(mine).touch()
 while not Path(go).exists():
@@ -432,6 +447,26 @@ def test_two_processes_may_fetch_the_same_model_at_once(
         output, _ = process.communicate(timeout=60)
         assert (process.returncode, output.strip()) == (0, "a: 1")
     assert [path.name for path in store.cache.glob("*/*/*")] == [model.version]
+
+
+def test_a_download_that_another_process_overtakes_uses_the_other_copy(
+    store: ModelStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save(store, folder)
+    overtaken: list[str] = []
+    rename = os.rename
+
+    def overtake(source: Path, target: Path) -> None:
+        if not overtaken:
+            overtaken.append(str(source))
+            store.fetch(MODALITY, model.version)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", overtake)
+    local = store.fetch(MODALITY, model.version)
+    assert overtaken
+    assert contents(local) == FILES
+    assert list(local.parent.iterdir()) == [local]
 
 
 def test_many_threads_may_fetch_the_same_model_at_once(store: ModelStore, folder: Path) -> None:

@@ -1,0 +1,335 @@
+"""`mm`: upload, sync, train, look at predictions and receipts, draft a YAML, check the set-up.
+
+Commands are thin: they read arguments, call one function, and print. Data goes to stdout, all
+else to stderr. Exit codes: 0 good, 1 something failed or was refused, 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mm_assets.console import (
+    USER_ERROR,
+    Format,
+    bad,
+    byte_progress,
+    good,
+    print_json,
+    print_rows,
+    say,
+    speaking_errors,
+    warn,
+)
+from mm_assets.dataset import DatasetSpec, load_specs
+from mm_assets.errors import SpecError
+from mm_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from mm_assets.run import Outcome
+
+app = typer.Typer(
+    name="mm",
+    help="Uploads in S3 become predictions that people can rely on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+DatasetOption = Annotated[
+    str | None, typer.Option("--dataset", "-d", help="The dataset; may be left out if only one.")
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print the data.")]
+
+
+def main() -> None:
+    """The entry point of `mm`."""
+    # Previews that we chose to use, and noise of libraries, are not news to a user.
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    app()
+
+
+@app.command()
+def upload(
+    path: Annotated[Path, typer.Argument(help="A folder or a .zip with tables and pictures.")],
+    dataset: DatasetOption = None,
+    name: Annotated[str | None, typer.Option(help="Another name in the inbox.")] = None,
+    strict: Annotated[bool, typer.Option(help="Do not send if anything would be refused.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Check a folder or zip locally, send it, and write the marker last. Resumes by itself."""
+    from mm_assets.lake import Lake
+    from mm_assets.uploads.check import check
+    from mm_assets.uploads.send import send
+
+    with speaking_errors():
+        settings = Settings.from_environment()
+        spec = choose_dataset(settings, dataset)
+        with byte_progress("checking") as update:
+            report = check(path, spec, update)
+        for problem in report.problems[:20]:
+            line = f" line {problem.line}" if problem.line else ""
+            warn(f"{problem.file}{line}: [{problem.code}] {problem.reason}. {problem.todo}")
+        if len(report.problems) > 20:
+            warn(f"… and {len(report.problems) - 20} more: {report.problems_by_code}")
+        if report.refused:
+            raise report.refused
+        if strict and report.problems:
+            bad(f"not sent: {len(report.problems)} files or rows would be refused (--strict)")
+            raise typer.Exit(USER_ERROR)
+        lake = Lake(settings)
+        with byte_progress("sending") as update:
+            sent = send(lake, path, spec.dataset, name, update)
+        where = f"{lake.url}/{sent.key}"
+        good(f"{where} was there already" if sent.already_there else f"sent to {where}")
+        if report.problems:
+            say(f"{len(report.problems)} files or rows will be refused; the rest is used.")
+        if form is Format.JSON:
+            print_json({"sent": where, "check": report.as_dict()})
+
+
+@app.command()
+def sync(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
+    """Look once for finished uploads and take all of them through to predictions, here."""
+    with speaking_errors():
+        settings = Settings.from_environment()
+        specs = load_all(settings) if dataset is None else [choose_dataset(settings, dataset)]
+        outcomes = [(spec, o) for spec in specs for o in _run(settings, spec, "sync")]
+        if not outcomes:
+            say("No new uploads.")
+        _finish(outcomes, form)
+
+
+@app.command()
+def train(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
+    """Train both models here; what passes its gate is promoted and predicts every upload again."""
+    from mm_assets.lake import Lake
+    from mm_assets.models.store import ModelStore
+
+    with speaking_errors():
+        settings = Settings.from_environment()
+        spec = choose_dataset(settings, dataset)
+        outcomes = [(spec, o) for o in _run(settings, spec, "train")]
+        models = ModelStore(Lake(settings), spec.dataset)
+        for modality in ("with_image", "without_image"):
+            champion = models.champion(modality)
+            if champion is None:
+                warn(f"{modality}: no champion yet")
+            else:
+                good(f"{modality}: champion {champion.version}: {champion.reason}")
+        _finish(outcomes, form)
+
+
+@app.command()
+def predictions(
+    dataset: DatasetOption = None,
+    review: Annotated[bool, typer.Option("--review", help="Only those that need review.")] = False,
+    upload: Annotated[str | None, typer.Option(help="Only those of this upload.")] = None,
+    record: Annotated[list[str] | None, typer.Option("--id", help="Only these records.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only those predicted since (ISO time).")] = None,
+    limit: Annotated[int | None, typer.Option(min=1)] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Print the predictions table, least confident first."""
+    from mm_assets.store.base import COLUMNS, Query, open_store
+
+    with speaking_errors():
+        settings = Settings.from_environment()
+        spec = choose_dataset(settings, dataset)
+        shown = limit if limit or form is not Format.TABLE else 40
+        query = Query(record, upload, True if review else None, since, shown)
+        rows = open_store(settings).read(spec.dataset, query).to_pylist()
+        for row in rows:
+            row["probabilities"] = json.loads(row["probabilities"] or "null")
+        columns: tuple[str, ...] = (*COLUMNS, "image_upload", "label")
+        if form is Format.TABLE:
+            columns = (
+                "record_id", "prediction", "confidence", "needs_review", "modality", "label",
+                "upload", "predicted_at",
+            )  # fmt: skip
+        print_rows(rows, columns, form, f"{spec.dataset}: predictions")
+        if limit is None and len(rows) == shown:
+            say(f"The first {shown}; --limit N shows more, --format json all.")
+
+
+@app.command()
+def receipt(
+    upload: Annotated[str, typer.Argument(help="The upload's key, or its name in the inbox.")],
+    dataset: DatasetOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """What came in an upload and what became of every file and row."""
+    from mm_assets.lake import Lake
+    from mm_assets.receipt import build_receipt
+    from mm_assets.store.base import open_store
+
+    with speaking_errors():
+        settings = Settings.from_environment()
+        spec = choose_dataset(settings, dataset)
+        document = build_receipt(Lake(settings), open_store(settings), spec, upload)
+        if form is Format.JSON:
+            print_json(document)
+            return
+        if form is Format.CSV:
+            print_rows(document["files"], ["file", "kind", "fate", "code", "reason", "todo"], form)
+            return
+        say(f"{document['name']} ({document['upload']}), arrived {document['arrived_at']}")
+        if document["refused"]:
+            bad("refused: [{code}] {what}. What to do: {todo}".format(**document["refused"]))
+        counts = [{"what": key, "number": value} for key, value in document["counts"].items()]
+        print_rows(counts, ["what", "number"], form, "Counts")
+        unused = [f for f in document["files"] if f["fate"] != "used"]
+        if unused:
+            columns = ["file", "fate", "code", "reason", "todo"]
+            print_rows(unused[:50], columns, form, "Files that are not used")
+        if document["rejects"]:
+            columns = ["file", "line", "record_id", "code", "reason", "todo"]
+            print_rows(document["rejects"][:50], columns, form, "Rejected rows")
+        more = max(0, len(unused) - 50) + max(0, len(document["rejects"]) - 50)
+        if more:
+            say(f"… and {more} more: --format json shows all.")
+
+
+@app.command()
+def init(
+    table: Annotated[Path, typer.Argument(help="A CSV or TSV with the records.")],
+    id_column: Annotated[str, typer.Option("--id", help="The column that holds the ID.")],
+    label: Annotated[str, typer.Option("--label", help="The column to predict.")],
+    images: Annotated[Path | None, typer.Option(help="The folder with the pictures.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset's name.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+) -> None:
+    """Draft a dataset's YAML from your own table and pictures."""
+    from mm_assets.init import draft_spec
+
+    with speaking_errors():
+        settings = Settings.from_environment()
+        text, notes, name = draft_spec(table, images, id_column, label, dataset)
+        file = settings.defs_folder / name / "defs.yaml"
+        if file.exists() and not force:
+            raise SpecError(
+                code="spec_exists",
+                what=f"the dataset '{name}' has a YAML already",
+                where=str(file),
+                todo="Choose another name with --dataset, or replace it with --force.",
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        for note in notes:
+            say(f"- {note}")
+        good(f"wrote {file}; read it through and correct what was guessed wrong")
+        say(f"Next: mm upload FOLDER_OR_ZIP --dataset {name}, then mm sync, then mm train.")
+
+
+@app.command()
+def doctor(form: FormatOption = Format.TABLE) -> None:
+    """Can it reach the lake, the table and the backbones? What is misconfigured?"""
+    from mm_assets.doctor import examine
+
+    with speaking_errors():
+        findings = examine()
+        rows = [finding.as_dict() for finding in findings]
+        print_rows(rows, ["what", "good", "found", "todo"], form)
+        if not all(finding.good for finding in findings):
+            raise typer.Exit(USER_ERROR)
+
+
+@app.command()
+def checks(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
+    """Run every asset check as CI would; exit non-zero if one fails with ERROR."""
+    with speaking_errors():
+        settings = Settings.from_environment()
+        specs = load_all(settings) if dataset is None else [choose_dataset(settings, dataset)]
+        outcomes = [(spec, o) for spec in specs for o in _run(settings, spec, "check")]
+        _finish(outcomes, form)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps everything.")] = Path(
+        "data/demo"
+    ),
+) -> None:
+    """Uploads of drawn pets through a local S3 server, sensors and training to predictions."""
+    from mm_assets.demo import run_demo
+
+    with speaking_errors():
+        if not run_demo(Settings.from_environment(), folder):
+            raise typer.Exit(USER_ERROR)
+
+
+# -- what the commands share ----------------------------------------------------------------------
+
+
+def load_all(settings: Settings) -> list[DatasetSpec]:
+    """Every dataset of the project. Raises SpecError when there is none."""
+    specs = load_specs(settings.defs_folder)
+    if not specs:
+        raise SpecError(
+            code="no_dataset",
+            what="there is no dataset yet",
+            where=str(settings.defs_folder),
+            todo="Draft one: mm init TABLE --images FOLDER --id COLUMN --label COLUMN. "
+            "If this is not the project's folder, change to it.",
+        )
+    return list(specs.values())
+
+
+def choose_dataset(settings: Settings, name: str | None) -> DatasetSpec:
+    """The named dataset, or the only one. Raises SpecError that names the choices."""
+    specs = {spec.dataset: spec for spec in load_all(settings)}
+    if name is None and len(specs) == 1:
+        return next(iter(specs.values()))
+    if name not in specs:
+        raise SpecError(
+            code="dataset_unknown",
+            what=f"there is no dataset '{name}'" if name else "several datasets are there",
+            where=str(settings.defs_folder),
+            todo=f"Write --dataset with one of: {', '.join(specs)}.",
+        )
+    return specs[name]
+
+
+def _run(settings: Settings, spec: DatasetSpec, work: str) -> list[Outcome]:
+    from mm_assets.run import Runner, open_instance
+
+    outcomes = []
+    with open_instance(settings) as instance:
+        runner = Runner(spec, instance, say)
+        for outcome in getattr(runner, work)():
+            outcomes.append(outcome)
+            _report(spec, outcome)
+    return outcomes
+
+
+def _report(spec: DatasetSpec, outcome: Outcome) -> None:
+    what = f"{spec.dataset}: {outcome.job}{f' {outcome.upload}' if outcome.upload else ''}"
+    if outcome.problem:
+        bad(f"{what} failed: {outcome.problem}")
+    for words in outcome.failed_checks:
+        bad(f"{what}: check failed: {words}")
+    for words in outcome.warnings:
+        warn(f"{what}: {words}")
+    if outcome.is_good:
+        good(what)
+
+
+def _finish(outcomes: list[tuple[DatasetSpec, Any]], form: Format) -> None:
+    """Print the outcomes as data if asked to; leave with 1 if one is not good."""
+    if form is not Format.TABLE:
+        rows = [
+            {"dataset": s.dataset, "job": o.job, "upload": o.upload, "run_id": o.run_id,
+             "good": o.is_good, "problem": o.problem, "failed_checks": o.failed_checks,
+             "warnings": o.warnings}
+            for s, o in outcomes
+        ]  # fmt: skip
+        print_rows(rows, list(rows[0]) if rows else [], form)
+    failed = [o for _, o in outcomes if not o.is_good]
+    if failed:
+        bad(f"{len(failed)} of {len(outcomes)} runs failed")
+        raise typer.Exit(USER_ERROR)

@@ -1,0 +1,119 @@
+"""How `mm` speaks: data on stdout, everything else on stderr; errors without tracebacks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mm_assets.errors import MMError
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+USER_ERROR = 1
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    err.print(escape(text))
+
+
+def good(text: str) -> None:
+    err.print(f"[green]✓[/green] {escape(text)}")
+
+
+def warn(text: str) -> None:
+    err.print(f"[yellow]![/yellow] {escape(text)}")
+
+
+def bad(text: str) -> None:
+    err.print(f"[red]✗[/red] {escape(text)}")
+
+
+@contextmanager
+def speaking_errors() -> Iterator[None]:
+    """Show an error of ours in its own words and leave with exit code 1."""
+    try:
+        yield
+    except MMError as error:
+        bad(str(error))
+        raise typer.Exit(USER_ERROR) from None
+    except KeyboardInterrupt:
+        bad("interrupted; run the same command again to go on")
+        raise typer.Exit(130) from None
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+
+
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: Format, title: str = ""
+) -> None:
+    """Rows as a table for people, as JSON or as CSV, on stdout."""
+    if form is Format.JSON:
+        print_json(list(rows))
+    elif form is Format.CSV:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([[_cell(row.get(name)) for name in columns] for row in rows])
+    else:
+        table = Table(title=title or None, title_justify="left", header_style="bold")
+        for name in columns:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(_shown(row.get(name))) for name in columns))
+        out.print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _cell(value: Any) -> Any:
+    """A CSV cell that no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
+    if isinstance(value, dict | list):
+        value = json.dumps(value, ensure_ascii=False)
+    text = str(value)
+    if not isinstance(value, int | float) and text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + text
+    return text
+
+
+@contextmanager
+def byte_progress(words: str) -> Iterator[Any]:
+    """A progress bar for bytes; yields `update(done, total, file)`."""
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[file]}"), console=err,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(words, total=None, file="")
+
+        def update(done: int, total: int, file: str) -> None:
+            bar.update(task, completed=done, total=total, file=escape(file[-40:]))
+
+        yield update

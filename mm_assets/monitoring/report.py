@@ -1,0 +1,248 @@
+"""The monitoring of one dataset: reads what is there, draws it, and publishes `monitoring.json`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.errors import LakeError
+from mm_assets.lake import Lake
+from mm_assets.layout import of_dataset, of_upload, uploads_prefix
+from mm_assets.manifest.join import MANIFEST
+from mm_assets.models.training import TRAINING_SET
+from mm_assets.monitoring import charts
+from mm_assets.monitoring.drift import drift_picture, feature_drift, label_drift
+from mm_assets.pictures import contact_sheet
+from mm_assets.store.base import Store
+from mm_assets.uploads.receive import RAW
+from mm_assets.uploads.received import read_images, read_parquet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MONITORING = "monitoring"
+LEAST_CONFIDENT = 12
+RECENT_UPLOADS = 20
+MOST_RECENT_RECORDS = 200_000  # enough to see any drift; older uploads are then left out
+READERS = 16  # small documents read side by side
+# Every picture that there may be, in the order in which people look at them.
+PICTURES = (
+    "confidence", "predicted_classes", "predicted_values", "images", "live_accuracy",
+    "least_confident", "drift", "rejects", "quarantines",
+)  # fmt: skip
+
+Figures = dict[str, float | int]
+
+
+def build_monitoring(
+    lake: Lake, store: Store, spec: DatasetSpec, folder: Path | None
+) -> tuple[dict[str, bytes], Figures]:
+    """Draw and publish the state of a dataset; returns the pictures (PNG) and the figures.
+
+    With `folder`, the pictures are also written as `<folder>/<dataset>/<name>.png`, and those that
+    have nothing to show any more are removed. Figures that cannot be measured are absent, counts
+    are 0 where nothing is. Published under `monitoring.json`: the pictures and `figures`.
+    """
+    predictions = store.read(spec.dataset)
+    uploads = lake.names(uploads_prefix(spec.dataset))
+    training = lake.read_json(of_dataset(spec.dataset, TRAINING_SET))
+    found: dict[str, bytes | None] = {}
+    figures: Figures = {"uploads": len(uploads)}
+    for pictures, numbers in (
+        _of_predictions(spec, predictions, training),
+        _least_confident(lake, store, spec, predictions),
+        _refusals(lake, spec, uploads),
+        _drift(lake, spec, uploads[-RECENT_UPLOADS:], predictions, training),
+    ):
+        found.update(pictures)
+        figures.update(numbers)
+    drawn = {name: png for name in PICTURES if (png := found.get(name)) is not None}
+    _publish(lake, spec, drawn, figures, folder)
+    return drawn, figures
+
+
+def _of_predictions(
+    spec: DatasetSpec, predictions: pa.Table, training: dict[str, Any] | None
+) -> tuple[dict[str, bytes | None], Figures]:
+    import pyarrow.compute as pc
+
+    n = predictions.num_rows
+    review = pc.sum(predictions["needs_review"]).as_py() or 0
+    with_image = pc.sum(pc.equal(predictions["modality"], Modality.WITH_IMAGE.value)).as_py() or 0
+    figures: Figures = {
+        "records": n,
+        "needs_review": review,
+        "with_image": with_image,
+        "without_image": n - with_image,
+    }
+    if not n:
+        return {}, figures
+    live = charts.live_accuracy_figures(predictions, spec.problem_type)
+    figures |= {
+        "low_confidence_share": review / n,
+        "image_share": with_image / n,
+        "median_confidence": pc.quantile(predictions["confidence"], 0.5)[0].as_py(),
+        **{f"live_{name}": value for name, value in live.items()},
+    }
+    pictures: dict[str, bytes | None] = {
+        "confidence": charts.confidence_over_time(predictions, spec.review_threshold),
+        "images": charts.image_share(predictions),
+        "live_accuracy": charts.live_accuracy(predictions, spec.problem_type),
+    }
+    if spec.is_regression:
+        pictures["predicted_values"] = charts.value_distribution(predictions)
+    else:
+        expected = training["labels"] if training else None
+        pictures["predicted_classes"] = charts.class_balance(predictions, expected)
+    return pictures, figures
+
+
+def _least_confident(
+    lake: Lake, store: Store, spec: DatasetSpec, predictions: pa.Table
+) -> tuple[dict[str, bytes | None], Figures]:
+    """The pictures of the records that the model with images is least sure of."""
+    import pyarrow.compute as pc
+
+    seen = predictions.filter(pc.equal(predictions["modality"], Modality.WITH_IMAGE.value))
+    records = seen.sort_by([("confidence", "ascending"), ("record_id", "ascending")])
+    records = records.slice(0, LEAST_CONFIDENT)
+    if not records.num_rows:
+        return {}, {}
+    known = store.look_up(spec.dataset, records["record_id"].combine_chunks())
+    image_of = {
+        row["record_id"]: (row["image_upload"], row["image_sha256"])
+        for row in known.to_pylist()
+        if row["image_upload"] is not None
+    }
+    found = _fetch_images(lake, spec.dataset, set(image_of.values()))
+    items = []
+    for row in records.to_pylist():
+        label = [] if row["label"] is None else [f"label {row['label']}"]
+        caption = [row["record_id"], f"{row['confidence']:.2f} {row['prediction']}", *label]
+        place = image_of.get(row["record_id"])
+        items.append((found.get(place, b"") if place else b"", caption))
+    title = f"The {len(items)} least certain records with an image"
+    lost = sum(not data for data, _ in items)
+    return {"least_confident": contact_sheet(items, title)}, {"images_lost": lost}
+
+
+def _fetch_images(
+    lake: Lake, dataset: str, wanted: set[tuple[str, str]]
+) -> dict[tuple[str, str], bytes]:
+    """Pictures by upload and sha256. One that is lost is absent: it is shown and counted so."""
+    found: dict[tuple[str, str], bytes] = {}
+    for upload in sorted({upload for upload, _ in wanted}):
+        names = {sha256 for of, sha256 in wanted if of == upload}
+        try:
+            for some in read_images(lake, dataset, upload, names):
+                found |= {(upload, sha256): data for sha256, data in some.items()}
+        except LakeError as error:
+            if error.code not in ("image_lost", "not_materialised"):
+                raise
+    return found
+
+
+def _refusals(
+    lake: Lake, spec: DatasetSpec, uploads: list[str]
+) -> tuple[dict[str, bytes | None], Figures]:
+    """Rejects and quarantines by code over all uploads, and how many uploads were refused."""
+    keys = [of_upload(spec.dataset, u, name) for name in (RAW, MANIFEST) for u in uploads]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="monitoring") as pool:
+        lake.read_json(of_dataset(spec.dataset, MONITORING))  # connects, before threads share it
+        documents = [document or {} for document in pool.map(lake.read_json, keys)]
+    quarantined: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    for document in documents:
+        quarantined.update(document.get("quarantined_by_code", {}))
+        rejected.update(document.get("rejected_by_code", {}))
+    bad_rows, bad_files = rejected.total(), quarantined.total()
+    figures: Figures = {
+        "uploads_refused": sum(bool(document.get("refused")) for document in documents),
+        "rejected_rows": bad_rows,
+        "quarantined_files": bad_files,
+    }
+    return {
+        "rejects": charts.rejects_by_code(rejected, f"Rejects: {bad_rows:,} rows refused"),
+        "quarantines": charts.rejects_by_code(
+            quarantined, f"Quarantines: {bad_files:,} files refused"
+        ),
+    }, figures
+
+
+def _drift(
+    lake: Lake,
+    spec: DatasetSpec,
+    recent: list[str],
+    predictions: pa.Table,
+    training: dict[str, Any] | None,
+) -> tuple[dict[str, bytes | None], Figures]:
+    """The drift of recent records and predictions against the training set, where measurable."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if training is None:
+        return {}, {}
+    reference = read_parquet(lake, training, "training_set.parquet")
+    current = _recent_records(lake, spec, recent)
+    features = feature_drift(reference, current, spec) if current is not None else {}
+    figures: Figures = {f"drift_of/{name}": value for name, value in features.items()}
+    if features:
+        figures["largest_drift"] = max(features.values())
+    new = predictions.filter(pc.is_in(predictions["upload"], pa.array(recent, pa.string())))
+    said = label_drift(
+        reference["label"].to_pylist(), new["prediction"].to_pylist(), spec.problem_type
+    )
+    if said is not None:
+        figures["prediction_drift"] = said
+    return {"drift": drift_picture(features, spec.limits.maximum_drift)}, figures
+
+
+def _recent_records(lake: Lake, spec: DatasetSpec, recent: list[str]) -> pa.Table | None:
+    """The records to predict of the newest uploads, each once, or None if there are none.
+
+    Uploads that were read by another version of the dataset's YAML are left out.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    parts: list[pa.Table] = []
+    for upload in reversed(recent):
+        document = lake.read_json(of_upload(spec.dataset, upload, MANIFEST))
+        if document is None or document["fingerprint"] != spec.fingerprint:
+            continue
+        with lake.open(document["files"]["manifest.parquet"]["key"]) as file:
+            part = pq.read_table(file, columns=["record_id", "purpose", "features"])
+        part = part.filter(pc.equal(part["purpose"], "predict"))
+        for newer in parts:
+            part = part.filter(pc.invert(pc.is_in(part["record_id"], newer["record_id"])))
+        parts.append(part)
+        if sum(part.num_rows for part in parts) >= MOST_RECENT_RECORDS:
+            break
+    return pa.concat_tables(parts) if parts else None
+
+
+def _publish(
+    lake: Lake,
+    spec: DatasetSpec,
+    pictures: dict[str, bytes],
+    figures: Figures,
+    folder: Path | None,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="mm-monitoring-") as temporary:
+        own = Path(temporary) if folder is None else folder / spec.dataset
+        own.mkdir(parents=True, exist_ok=True)
+        files = {}
+        for name in PICTURES:
+            path = own / f"{name}.png"
+            if name in pictures:
+                path.write_bytes(pictures[name])
+                files[path.name] = path
+            else:
+                path.unlink(missing_ok=True)
+        document = {"dataset": spec.dataset, "figures": figures}
+        lake.publish(of_dataset(spec.dataset, MONITORING), files, document)
