@@ -240,10 +240,21 @@ def doctor(form: FormatOption = Format.TABLE) -> None:
 
 
 @app.command()
-def checks(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
+def checks(
+    dataset: DatasetOption = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="On a small sample made for it, from upload on.")
+    ] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
     """Run every asset check as CI would; exit non-zero if one fails with ERROR."""
     with speaking_errors():
         settings = Settings.from_environment()
+        if sample:
+            from mm_assets.demo import sample_checks
+
+            _finish(sample_checks(settings, settings.data_folder / "checks", report), form)
+            return
         specs = load_all(settings) if dataset is None else [choose_dataset(settings, dataset)]
         outcomes = [(spec, o) for spec in specs for o in _run(settings, spec, "check")]
         _finish(outcomes, form)
@@ -303,11 +314,11 @@ def _run(settings: Settings, spec: DatasetSpec, work: str) -> list[Outcome]:
         runner = Runner(spec, instance, say)
         for outcome in getattr(runner, work)():
             outcomes.append(outcome)
-            _report(spec, outcome)
+            report(spec, outcome)
     return outcomes
 
 
-def _report(spec: DatasetSpec, outcome: Outcome) -> None:
+def report(spec: DatasetSpec, outcome: Outcome) -> None:
     what = f"{spec.dataset}: {outcome.job}{f' {outcome.upload}' if outcome.upload else ''}"
     if outcome.problem:
         bad(f"{what} failed: {outcome.problem}")

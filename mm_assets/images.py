@@ -24,14 +24,13 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image, ImageFile
-from PIL import WebPImagePlugin as _registers_webp  # noqa: F401
+from PIL import Image, ImageFile, WebPImagePlugin
 
 SMALL_SIDE = 128  # pictures up to this size stay lossless (PNG)
 LONGEST_POSSIBLE_SIDE = 65_535  # what JPEG can express; longer PNGs are bombs, not pictures
 MAXIMUM_SCANS = 100  # a progressive JPEG has about ten; each costs a pass over all pixels
-_ALLOWED = ("JPEG", "PNG", "WEBP")
+# Naming the plugin registers it; Pillow would else import all fifty for the first WEBP.
+_ALLOWED = ("JPEG", "PNG", WebPImagePlugin.WebPImageFile.format)
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 _MAGICS: tuple[tuple[str, int, bytes], ...] = (
@@ -86,7 +85,7 @@ _TURNS = {
 }
 
 
-class ImageRefused(Exception):
+class ImageRefused(Exception):  # noqa: N818  not a fault of ours, it speaks of the file
     """These bytes are no picture that we use. `code` is one of errors.REFUSALS' image_* codes."""
 
     def __init__(self, code: str, reason: str) -> None:
@@ -195,37 +194,40 @@ def _verify_structure(kind: str, data: bytes, maximum_pixels: int) -> None:
         _verify_jpeg(data)
 
 
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 # In a scan, 0xFF is data when 00 follows, or a restart marker (D0 to D7); FF is a fill byte.
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def _verify_jpeg(data: bytes) -> None:
     """Follow the markers to the end marker. Raises ValueError where the file stops before it."""
-    at, scans, end = 2, 0, len(data)
-    while True:
-        while data[at : at + 2] == b"\xff\xff":
-            at += 1
-        if at + 2 > end:
-            raise ValueError("the file is cut short: no end marker")
-        if data[at] != 0xFF:
-            raise ValueError(f"no marker at byte {at}")
-        marker = data[at + 1]
-        at += 2
-        if marker == 0xD9:
-            if not scans:
-                raise ValueError("the file holds no pixels")
-            return
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            continue
-        if at + 2 > end:
-            raise ValueError("the file is cut short: no end marker")
-        at += int.from_bytes(data[at : at + 2], "big")
-        if marker == 0xDA:
+    at, scans = 2, 0
+    while (step := _jpeg_marker(data, at)) is not None:
+        marker, at = step
+        if marker == _START_OF_SCAN:
             scans += 1
             if scans > MAXIMUM_SCANS:
                 raise ValueError(f"more than {MAXIMUM_SCANS} scans")
             found = _MARKER_IN_SCAN.search(data, at)
-            at = found.start() if found else end
+            at = found.start() if found else len(data)
+    if not scans:
+        raise ValueError("the file holds no pixels")
+
+
+def _jpeg_marker(data: bytes, at: int) -> tuple[int, int] | None:
+    """The marker at a position and where its segment ends; None for the end marker."""
+    while data[at : at + 2] == b"\xff\xff":  # fill bytes
+        at += 1
+    if at + 2 > len(data):
+        raise ValueError("the file is cut short: no end marker")
+    if data[at] != 0xFF:
+        raise ValueError(f"no marker at byte {at}")
+    marker = data[at + 1]
+    if marker == _END_OF_IMAGE:
+        return None
+    if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers that stand alone
+        return marker, at + 2
+    return marker, at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
 
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -338,7 +340,7 @@ def _orientation(image: Image.Image) -> int:
 def _scale_transparent_colour(image: Image.Image, depth: int) -> None:
     """Pillow leaves a PNG's transparent colour at the file's depth, but the pixels get 8 bits."""
     colour = image.info.get("transparency")
-    if isinstance(colour, int) and depth in (2, 4):
+    if isinstance(colour, int) and depth in (2, 4) and image.mode == "L":
         image.info["transparency"] = colour * 255 // (2**depth - 1)
     elif isinstance(colour, tuple) and depth == 16:
         image.info["transparency"] = tuple(value >> 8 for value in colour)
@@ -348,6 +350,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     """The pixels as L, RGB or RGBA with 8 bits a channel."""
     transparent = image.info.get("transparency")
     if image.mode.startswith("I;16"):
+        import numpy as np
+
         # convert("L") would clip everything above 255; the high byte is what RGB pictures keep.
         values = np.asarray(image)
         grey = Image.fromarray((values >> 8).astype(np.uint8))

@@ -172,6 +172,8 @@ def contact_sheet(items: Sequence[tuple[bytes, Sequence[str]]], title: str = "")
     high, gap, top = _CELL + _LINE * lines + 0.2, 0.12, 0.4 if title else 0.08
     width, height = max(columns * (_CELL + gap) + gap, 3.4), top + rows * high
     with figure(width, height, title) as fig:
+        from matplotlib.transforms import Bbox, TransformedBbox
+
         fig.set_layout_engine("none")
         for place, (data, caption) in enumerate(shown):
             row, column = divmod(place, columns)
@@ -180,9 +182,12 @@ def contact_sheet(items: Sequence[tuple[bytes, Sequence[str]]], title: str = "")
             box = (left / width, bottom / height, _CELL / width, _CELL / height)
             _draw_picture(fig.add_axes(box), data)
             text = "\n".join(short(line, 22) for line in caption)
+            # Letters of some scripts are wide: what does not fit is cut off at the next picture.
+            below = Bbox.from_bounds(left / width, 0, (_CELL + gap / 2) / width, 1)
             fig.text(
-                left / width, (bottom - 0.05) / height, text, va="top", fontsize=7, linespacing=1.2
-            )
+                left / width, (bottom - 0.05) / height, text, va="top", fontsize=7,
+                linespacing=1.2, clip_on=True, clip_box=TransformedBbox(below, fig.transFigure),
+            )  # fmt: skip
         return to_png(fig)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mm_assets.errors import SettingsError
@@ -27,16 +27,24 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MM_", extra="ignore", frozen=False)
 
     root: Path = Field(default_factory=find_root, description="What relative paths count from.")
-    lake: str = Field("data/lake", description="A folder or s3://bucket/prefix.")
+    data: Path = Field(Path("data"), description="The folder for all local state.")
+    lake: str = Field("", description="A folder or s3://bucket/prefix. Default: <data>/lake.")
     table: str = Field(
-        "duckdb:///data/predictions.duckdb",
-        description="duckdb:///relative/path or duckdb:////absolute/path.",
+        "",
+        description="duckdb:///relative/path or duckdb:////absolute/path. "
+        "Default: <data>/predictions.duckdb.",
     )
     defs: Path = Field(Path("dagster_project/defs"), description="The datasets' YAML files.")
     aws_endpoint_url: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL")
     aws_region: str | None = Field(None, validation_alias="AWS_REGION")
     aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
     dagster_home: Path | None = Field(None, validation_alias="DAGSTER_HOME")
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Settings:
+        self.lake = self.lake or str(self.data_folder / "lake")
+        self.table = self.table or f"duckdb:///{self.data_folder / 'predictions.duckdb'}"
+        return self
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -96,6 +104,20 @@ class Settings(BaseSettings):
         return self.root / self.defs
 
     @property
+    def data_folder(self) -> Path:
+        return self.root / self.data
+
+    @property
     def home(self) -> Path:
         """The folder of Dagster's instance."""
-        return self.dagster_home or self.root / "data" / "dagster"
+        return self.dagster_home or self.data_folder / "dagster"
+
+    @property
+    def model_cache(self) -> Path:
+        """Verified local copies of models."""
+        return self.data_folder / "cache" / "models"
+
+    @property
+    def monitoring_folder(self) -> Path:
+        """The monitoring pictures as files, a folder for each dataset."""
+        return self.data_folder / "monitoring"

@@ -38,11 +38,11 @@ def test_threads_draw_the_same_picture_as_one() -> None:
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_as_they_were() -> None:
-    import matplotlib
+    from matplotlib import rcParams
 
-    before = dict(matplotlib.rcParams)
+    before = dict(rcParams)
     line()
-    assert dict(matplotlib.rcParams) == before
+    assert dict(rcParams) == before
 
 
 def test_neither_the_module_nor_a_picture_loads_pyplot() -> None:

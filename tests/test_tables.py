@@ -156,7 +156,7 @@ def test_a_quote_inside_an_unquoted_field_is_text(tmp_path: Path) -> None:
     ]
 
 
-text_field = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
+text_field = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 tricky_field = st.text("a,;\t|\"'\r\n \ufeff\u2028é\x1c\x85", max_size=8)
 field = text_field | tricky_field
 
@@ -184,6 +184,8 @@ def test_what_a_csv_writer_wrote_is_read_back_exactly_with_its_lines(
     size: int,
 ) -> None:
     width, rows = table
+    if width == 1:
+        delimiter = ","  # a header of one name does not tell
     if any("\r" in value or "\n" in value for row in rows for value in row):
         quoting = csv.QUOTE_ALL  # Python 3.11's writer quotes only its own line ending
     text = io.StringIO(newline="")
@@ -208,7 +210,8 @@ def test_any_bytes_are_read_or_refused_with_a_known_code(tmp_path: Path, data: b
             table = opened(tmp_path, start + data)
             n = len(rows_of(table))
         except TableRefused as error:
-            assert error.code in REFUSALS
+            code = error.code
+            assert code in REFUSALS
         else:
             assert n + len(table.rejects) == table.n_rows
 
@@ -418,9 +421,9 @@ def test_memory_stays_flat_and_a_row_costs_microseconds(tmp_path: Path) -> None:
         for i in range(200_000):
             file.write(f'rec-{i},{chance.random()},town {i % 97},"text, quoted",x,y,z,0\n')
     table = open_table(path, file="big.csv", id_column="id", encoding="utf-8")
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert sum(batch.num_rows for batch in table.batches()) == 200_000
-    assert time.perf_counter() - begin < 10  # about 0.7 s when the machine is free
+    assert time.process_time() - begin < 10  # about 0.4 s of processor time
     tracemalloc.start()
     for _ in table.batches(5_000):
         pass

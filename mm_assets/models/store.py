@@ -80,7 +80,7 @@ class ModelStore:
     def __init__(self, lake: Lake, dataset: str, cache: Path | None = None) -> None:
         self.lake = lake
         self.dataset = dataset
-        self.cache = cache or lake.settings.root / "data" / "cache" / "models"
+        self.cache = cache or lake.settings.model_cache
 
     def save(self, modality: str, folder: Path, manifest: dict[str, Any]) -> StoredModel:
         """Store every file below `folder`, then the manifest.
@@ -177,11 +177,9 @@ class ModelStore:
         try:
             entry = json.loads(self.lake.read(key))
             champion = Champion(**{**entry, "modality": Modality(entry["modality"])})
-            names = (
-                _VERSION.fullmatch(champion.version),
-                _SHA256.fullmatch(champion.manifest_sha256),
-            )
-            fits = all(names) and (champion.modality, champion.generation) == (modality, generation)
+            fits = (champion.modality, champion.generation) == (modality, generation)
+            fits &= bool(_VERSION.fullmatch(champion.version))
+            fits &= bool(_SHA256.fullmatch(champion.manifest_sha256))
         except (ValueError, TypeError, KeyError):
             fits = False
         if not fits:
@@ -234,7 +232,7 @@ class ModelStore:
         try:
             _in_parallel(fetch_one, files)
             temporary.chmod(0o755)
-            os.rename(temporary, local)
+            temporary.rename(local)
         except OSError:
             if not local.is_dir():  # else another process was faster; its copy is verified next
                 raise
@@ -354,9 +352,8 @@ def _verify(local: Path, files: dict[str, Any]) -> None:
 def _difference(size: int | None, announced: int | None) -> str:
     if announced is None:
         return "this file does not belong to the model"
-    if size is None:
-        return "this file of the model is missing"
-    return f"this file has {size} bytes instead of {announced}"
+    missing = "this file of the model is missing"
+    return missing if size is None else f"this file has {size} bytes instead of {announced}"
 
 
 def _sweep(folder: Path) -> None:

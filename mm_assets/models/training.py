@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import MMError, ModelError
+from mm_assets.errors import ModelError
 from mm_assets.lake import Lake, sha256_of
 from mm_assets.layout import of_dataset
 from mm_assets.manifest.join import gather_rows, with_row_upload
@@ -259,7 +259,7 @@ def _champion_evaluation(
             modality, champion.version, manifest_sha256=champion.manifest_sha256
         )
         predicted = engine_of(spec, modality).load(folder).predict(holdout)
-    except MMError as error:
+    except ModelError as error:  # a lake that cannot be read is no reason to replace anything
         progress(f"{modality}: the champion cannot be used, so it is replaced: {error}")
         return None
     return evaluate(

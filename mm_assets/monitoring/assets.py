@@ -22,7 +22,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     def monitoring(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         from mm_assets.monitoring.report import build_monitoring
 
-        folder = lake.settings().root / "data" / "monitoring" / scope.dataset
+        folder = lake.settings().monitoring_folder / scope.dataset
         pictures, figures = build_monitoring(lake.lake(), lake.table(), scope.spec, folder)
         context.log.info(f"{len(pictures)} pictures are in {folder}")
         shown = {name.replace("_", " "): picture(png, name) for name, png in pictures.items()}

@@ -1,17 +1,12 @@
 """Pictures of the predictions table over time, and the figures that go with them.
 
-`predictions` is always what `Store.read` gives. The time of a prediction is that of the upload its
-row came in, which the upload's key begins with; it does not change when a backfill predicts again.
-Up to 24 uploads each get a point of their own, more share bins of equal length.
+`predictions` is always what `Store.read` gives; `timeline.py` says what the bins of time are.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -19,113 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_assets.dataset import Modality
+from mm_assets.monitoring.timeline import Bins, name_bins, time_bins
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-MOST_POINTS = 24
-MOST_BINS = 48
 MOST_CLASSES = 7  # as many colours as can be told apart, and grey for all others
-MOST_CODES = 25
+MOST_BARS = 30
+LONGEST_LABEL = 28
 WIDTH, HEIGHT = 8.4, 3.6  # inches
 PALE = "#B8B8B8"  # for amounts and for all that has no colour of its own
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_LENGTHS = (
-    _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 6 * _HOUR, _DAY, 7 * _DAY, 28 * _DAY, 91 * _DAY,
-)  # fmt: skip
-_KEY = re.compile(r"(\d{8}-\d{6})(\d{3})-")
 
 Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
-
-
-# -- time -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Bins:
-    """The time bin of each record, and what the bins are called. Empty bins are kept as gaps."""
-
-    codes: Codes
-    labels: list[str]
-    meaning: str
-
-    @property
-    def places(self) -> npt.NDArray[np.int_]:
-        return np.arange(len(self.labels))
-
-
-def time_of(upload: str) -> datetime:
-    """When an upload arrived, in UTC, by its key. A key without a time counts as the year 1970."""
-    match = _KEY.match(upload)
-    if match is None:
-        return datetime.fromtimestamp(0, UTC)
-    moment = datetime.strptime(match[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-    return moment + timedelta(milliseconds=int(match[2]))
-
-
-def time_bins(predictions: pa.Table) -> Bins:
-    """Sort records into time bins: one for each upload, or equal ones if there are too many."""
-    encoded = predictions["upload"].combine_chunks().dictionary_encode()
-    uploads = encoded.dictionary.to_pylist()
-    of_record = encoded.indices.to_numpy(zero_copy_only=False)
-    times = [time_of(upload) for upload in uploads]
-    if len(uploads) <= MOST_POINTS:
-        order = sorted(range(len(uploads)), key=lambda i: uploads[i])
-        place = np.empty(len(uploads), dtype=np.int64)
-        place[order] = np.arange(len(uploads))
-        labels, day = _labels([times[i] for i in order])
-        return Bins(place[of_record], labels, f"upload{day}")
-    seconds = np.array([int(moment.timestamp()) for moment in times], dtype=np.int64)
-    length = next(
-        (n for n in _LENGTHS if seconds.max() // n - seconds.min() // n < MOST_BINS),
-        int(seconds.max() - seconds.min()) // (MOST_BINS - 1) + 1,
-    )
-    first = int(seconds.min()) // length
-    number = seconds // length - first
-    starts = [
-        datetime.fromtimestamp((first + i) * length, UTC) for i in range(int(number.max()) + 1)
-    ]
-    labels, day = _labels(starts, only_days=length >= _DAY)
-    return Bins(number[of_record], labels, f"uploads, by {_in_words(length)}{day}")
-
-
-def _labels(moments: list[datetime], only_days: bool = False) -> tuple[list[str], str]:
-    """Short names of moments in order, and the day if all are of one."""
-    days = {moment.date() for moment in moments}
-    years = {moment.year for moment in moments}
-    if only_days or len(days) == len(moments) > 1:
-        date = "%d %b %Y" if len(years) > 1 else "%d %b"
-        year = f" of {moments[0].year}" if len(years) == 1 else ""
-        return [f"{moment:{date}}" for moment in moments], f"{year} (UTC)"
-    time = "%H:%M" if len({f"{m:%x %H:%M}" for m in moments}) == len(moments) else "%H:%M:%S"
-    if len(days) == 1:
-        return [f"{m:{time}}" for m in moments], f" on {moments[0]:%d %b %Y} (UTC)"
-    labels, before = [], None
-    for moment in moments:
-        shown = f"{moment:{time}}" + (f"\n{moment:%d %b}" if moment.date() != before else "")
-        labels.append(shown)
-        before = moment.date()
-    return labels, " (UTC)"
-
-
-def _in_words(seconds: int) -> str:
-    for unit, name in ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute")):
-        if seconds >= unit:
-            count = round(seconds / unit)
-            return name if count == 1 else f"{count} {name}s"
-    return f"{seconds} seconds"
-
-
-def _name_bins(axes: Axes, bins: Bins, offset: float = 0.0) -> None:
-    """At most ten labels under the bins, so that they never touch."""
-    n = len(bins.labels)
-    chosen = list(range(0, n, max(1, -(-n // 10))))
-    axes.set_xticks([i + offset for i in chosen], [bins.labels[i] for i in chosen])
-    axes.set_xlabel(bins.meaning)
-    axes.set_xlim(min(-0.7, n / 2 - 2.5), max(n - 0.3, n / 2 + 1.5))
-    axes.grid(visible=False, axis="x")
 
 
 # -- the pictures ---------------------------------------------------------------------------------
@@ -144,8 +45,8 @@ def confidence_over_time(predictions: pa.Table, threshold: float) -> bytes:
 def value_distribution(predictions: pa.Table) -> bytes:
     """Regression: median and quartiles of the predicted values over time (PNG)."""
     values = _numbers(predictions["prediction"])
-    middle = f"{np.median(values):.4g}" if len(values) else "none"
-    title = f"Predicted values: median {middle}, {len(values):,} records"
+    middle = f"median {_written(float(np.median(values)))}, " if len(values) else ""
+    title = f"Predicted values: {middle}{len(values):,} records"
     return _quartiles_over_time(values, time_bins(predictions), title, "predicted value")
 
 
@@ -162,8 +63,6 @@ def _quartiles_over_time(
     low, middle, high = _quartiles(values, bins).T
     with pictures.figure(WIDTH, HEIGHT + 0.5, title) as fig:
         top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        if len(bins.labels) > 12:
-            top.fill_between(bins.places, low, high, color=pictures.SKY, alpha=0.45, linewidth=0)
         top.vlines(bins.places, low, high, color=pictures.SKY, linewidth=5, label="middle half")
         top.plot(bins.places, middle, color=pictures.BLUE, marker="o", ms=4, label="median")
         if threshold is not None:
@@ -193,10 +92,10 @@ def class_balance(predictions: pa.Table, expected: dict[str, int] | None) -> byt
     np.add.at(amounts, (row[place], bins.codes), 1)
     bright = [color for color in pictures.PALETTE if color != pictures.BLACK]
     colors = [*bright[: len(shown)], PALE]
-    labels = [pictures.short(name) for name in shown] + [f"{others} other classes"]
+    labels = [*_told_apart(shown), f"{others} other classes"]
     before = [(expected or {}).get(name, 0) for name in shown]
     before.append(sum((expected or {}).values()) - sum(before))
-    title = f"Predicted classes: {len(counts)} in {predictions.num_rows:,} records"
+    title = f"Predicted classes of {predictions.num_rows:,} records"
     with pictures.figure(WIDTH, HEIGHT + 0.3, title) as fig:
         axes = fig.subplots()
         _draw_shares(axes, bins, amounts, labels, colors)
@@ -237,7 +136,7 @@ def live_accuracy(predictions: pa.Table, problem_type: str) -> bytes | None:
         mean = np.bincount(bins.codes, weights=right, minlength=len(n)) / n
     name = "mean absolute error" if regression else "accuracy"
     overall = figures["mean_absolute_error" if regression else "accuracy"]
-    shown = f"{overall:.4g}" if regression else f"{overall:.1%}"
+    shown = _written(overall) if regression else f"{overall:.1%}"
     title = f"Known labels: {name} {shown} on {len(right):,} records"
     with pictures.figure(WIDTH, HEIGHT + 0.5, title) as fig:
         top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -270,29 +169,44 @@ def live_accuracy_figures(predictions: pa.Table, problem_type: str) -> dict[str,
 
 def rejects_by_code(counts: dict[str, int], title: str) -> bytes | None:
     """How many refusals there were of each code, most first (PNG); None if there were none."""
-    ranked = sorted((code for code in counts if counts[code]), key=lambda c: (-counts[c], c))
-    if not ranked:
-        return None
+    refused = {code: count for code, count in counts.items() if count}
+    return ranked_bars(refused, title, "refused", "{:,}".format) if refused else None
+
+
+def ranked_bars(
+    values: dict[str, int] | dict[str, float],
+    title: str,
+    meaning: str,
+    written: Callable[[float], str],
+    limit: float | None = None,
+) -> bytes:
+    """One bar for each name, the greatest first, those above the limit in another colour (PNG)."""
     from matplotlib.ticker import MaxNLocator
 
     from mm_assets import pictures
 
-    shown = ranked[:MOST_CODES]
-    values = [counts[code] for code in shown]
-    with pictures.figure(7.0, 1.3 + 0.26 * len(shown), title) as fig:
+    ranked = sorted(values, key=lambda name: (-values[name], name))
+    amounts = [values[name] for name in ranked[:MOST_BARS]]
+    rest = len(ranked) - len(amounts)
+    with pictures.figure(7.0, 1.3 + 0.26 * len(amounts), title) as fig:
         axes = fig.subplots()
-        axes.barh(range(len(shown)), values, color=pictures.BLUE, height=0.7)
-        for place, value in enumerate(values):
+        over = [limit is not None and amount > limit for amount in amounts]
+        colors = [pictures.VERMILION if high else pictures.BLUE for high in over]
+        axes.barh(range(len(amounts)), amounts, color=colors, height=0.7)
+        for place, amount in enumerate(amounts):
             axes.annotate(
-                f"{value:,}", (value, place), (4, 0), textcoords="offset points", va="center",
-                fontsize=8, color=pictures.GREY,
+                written(amount), (amount, place), (4, 0), textcoords="offset points", va="center",
+                fontsize=8, color=pictures.GREY, bbox={"fc": "white", "ec": "none", "pad": 1},
             )  # fmt: skip
-        axes.set_yticks(range(len(shown)), [pictures.short(code, 28) for code in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.set_xlim(0, 1.12 * max(values))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if limit is not None:
+            axes.axvline(limit, color=pictures.BLACK, linestyle="--", linewidth=1.2, zorder=0.9)
+        axes.set_yticks(range(len(amounts)), _told_apart(ranked[:MOST_BARS]))
+        axes.set_ylim(len(amounts) - 0.4, -0.6)
+        axes.set_xlim(0, 1.15 * max(*amounts, limit or 0))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=limit is None))
+        axes.xaxis.set_major_formatter("{x:,.6g}")
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("refused")
+        axes.set_xlabel(f"{meaning}; {rest} smaller ones are not shown" if rest else meaning)
         return pictures.to_png(fig)
 
 
@@ -316,7 +230,7 @@ def _draw_amounts(axes: Axes, bins: Bins) -> None:
                 f"{count:,}", (place, count), (0, 1), textcoords="offset points", ha="center",
                 fontsize=7, color=pictures.GREY,
             )  # fmt: skip
-    _name_bins(axes, bins)
+    name_bins(axes, bins)
 
 
 def _draw_shares(
@@ -335,7 +249,7 @@ def _draw_shares(
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_ylabel("share of records")
-    _name_bins(axes, bins)
+    name_bins(axes, bins)
     handles, names = axes.get_legend_handles_labels()
     axes.legend(
         handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5),
@@ -346,7 +260,7 @@ def _draw_training(axes: Axes, counts: Floats, colors: Sequence[str]) -> None:
     """One more stacked bar to the left, set apart: what the training labels were."""
     floor = 0.0
     left, right = axes.get_xlim()
-    wide = max(0.8, (right - left) / 24)
+    wide = max(0.8, (right - left) / 12)
     place = left - 0.9 * wide
     for share, color in zip(counts / counts.sum(), colors, strict=True):
         axes.bar(
@@ -366,6 +280,11 @@ def _numbers(column: Any) -> Floats:
     import pyarrow as pa
 
     return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+
+
+def _written(value: float) -> str:
+    """A number with four digits or more, never as a power of ten if it is not huge."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 def _is_with_image(predictions: pa.Table) -> npt.NDArray[np.bool_]:
@@ -416,3 +335,22 @@ def _classes_shown(counts: dict[str, int], expected: dict[str, int]) -> tuple[li
     ranked = sorted(weights, key=lambda name: (-weights[name], name))
     most = len(ranked) if len(ranked) <= MOST_CLASSES else MOST_CLASSES - 1
     return ranked[:most], len(ranked) - most
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Names as labels. Long ones that begin alike are shown from where they begin to differ."""
+    from mm_assets.pictures import short
+
+    whole = [short(name, 1000) for name in names]
+    alike: dict[str, list[str]] = {}
+    for name in whole:
+        alike.setdefault(short(name, LONGEST_LABEL), []).append(name)
+    labels = []
+    for name in whole:
+        label = short(name, LONGEST_LABEL)
+        ends = zip(min(alike[label]), max(alike[label]), strict=False)
+        differs = next((i for i, (one, other) in enumerate(ends) if one != other), 0)
+        if differs > 6 and len(name) > LONGEST_LABEL:
+            label = "…" + short(name[differs - 6 :], LONGEST_LABEL - 1)
+        labels.append(label)
+    return labels

@@ -33,9 +33,7 @@ MOST_LEVELS = 20
 RECORDS_A_BIN = 10  # that the smaller sample is expected to have in a bin of numbers
 RECORDS_A_LEVEL = 5  # the same for a category of its own; rarer ones share the bin "other"
 SMOOTHING = 0.5  # records added to every bin, so that an empty bin has a logarithm
-NOTABLE, LARGE = 0.1, 0.25
 _ONE_IN_1000 = 3.0902  # the normal quantile of 0.999
-MOST_BARS = 30
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -70,11 +68,13 @@ def label_drift(
     import pyarrow as pa
 
     if problem_type == "regression":
-        numbers = [pa.array(map(float, labels), pa.float64()) for labels in
-                   (reference_labels, current)]  # fmt: skip
-        return psi(*numbers, ColumnKind.NUMBER)
-    texts = [pa.array(labels, pa.string()) for labels in (reference_labels, current)]
-    return psi(*texts, ColumnKind.CATEGORY)
+        before, now = (
+            pa.array([float(label) for label in labels], pa.float64())
+            for labels in (reference_labels, current)
+        )
+        return psi(before, now, ColumnKind.NUMBER)
+    before, now = (pa.array(labels, pa.string()) for labels in (reference_labels, current))
+    return psi(before, now, ColumnKind.CATEGORY)
 
 
 def psi(reference: pa.Array, current: pa.Array, kind: str) -> float | None:
@@ -221,9 +221,8 @@ def _text_numbers(
     import pyarrow.compute as pc
 
     words = pc.utf8_split_whitespace(pc.utf8_lower(pc.utf8_trim_whitespace(texts)))
-    lengths = _floats(pc.list_value_length(words))
     empty = _true(pc.equal(pc.utf8_trim_whitespace(texts), ""))
-    lengths[empty] = 0.0
+    lengths = np.where(empty, 0.0, _floats(pc.list_value_length(words)))
     owner = pc.list_parent_indices(words).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = pc.list_flatten(words)
     own = _true(pc.is_in(texts, known_texts))[owner]
@@ -257,32 +256,9 @@ def drift_picture(drifts: dict[str, float], limit: float) -> bytes | None:
     """The drift of each feature, greatest first, with the limit (PNG); None if there are none."""
     if not drifts:
         return None
-    from mm_assets import pictures
+    from mm_assets.monitoring.charts import ranked_bars
 
-    ranked = sorted(drifts, key=lambda name: (-drifts[name], name))
-    shown = ranked[:MOST_BARS]
     over = sum(value > limit for value in drifts.values())
     title = f"Drift against training: {over} of {len(drifts)} features above {limit:g}"
-    with pictures.figure(7.0, 1.5 + 0.26 * len(shown), title) as fig:
-        axes = fig.subplots()
-        values = [drifts[name] for name in shown]
-        colors = [pictures.VERMILION if value > limit else pictures.BLUE for value in values]
-        axes.barh(range(len(shown)), values, color=colors, height=0.7)
-        for place, value in enumerate(values):
-            axes.annotate(
-                f"{value:.2f}", (value, place), (4, 0), textcoords="offset points", va="center",
-                fontsize=8, color=pictures.GREY,
-            )  # fmt: skip
-        axes.axvline(limit, color=pictures.BLACK, linestyle="--", linewidth=1.2)
-        axes.annotate(
-            f"limit {limit:g}", (limit, 1), (3, 2), xycoords=axes.get_xaxis_transform(),
-            textcoords="offset points", fontsize=8,
-        )  # fmt: skip
-        axes.set_yticks(range(len(shown)), [pictures.short(name, 28) for name in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.set_xlim(0, 1.12 * max(limit, *values, NOTABLE))
-        axes.grid(visible=False, axis="y")
-        rest = len(ranked) - len(shown)
-        more = f"; {rest} more features with smaller ones" if rest else ""
-        axes.set_xlabel(f"population stability index beyond chance{more}")
-        return pictures.to_png(fig)
+    meaning = "population stability index beyond chance"
+    return ranked_bars(drifts, title, meaning, "{:.2f}".format, limit)

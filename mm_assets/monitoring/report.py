@@ -43,25 +43,28 @@ def build_monitoring(
 ) -> tuple[dict[str, bytes], Figures]:
     """Draw and publish the state of a dataset; returns the pictures (PNG) and the figures.
 
-    With `folder`, the pictures are also written as `<folder>/<dataset>/<name>.png`, and those that
-    have nothing to show any more are removed. Figures that cannot be measured are absent, counts
-    are 0 where nothing is. Published under `monitoring.json`: the pictures and `figures`.
+    With `folder`, the pictures are also written as `<folder>/<name>.png`, and those that have
+    nothing to show any more are removed. Figures that cannot be measured are absent, counts are 0
+    where nothing is. Published under `monitoring.json`: the pictures, the figures, and
+    `feature_drift`, the drift of each feature.
     """
     predictions = store.read(spec.dataset)
-    uploads = lake.names(uploads_prefix(spec.dataset))
+    uploads: list[str] = lake.names(uploads_prefix(spec.dataset))
     training = lake.read_json(of_dataset(spec.dataset, TRAINING_SET))
-    found: dict[str, bytes | None] = {}
-    figures: Figures = {"uploads": len(uploads)}
+    drifts, figures = _drift(lake, spec, uploads[-RECENT_UPLOADS:], predictions, training)
+    limit = spec.limits.maximum_drift
+    found: dict[str, bytes | None] = {"drift": drift_picture(drifts, limit)}
+    figures["uploads"] = len(uploads)
     for pictures, numbers in (
         _of_predictions(spec, predictions, training),
         _least_confident(lake, store, spec, predictions),
         _refusals(lake, spec, uploads),
-        _drift(lake, spec, uploads[-RECENT_UPLOADS:], predictions, training),
     ):
         found.update(pictures)
         figures.update(numbers)
     drawn = {name: png for name in PICTURES if (png := found.get(name)) is not None}
-    _publish(lake, spec, drawn, figures, folder)
+    document = {**figures, "dataset": spec.dataset, "feature_drift": drifts}
+    _publish(lake, spec, drawn, document, folder)
     return drawn, figures
 
 
@@ -166,10 +169,8 @@ def _refusals(
         "quarantined_files": bad_files,
     }
     return {
-        "rejects": charts.rejects_by_code(rejected, f"Rejects: {bad_rows:,} rows refused"),
-        "quarantines": charts.rejects_by_code(
-            quarantined, f"Quarantines: {bad_files:,} files refused"
-        ),
+        "rejects": charts.rejects_by_code(rejected, f"Rejected rows: {bad_rows:,}"),
+        "quarantines": charts.rejects_by_code(quarantined, f"Quarantined files: {bad_files:,}"),
     }, figures
 
 
@@ -179,7 +180,7 @@ def _drift(
     recent: list[str],
     predictions: pa.Table,
     training: dict[str, Any] | None,
-) -> tuple[dict[str, bytes | None], Figures]:
+) -> tuple[dict[str, float], Figures]:
     """The drift of recent records and predictions against the training set, where measurable."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -189,16 +190,14 @@ def _drift(
     reference = read_parquet(lake, training, "training_set.parquet")
     current = _recent_records(lake, spec, recent)
     features = feature_drift(reference, current, spec) if current is not None else {}
-    figures: Figures = {f"drift_of/{name}": value for name, value in features.items()}
-    if features:
-        figures["largest_drift"] = max(features.values())
+    figures: Figures = {"largest_drift": max(features.values())} if features else {}
     new = predictions.filter(pc.is_in(predictions["upload"], pa.array(recent, pa.string())))
     said = label_drift(
         reference["label"].to_pylist(), new["prediction"].to_pylist(), spec.problem_type
     )
     if said is not None:
         figures["prediction_drift"] = said
-    return {"drift": drift_picture(features, spec.limits.maximum_drift)}, figures
+    return features, figures
 
 
 def _recent_records(lake: Lake, spec: DatasetSpec, recent: list[str]) -> pa.Table | None:
@@ -230,11 +229,11 @@ def _publish(
     lake: Lake,
     spec: DatasetSpec,
     pictures: dict[str, bytes],
-    figures: Figures,
+    document: dict[str, Any],
     folder: Path | None,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="mm-monitoring-") as temporary:
-        own = Path(temporary) if folder is None else folder / spec.dataset
+        own = Path(temporary) if folder is None else folder
         own.mkdir(parents=True, exist_ok=True)
         files = {}
         for name in PICTURES:
@@ -244,5 +243,4 @@ def _publish(
                 files[path.name] = path
             else:
                 path.unlink(missing_ok=True)
-        document = {"dataset": spec.dataset, "figures": figures}
         lake.publish(of_dataset(spec.dataset, MONITORING), files, document)

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +21,7 @@ from mm_assets.errors import UploadError
 from mm_assets.uploads.archive import Caps, open_archive
 
 WHERE = "inbox/u.zip"
+CAPS = Caps()
 PHOTO = b"\xff\xd8\xff" + bytes(range(256)) * 40
 quick = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -54,7 +56,7 @@ def raw_zip(
     return body + listing + b"PK\5\6" + struct.pack("<HHHHIIH", *end)
 
 
-def read_all(path: Path, caps: Caps = Caps()) -> dict[str, bytes]:
+def read_all(path: Path, caps: Caps = CAPS) -> dict[str, bytes]:
     with open_archive(path, where=WHERE, caps=caps) as archive:
         return {name: stream.read() for name, stream in archive.entries()}
 
@@ -65,7 +67,7 @@ def put(tmp_path: Path, data: bytes) -> Path:
     return path
 
 
-def refused(tmp_path: Path, data: bytes, code: str, caps: Caps = Caps()) -> UploadError:
+def refused(tmp_path: Path, data: bytes, code: str, caps: Caps = CAPS) -> UploadError:
     """Refused as it is opened, before anything is handed out."""
     with pytest.raises(UploadError) as caught:
         open_archive(put(tmp_path, data), where=WHERE, caps=caps)
@@ -75,11 +77,13 @@ def refused(tmp_path: Path, data: bytes, code: str, caps: Caps = Caps()) -> Uplo
     return caught.value
 
 
-def refused_in_reading(tmp_path: Path, data: bytes, code: str, caps: Caps = Caps()) -> UploadError:
-    with open_archive(put(tmp_path, data), where=WHERE, caps=caps) as archive:
-        with pytest.raises(UploadError) as caught:
-            for _, stream in archive.entries():
-                stream.read()
+def refused_in_reading(tmp_path: Path, data: bytes, code: str, caps: Caps = CAPS) -> UploadError:
+    with (
+        open_archive(put(tmp_path, data), where=WHERE, caps=caps) as archive,
+        pytest.raises(UploadError) as caught,
+    ):
+        for _, stream in archive.entries():
+            stream.read()
     assert caught.value.code == code
     assert caught.value.todo
     return caught.value
@@ -114,12 +118,12 @@ def test_a_streamed_archive_with_data_descriptors_is_read(tmp_path: Path) -> Non
         def writable(self) -> bool:
             return True
 
-        def write(self, data: bytes) -> int:  # type: ignore[override]
+        def write(self, data: Any) -> int:
             self.data += data
             return len(data)
 
     pipe = Pipe()
-    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.csv", b"id\n1\n")
         archive.writestr("b.jpg", PHOTO)
     assert b"PK\x07\x08" in pipe.data
@@ -137,9 +141,9 @@ def test_an_archive_of_70_000_entries_is_read_quickly(tmp_path: Path) -> None:
     data = zipped([(f"photos/{i:06d}.jpg", b"%d" % i) for i in range(70_000)], zipfile.ZIP_STORED)
     assert b"PK\6\6" in data  # more than 65,535 entries need zip64
     path = put(tmp_path, data)
-    begin = time.perf_counter()
+    begin = time.process_time()
     files = read_all(path)
-    assert time.perf_counter() - begin < 20
+    assert time.process_time() - begin < 20
     assert len(files) == 70_000
     assert files["photos/069999.jpg"] == b"69999"
 
@@ -200,18 +204,19 @@ def test_an_entry_can_be_read_in_pieces_and_through_a_buffer(tmp_path: Path) -> 
 def test_memory_stays_flat_whatever_the_size_of_an_entry(tmp_path: Path) -> None:
     noise = bytes(range(256)) * 64
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        with archive.open("big", "w") as file:
-            for i in range(4000):
-                file.write(i.to_bytes(4, "big") * 40 + noise)
+    with (
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out,
+        out.open("big", "w") as file,
+    ):
+        for i in range(4000):
+            file.write(i.to_bytes(4, "big") * 40 + noise)
     path = put(tmp_path, buffer.getvalue())
     tracemalloc.start()
     with open_archive(path, where=WHERE) as archive:
-        total = sum(
-            len(piece)
-            for _, stream in archive.entries()
-            for piece in iter(lambda stream=stream: stream.read(1 << 20), b"")  # type: ignore[misc]
-        )
+        total = 0
+        for _, stream in archive.entries():
+            while piece := stream.read(1 << 20):
+                total += len(piece)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert total == 4000 * (160 + len(noise))
@@ -254,12 +259,12 @@ def test_names_that_collide_refuse_the_whole_archive(
 
 
 safe_part = st.text(
-    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\\\u2028\u2029:"),
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\\u2028\u2029:"),
     min_size=1, max_size=20,
 ).filter(lambda part: part not in (".", ".."))  # fmt: skip
 any_name = st.one_of(
     st.lists(safe_part, min_size=1, max_size=3).map("/".join),
-    st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30),
     st.text("aA./\\:\0é\u0301 ", min_size=1, max_size=6),
 )
 
@@ -273,7 +278,8 @@ def test_every_name_is_handed_out_exactly_or_the_archive_is_refused(
     try:
         got = read_all(path)
     except UploadError as error:
-        assert error.code.startswith("archive_")
+        code = error.code
+        assert code.startswith("archive_")
         return
     assert got == {name: data for name, data in files if not name.endswith("/")}
     for name in got:
@@ -460,6 +466,7 @@ def test_changed_bytes_never_raise_anything_but_upload_errors(tmp_path: Path, da
     try:
         files = read_all(put(tmp_path, data))
     except UploadError as error:
-        assert error.code.startswith("archive_")
+        code = error.code
+        assert code.startswith("archive_")
         return
     assert sorted(map(len, files.values())) in ([81, 90], [0, 81, 90])

@@ -1,0 +1,56 @@
+# Everything starts here. `make` alone explains itself.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.requirements-installed
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+MM_DATA ?= $(CURDIR)/data
+export MM_DATA
+export DAGSTER_HOME ?= $(MM_DATA)/dagster
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-ui dev test lint types checks lock clean
+
+help: ## Show what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with everything in it (about 2 minutes, 8 GB)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("mm-assets needs Python 3.11, 3.12 or 3.13; set PYTHON=/path/to/one" if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import uv' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "Installing into $(VENV); the first time this takes about two minutes …"
+	@UV_LINK_MODE=copy $(BIN)/python -m uv pip sync --quiet requirements.lock
+	@$(BIN)/python -m uv pip install --quiet --no-deps --editable . uv
+	@touch $@
+
+demo: setup ## Drawn pets, a local S3 server, sensors, training, predictions (under 5 minutes)
+	@mm demo
+
+dev: setup ## Dagster's UI and daemon on http://127.0.0.1:3000
+	@mkdir -p $(DAGSTER_HOME) && cp -n dagster_project/dagster.yaml $(DAGSTER_HOME)/ || true
+	@dagster dev --host 127.0.0.1 --port 3000 --workspace workspace.yaml
+
+demo-ui: setup ## Dagster's UI on what `make demo` left behind
+	@$(MAKE) --no-print-directory dev MM_DATA=$(CURDIR)/data/demo DAGSTER_HOME=$(CURDIR)/data/demo/dagster
+
+test: setup ## All tests, on real parts
+	@python -m pytest
+
+lint: setup ## ruff and mypy
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+checks: setup ## Materialise a sample dataset and all asset checks, as CI does
+	@mm checks --sample
+
+lock: $(BIN)/python ## Resolve requirements.lock again (after a change of pyproject.toml)
+	@python -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --group dev --output-file requirements.lock pyproject.toml
+
+clean: ## Remove local state (data/lake, the table, Dagster's history), not the venv
+	@rm -rf data/lake data/dagster data/demo data/cache data/monitoring data/checks data/predictions.duckdb*

@@ -1,0 +1,219 @@
+"""The monitoring of a dataset, over a real lake and a real store, from nothing to drifting."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from mm_assets.dataset import DatasetSpec
+from mm_assets.lake import Lake
+from mm_assets.layout import inbox, of_dataset, of_upload
+from mm_assets.manifest.join import build_manifest
+from mm_assets.models.training import build_training_set
+from mm_assets.monitoring.report import PICTURES, build_monitoring
+from mm_assets.predictions.predict import empty_predictions
+from mm_assets.settings import Settings
+from mm_assets.store.base import Store, open_store
+from mm_assets.uploads.find import find_uploads
+from mm_assets.uploads.receive import RAW, receive
+
+Parts = tuple[Lake, Store, DatasetSpec]
+
+
+def make_spec(problem_type: str = "binary") -> DatasetSpec:
+    return DatasetSpec.model_validate(
+        {"dataset": "pets", "id_column": "id", "label_column": "kind",
+         "problem_type": problem_type, "columns": {"age": "number", "breed": "category"}}
+    )  # fmt: skip
+
+
+@pytest.fixture
+def parts(folder_settings: Settings) -> Parts:
+    return Lake(folder_settings), open_store(folder_settings), make_spec()
+
+
+def picture(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 12), (shade, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def upload(
+    parts: Parts, name: str, rows: list[tuple[Any, ...]], images: dict[str, bytes]
+) -> str:
+    """Deliver a zip and let the rooms before this one do their work; returns the upload's key."""
+    lake, store, spec = parts
+    table = "id,age,breed,kind\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("table.csv", table)
+        for file, data in images.items():
+            archive.writestr(file, data)
+    lake.write(f"{inbox(spec.dataset)}{name}.zip", buffer.getvalue())
+    source = next(s for s in find_uploads(lake, spec.dataset).finished if s.name == f"{name}.zip")
+    receive(lake, spec, source, run_id="run", progress=lambda _: None)
+    build_manifest(lake, store, spec, source.upload, run_id="run")
+    return source.upload
+
+
+def predict(parts: Parts, upload: str, said: dict[str, str], with_image: set[str]) -> None:
+    _, store, spec = parts
+    known = [
+        {
+            "record_id": record_id, "prediction": prediction, "probabilities": None,
+            "confidence": 0.5 + 0.4 * (i / len(said)), "needs_review": i < len(said) / 4,
+            "modality": "with_image" if record_id in with_image else "without_image",
+            "model_version": "v1", "upload": upload, "input_hash": record_id, "run_id": "run",
+            "predicted_at": "2026-11-21T10:00:00.000000+00:00",
+            "modality_rank": int(record_id in with_image),
+            "image_upload": upload if record_id in with_image else "",
+            "model_generation": 1, "content_hash": record_id,
+        }
+        for i, (record_id, prediction) in enumerate(said.items())
+    ]  # fmt: skip
+    store.merge(spec.dataset, pa.Table.from_pylist(known, schema=empty_predictions().schema))
+
+
+def train_and_predict(parts: Parts, age_now: float) -> str:
+    """100 labelled records, then 60 to predict: half with an image, one row and one file bad."""
+    lake, store, spec = parts
+    draw = np.random.default_rng(0)
+    rows = [(f"t{i}", draw.normal(5, 1), "ab"[i % 2], ["cat", "dog"][i % 2]) for i in range(100)]
+    upload(parts, "first", rows, {})
+    build_training_set(lake, store, spec, run_id="run")
+    new = [(f"p{i}", draw.normal(age_now, 1), "ab"[i % 2], "") for i in range(60)]
+    images = {f"p{i}.png": picture(i) for i in range(30)}
+    bad = {"p40.png": picture(40)[:-20]}
+    key = upload(parts, "second", [*new, ("p99", "old", "a", "")], {**images, **bad})
+    said = {f"p{i}": ["cat", "dog"][i % 2] for i in range(60)}
+    predict(parts, key, said, {f"p{i}" for i in range(30)})
+    return key
+
+
+def test_a_dataset_without_anything_has_no_pictures_and_zeros(parts: Parts) -> None:
+    lake, store, spec = parts
+    pictures, figures = build_monitoring(lake, store, spec, None)
+    assert pictures == {}
+    assert figures["records"] == figures["uploads"] == figures["rejected_rows"] == 0
+    assert set(figures.values()) == {0}
+    published = lake.read_json(of_dataset("pets", "monitoring"))
+    assert published is not None
+    assert published["files"] == published["feature_drift"] == {}
+
+
+def test_everything_that_there_is_to_see_is_drawn_and_counted(parts: Parts) -> None:
+    lake, store, spec = parts
+    train_and_predict(parts, age_now=5)
+    pictures, figures = build_monitoring(lake, store, spec, None)
+    assert set(pictures) == {
+        "confidence", "predicted_classes", "images", "least_confident", "drift", "rejects",
+        "quarantines",
+    }  # fmt: skip
+    assert list(pictures) == [name for name in PICTURES if name in pictures]
+    counted = {
+        "uploads": 2, "uploads_refused": 0, "records": 60, "with_image": 30, "without_image": 30,
+        "needs_review": 15, "rejected_rows": 1, "quarantined_files": 1, "images_lost": 0,
+    }  # fmt: skip
+    assert {name: figures[name] for name in counted} == counted
+    assert figures["largest_drift"] == 0.0
+    assert figures["prediction_drift"] == 0.0
+
+
+def test_records_that_are_unlike_the_training_set_show_as_drift(parts: Parts) -> None:
+    lake, store, spec = parts
+    train_and_predict(parts, age_now=9)
+    _, figures = build_monitoring(lake, store, spec, None)
+    assert figures["largest_drift"] > spec.limits.maximum_drift
+    published = lake.read_json(of_dataset("pets", "monitoring"))
+    assert published is not None
+    assert published["feature_drift"]["age"] == figures["largest_drift"]
+    assert published["feature_drift"]["breed"] == 0.0
+    assert published["prediction_drift"] == figures["prediction_drift"]
+
+
+def test_without_a_training_set_no_drift_is_claimed(parts: Parts) -> None:
+    lake, store, spec = parts
+    key = upload(parts, "only", [(f"p{i}", i, "a", "") for i in range(40)], {})
+    predict(parts, key, {f"p{i}": "cat" for i in range(40)}, set())
+    pictures, figures = build_monitoring(lake, store, spec, None)
+    assert "drift" not in pictures
+    assert "largest_drift" not in figures
+    assert "least_confident" not in pictures
+    assert figures["median_confidence"] == pytest.approx(0.695)
+
+
+def test_a_record_in_two_uploads_counts_once_in_the_drift(parts: Parts) -> None:
+    lake, store, spec = parts
+    rows = [(f"t{i}", 1, "a", "cat") for i in range(50)]
+    upload(parts, "first", rows, {})
+    build_training_set(lake, store, spec, run_id="run")
+    upload(parts, "second", [(f"p{i}", 9, "a", "") for i in range(20)], {})
+    upload(parts, "third", [(f"p{i}", 9, "a", "") for i in range(20)], {})
+    _, figures = build_monitoring(lake, store, spec, None)
+    assert "largest_drift" not in figures  # 20 records are too few
+
+
+def test_labels_that_came_later_tell_the_accuracy(parts: Parts) -> None:
+    lake, store, spec = parts
+    train_and_predict(parts, age_now=5)
+    upload(parts, "labels", [("p0", 5, "a", "cat"), ("p1", 5, "a", "cat")], {})
+    pictures, figures = build_monitoring(lake, store, spec, None)
+    assert "live_accuracy" in pictures
+    assert (figures["live_n"], figures["live_accuracy"]) == (2, 0.5)
+
+
+def test_a_regression_shows_values_instead_of_classes(parts: Parts) -> None:
+    lake, store, _ = parts
+    parts = (lake, store, make_spec("regression"))
+    upload(parts, "first", [(f"t{i}", i, "a", i / 2) for i in range(60)], {})
+    build_training_set(lake, store, parts[2], run_id="run")
+    key = upload(parts, "second", [(f"p{i}", i, "a", "") for i in range(60)], {})
+    predict(parts, key, {f"p{i}": str(i / 2) for i in range(60)}, set())
+    upload(parts, "labels", [("p4", 5, "a", "3")], {})
+    pictures, figures = build_monitoring(lake, store, parts[2], None)
+    assert {"predicted_values", "live_accuracy", "drift"} <= set(pictures)
+    assert "predicted_classes" not in pictures
+    assert (figures["live_n"], figures["live_mean_absolute_error"]) == (1, 1.0)
+
+
+def test_pictures_are_published_and_written_and_old_ones_go_away(
+    parts: Parts, tmp_path: Path
+) -> None:
+    lake, store, spec = parts
+    train_and_predict(parts, age_now=5)
+    folder = tmp_path / "monitoring" / "pets"
+    folder.mkdir(parents=True)
+    for name in ("live_accuracy.png", "mine.png"):
+        (folder / name).write_bytes(b"old")
+    pictures, _ = build_monitoring(lake, store, spec, folder)
+    written = {path.stem: path.read_bytes() for path in folder.glob("*.png")}
+    assert written.pop("mine") == b"old"
+    assert written == pictures
+    published = lake.read_json(of_dataset("pets", "monitoring"))
+    assert published is not None
+    stored = {n.removesuffix(".png"): lake.read(f["key"]) for n, f in published["files"].items()}
+    assert stored == pictures
+
+
+def test_the_same_state_gives_the_same_pictures(parts: Parts) -> None:
+    lake, store, spec = parts
+    train_and_predict(parts, age_now=5)
+    assert build_monitoring(lake, store, spec, None) == build_monitoring(lake, store, spec, None)
+
+
+def test_a_lost_picture_is_shown_and_counted_as_lost(parts: Parts) -> None:
+    lake, store, spec = parts
+    key = train_and_predict(parts, age_now=5)
+    receipt = lake.read_json(of_upload("pets", key, RAW))
+    assert receipt is not None
+    lake.delete(of_upload("pets", key, RAW))
+    pictures, figures = build_monitoring(lake, store, spec, None)
+    assert "least_confident" in pictures
+    assert figures["images_lost"] == 12
