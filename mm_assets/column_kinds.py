@@ -136,8 +136,8 @@ def _of_numbers(profile: Profile, numbers: dict[float, int]) -> Draft:
                          "if they are a quantity")  # fmt: skip
     if bad:
         first = ", ".join(f"'{shown(value)}'" for value in bad[:2])
-        return Draft("number", f"{len(bad)} different values are no numbers, such as {first}: "
-                     "their rows will be rejected")  # fmt: skip
+        return Draft("number", f"not numbers: {first}{' …' if len(bad) > 2 else ''}; "
+                     "rows with them will be rejected")  # fmt: skip
     return Draft("number")
 
 
@@ -190,8 +190,8 @@ def draft_label(profile: Profile, table: Path) -> Label:
 def _regression(profile: Profile, different: int) -> Label:
     notes = [f"label '{shown(profile.name)}': numbers, {different:,} different ones: regression"]
     if bad := profile.not_numbers():
-        notes.append(f"{len(bad)} labels are no numbers, such as '{shown(bad[0])}'; "
-                     "their rows will be rejected")  # fmt: skip
+        notes.append(f"not numbers among the labels: '{shown(bad[0])}'"
+                     f"{' …' if len(bad) > 1 else ''}; rows with them will be rejected")  # fmt: skip
     comment = "binary, multiclass or regression; here the labels are numbers"
     return Label(profile.name, "regression", comment, notes=notes + _unlabelled(profile))
 
@@ -213,4 +213,4 @@ def _classes(profile: Profile, numbers: bool) -> Label:
 
 def _unlabelled(profile: Profile) -> list[str]:
     missing = profile.missing.total()
-    return [f"{missing:,} rows have no label and will be predicted"] if missing else []
+    return [f"rows without a label, which will be predicted: {missing:,}"] if missing else []

@@ -83,11 +83,12 @@ def make_pets(
 
     `labelled/`, `unlabelled/` and `late-images/` are folders, `unlabelled-2.zip` is a zip. The
     summary counts each upload and holds the true labels of unlabelled records under `answers`.
+    `labelled` is 20 or more.
     """
     maker = _Maker(seed)
     first = maker.upload(labelled, with_label=True, without_picture=0.10)
     maker.spoil_files(first, labelled)
-    maker.spoil_rows(first, with_label=True)
+    maker.spoil_rows(first)
     second = maker.upload(unlabelled, with_label=False, without_picture=0.30)
     late = maker.late_images()
     third = maker.upload(max(4, unlabelled // 3), with_label=False, without_picture=0.20)
@@ -170,14 +171,13 @@ class _Maker:
             self._draw(upload, stranger, 1)
             upload.orphan_images += 1
 
-    def spoil_rows(self, upload: _Upload, *, with_label: bool) -> None:
+    def spoil_rows(self, upload: _Upload) -> None:
         """Add a row with the age "1,5", one without ID, and one whose ID was there before."""
         rows = [self._pet().row() for _ in range(3)]
         rows[0][2] = "1,5"
         rows[1][0] = ""
         rows[2][0] = "P0001"
-        width = len(COLUMNS) if with_label else len(COLUMNS) - 1
-        upload.files[TABLE] += _as_csv(None, [row[:width] for row in rows])
+        upload.files[TABLE] += _as_csv(None, rows)
         upload.rows, upload.bad_rows = upload.rows + 3, 3
 
     def _draw(self, upload: _Upload, pet: _Pet, number: int) -> None:

@@ -147,7 +147,7 @@ def _reading_notes(table: Table, encoding: str) -> list[str]:
     if table.rejects:
         first = table.rejects[0]
         notes.append(
-            f"{len(table.rejects)} rows do not fit the header and will be rejected; "
+            f"rows that do not fit the header and will be rejected: {len(table.rejects):,}; "
             f"the first: line {first.line}, {first.reason}"
         )
     return notes
@@ -243,9 +243,9 @@ def _no_match(images: Path, files: list[str], ids: set[str], id_column: str) -> 
 def _notes(ids: Profile, label: Label, columns: dict[str, Draft]) -> list[str]:
     notes = [f"{ids.total:,} rows, {len(ids.values):,} different IDs"]
     if blank := ids.missing.total():
-        notes.append(f"{blank} rows have no ID and will be rejected")
+        notes.append(f"rows without an ID, which will be rejected: {blank:,}")
     if repeated := ids.present - len(ids.values):
-        notes.append(f"{repeated} rows repeat an ID; the first row of each is used")
+        notes.append(f"rows that repeat an ID, of which the first is used: {repeated:,}")
     notes += label.notes
     left_out = [name for name, column in columns.items() if column.kind is None]
     if left_out:
@@ -296,7 +296,8 @@ def _yaml(
     if label.classes:
         listed = ", ".join(map(_scalar, label.classes))
         if listed.isprintable():
-            classes = f"\n  # Take the # away to refuse rows with any other label:\n  # classes: [{listed}]"
+            classes = "\n  # Take the # away to refuse rows with any other label:"
+            classes += f"\n  # classes: [{listed}]"
     not_utf8 = f"\n  encoding: {encoding} # the table is not UTF-8" if encoding != "utf-8" else ""
     return f"""\
 # Drafted by `mm init` from {shown(table)}: read it once, then correct what was guessed wrong.

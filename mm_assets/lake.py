@@ -58,9 +58,12 @@ class Lake:
         if self._s3_client is None:
             from dagster_aws.s3 import S3Resource
 
-            self._s3_client = S3Resource(
-                endpoint_url=self.settings.aws_endpoint_url, region_name=self.settings.region
-            ).get_client()
+            try:
+                self._s3_client = S3Resource(
+                    endpoint_url=self.settings.aws_endpoint_url, region_name=self.settings.region
+                ).get_client()
+            except ValueError as error:  # an endpoint that is no URL
+                raise _unreachable(str(error), self.url) from None
         return self._s3_client
 
     @property
@@ -89,7 +92,8 @@ class Lake:
     def list(self, prefix: str) -> Iterator[LakeObject]:
         """Every object below `prefix` (which ends in '/'), by key. Streams page by page on S3."""
         if not self.settings.is_s3:
-            yield from self._list_folder(prefix)
+            with self._speaking(prefix):
+                yield from self._list_folder(prefix)
             return
         bucket, base = self.settings.bucket_and_prefix
         base = f"{base}/" if base else ""
@@ -107,21 +111,23 @@ class Lake:
                     )
 
     def _list_folder(self, prefix: str) -> Iterator[LakeObject]:
-        root = self.settings.lake_folder
-        for folder, folders, files in os.walk(root / prefix):
-            folders.sort()
-            for name in sorted(files):
-                path = Path(folder, name)
-                # obstore writes to a `name#number` beside the target before it renames.
-                if "#" in name and name.rpartition("#")[2].isdigit():
-                    continue
+        try:
+            with os.scandir(self.settings.lake_folder / prefix) as found:
+                entries = [(entry, entry.is_dir(follow_symlinks=False)) for entry in found]
+        except FileNotFoundError:
+            return
+        # A folder's name counts with its '/', so that keys come in the order that S3 gives them.
+        for entry, is_folder in sorted(entries, key=lambda e: e[0].name + "/" * e[1]):
+            # obstore writes to a `name#number` beside the target before it renames.
+            being_written = "#" in entry.name and entry.name.rpartition("#")[2].isdigit()
+            if is_folder:
+                yield from self._list_folder(f"{prefix}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False) and not being_written:
                 try:
-                    stat = path.lstat()
+                    stat = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                if path.is_symlink() or not path.is_file():
-                    continue
-                yield _of_file(path.relative_to(root).as_posix(), stat)
+                yield _of_file(prefix + entry.name, stat)
 
     def names(self, prefix: str) -> list[str]:
         """The names of the folders directly below `prefix` (which ends in '/'), sorted."""
@@ -156,9 +162,11 @@ class Lake:
                     Bucket=bucket, Key=f"{base}/{key}" if base else key
                 )
             except ClientError as error:
-                if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
-                    return None
-                raise
+                if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
+                    raise
+                # The answer has no body: only the bucket itself tells whether it is there.
+                self.s3_client.head_bucket(Bucket=bucket)
+                return None
         return LakeObject(
             key=key,
             size=head["ContentLength"],
@@ -274,21 +282,34 @@ class Lake:
             yield
         except AlreadyExistsError:
             raise
-        except (FileNotFoundError, NotFoundError):
+        except (FileNotFoundError, NotFoundError) as error:
+            if "NoSuchBucket" in str(error):
+                raise _unreachable("the bucket does not exist", where) from None
             raise LakeError(
                 code="lake_not_found",
                 what="nothing is stored here",
                 where=where,
                 todo="Check MM_LAKE, and that the upload was not deleted.",
             ) from None
-        except (BaseError, BotoCoreError, ClientError, OSError) as error:
+        except ValueError as error:  # obstore, of a key such as `a//b` or `a/../b`
             raise LakeError(
-                code="lake_unreachable",
-                what=str(error).split("\n")[0][:300],
-                where=where,
-                todo="Run `mm doctor`; check MM_LAKE, AWS_ENDPOINT_URL, the credentials, "
-                "permissions and free space.",
+                code="lake_key",
+                what=f"no key that can be read or written: {str(error)[:200]}",
+                where=ascii(where),
+                todo="Rename it: no empty parts, no '.' or '..', no control characters.",
             ) from error
+        except (BaseError, BotoCoreError, ClientError, OSError) as error:
+            raise _unreachable(str(error).split("\n")[0][:300], where) from error
+
+
+def _unreachable(what: str, where: str) -> LakeError:
+    return LakeError(
+        code="lake_unreachable",
+        what=what,
+        where=where,
+        todo="Run `mm doctor`; check MM_LAKE, AWS_ENDPOINT_URL, the credentials, "
+        "permissions and free space.",
+    )
 
 
 class _RangeReader(io.RawIOBase):

@@ -91,11 +91,16 @@ def test_a_sensor_tick_imports_nothing_heavy(tmp_path):
     code = """
 import dagster as dg
 from dagster_project.definitions import defs
+from mm_assets.scope import LakeResource
 repository = defs().get_repository_def()
 with dg.instance_for_test() as instance:
     for name in ("pets_uploads", "pets_training", "pets_repredict"):
         sensor = repository.get_sensor_def(name)
-        with dg.build_sensor_context(instance, repository_def=repository) as context:
+        resources = {"lake": LakeResource()}
+        with dg.build_sensor_context(
+            instance, instance_ref=instance.get_ref(), repository_def=repository,
+            resources=resources
+        ) as context:
             tick = sensor.evaluate_tick(context)
             print(name, len(tick.run_requests or []), tick.skip_message)
             assert (len(tick.run_requests or []) == 1) == (name == "pets_uploads")

@@ -20,6 +20,7 @@ from mm_assets.lake import Lake
 from mm_assets.layout import of_upload
 from mm_assets.models.store import ModelStore
 from mm_assets.models.training import engine_of
+from mm_assets.pipeline import resources
 from mm_assets.run import Runner
 from mm_assets.settings import Settings
 from mm_assets.store.base import Query, open_store
@@ -109,7 +110,11 @@ class Story:
         """One tick of a sensor; its requests are carried out as the daemon would."""
         sensor = self.repository.get_sensor_def(f"shapes_{name}")
         context = dg.build_sensor_context(
-            self.instance, cursor=self.cursors.get(name), repository_def=self.repository
+            self.instance,
+            instance_ref=self.instance.get_ref(),
+            cursor=self.cursors.get(name),
+            repository_def=self.repository,
+            resources=resources(),
         )
         with context:
             data = sensor.evaluate_tick(context)

@@ -136,8 +136,10 @@ def _judge_sql(spec: DatasetSpec, sources: list[str]) -> str:
     cases = ids + problems
     code = "".join(f" WHEN {when} THEN '{code}'" for when, code, _ in cases)
     why = "".join(f" WHEN {when} THEN {reason}" for when, _, reason in cases)
-    hashed = ", ".join(
-        f"coalesce(v{k}::VARCHAR, chr(30))" for k in range(len(spec.columns))
+    # With their lengths, so that no value can look like two, or like a missing one.
+    hashed = " || ".join(
+        f"coalesce(strlen(v{k}::VARCHAR) || ':' || v{k}::VARCHAR, '-')"
+        for k in range(len(spec.columns))
     ) or "''"  # fmt: skip
     comma = ", " if values else ""
     return f"""
@@ -146,7 +148,7 @@ def _judge_sql(spec: DatasetSpec, sources: list[str]) -> str:
         valued AS (SELECT *, {label} AS label{comma}{", ".join(values)} FROM flagged)
         SELECT _file, _line, labels_only, record_id, label{comma}
             {", ".join(f"v{k}" for k in range(len(values)))},
-            md5(concat_ws(chr(31), {hashed})) AS row_hash,
+            md5({hashed}) AS row_hash,
             CASE{code} END AS code, CASE{why} END AS reason
         FROM valued"""
 

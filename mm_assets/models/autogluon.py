@@ -6,20 +6,22 @@ does silently. What does not: reading data, splitting, evaluating, storing model
 only inside functions.
 """
 
+# AutoGluon offers no public way to watch the epochs, or to predict without a Trainer a call.
+# ruff: noqa: SLF001
+
 from __future__ import annotations
 
 import contextlib
 import io
 import json
 import logging
-import math
-import os
-import re
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -32,7 +34,10 @@ ENGINE_FILE = "engine.json"
 PREDICTOR_FOLDER = "predictor"
 PREDICTION_BATCH = 64
 MISSING_CATEGORY = "(missing)"
-PROBLEM_TYPES = ("binary", "multiclass", "regression")
+REGRESSION = "regression"
+PROBLEM_TYPES = ("binary", "multiclass", REGRESSION)
+PRESETS = ("from_scratch", "pretrained")
+
 _COLUMN_TYPES = {
     "number": "numerical",
     "category": "categorical",
@@ -40,16 +45,9 @@ _COLUMN_TYPES = {
     "image": "image_bytearray",
 }
 _NOISY_LOGGERS = (
-    "autogluon",
-    "fsspec",
-    "lightning",
-    "lightning.fabric",
-    "lightning.pytorch",
-    "py.warnings",
-    "timm",
-    "torch",
-    "transformers",
-)
+    "autogluon", "fsspec", "httpx", "huggingface_hub", "lightning", "lightning.fabric",
+    "lightning.pytorch", "timm", "torch", "transformers",
+)  # fmt: skip
 
 
 class AutoGluonEngine:
@@ -57,6 +55,7 @@ class AutoGluonEngine:
 
     `preset="from_scratch"` needs no model hub and no weights; `"pretrained"` starts from backbones
     on the hub or in local folders. `hyperparameters` are AutoGluon's own, and win over the preset.
+    `time_limit` is in seconds. Training is repeatable for a `seed` on one kind of processor.
     """
 
     def __init__(
@@ -69,16 +68,17 @@ class AutoGluonEngine:
         time_limit: float | None = None,
         seed: int = 0,
     ) -> None:
-        if preset not in ("from_scratch", "pretrained"):
-            raise ModelError(
-                code="preset_unknown",
-                what=f"there is no preset {preset!r}",
-                where="AutoGluonEngine",
-                todo='Use "from_scratch" or "pretrained".',
+        if preset not in PRESETS:
+            _refuse("preset_unknown", f"there is no preset {preset!r}", f"Use one of {PRESETS}.")
+        if preset == "from_scratch" and (image_backbone or text_backbone):
+            _refuse(
+                "backbone_not_used",
+                "the preset from_scratch builds its own backbones, but one is named",
+                "Leave the backbone out, or use the preset pretrained.",
             )
         self.preset = preset
-        self.image_backbone = image_backbone
-        self.text_backbone = text_backbone
+        self.image_backbone = image_backbone or backbones.PRETRAINED_IMAGE
+        self.text_backbone = text_backbone or backbones.PRETRAINED_TEXT
         self.hyperparameters = dict(hyperparameters or {})
         self.time_limit = time_limit
         self.seed = seed
@@ -94,288 +94,370 @@ class AutoGluonEngine:
         directory: Path,
         progress: Callable[[str], None],
     ) -> None:
-        """Train on `training`, choose the best epoch on `tuning`, write the model to `directory`.
+        """Train on `training`, choose the best epochs on `tuning`, write the model to `directory`.
 
-        `columns` maps feature columns, in order, to "number", "category", "text" or "image".
+        columns: feature column to "number" (float64), "category" or "text" (str) or "image"
+        (bytes), in order; a missing value is NaN or None, never for an image. label: a column of
+        str, or float for regression. directory: empty; nothing in the model depends on its place.
+        Raises ModelError for data that nothing can be learnt from and for unreachable backbones.
         """
         training, tuning = _with_known_classes(training, tuning, label, problem_type)
-        train_frame = _prepared(training, columns)
-        used = {
-            c: k
-            for c, k in columns.items()
-            if k == "image" or train_frame[c].nunique(dropna=False) > 1
+        ranges = {c: _range(training[c]) for c, kind in columns.items() if kind == "number"}
+        frames = [_prepared(part, columns, ranges) for part in (training, tuning)]
+        used = {c: k for c, k in columns.items() if k == "image" or _varies(frames[0][c], k)}
+        if not used:
+            _refuse(
+                "nothing_to_learn_from",
+                "every feature column has the same value, or only rare ones, in all records",
+                "Add columns that differ between records, or more records.",
+            )
+        frames = [
+            frame[list(used)].assign(**{label: part[label].to_numpy()})
+            for frame, part in zip(frames, (training, tuning), strict=True)
+        ]
+        started = time.monotonic()
+        progress(f"training on {len(training)} records, tuning on {len(tuning)}")
+        predictor = self._fit(frames, used, label, problem_type, directory, progress)
+        record = {
+            "format": FORMAT,
+            "engine": "autogluon",
+            "preset": self.preset,
+            "seed": self.seed,
+            "columns": [[column, kind] for column, kind in columns.items()],
+            "used_columns": list(used),
+            "number_ranges": ranges,
+            "label": label,
+            "problem_type": problem_type,
+            "classes": _classes(predictor._learner, problem_type),
+            "image_input": _image_input(predictor._learner),
+            "versions": _versions(),
         }
-        train_frame = train_frame[list(used)].assign(**{label: training[label].to_numpy()})
-        tune_frame = _prepared(tuning, columns)[list(used)].assign(
-            **{label: tuning[label].to_numpy()}
-        )
-        folder = directory / PREDICTOR_FOLDER
-        with quiet(), tempfile.TemporaryDirectory(prefix="mm-backbones-") as scratch:
-            predictor_class = _import_autogluon()
-            import lightning.pytorch as pl
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        (directory / ENGINE_FILE).write_text(text, encoding="utf-8")
+        progress(f"trained in {time.monotonic() - started:.0f} s")
 
-            pl.seed_everything(self.seed)
-            config = self._hyperparameters(used, train_frame, Path(scratch), problem_type)
-            predictor = predictor_class(
+    def _fit(
+        self,
+        frames: list[pd.DataFrame],
+        used: dict[str, str],
+        label: str,
+        problem_type: str,
+        directory: Path,
+        progress: Callable[[str], None],
+    ) -> Any:
+        folder = directory / PREDICTOR_FOLDER
+        label_type = "numerical" if problem_type == REGRESSION else "categorical"
+        with (
+            quiet(),
+            _own_randomness(self.seed),
+            tempfile.TemporaryDirectory(prefix="mm-backbones-") as scratch,
+        ):
+            predictor = _import_autogluon()(
                 label=label,
                 problem_type=problem_type,
-                eval_metric="rmse" if problem_type == "regression" else "log_loss",
+                eval_metric="rmse" if problem_type == REGRESSION else "log_loss",
                 path=str(folder),
                 verbosity=0,
                 enable_progress_bar=False,
                 warn_if_exist=False,
             )
-            _report_epochs(predictor, progress)
+            settings = self._settings(used, frames[0], Path(scratch))
+            _report_epochs(predictor._learner, progress)
             predictor.fit(
-                train_data=train_frame.reset_index(drop=True),
-                tuning_data=tune_frame.reset_index(drop=True),
-                column_types={
-                    **{c: _COLUMN_TYPES[k] for c, k in used.items()},
-                    label: "numerical" if problem_type == "regression" else "categorical",
-                },
-                hyperparameters=config,
+                train_data=frames[0].reset_index(drop=True),
+                tuning_data=frames[1].reset_index(drop=True),
+                column_types={**{c: _COLUMN_TYPES[k] for c, k in used.items()}, label: label_type},
+                hyperparameters=settings,
                 time_limit=self.time_limit,
                 seed=self.seed,
             )
-            classes = (
-                None if problem_type == "regression" else [str(c) for c in predictor.class_labels]
-            )
-        _make_portable(folder, config.get("model.timm_image.checkpoint_name"))
-        import autogluon.multimodal
-        import torch
+            backbones.make_portable(folder)
+        return predictor
 
-        record = {
-            "format": FORMAT,
-            "engine": "autogluon",
-            "preset": self.preset,
-            "columns": [[c, k] for c, k in columns.items()],
-            "used_columns": list(used),
-            "label": label,
-            "problem_type": problem_type,
-            "classes": classes,
-            "versions": {"autogluon": autogluon.multimodal.__version__, "torch": torch.__version__},
-        }
-        (directory / ENGINE_FILE).write_text(json.dumps(record, indent=1, ensure_ascii=False))
-
-    def _hyperparameters(
-        self, used: dict[str, str], frame: pd.DataFrame, scratch: Path, problem_type: str
+    def _settings(
+        self, used: dict[str, str], training: pd.DataFrame, scratch: Path
     ) -> dict[str, Any]:
-        import torch
-
+        """AutoGluon's hyperparameters; what a preset must build for them goes to `scratch`."""
+        texts = [text for c, kind in used.items() if kind == "text" for text in training[c] if text]
         kinds = set(used.values())
-        names = []
-        if kinds & {"number", "category"}:
-            names.append("ft_transformer")
-        if "text" in kinds:
-            names.append("hf_text")
-        if "image" in kinds:
-            names.append("timm_image")
-        if len(names) > 1:
-            names.append("fusion_mlp")
-        config: dict[str, Any] = {
-            "model.names": names,
-            "data.categorical.minimum_cat_count": 3,
-            "data.categorical.maximum_num_cat": 1000,
-            "env.num_workers": 0,
-            "env.num_workers_inference": 0,
-            "env.precision": 32,
-            "env.batch_size": 32,
-            "env.per_gpu_batch_size": 32,
-            "optim.lr": 1e-3,
-            "optim.lr_choice": "single_stage",
-            "optim.max_epochs": 15,
-            "optim.val_check_interval": 1.0,
-        }
-        if not torch.cuda.is_available():
-            config["env.num_gpus"] = 0
-        if "text" in kinds:
-            texts = [t for c, k in used.items() if k == "text" for t in frame[c] if t]
-            config["model.hf_text.checkpoint_name"] = str(
-                backbones.build_text_backbone(scratch / "text", texts)
+        if self.preset == "from_scratch":
+            chosen = backbones.from_scratch(kinds, texts, scratch, self.hyperparameters, self.seed)
+        else:
+            chosen = backbones.pretrained(
+                kinds, self.image_backbone, self.text_backbone, self.hyperparameters
             )
-            config["model.hf_text.pooling_mode"] = "mean"
-            config["model.hf_text.text_trivial_aug_maxscale"] = 0.0
-            config["model.hf_text.max_text_len"] = backbones.TEXT_MAX_TOKENS
-        if "image" in kinds:
-            config["model.timm_image.checkpoint_name"] = str(
-                backbones.build_image_backbone(scratch / "image")
-            )
-            config["model.timm_image.image_size"] = 64
-            config["model.timm_image.train_transforms"] = [
-                "resize_to_square",
-                "random_horizontal_flip",
-            ]
-            config["model.timm_image.val_transforms"] = ["resize_to_square"]
-        config.update(self.hyperparameters)
-        return config
+        return chosen
 
     def load(self, directory: Path) -> AutoGluonPredictor:
-        """Load a model that `train` wrote, from wherever it lies now."""
-        record = json.loads((directory / ENGINE_FILE).read_text())
-        with quiet():
-            predictor = _import_autogluon().load(str(directory / PREDICTOR_FOLDER), verbosity=0)
-        return AutoGluonPredictor(predictor, record)
+        """Load what `train` wrote, from wherever it lies now.
+
+        This unpickles: verify the files first. Raises ModelError (model_unreadable).
+        """
+        try:
+            record = json.loads((directory / ENGINE_FILE).read_text(encoding="utf-8"))
+            with quiet(), _own_randomness(0):
+                folder = str(directory / PREDICTOR_FOLDER)
+                learner = _import_autogluon().load(folder, verbosity=0)._learner
+            same = record["format"] == FORMAT and record["image_input"] == _image_input(learner)
+        except Exception as error:
+            raise ModelError(
+                code="model_unreadable",
+                what=f"the model can't be loaded: {type(error).__name__}: {error}",
+                where=str(directory),
+                todo="Load it with the versions it was trained with (engine.json), or train anew.",
+            ) from error
+        if not same:
+            raise ModelError(
+                code="model_unreadable",
+                what="the model was written by another version, and would see pictures differently",
+                where=str(directory),
+                todo="Train a new model.",
+            )
+        return AutoGluonPredictor(learner, record)
 
 
 class AutoGluonPredictor:
     """A loaded model. `classes` are the probability columns in order, None for regression."""
 
-    def __init__(self, predictor: Any, record: dict[str, Any]) -> None:
-        self._learner = predictor._learner
-        self.columns: dict[str, str] = dict(record["columns"])
+    def __init__(self, learner: Any, record: dict[str, Any]) -> None:
         self.classes: list[str] | None = record["classes"]
-        self._used = record["used_columns"]
+        self.columns: dict[str, str] = dict(record["columns"])
+        self._learner = learner
+        self._used: list[str] = record["used_columns"]
+        self._ranges: dict[str, list[float]] = record["number_ranges"]
+        # The label's processor would look for a label.
+        self._processors = {k: v for k, v in learner._data_processors.items() if k != "label"}
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Probabilities of the classes, or "value" for regression, under the index of `frame`."""
-        prepared = _checked(frame, self.columns)[self._used]
-        outputs = []
-        for start in range(0, len(prepared), PREDICTION_BATCH):
-            outputs.append(self._predict_batch(prepared.iloc[start : start + PREDICTION_BATCH]))
+        """Probabilities of the classes, or "value" for regression, under the index of `frame`.
+
+        frame: exactly the columns of training, in any order; it is not changed. A record gets the
+        same prediction alone and in any batch. Raises ModelError (model_columns_differ,
+        number_not_finite, image_missing).
+        """
+        _check_columns(frame, self.columns)
+        prepared = _prepared(frame, self.columns, self._ranges)[self._used].reset_index(drop=True)
         names = self.classes or ["value"]
-        values = np.concatenate(outputs) if outputs else np.empty((0, len(names)))
-        return pd.DataFrame(values.astype(np.float64), index=frame.index, columns=names)
+        values = np.empty((len(prepared), len(names)))
+        with quiet():
+            for start in range(0, len(prepared), PREDICTION_BATCH):
+                rows = slice(start, start + PREDICTION_BATCH)
+                values[rows] = self._predict_batch(prepared.iloc[rows].reset_index(drop=True))
+        return pd.DataFrame(values, index=frame.index, columns=names)
 
     def _predict_batch(self, batch: pd.DataFrame) -> np.ndarray:
-        learner = self._learner
-        processors = {k: v for k, v in learner._data_processors.items() if k != "label"}
-        with quiet():
-            output = learner.realtime_predict(
-                data=batch.reset_index(drop=True),
-                df_preprocessor=learner._df_preprocessor,
-                data_processors=processors,
+        """[records, classes or 1]. Full precision whatever it was trained with: no neighbours."""
+        import torch
+
+        # AutoGluon's own `predict_proba` infers column types from each batch, and builds a Trainer.
+        with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+            output = self._learner.realtime_predict(
+                data=batch,
+                df_preprocessor=self._learner._df_preprocessor,
+                data_processors=self._processors,
                 num_gpus=0,
                 precision=32,
-            )[0]
-        logits = output["logits"].double().numpy()
-        if self.classes is None:
-            return learner._df_preprocessor.label_scaler.inverse_transform(logits.reshape(-1, 1))
-        logits -= logits.max(axis=1, keepdims=True)
-        weights = np.exp(logits)
-        return weights / weights.sum(axis=1, keepdims=True)
+            )
+        logits = output[0]["logits"].double()
+        if self.classes is not None:
+            return torch.softmax(logits, dim=1).numpy()
+        scaler = self._learner._df_preprocessor.label_scaler
+        return scaler.inverse_transform(logits.reshape(-1, 1).numpy())
 
 
-def _with_known_classes(training, tuning, label, problem_type):
-    if problem_type == "regression":
-        return training, tuning
-    unseen = ~tuning[label].isin(set(training[label]))
-    return pd.concat([training, tuning[unseen]]), tuning[~unseen]
+def _with_known_classes(
+    training: pd.DataFrame, tuning: pd.DataFrame, label: str, problem_type: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The two parts, once it is certain that a model can come of them.
 
-
-def _checked(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
-    missing, extra = set(columns) - set(frame.columns), set(frame.columns) - set(columns)
-    if missing or extra or frame.columns.duplicated().any():
-        raise ModelError(
-            code="model_columns_differ",
-            what=f"the model needs other columns: missing {sorted(missing)}, not expected {sorted(extra)}",
-            where="AutoGluonPredictor.predict",
-            todo="Give it exactly the feature columns it was trained on.",
+    AutoGluon takes the classes from the training part alone, and stumbles over others: records
+    whose class only the tuning part knows move to the training part.
+    """
+    if problem_type not in PROBLEM_TYPES:
+        _refuse("problem_type_unknown", f"{problem_type!r}", f"Use one of {PROBLEM_TYPES}.")
+    if training.empty or tuning.empty:
+        _refuse(
+            "records_missing",
+            f"{len(training)} records to train on and {len(tuning)} to tune on are too few",
+            "Upload more labelled records.",
         )
-    return _prepared(frame, columns)
+    labels = pd.concat([training[label], tuning[label]])
+    if labels.isna().any() or (problem_type == REGRESSION and np.isinf(labels).any()):
+        _refuse("label_missing", "a record has no usable label", "Leave such records out.")
+    if problem_type == REGRESSION:
+        return training, tuning
+    if labels.nunique() < 2 or (problem_type == "binary" and labels.nunique() > 2):
+        _refuse(
+            "classes_differ",
+            f"a {problem_type} problem can't have the classes {sorted(set(labels))}",
+            "Check the label column and the problem type, or upload records of other classes.",
+        )
+    unknown = ~tuning[label].isin(set(training[label]))
+    if unknown.all():
+        _refuse(
+            "records_missing",
+            "no record to tune on has a class of the records to train on",
+            "Upload more labelled records of every class.",
+        )
+    return pd.concat([training, tuning[unknown]]), tuning[~unknown]
 
 
-def _prepared(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+def _check_columns(frame: pd.DataFrame, columns: dict[str, str]) -> None:
+    """AutoGluon itself would rename columns by their position, with a warning at most."""
+    missing, extra = columns.keys() - set(frame.columns), set(frame.columns) - columns.keys()
+    twice = set(frame.columns[frame.columns.duplicated()])
+    if missing or extra or twice:
+        _refuse(
+            "model_columns_differ",
+            f"the model was trained on other columns: missing {sorted(missing)}, "
+            f"unknown {sorted(map(str, extra))}, twice {sorted(map(str, twice))}",
+            "Give it exactly the feature columns of its training.",
+        )
+
+
+def _prepared(
+    frame: pd.DataFrame, columns: dict[str, str], ranges: dict[str, list[float]]
+) -> pd.DataFrame:
+    """A new frame as AutoGluon gets it: checked, in the order of `columns`, nothing missing."""
     prepared: dict[str, Any] = {}
     for column, kind in columns.items():
         values = frame[column]
         if kind == "number":
-            numbers = values.to_numpy(dtype=np.float64)
-            if np.isinf(numbers).any():
-                raise ModelError(
-                    code="number_not_finite",
-                    what=f"column {column!r} holds an infinite number",
-                    where=f"column {column}",
-                    todo="Use finite numbers, or leave the value missing.",
-                )
-            prepared[column] = numbers
+            prepared[column] = _numbers(values, column, ranges[column])
         elif kind == "image":
-            bad = [not isinstance(v, bytes) or not v for v in values]
-            if any(bad):
-                raise ModelError(
-                    code="image_missing",
-                    what=f"{sum(bad)} records have no picture",
-                    where=f"column {column}",
-                    todo="Ask the model without images for records that have none.",
-                )
-            prepared[column] = values.to_numpy(dtype=object)
+            prepared[column] = _pictures(values, column)
         else:
             filler = MISSING_CATEGORY if kind == "category" else ""
-            prepared[column] = np.array(
-                [
-                    filler
-                    if v is None or v is pd.NA or (isinstance(v, float) and math.isnan(v))
-                    else str(v)
-                    for v in values
-                ],
-                dtype=object,
-            )
+            filled = values.astype(object).where(values.notna(), filler)
+            prepared[column] = filled.map(str).to_numpy(dtype=object)
     return pd.DataFrame(prepared, index=frame.index)
+
+
+def _numbers(values: pd.Series, column: str, limits: list[float]) -> np.ndarray:
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isinf(numbers).any():
+        _refuse(
+            "number_not_finite",
+            f"column {column!r} holds an infinite number",
+            "Use finite numbers, or leave the value missing.",
+        )
+    return np.clip(numbers, *limits)
+
+
+def _pictures(values: pd.Series, column: str) -> np.ndarray:
+    """AutoGluon itself would see a black picture, and predict from it."""
+    without = sum(not (isinstance(value, bytes) and value) for value in values)
+    if without:
+        _refuse(
+            "image_missing",
+            f"{without} records have no picture in column {column!r}",
+            "Ask the model without images for records that have none.",
+        )
+    return values.to_numpy(dtype=object)
+
+
+def _range(values: pd.Series) -> list[float]:
+    """Numbers are clipped to the range of training, widened by itself on either side.
+
+    A network says nothing sensible far outside it, and 1e300 would overflow to NaN.
+    """
+    known = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    known = known[np.isfinite(known)]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    return [float(2 * low - high), float(2 * high - low)]
+
+
+def _varies(values: pd.Series, kind: str) -> bool:
+    """Whether a prepared column tells records apart, in the eyes of AutoGluon."""
+    counts = values.value_counts(dropna=False)
+    if kind == "category":
+        common = int((counts >= backbones.RARE).sum())
+        return common + int(common < len(counts)) > 1
+    return len(counts) > 1
+
+
+def _refuse(code: str, what: str, todo: str) -> NoReturn:
+    raise ModelError(code=code, what=what, where="the AutoGluon engine", todo=todo)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the libraries' logs and warnings away from the user, for a while."""
-    levels = {name: logging.getLogger(name).level for name in _NOISY_LOGGERS}
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Seeded inside, and the process's own random state untouched outside."""
+    _import_autogluon()
+    from lightning.pytorch import seed_everything
+    from lightning.pytorch.utilities.seed import isolate_rng
+
+    with isolate_rng():
+        seed_everything(seed, verbose=False)
+        yield
 
 
 def _import_autogluon() -> Any:
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    """The MultiModalPredictor class. The import takes 10 to 20 s the first time, and talks."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
         from autogluon.multimodal import MultiModalPredictor
+        from PIL import ImageFile
         from transformers.utils import logging as transformers_logging
-    transformers_logging.disable_progress_bar()
-    from PIL import ImageFile
 
+    transformers_logging.disable_progress_bar()
+    # AutoGluon sets it for the whole process; half a JPEG would then decode with grey fill.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     return MultiModalPredictor
 
 
-def _report_epochs(predictor: Any, progress: Callable[[str], None]) -> None:
-    import lightning.pytorch as pl
+def _report_epochs(learner: Any, progress: Callable[[str], None]) -> None:
+    """Have the learner's Trainer say how each epoch went."""
+    from lightning.pytorch import Callback
 
-    class Report(pl.Callback):
-        def on_validation_epoch_end(self, trainer, module):
-            if trainer.sanity_checking:
-                return
-            name = module.validation_metric_name
+    class Report(Callback):
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            name = pl_module.validation_metric_name
             score = trainer.callback_metrics.get(name)
-            progress(
-                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {name.replace('val_', 'validation ').replace('_', ' ')} {float(score):.4f}"
-            )
+            if trainer.sanity_checking or score is None:
+                return
+            what = name.replace("val_", "validation ").replace("_", " ")
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            progress(f"{epoch}, {what} {float(score):.3f}")
 
-    learner = predictor._learner
     original = learner.get_callbacks_per_run
 
-    def with_report(*args, **kwargs):
-        callbacks = original(*args, **kwargs)
-        return [*callbacks, Report()] if kwargs.get("is_train", True) else callbacks
+    def callbacks_per_run(*args: Any, is_train: bool = True, **more: Any) -> list[Any]:
+        callbacks = original(*args, is_train=is_train, **more)
+        return [*callbacks, Report()] if is_train else callbacks
 
-    learner.get_callbacks_per_run = with_report
+    learner.get_callbacks_per_run = callbacks_per_run
 
 
-def _make_portable(folder: Path, image_backbone: str | None) -> None:
-    from omegaconf import OmegaConf
+def _classes(learner: Any, problem_type: str) -> list[str] | None:
+    return None if problem_type == REGRESSION else [str(name) for name in learner.class_labels]
 
-    config = OmegaConf.load(folder / "config.yaml")
-    if "timm_image" in config.model.names:
-        config.model.timm_image.checkpoint_name = (
-            backbones.image_architecture_of(config.model.timm_image.checkpoint_name)
-            if False
-            else "resnet10t"
-        )
-        OmegaConf.save(config, folder / "config.yaml")
-    assets = json.loads((folder / "assets.json").read_text())
-    assets["save_path"] = PREDICTOR_FOLDER
-    assets["pretrained_path"] = None
-    (folder / "assets.json").write_text(json.dumps(assets))
-    for path in folder.iterdir():
-        if path.name.startswith("events.out") or path.name == "hparams.yaml":
-            path.unlink()
+
+def _image_input(learner: Any) -> list[Any] | None:
+    """What a picture becomes. AutoGluon rebuilds it silently where its pickle does not load."""
+    processors = learner._data_processors.get("image") or []
+    return [[one.size, [*map(float, one.mean)], [*map(float, one.std)]] for one in processors]
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("autogluon.multimodal", "torch", "timm")}

@@ -1,80 +1,312 @@
-"""Backbones for the AutoGluon engine: fresh ones built without a hub, pretrained ones checked first.
+"""What an AutoGluon model is made of: each preset's settings, and the backbones it begins with.
 
-A backbone is a folder (timm: `config.json` and `pytorch_model.bin`; text: what transformers saves).
-Nothing here knows of records, labels or training. Heavy imports stay inside the functions.
+A backbone is a folder (timm: `config.json` and `pytorch_model.bin`; text: what transformers saves)
+or a name on the hub. Nothing here knows of labels or of training. Heavy imports stay inside the
+functions.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mm_assets.errors import ModelError
 
 IMAGE_ARCHITECTURE = "resnet10t"
-IMAGE_SIZE = 64
-TEXT_WIDTH = 128
-TEXT_MAX_TOKENS = 128
+TEXT_WIDTH = 256
+TEXT_MAX_TOKENS = 512
+VOCABULARY = 20_000  # words
+TEXTS_READ = 50_000  # more texts than this teach the word vectors little and cost much
+
+# AutoGluon's own choices for medium quality: they fine-tune on a laptop.
+PRETRAINED_IMAGE = "mobilenetv3_large_100"
+PRETRAINED_TEXT = "google/electra-small-discriminator"
+
+RARE = 3  # a category seen less often than this in training is treated as an unknown one
+
+# What every preset asks of AutoGluon. A category that AutoGluon sees fewer than 100 times, or that
+# is not among the 20 most frequent, counts as unknown by default: most of a small table.
+_COMMON: dict[str, Any] = {
+    "data.categorical.minimum_cat_count": RARE,
+    "data.categorical.maximum_num_cat": 1000,
+    "env.num_workers": 0,
+    "env.num_workers_inference": 0,
+    "optim.val_check_interval": 1.0,
+}
+# Found by experiment on small tables with short texts and small pictures: narrow layers, smoothed
+# labels and one learning rate for all, because here no part has been trained before.
+_FROM_SCRATCH: dict[str, Any] = {
+    "env.precision": 32,
+    "env.batch_size": 32,
+    "env.per_gpu_batch_size": 32,
+    "optim.lr": 3e-4,
+    "optim.lr_choice": "single_stage",
+    "optim.max_epochs": 30,
+    "optim.label_smoothing": 0.05,
+    "optim.top_k": 5,
+    "optim.top_k_average_method": "uniform_soup",
+    "model.fusion_mlp.dropout": 0.3,
+    "model.fusion_mlp.adapt_in_features": "min",
+    "model.fusion_mlp.hidden_sizes": [64],
+    "model.ft_transformer.token_dim": 64,
+    "model.ft_transformer.hidden_size": 64,
+    "model.ft_transformer.ffn_hidden_size": 64,
+    "model.ft_transformer.num_blocks": 2,
+    "model.hf_text.pooling_mode": "mean",
+    "model.hf_text.max_text_len": TEXT_MAX_TOKENS,
+    "model.hf_text.text_trivial_aug_maxscale": 0.0,
+    "model.timm_image.image_size": 48,
+    "model.timm_image.train_transforms": ["resize_to_square", "random_horizontal_flip"],
+    "model.timm_image.val_transforms": ["resize_to_square"],
+}
+
+_PATH_SETTINGS = {"_name_or_path", "name_or_path"}
+_LEFT_BY_TRAINING = re.compile(r"events\.out\..*|hparams\.yaml|.*\.ckpt")
 _SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+_KEPT_IMAGE_CONFIG = ("input_size", "interpolation", "mean", "std", "crop_pct", "classifier")
+IMAGE_NAME = "model.timm_image.checkpoint_name"
+TEXT_NAME = "model.hf_text.checkpoint_name"
+_HUB_PREFIX = re.compile(r"^(?:hf[-_]hub:)?(?:timm/)?")
+
+
+def from_scratch(
+    kinds: set[str], texts: Sequence[str], scratch: Path, chosen: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """AutoGluon's hyperparameters for columns of these kinds; fresh backbones go to `scratch`.
+
+    chosen: hyperparameters that win.
+    """
+    settings = _fitting({**_for(kinds), **_FROM_SCRATCH, **chosen})
+    if "image" in kinds and IMAGE_NAME not in settings:
+        settings[IMAGE_NAME] = str(build_image_backbone(scratch / "image"))
+    if "text" in kinds and TEXT_NAME not in settings:
+        settings[TEXT_NAME] = str(build_text_backbone(scratch / "text", texts, seed=seed))
+    return settings
+
+
+def pretrained(
+    kinds: set[str], image_backbone: str, text_backbone: str, chosen: Mapping[str, Any]
+) -> dict[str, Any]:
+    """As `from_scratch`, with AutoGluon's own way to fine-tune these backbones.
+
+    Raises ModelError: backbone_incomplete, backbone_unreachable.
+    """
+    settings = _fitting({**_for(kinds), **chosen})
+    if "image" in kinds and IMAGE_NAME not in settings:
+        settings[IMAGE_NAME] = reach_image_backbone(image_backbone)
+    if "text" in kinds and TEXT_NAME not in settings:
+        settings[TEXT_NAME] = reach_text_backbone(text_backbone)
+    return settings
+
+
+def _for(kinds: set[str]) -> dict[str, Any]:
+    import torch
+
+    parts = {
+        "ft_transformer": bool(kinds & {"number", "category"}),
+        "hf_text": "text" in kinds,
+        "timm_image": "image" in kinds,
+    }
+    names = [name for name, present in parts.items() if present]
+    names += ["fusion_mlp"] if len(names) > 1 else []
+    settings = {**_COMMON, "model.names": names}
+    if not torch.cuda.is_available():
+        settings["env.num_gpus"] = 0
+    return settings
+
+
+def _fitting(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without what is meant for a part that this model has not: AutoGluon would refuse it.
+
+    So one YAML can hold hyperparameters for the models with and without images.
+    """
+    absent = {"ft_transformer", "fusion_mlp", "hf_text", "timm_image"} - {*settings["model.names"]}
+    return {
+        k: v for k, v in settings.items() if not k.startswith(tuple(f"model.{a}." for a in absent))
+    }
 
 
 def build_image_backbone(folder: Path, *, architecture: str = IMAGE_ARCHITECTURE) -> Path:
-    """Write a freshly initialised timm backbone, in the layout that AutoGluon reads, to `folder`."""
+    """Write a freshly initialised timm backbone to `folder`, in the layout that AutoGluon reads."""
     import timm
     import torch
 
     model = timm.create_model(architecture, pretrained=False, num_classes=0)
     folder.mkdir(parents=True)
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    kept = ("input_size", "interpolation", "mean", "std", "crop_pct", "classifier", "first_conv")
+    default = model.default_cfg
     config = {
         "architecture": architecture,
         "num_classes": 0,
         "num_features": model.num_features,
-        "pretrained_cfg": {k: v for k, v in model.default_cfg.items() if k in kept},
+        "pretrained_cfg": {key: default[key] for key in _KEPT_IMAGE_CONFIG if key in default},
     }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
-def build_text_backbone(folder: Path, texts: Iterable[str], *, width: int = TEXT_WIDTH) -> Path:
-    """Write a small text backbone for exactly these texts to `folder`."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+def build_text_backbone(
+    folder: Path, texts: Sequence[str], *, width: int = TEXT_WIDTH, seed: int = 0
+) -> Path:
+    """Write a text backbone made from these texts alone to `folder`.
 
-    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    It is a bag of words: every word of the texts is a token, no layer of attention follows, and
+    the model takes the mean of the tokens. A transformer has nothing to learn its grammar from in
+    a thousand short texts. The word vectors begin as latent semantic analysis gives them
+    (Deerwester et al. 1990), each weighted by its inverse document frequency: random ones must
+    first be learnt from the labels, and lose to tf-idf on small data. GPT-1 is the architecture
+    because it is the one in transformers that does not normalise its token vectors, which would
+    undo those weights.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import OpenAIGPTConfig, OpenAIGPTModel, PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel(unk_token=_SPECIAL_TOKENS[1]))
+    words.normalizer = normalizers.BertNormalizer(lowercase=True)
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordLevelTrainer(
-        vocab_size=20_000, min_frequency=2, special_tokens=_SPECIAL_TOKENS, show_progress=False
+        vocab_size=VOCABULARY, special_tokens=_SPECIAL_TOKENS, show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
+    read = list(texts[:TEXTS_READ])
+    words.train_from_iterator(read, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token=_SPECIAL_TOKENS[0],
+        unk_token=_SPECIAL_TOKENS[1],
+        cls_token=_SPECIAL_TOKENS[2],
+        sep_token=_SPECIAL_TOKENS[3],
         model_max_length=TEXT_MAX_TOKENS,
+        model_input_names=["input_ids", "attention_mask"],
     )
-    config = BertConfig(
-        vocab_size=len(wrapped),
-        hidden_size=width,
-        num_hidden_layers=0,
-        num_attention_heads=4,
-        intermediate_size=width,
-        max_position_embeddings=TEXT_MAX_TOKENS,
-        pad_token_id=wrapped.pad_token_id,
+    model = OpenAIGPTModel(
+        OpenAIGPTConfig(
+            vocab_size=len(tokenizer),
+            n_embd=width,
+            n_layer=0,
+            n_head=1,
+            n_positions=TEXT_MAX_TOKENS,
+        )
     )
-    model = BertModel(config, add_pooling_layer=False)
-    wrapped.save_pretrained(folder)
+    tokens = [encoding.ids for encoding in words.encode_batch(read, add_special_tokens=False)]
+    _set_word_vectors(model, _word_vectors(tokens, len(tokenizer), width, seed))
+    tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
 
 
+def _set_word_vectors(model: Any, vectors: np.ndarray) -> None:
+    import torch
+
+    with torch.no_grad():
+        model.positions_embed.weight.zero_()
+        model.tokens_embed.weight.copy_(torch.from_numpy(vectors))
+
+
+def _word_vectors(tokens: list[list[int]], vocabulary: int, width: int, seed: int) -> np.ndarray:
+    """[vocabulary, width] float32: directions from the tf-idf matrix's SVD, lengths the idf."""
+    from scipy.sparse import csr_matrix, diags
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.preprocessing import normalize
+
+    distinct = [sorted(set(ids)) for ids in tokens]
+    rows = np.repeat(np.arange(len(distinct)), [len(ids) for ids in distinct])
+    places = np.array([one for ids in distinct for one in ids], dtype=np.int64)
+    counts = csr_matrix((np.ones(len(places)), (rows, places)), (len(distinct), vocabulary))
+    frequency = np.asarray(counts.sum(axis=0)).ravel()
+    weight = np.log((1 + len(distinct)) / (1 + frequency)) + 1
+    tf_idf = normalize(counts @ diags(weight))
+    rank = min(width, vocabulary - 1, len(distinct) - 1)
+    vectors = np.zeros((vocabulary, width), dtype=np.float32)
+    if rank > 0:
+        svd = TruncatedSVD(rank, n_iter=5, random_state=seed).fit(tf_idf)
+        vectors[:, :rank] = svd.components_.T * weight[:, None]
+    vectors[: len(_SPECIAL_TOKENS)] = 0
+    return vectors
+
+
 def image_architecture(backbone: str) -> str:
-    """The timm architecture that a backbone (a timm name or a local folder) is built on."""
+    """The timm name that a backbone (a name on the hub or a local folder) is built by."""
     config = Path(backbone) / "config.json"
     if config.is_file():
         return str(json.loads(config.read_text())["architecture"])
-    return re.sub(r"^(hf[-_]hub:|timm/)+", "", backbone)
+    return _HUB_PREFIX.sub("", backbone)
+
+
+def reach_image_backbone(backbone: str) -> str:
+    """The backbone, once it is certain that its weights can be had.
+
+    Raises ModelError: backbone_incomplete (a local folder), backbone_unreachable (the hub).
+    """
+
+    def fetch() -> None:
+        import timm
+
+        timm.create_model(backbone, pretrained=True, num_classes=0)
+
+    return _reach(backbone, ("config.json", "pytorch_model.bin"), fetch, "image")
+
+
+def reach_text_backbone(backbone: str) -> str:
+    """As `reach_image_backbone`, for what transformers saves or a name on its hub."""
+
+    def fetch() -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        AutoTokenizer.from_pretrained(backbone)
+        AutoModel.from_pretrained(backbone)
+
+    return _reach(backbone, ("config.json", "tokenizer_config.json"), fetch, "text")
+
+
+def _reach(backbone: str, needed: tuple[str, ...], fetch: Callable[[], None], kind: str) -> str:
+    folder = Path(backbone).expanduser()
+    where = f"{kind}_backbone: {backbone}"
+    if folder.is_dir():
+        missing = [name for name in needed if not (folder / name).is_file()]
+        if missing:
+            raise ModelError(
+                code="backbone_incomplete",
+                what=f"the folder of the {kind} backbone lacks {', '.join(missing)}",
+                where=where,
+                todo="Copy the whole backbone there, or name another.",
+            )
+        return str(folder.resolve())
+    try:
+        fetch()
+    except Exception as error:  # each library below has its own family of errors
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            code="backbone_unreachable",
+            what=f"the {kind} backbone {backbone!r} can't be had from the model hub: {reason}",
+            where=where,
+            todo=f"Name a local folder as `{kind}_backbone`, let this machine reach the hub, or "
+            "use the preset from_scratch, which needs none.",
+        ) from error
+    return backbone
+
+
+def make_portable(folder: Path) -> None:
+    """Leave only what `load` needs, without a path of this machine in it."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(folder / "config.yaml")
+    if "timm_image" in config.model.names:
+        image = config.model.timm_image
+        image.checkpoint_name = image_architecture(image.checkpoint_name)
+        OmegaConf.save(config, folder / "config.yaml")
+    assets = json.loads((folder / "assets.json").read_text())
+    assets.update(save_path=folder.name, pretrained_path=None)
+    (folder / "assets.json").write_text(json.dumps(assets))
+    for path in folder.rglob("*.json"):
+        settings = json.loads(path.read_text())
+        if isinstance(settings, dict) and settings.keys() & _PATH_SETTINGS:
+            kept = {k: v for k, v in settings.items() if k not in _PATH_SETTINGS}
+            path.write_text(json.dumps(kept, indent=1))
+    for path in folder.iterdir():
+        if _LEFT_BY_TRAINING.fullmatch(path.name) and path.name != "model.ckpt":
+            path.unlink()

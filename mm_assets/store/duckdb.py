@@ -235,7 +235,7 @@ class DuckDBStore:
         from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay
         from tenacity import wait_random_exponential as jitter
 
-        busy = retry_if_exception(lambda error: "lock" in str(error).lower())
+        busy = retry_if_exception(lambda error: "set lock on file" in str(error))
         try:
             for attempt in Retrying(
                 stop=stop_after_delay(self.patience),
@@ -244,6 +244,7 @@ class DuckDBStore:
             ):
                 with attempt:
                     connection = duckdb.connect(str(self.path))
+                    connection.execute(SCHEMA)
         except RetryError:
             raise StoreError(
                 code="table_busy",
@@ -253,7 +254,6 @@ class DuckDBStore:
             ) from None
         except duckdb.Error as error:
             raise _unreachable(self.path, error) from error
-        connection.execute(SCHEMA)
         return connection
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,11 +20,10 @@ from mm_assets.errors import LakeError, UploadError
 from mm_assets.lake import CHUNK, Lake, LakeObject
 from mm_assets.layout import MARKER, SIZE_MARKER
 from mm_assets.uploads.archive import open_archive
-from mm_assets.uploads.find import Source, announced_files, folder_identity
+from mm_assets.uploads.find import UNSAFE, Source, announced_files, folder_identity, printable
 
 IN_MEMORY = 64 << 20  # bytes; a larger file goes through local disk
 FETCHES = 16
-UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|(^|/)(\.\.?)?(/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +103,8 @@ def _folder_delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iter
         announced = announced_files(json.loads(lake.read(document.key)))
     with ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch") as pool:
         yield _fetch_folder(lake, source, workdir, announced, pool)
+    if folder_identity(lake, source.key) != source.etag:
+        raise _superseded(lake, source)
 
 
 def _fetch_folder(
@@ -116,10 +116,12 @@ def _fetch_folder(
 ) -> Iterator[Delivered]:
     ahead: deque[tuple[int, Future[Delivered]]] = deque()
     in_flight = 0
+    gone = dict(announced or {})
     for item in lake.list(source.key):
         name = item.key[len(source.key) :]
         if name in ("", MARKER, SIZE_MARKER) or name.endswith("/"):
             continue
+        gone.pop(name, None)
         while ahead and (in_flight + item.size > IN_MEMORY or len(ahead) >= 4 * FETCHES):
             size, future = ahead.popleft()
             in_flight -= size
@@ -128,6 +130,9 @@ def _fetch_folder(
         in_flight += item.size
     for _, future in ahead:
         yield future.result()
+    for name, (size, sha256) in gone.items():
+        reason = f"{MARKER} announces it, but it was deleted"
+        yield Delivered(printable(name), size, sha256, b"", "checksum_differs", reason)
 
 
 def _fetch(
@@ -138,7 +143,8 @@ def _fetch(
     announced: dict[str, tuple[int, str]] | None,
 ) -> Delivered:
     if UNSAFE.search(name):
-        return Delivered(name, item.size, "", b"", "unsafe_name", "the name is not a plain path")
+        reason = "the name is not a plain path"
+        return Delivered(printable(name), item.size, "", b"", "unsafe_name", reason)
     content: bytes | Path
     try:
         if item.size <= IN_MEMORY:

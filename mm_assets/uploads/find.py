@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,9 @@ from typing import Any, Literal
 from mm_assets.errors import LakeError, UploadError
 from mm_assets.lake import Lake, LakeObject
 from mm_assets.layout import MARKER, SIZE_MARKER, inbox, of_upload
+
+# No key with such a part can be read: control characters, backslashes, '', '.', '..', no Unicode.
+UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|(^|/)(\.\.?)?(/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,10 @@ def find_uploads(lake: Lake, dataset: str, known: Set[str] = frozenset()) -> Fou
     waiting: list[Waiting] = []
     for name, objects in _by_name(lake.list(prefix), prefix):
         first = objects[0]
+        if UNSAFE.search(name):
+            reason = "rename it: no empty name, '.', '..', backslashes or control characters"
+            waiting.append(Waiting(printable(name), reason))
+            continue
         if "/" not in first.key[len(prefix) :]:
             if name.lower().endswith(".zip"):
                 finished.append(_source(dataset, name, "zip", first, first.etag, first.size))
@@ -93,6 +101,11 @@ def find_uploads(lake: Lake, dataset: str, known: Set[str] = frozenset()) -> Fou
         else:
             waiting.append(Waiting(name, reason))
     return Found(sorted(finished, key=lambda s: s.upload), waiting)
+
+
+def printable(name: str) -> str:
+    """The name with whatever is not Unicode written as an escape."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def register(lake: Lake, source: Source) -> None:
@@ -125,8 +138,8 @@ def announced_files(document: Any) -> dict[str, tuple[int, str]]:
     for item in files:
         try:
             name, size, sha256 = item["name"], int(item["size"]), str(item["sha256"]).lower()
-        except (TypeError, KeyError, ValueError):
-            raise ValueError(f"this entry lacks name, size or sha256: {str(item)[:80]}") from None
+        except (TypeError, KeyError, ValueError, OverflowError):
+            raise ValueError(f"this entry lacks name, size or sha256: {ascii(item)[:80]}") from None
         announced[str(name)] = (size, sha256)
     return announced
 
@@ -191,11 +204,11 @@ def _missing(lake: Lake, by_key: dict[str, LakeObject], marker: LakeObject) -> s
         if error.code != "lake_not_found":
             raise
         return "the marker is gone"
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"{marker.key.rpartition('/')[2]} is not JSON"
     if MARKER not in by_key:
         n_files = document.get("n_files") if isinstance(document, dict) else None
-        if not isinstance(n_files, int):
+        if not isinstance(n_files, int) or isinstance(n_files, bool):
             return f'{SIZE_MARKER} needs {{"n_files": N}}'
         there = sum(name != SIZE_MARKER for name in by_key)
         return None if there == n_files else f"{there} of {n_files} announced files are there"
@@ -210,4 +223,5 @@ def _missing(lake: Lake, by_key: dict[str, LakeObject], marker: LakeObject) -> s
     ]
     if not absent:
         return None
-    return f"{len(absent)} of {len(announced)} announced files are not there in full: {absent[0]}"
+    first = printable(absent[0])
+    return f"{len(absent)} of {len(announced)} announced files are not there in full: {first}"

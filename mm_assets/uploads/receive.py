@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 RAW = "raw_uploads"
 ROW_GROUP_BYTES = 8 << 20
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SYSTEM_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 Progress = Callable[[str], None]
 
@@ -57,6 +58,7 @@ def receive(
             refused = {
                 "code": error.code, "what": error.what, "where": error.where, "todo": error.todo
             }  # fmt: skip
+            packer.images.close()  # or it would write on into the file of its successor
             packer = _Packer(spec, Path(folder))
         written = packer.finish()
         return lake.publish(
@@ -113,8 +115,8 @@ class _Packer:
         elif file.name.rpartition("/")[2] in SYSTEM_NAMES or file.name.startswith("__MACOSX/"):
             self._quarantine(file, "system", "system_file", "made by an operating system")
         elif file.size == 0:
-            suffix = file.name.lower().rpartition(".")[2]
-            code = "image_empty" if suffix in ("jpg", "jpeg", "png", "webp") else "file_type"
+            named_picture = file.name.lower().endswith(PICTURE_SUFFIXES)
+            code = "image_empty" if named_picture else "file_type"
             self._quarantine(file, "unknown", code, "the file has no content")
         elif is_image(file.head):
             if file.size > IN_MEMORY or not isinstance(file.content, bytes):
@@ -138,7 +140,7 @@ class _Packer:
                 path.write_bytes(file.content)
             kept = Delivered(file.name, file.size, file.sha256, path)
             self.waiting_tables.append((kept, path))
-        elif file.name.lower().endswith((".jpg", ".jpeg", ".png", ".webp")):
+        elif file.name.lower().endswith(PICTURE_SUFFIXES):
             reason = "the content is no picture at all"
             self._quarantine(file, "image", "image_unreadable", reason)
         else:
@@ -167,6 +169,10 @@ class _Packer:
             labels_only = self._judge_columns(table)
             _write_rows(table, self.folder / name)
         except TableRefused as error:
+            if file.name.lower().endswith(PICTURE_SUFFIXES):  # a web page saved as a picture
+                reason = "the content is text, and no picture"
+                self._quarantine(file, "image", "image_unreadable", reason)
+                return
             where = f" (line {error.line})" if error.line else ""
             self._quarantine(file, "table", error.code, error.reason + where)
             return
@@ -213,7 +219,9 @@ class _Packer:
 
         self.images.close()
         files, rejects = self.folder / "files.parquet", self.folder / "rejects.parquet"
-        pq.write_table(_files_table(self.files), files, compression="zstd")
+        # By name: when a picture was ready depends on the number of cores.
+        by_name = sorted(self.files, key=lambda file: file["file"])
+        pq.write_table(_files_table(by_name), files, compression="zstd")
         pq.write_table(refusals_table(self.rejects), rejects, compression="zstd")
         return {
             "files.parquet": files,
@@ -267,6 +275,8 @@ class _ImageFile:
         )
 
     def add(self, file: Delivered, record_id: str, number: int, data: bytes) -> None:
+        # `{n}` may be any row of digits; beyond 64 bits the file's name decides the order.
+        number = min(number, 2**63 - 1)
         self.rows.append((record_id, number, file.name, file.sha256, data))
         self.bytes += len(data)
         if self.bytes >= ROW_GROUP_BYTES:

@@ -98,7 +98,7 @@ def test_days_without_an_upload_stay_as_gaps() -> None:
     assert 0 in np.bincount(bins.codes, minlength=44)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     uploads=st.integers(1, 90),
     minutes=st.floats(0.001, 5_000_000, allow_nan=False),

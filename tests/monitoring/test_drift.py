@@ -54,7 +54,7 @@ def unchanged(draw: np.random.Generator, n: int, kind: str) -> list[Any]:
 
 
 @KINDS
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_identical_columns_have_no_drift(kind: str, data: st.DataObject) -> None:
     values = data.draw(st.lists(VALUES[kind], min_size=30, max_size=80))
@@ -62,7 +62,7 @@ def test_identical_columns_have_no_drift(kind: str, data: st.DataObject) -> None
 
 
 @KINDS
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_drift_is_never_negative_and_order_does_not_matter(
     kind: str, data: st.DataObject, seed: int
@@ -103,7 +103,7 @@ def test_a_difference_that_chance_explains_is_no_drift() -> None:
 @pytest.mark.parametrize(("n", "m"), [(30, 60), (40, 1000), (300, 300)])
 def test_small_samples_without_change_raise_no_alarm(kind: str, n: int, m: int) -> None:
     draw = np.random.default_rng(7)
-    repeats = 12 if kind == "text" else 100
+    repeats = 8 if kind == "text" else 60
     alarms = 0
     for _ in range(repeats):
         before, now = (column(unchanged(draw, size, kind), kind) for size in (m, n))

@@ -45,9 +45,7 @@ def picture(shade: int) -> bytes:
     return buffer.getvalue()
 
 
-def upload(
-    parts: Parts, name: str, rows: list[tuple[Any, ...]], images: dict[str, bytes]
-) -> str:
+def upload(parts: Parts, name: str, rows: list[tuple[Any, ...]], images: dict[str, bytes]) -> str:
     """Deliver a zip and let the rooms before this one do their work; returns the upload's key."""
     lake, store, spec = parts
     table = "id,age,breed,kind\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)
@@ -200,12 +198,7 @@ def test_pictures_are_published_and_written_and_old_ones_go_away(
     assert published is not None
     stored = {n.removesuffix(".png"): lake.read(f["key"]) for n, f in published["files"].items()}
     assert stored == pictures
-
-
-def test_the_same_state_gives_the_same_pictures(parts: Parts) -> None:
-    lake, store, spec = parts
-    train_and_predict(parts, age_now=5)
-    assert build_monitoring(lake, store, spec, None) == build_monitoring(lake, store, spec, None)
+    assert build_monitoring(lake, store, spec, folder)[0] == pictures  # the same state, the same
 
 
 def test_a_lost_picture_is_shown_and_counted_as_lost(parts: Parts) -> None:
