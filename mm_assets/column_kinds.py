@@ -23,7 +23,13 @@ NUMBERS_SHARE = 0.9  # so many of the values must be numbers; the others are row
 _NUMBER = re.compile(NUMBER)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
 _FILE = re.compile(r".*\.(jpe?g|png|webp|gif|tiff?|bmp|heic)", re.IGNORECASE)
-_ID_NAME = re.compile(r"(.*[^a-z])?(id|uuid|guid|index|key|row|nr|no)|unnamed: \d+|.*ID", re.I)
+_NOT_LEARNT = (
+    (_FILE, "it holds names of picture files"),
+    (_DATE, "it holds dates; add a column with a number, such as an age in days"),
+)
+_ID_NAME = re.compile(
+    r"(.*[^a-z])?(id|uuid|guid|index|key|row|nr|no)|unnamed: \d+|.*ID", re.IGNORECASE
+)
 
 
 def shown(text: str) -> str:
@@ -108,10 +114,9 @@ def draft_column(profile: Profile) -> Draft:
         return Draft(None, "it has no value in any row")
     if len(profile.values) == 1:
         return Draft(None, f"it is always '{shown(next(iter(profile.values)))}'")
-    if profile.share(_FILE) >= NUMBERS_SHARE:
-        return Draft(None, "it holds names of picture files")
-    if profile.share(_DATE) >= NUMBERS_SHARE:
-        return Draft(None, "it holds dates; add a column with a number, such as an age in days")
+    for pattern, comment in _NOT_LEARNT:
+        if profile.share(pattern) >= NUMBERS_SHARE:
+            return Draft(None, comment)
     numbers = profile.numbers()
     if sum(numbers.values()) >= NUMBERS_SHARE * profile.present:
         return _of_numbers(profile, numbers)
@@ -123,11 +128,11 @@ def _of_numbers(profile: Profile, numbers: dict[float, int]) -> Draft:
     whole = all(number.is_integer() for number in numbers)
     if whole and any(re.match(r"[+-]?0[0-9]", value) for value in profile.values):
         return Draft("category", "digits with zeros in front: codes, not quantities")
-    in_a_row = whole and max(numbers) - min(numbers) == different - 1
-    if whole and not profile.repeats and different > FEW_CODES:
+    bad = profile.not_numbers()
+    if whole and not bad and not profile.repeats and different > FEW_CODES:
+        in_a_row = max(numbers) - min(numbers) == different - 1
         if in_a_row or _ID_NAME.fullmatch(profile.name):
             return Draft(None, "it numbers the rows: every value stands once")
-    bad = profile.not_numbers()
     if whole and not bad and profile.present >= 2 * different:
         if all(1900 <= number <= 2100 for number in numbers) and different <= FEW_VALUES:
             return Draft("category", f"{different} different years; write number for a trend")
@@ -190,8 +195,8 @@ def draft_label(profile: Profile, table: Path) -> Label:
 def _regression(profile: Profile, different: int) -> Label:
     notes = [f"label '{shown(profile.name)}': numbers, {different:,} different ones: regression"]
     if bad := profile.not_numbers():
-        notes.append(f"not numbers among the labels: '{shown(bad[0])}'"
-                     f"{' …' if len(bad) > 1 else ''}; rows with them will be rejected")  # fmt: skip
+        first = shown(bad[0])
+        notes.append(f"labels that are no numbers, and whose rows will be rejected: '{first}', …")
     comment = "binary, multiclass or regression; here the labels are numbers"
     return Label(profile.name, "regression", comment, notes=notes + _unlabelled(profile))
 

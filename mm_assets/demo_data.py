@@ -22,8 +22,9 @@ COLUMNS = ("pet_id", "species", "age_months", "weight_kg", "colour", "descriptio
 TABLE = "pets.csv"
 SPECIES = ("cat", "dog")
 _WARM = (
-    "loves children and long walks", "plays with everyone who comes by", "gentle and house-trained",
-    "curious, cuddly and easy to please", "gets along with other animals", "purrs and greets guests",
+    "loves children and long walks", "plays with everyone who comes by",
+    "gentle and house-trained", "curious, cuddly and easy to please",
+    "gets along with other animals", "greets every guest",
 )  # fmt: skip
 _WARY = (
     "shy with strangers and needs time", "barks or hisses at other animals",

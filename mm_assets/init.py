@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -32,10 +33,18 @@ _SHAPES = (
 )  # fmt: skip
 
 
+class Drafted(NamedTuple):
+    """The text of a defs.yaml, notes for the person who asked for it, and the dataset's name."""
+
+    text: str
+    notes: list[str]
+    dataset: str
+
+
 def draft_spec(
-    table: Path, images: Path, id_column: str, label_column: str, dataset: str | None = None
-) -> tuple[str, list[str]]:
-    """The YAML of a dataset, and notes for the person who asked for it.
+    table: Path, images: Path | None, id_column: str, label_column: str, dataset: str | None = None
+) -> Drafted:
+    """Draft the YAML of a dataset from its table and pictures.
 
     `images` is a folder that is searched with its subfolders. Raises SpecError when the table
     cannot be read, a column is not there, there is nothing to learn, or no picture fits an ID.
@@ -44,13 +53,17 @@ def draft_spec(
     ids, label_profile = profiles.pop(id_column), profiles.pop(label_column)
     label = draft_label(label_profile, table)
     columns = {name: draft_column(profile) for name, profile in profiles.items()}
-    image_name, image_notes = _guess_image_name(images, set(ids.values), id_column)
+    if images is None:
+        image_name, image_notes = "{id}", ["no pictures were given: correct `image_name` yourself"]
+    else:
+        image_name, image_notes = _guess_image_name(images, set(ids.values), id_column)
+    name = dataset or _name_of(table)
     missing = _missing_tokens([*profiles.values(), label_profile])
     notes += _notes(ids, label, columns) + image_notes
     if len(missing) > 1:
         notes.append(f"taken for missing values: {', '.join(map(repr, missing[1:]))}")
     text = _yaml(
-        dataset=dataset or _name_of(table),
+        dataset=name,
         table=table.name,
         id_column=id_column,
         label=label,
@@ -60,7 +73,7 @@ def draft_spec(
         image_name=image_name,
     )
     _load(text)
-    return text, notes
+    return Drafted(text, notes, name)
 
 
 def _load(text: str) -> DatasetSpec:
@@ -104,7 +117,7 @@ def _read(
             ) from None  # fmt: skip
         else:
             return profiles, encoding, _reading_notes(table, encoding)
-    assert refused is not None  # noqa: S101  the loop has returned otherwise
+    assert refused is not None  # noqa: S101  else the loop has returned
     where = f"{path}:{refused.line}" if refused.line else str(path)
     raise SpecError(
         code=refused.code,
@@ -184,11 +197,12 @@ def _guess_image_name(images: Path, ids: set[str], id_column: str) -> tuple[str,
     if not fitting:
         raise _no_match(images, files, ids, id_column)
     with_image = len(set(fitting.values()))
-    notes = [
+    note = (
         f"image_name {best!r}: {len(fitting):,} of {len(files):,} pictures "
         f"({len(fitting) / len(files):.0%}) belong to {with_image:,} of {len(ids):,} IDs "
         f"({with_image / len(ids):.0%})"
-    ]
+    )
+    notes = [note]
     others = [name for name in files if name not in fitting]
     if others:
         notes.append(f"pictures that belong to no row, for example: {', '.join(others[:3])}")

@@ -132,8 +132,12 @@ class Lake:
     def names(self, prefix: str) -> list[str]:
         """The names of the folders directly below `prefix` (which ends in '/'), sorted."""
         if not self.settings.is_s3:
-            folder = self.settings.lake_folder / prefix
-            return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+            with self._speaking(prefix):
+                try:
+                    with os.scandir(self.settings.lake_folder / prefix) as found:
+                        return sorted(entry.name for entry in found if entry.is_dir())
+                except FileNotFoundError:
+                    return []
         bucket, base = self.settings.bucket_and_prefix
         full = f"{base}/{prefix}" if base else prefix
         pages = self.s3_client.get_paginator("list_objects_v2").paginate(
@@ -150,9 +154,10 @@ class Lake:
         """What a listing would say of one object, or None if there is none."""
         if not self.settings.is_s3:
             path = self.settings.lake_folder / key
-            if not path.is_file() or path.is_symlink():
-                return None
-            return _of_file(key, path.lstat())
+            with self._speaking(key):
+                if not path.is_file() or path.is_symlink():
+                    return None
+                return _of_file(key, path.lstat())
         from botocore.exceptions import ClientError
 
         bucket, base = self.settings.bucket_and_prefix
@@ -331,6 +336,11 @@ class _RangeReader(io.RawIOBase):
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = max(0, start + offset)
         return self._position
+
+    def readall(self) -> bytes:
+        rest = bytearray(max(0, self._size - self._position))
+        self.readinto(rest)
+        return bytes(rest)
 
     def readinto(self, buffer: Any) -> int:
         length = min(len(buffer), self._size - self._position)

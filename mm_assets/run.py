@@ -75,14 +75,15 @@ class Runner:
     ) -> None:
         import dagster as dg
 
-        from mm_assets.pipeline import dataset_definitions, resources
+        from mm_assets.pipeline import build_check_jobs, dataset_definitions, resources
         from mm_assets.scope import Scope
 
         self.scope = Scope(spec)
         self.instance = instance
         self.progress = progress
         self.definitions = dg.Definitions.merge(
-            dataset_definitions(spec), dg.Definitions(resources=resources())
+            dataset_definitions(spec),
+            dg.Definitions(jobs=build_check_jobs(self.scope), resources=resources()),
         )
 
     def sync(self) -> Iterator[Outcome]:
@@ -123,7 +124,7 @@ class Runner:
         from mm_assets.sensors import finished_uploads
 
         for upload in sorted(finished_uploads(self.instance, self.scope)):
-            yield self.run("check_uploads", upload)
+            yield self.run("check_upload", upload)
         yield self.run("check_models", None)
 
     def predict_all(self) -> Iterator[Outcome]:
@@ -139,9 +140,11 @@ class Runner:
         definition = self.definitions.resolve_job_def(f"{self.scope.dataset}_{job}")
         result = definition.execute_in_process(
             instance=self.instance,
-            partition_key=upload,
             raise_on_error=False,
-            tags={WORKER: f"{socket.gethostname()}:{os.getpid()}"},
+            tags={
+                WORKER: f"{socket.gethostname()}:{os.getpid()}",
+                **({"dagster/partition": upload} if upload else {}),
+            },
             run_config=QUIET,
         )
         return outcome_of(result, job, upload)

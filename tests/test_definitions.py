@@ -43,7 +43,7 @@ def test_every_dataset_has_its_jobs_and_sensors(definitions):
     repository = definitions.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs()}
     sensors = {sensor.name for sensor in repository.sensor_defs}
-    for job in ("upload", "train", "predict", "monitor", "check_uploads", "check_models"):
+    for job in ("upload", "train", "predict", "monitor"):
         assert f"pets_{job}" in jobs
     assert {f"pets_{name}" for name in ("uploads", "training", "repredict", "monitoring")} <= (
         sensors

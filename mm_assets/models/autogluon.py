@@ -171,7 +171,7 @@ class AutoGluonEngine:
                 time_limit=self.time_limit,
                 seed=self.seed,
             )
-            backbones.make_portable(folder)
+            backbones.make_portable(predictor._learner, folder)
         return predictor
 
     def _settings(

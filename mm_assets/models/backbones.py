@@ -5,6 +5,8 @@ or a name on the hub. Nothing here knows of labels or of training. Heavy imports
 functions.
 """
 
+# ruff: noqa: SLF001 - what a learner was configured with is nowhere public
+
 from __future__ import annotations
 
 import json
@@ -290,15 +292,18 @@ def _reach(backbone: str, needed: tuple[str, ...], fetch: Callable[[], None], ki
     return backbone
 
 
-def make_portable(folder: Path) -> None:
-    """Leave only what `load` needs, without a path of this machine in it."""
-    from omegaconf import OmegaConf
+def make_portable(learner: Any, folder: Path) -> None:
+    """Save the trained learner again, with only what `load` needs and no path of this machine.
 
-    config = OmegaConf.load(folder / "config.yaml")
-    if "timm_image" in config.model.names:
-        image = config.model.timm_image
+    AutoGluon's pickles hold the whole configuration, so it is changed in memory first.
+    """
+    parts = learner._config.model
+    if "timm_image" in parts.names:
+        image = parts.timm_image
         image.checkpoint_name = image_architecture(image.checkpoint_name)
-        OmegaConf.save(config, folder / "config.yaml")
+    if "hf_text" in parts.names and not learner._config.optim.peft:
+        parts.hf_text.checkpoint_name = "local://hf_text"  # AutoGluon's sign for "beside me"
+    learner.save(path=str(folder), save_model=False)
     assets = json.loads((folder / "assets.json").read_text())
     assets.update(save_path=folder.name, pretrained_path=None)
     (folder / "assets.json").write_text(json.dumps(assets))

@@ -21,7 +21,8 @@ from mm_assets.dataset import DatasetSpec
 from mm_assets.errors import Refusal, UploadError
 from mm_assets.layout import MARKER, SIZE_MARKER
 from mm_assets.uploads.archive import open_archive
-from mm_assets.uploads.deliver import IN_MEMORY, UNSAFE, Delivered, _take
+from mm_assets.uploads.deliver import IN_MEMORY, Delivered, _take
+from mm_assets.uploads.find import UNSAFE, printable
 from mm_assets.uploads.receive import SYSTEM_NAMES, _ImageFile, _Packer
 
 LONGEST_NAME = 900  # bytes; S3 takes keys of 1,024
@@ -131,9 +132,9 @@ def list_folder(folder: Path) -> tuple[list[LocalFile], list[str], list[Refusal]
             name = prefix + entry.name
             folder_like = entry.is_dir(follow_symlinks=False)
             if _left_out(entry.name) or name in (MARKER, SIZE_MARKER):
-                left_out.append(name + "/" * folder_like)
+                left_out.append(printable(name) + "/" * folder_like)
             elif fault := _fault(entry, name):
-                faults.append(Refusal("unsafe_name", fault, name))
+                faults.append(Refusal("unsafe_name", fault, printable(name)))
             elif folder_like:
                 pending.append((Path(entry.path), name + "/"))
             else:
@@ -153,13 +154,13 @@ def _fault(entry: os.DirEntry[str], name: str) -> str | None:
     mode = entry.stat(follow_symlinks=False).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         return "neither a file nor a folder"
+    return _name_fault(name)
+
+
+def _name_fault(name: str) -> str | None:
     if UNSAFE.search(name):
-        return "the name holds a backslash or a control character"
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError:
-        return "the name is not valid UTF-8"
-    if len(encoded) > LONGEST_NAME:
+        return "the name holds a backslash, a control character or what is not Unicode"
+    if len(name.encode()) > LONGEST_NAME:
         return f"the name is longer than {LONGEST_NAME} bytes"
     if re.search(r"#[0-9]+$", name):
         return "the name ends in # and digits, as half-written files do"

@@ -1,0 +1,386 @@
+"""Rows of text become typed records, or rejects with a code; nothing is guessed, nothing lost."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from mm_assets.dataset import DatasetSpec
+from mm_assets.errors import REFUSALS
+from mm_assets.lake import Lake
+from mm_assets.manifest.rows import RECORD_COLUMNS, TypedRows, type_rows
+from mm_assets.settings import Settings
+from tests.make import csv_table, dataset, drop_zip, received, table
+
+NUMBERS = dataset(columns={"x": "number"}, classes=None)
+
+
+@pytest.fixture
+def local(folder_settings: Settings) -> Lake:
+    return Lake(folder_settings)
+
+
+class Table:
+    """One table as it lies in a receipt: its header and its rows."""
+
+    def __init__(
+        self, header: Sequence[str], rows: Iterable[Sequence[str]], name: str = "t.csv"
+    ) -> None:
+        self.header, self.rows, self.name = list(header), [list(row) for row in rows], name
+
+
+def typed(
+    lake: Lake, spec: DatasetSpec, *tables: Table, only: list[str] | None = None
+) -> TypedRows:
+    """Type tables without the reading before it: their rows are written as `receive` does."""
+    entries, files = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, table_ in enumerate(tables):
+            name = f"rows-{number:04d}.parquet"
+            columns: dict[str, Any] = {
+                "_file": [table_.name] * len(table_.rows),
+                "_line": list(range(2, len(table_.rows) + 2)),
+            }
+            for i in range(len(table_.header)):
+                columns[f"c{i}"] = pa.array([row[i] for row in table_.rows], pa.string())
+            path = Path(folder, name)
+            pq.write_table(pa.table(columns), path)
+            missing = [column for column in spec.columns if column not in table_.header]
+            labels_only = bool(missing) and len(missing) == len(spec.columns)
+            entries.append(
+                {"rows_file": name, "columns": table_.header, "labels_only": labels_only}
+            )
+            files[name] = path
+        document = lake.publish("x/doc.json", files, {"tables": entries})
+    return type_rows(lake, spec, document, None if only is None else pa.array(only, pa.string()))
+
+
+def records(rows: TypedRows) -> dict[str, dict[str, Any]]:
+    return {row["record_id"]: row for row in rows.records.to_pylist()}
+
+
+def codes(rows: TypedRows) -> dict[str, str]:
+    return {row["record_id"]: row["code"] for row in rows.rejects.to_pylist()}
+
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5.0), (" 5 ", 5.0), ("\t5\r\n", 5.0), (".5", 0.5), ("5.", 5.0), ("+3", 3.0),
+        ("-0", -0.0), ("007", 7.0), ("1E5", 1e5), ("-1.5e-3", -0.0015), ("+.5e+3", 500.0),
+        ("0.1", 0.1), ("12345678901234567890", 12345678901234567890.0), ("1e-400", 0.0),
+        ("1.7976931348623157e308", 1.7976931348623157e308), ("0.30000000000000004", 0.1 + 0.2),
+    ],
+)  # fmt: skip
+def test_a_number_is_read_as_python_reads_it(local: Lake, text: str, value: float) -> None:
+    rows = typed(local, NUMBERS, Table(["id", "x"], [["a", text]]))
+    assert rows.rejects.num_rows == 0
+    (row,) = rows.records.to_pylist()
+    assert repr(row["features"]["x"]) == repr(value) == repr(float(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1,5", "inf", "-Infinity", "nan", "NaN", "1e999", "-1e999", "0x10", "1_000", "1 000", "5 kg",
+     "٣", "½", "1e", "e5", ".", "+", "-", "--5", "1.2.3", "$5", "5%", "True", "NA", "null",
+     "\u00a05", "1'000", "1\x005"],
+)  # fmt: skip
+def test_what_is_no_finite_number_is_refused_with_its_text(local: Lake, text: str) -> None:
+    rows = typed(local, NUMBERS, Table(["id", "x"], [["a", text], ["b", "1"]]))
+    (reject,) = rows.rejects.to_pylist()
+    assert (reject["code"], reject["record_id"], reject["line"]) == ("number_invalid", "a", 2)
+    assert f"column 'x': '{text}'" in reject["reason"]
+    assert reject["todo"] == REFUSALS["number_invalid"]
+    assert list(records(rows)) == ["b"]
+
+
+def test_missing_values_are_those_of_the_yaml_and_no_others(local: Lake) -> None:
+    spec = dataset(
+        columns={"x": "number", "c": "category", "s": "text"},
+        classes=None,
+        missing_values=["", "NA", "-1"],
+    )
+    values = ["", "  ", "NA", " NA\t", "-1", "na", "N/A", "1"]
+    header = ["id", "x", "c", "s", "label"]
+    cells = [[f"{i}", v if v in ("-1", "1") else "", v, v, v] for i, v in enumerate(values)]
+    rows = records(typed(local, spec, Table(header, cells)))
+    for number, value in enumerate(values):
+        row = rows[str(number)]
+        expected = None if number < 5 else value
+        assert row["features"]["c"] == row["features"]["s"] == row["label"] == expected
+        assert row["features"]["x"] == (1.0 if value == "1" else None)
+
+
+def test_with_no_missing_values_at_all_a_blank_is_a_value_and_no_number(local: Lake) -> None:
+    spec = dataset(columns={"x": "number", "c": "category"}, missing_values=[], classes=None)
+    header = ["id", "x", "c", "label"]
+    rows = typed(local, spec, Table(header, [["a", "1", "", "cat"], ["b", "", "z", "cat"]]))
+    assert records(rows)["a"]["features"]["c"] == ""
+    assert codes(rows) == {"b": "number_invalid"}
+
+
+def test_categories_are_trimmed_and_texts_are_left_alone(local: Lake) -> None:
+    spec = dataset(columns={"c": "category", "s": "text"}, classes=None)
+    rows = typed(local, spec, Table(["id", "c", "s"], [["a", " red\t", "  two\n lines "]]))
+    assert records(rows)["a"]["features"] == {"c": "red", "s": "  two\n lines "}
+
+
+def test_a_required_value_that_is_missing_makes_its_row_a_reject(local: Lake) -> None:
+    spec = dataset(columns={"x": {"kind": "number", "required": True}, "c": "category"})
+    header = ["id", "x", "c"]
+    rows = typed(local, spec, Table(header, [["a", "", "z"], ["b", "1", ""], ["c", " ", ""]]))
+    assert codes(rows) == {"a": "value_missing", "c": "value_missing"}
+    assert "column 'x'" in rows.rejects["reason"][0].as_py()
+
+
+# -- IDs ------------------------------------------------------------------------------------------
+
+
+def test_ids_stay_the_text_that_they_are(local: Lake) -> None:
+    ids = ["007", "7", "1E5", "NA", "null", "None", "12345678901234567890", "a", "A", "ä", "a\u0308",
+           "1.0", "1", " 1", "TRUE", "ID with spaces", "'quoted'", '"', "日本", "🐈", "a:b", "-1",
+           "...", ".hidden", "x" * 300]  # fmt: skip
+    rows = typed(local, NUMBERS, Table(["id", "x"], [[i, "1"] for i in ids]))
+    assert sorted(records(rows)) == sorted(ids)
+    assert rows.rejects.num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("record_id", "code"),
+    [("", "id_blank"), ("   ", "id_blank"), ("\t", "id_blank"), (".", "id_unsafe"),
+     ("..", "id_unsafe"), ("a/b", "id_unsafe"), ("a\\b", "id_unsafe"), ("a\nb", "id_unsafe"),
+     ("a\x7f", "id_unsafe"), ("../../etc/passwd", "id_unsafe")],
+)  # fmt: skip
+def test_an_id_that_is_blank_or_unsafe_is_refused(local: Lake, record_id: str, code: str) -> None:
+    rows = typed(local, NUMBERS, Table(["id", "x"], [[record_id, "1"], [record_id, "2"]]))
+    assert [r["code"] for r in rows.rejects.to_pylist()] == [code, code]
+    assert rows.records.num_rows == 0
+
+
+# -- labels ---------------------------------------------------------------------------------------
+
+
+def test_a_label_must_be_one_of_the_classes_if_they_are_fixed(local: Lake) -> None:
+    header = ["id", "age", "colour", "label"]
+    labels = ["cat", " dog ", "", "Cat", "cow"]
+    rows = typed(local, dataset(), Table(header, [[f"{i}", "1", "", label] for i, label in enumerate(labels)]))  # fmt: skip
+    assert {i: row["label"] for i, row in records(rows).items()} == {
+        "0": "cat", "1": "dog", "2": None,
+    }  # fmt: skip
+    assert codes(rows) == {"3": "label_invalid", "4": "label_invalid"}
+    assert "'cow', not one of the classes" in rows.rejects["reason"].to_pylist()[1]
+    free = typed(local, dataset(classes=None), Table(header, [["a", "1", "", "cow"]]))
+    assert records(free)["a"]["label"] == "cow"
+
+
+def test_a_label_of_a_regression_must_be_a_finite_number(local: Lake) -> None:
+    spec = dataset(problem_type="regression", classes=None, missing_values=["", "NA"])
+    header = ["id", "age", "colour", "label"]
+    labels = ["1.5", " 2 ", "NA", "1,5", "inf", "1e999", "x"]
+    rows = typed(local, spec, Table(header, [[f"{i}", "1", "", label] for i, label in enumerate(labels)]))  # fmt: skip
+    assert {i: row["label"] for i, row in records(rows).items()} == {
+        "0": "1.5", "1": "2", "2": None,
+    }  # fmt: skip
+    assert set(codes(rows)) == {"3", "4", "5", "6"}
+    assert set(codes(rows).values()) == {"label_invalid"}
+
+
+# -- duplicates and several tables ----------------------------------------------------------------
+
+
+def test_of_rows_with_one_id_the_first_is_used_and_the_others_say_so(local: Lake) -> None:
+    header = ["id", "age", "colour", "label"]
+    rows = typed(
+        local,
+        dataset(),
+        Table(header, [["1", "2", "red", ""], ["1", "2.0", " red ", ""], ["1", "3", "red", ""],
+                       ["1", "2", "red", "cat"], ["2", "", "", ""]], "a.csv"),
+        Table(header, [["1", "2", "red", ""], ["2", "", "x", ""]], "b.csv"),
+    )  # fmt: skip
+    told = [(r["file"], r["line"], r["code"]) for r in rows.rejects.to_pylist()]
+    assert told == [
+        ("a.csv", 3, "duplicate_row"), ("a.csv", 4, "duplicate_id"), ("a.csv", 5, "duplicate_id"),
+        ("b.csv", 2, "duplicate_row"), ("b.csv", 3, "duplicate_id"),
+    ]  # fmt: skip
+    assert set(rows.rejects["reason"].to_pylist()) == {
+        "the ID stands first in line 2 of a.csv", "the ID stands first in line 6 of a.csv",
+    }  # fmt: skip
+    assert records(rows)["1"]["features"] == {"age": 2.0, "colour": "red"}
+
+
+def test_a_row_that_is_refused_does_not_take_the_place_of_a_good_one(local: Lake) -> None:
+    rows = typed(local, NUMBERS, Table(["id", "x"], [["1", "bad"], ["1", "5"], ["1", "6"]]))
+    assert records(rows)["1"]["features"] == {"x": 5.0}
+    assert rows.rejects["code"].to_pylist() == ["number_invalid", "duplicate_id"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(["a\x1fb", "c"], ["a", "b\x1fc"]), (["\x1e", "z"], ["", "z"]), (["-", "1:x"], ["", "1:x"]),
+     (["ab", "c"], ["a", "bc"])],
+)  # fmt: skip
+def test_other_values_never_count_as_the_same_row(
+    local: Lake, one: list[str], other: list[str]
+) -> None:
+    spec = dataset(columns={"s": "text", "t": "text"}, classes=None)
+    rows = typed(local, spec, Table(["id", "s", "t"], [["1", *one], ["1", *other]]))
+    assert rows.rejects["code"].to_pylist() == ["duplicate_id"]
+
+
+def test_a_labels_only_table_brings_labels_to_the_rows_of_another(local: Lake) -> None:
+    rows = typed(
+        local,
+        dataset(),
+        Table(["id", "age", "colour"], [["1", "2", "red"], ["2", "3", "blue"]], "rows.csv"),
+        Table(["id", "label"], [["1", "cat"], ["3", "dog"], ["4", ""], ["1", "cat"], ["1", "dog"],
+                                ["5", "cow"]], "labels.csv"),
+    )  # fmt: skip
+    told = {i: (row["label"], row["labels_only"]) for i, row in records(rows).items()}
+    assert told == {"1": ("cat", False), "2": (None, False), "3": ("dog", True)}
+    assert records(rows)["3"]["features"] == {"age": None, "colour": None}
+    assert rows.labels_joined == 1
+    assert [(r["line"], r["code"]) for r in rows.rejects.to_pylist()] == [
+        (4, "value_missing"), (5, "duplicate_row"), (6, "duplicate_id"), (7, "label_invalid"),
+    ]  # fmt: skip
+
+
+def test_a_label_beside_the_features_stands_before_one_in_a_labels_only_table(local: Lake) -> None:
+    rows = typed(
+        local,
+        dataset(),
+        Table(["id", "label"], [["1", "cat"]], "a.csv"),
+        Table(["id", "age", "colour", "label"], [["1", "2", "red", "dog"]], "b.csv"),
+    )
+    assert records(rows)["1"]["label"] == "dog"
+    assert rows.labels_joined == 1
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+WEIRD = [
+    "record_id", "label", "features", "row_hash", "labels_only", "Age", "age", "AGE", "a b",
+    "it's", '"quoted"', "a,b", "ä", "日本", "select", "x;--", "$missing", "$1", "c0", "v0", "t0",
+    "{id}", "a.b", "line\nbreak", " lead", "%s", "place", "code",
+]  # fmt: skip
+
+
+def test_any_name_may_be_a_columns_name(local: Lake) -> None:
+    kinds = ["number", "category", "text"]
+    columns = {name: kinds[i % 3] for i, name in enumerate(WEIRD)}
+    spec = dataset(id_column="the id", label_column="the label", classes=None, columns=columns)
+    header = ["the label", *reversed(WEIRD), "the id"]
+    values = {name: str(number) for number, name in enumerate(WEIRD)}
+    content = csv_table(header, [["cat", *(values[n] for n in reversed(WEIRD)), "1"]])
+    drop_zip(local, "a.zip", {"it's a \"table\".csv": content})
+    rows = type_rows(local, spec, received(local, spec, "a.zip"))
+    (row,) = rows.records.to_pylist()
+    assert row["record_id"] == "1"
+    assert row["label"] == "cat"
+    assert {name: str(value).removesuffix(".0") for name, value in row["features"].items()} == values
+    assert rows.records.column_names == [*RECORD_COLUMNS, "features"]
+
+
+def test_a_faulty_value_in_a_column_of_any_name_is_named(local: Lake) -> None:
+    spec = dataset(columns=dict.fromkeys(WEIRD, "number"), classes=None, label_column="y")
+    for name in WEIRD:
+        cells = [["1", *("x" if column == name else "1" for column in WEIRD)]]
+        rows = typed(local, spec, Table(["id", *WEIRD], cells))
+        assert rows.rejects["reason"].to_pylist() == [f"column '{name}': 'x' is no finite number"]
+
+
+def test_id_and_label_may_have_any_name_too(local: Lake) -> None:
+    for name in ("record_id", "it's", '"', "_file", "label", "features"):
+        spec = dataset(id_column=name, label_column="Label of it's", columns={"x": "number"})
+        rows = typed(local, spec, Table([name, "x", "Label of it's"], [["1", "2", "cow"]]))
+        assert rows.rejects["reason"].to_pylist() == ["Label of it's is 'cow', not one of the classes"]
+
+
+def test_a_dataset_may_have_no_columns_at_all(local: Lake) -> None:
+    spec = dataset(columns={})
+    rows = typed(local, spec, Table(["id", "label"], [["1", "cat"], ["2", ""], ["1", "cat"]]))
+    assert sorted(records(rows)) == ["1", "2"]
+    assert rows.rejects["code"].to_pylist() == ["duplicate_row"]
+
+
+def test_only_the_wanted_records_are_handed_out(local: Lake) -> None:
+    cells = [[f"{i}", "1"] for i in range(20)]
+    rows = typed(local, NUMBERS, Table(["id", "x"], cells), only=["3", "7", "none"])
+    assert sorted(records(rows)) == ["3", "7"]
+    assert typed(local, NUMBERS, Table(["id", "x"], cells), only=[]).records.num_rows == 0
+
+
+def test_an_upload_without_tables_has_no_records(local: Lake) -> None:
+    rows = typed(local, dataset())
+    assert rows.records.num_rows == 0
+    assert rows.records.column_names == [*RECORD_COLUMNS, "features"]
+
+
+def test_a_value_of_megabytes_is_shortened_in_its_reason(local: Lake) -> None:
+    rows = typed(local, NUMBERS, Table(["id", "x"], [["1", "x" * 100_000]]))
+    assert len(rows.rejects["reason"][0].as_py()) < 200
+
+
+# -- law 1 ----------------------------------------------------------------------------------------
+
+cell = st.sampled_from(["", "1", "2", "x", "NA", "1e999"]) | st.text(max_size=3)
+identity = st.sampled_from(["a", "b", "c", "", "..", "A"])
+label = st.sampled_from(["", "cat", "dog", "cow"])
+features = st.lists(st.tuples(identity, cell, cell, label), max_size=8)
+labels = st.lists(st.tuples(identity, label), max_size=6)
+SPEC = dataset(columns={"n": {"kind": "number", "required": True}, "c": "category"})
+
+
+@examples(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(features, features, labels)
+def test_rows_in_are_records_plus_joined_labels_plus_rejects(
+    local: Lake, one: list[Any], two: list[Any], three: list[Any]
+) -> None:
+    rows = typed(
+        local,
+        SPEC,
+        Table(["id", "n", "c", "label"], one, "1.csv"),
+        Table(["label", "c", "n", "id"], [row[::-1] for row in two], "2.csv"),
+        Table(["id", "label"], three, "3.csv"),
+    )
+    n_in = len(one) + len(two) + len(three)
+    assert n_in == rows.records.num_rows + rows.labels_joined + rows.rejects.num_rows
+    ids = rows.records["record_id"].to_pylist()
+    assert len(set(ids)) == len(ids)
+    assert rows.rejects["code"].null_count == rows.rejects["reason"].null_count == 0
+    assert set(rows.rejects["code"].to_pylist()) <= REFUSALS.keys()
+    places = [(r["row_file"], r["row_line"]) for r in rows.records.to_pylist()]
+    places += [(r["file"], r["line"]) for r in rows.rejects.to_pylist()]
+    assert len(set(places)) == len(places)
+
+
+def test_the_whole_way_from_file_to_records_keeps_count(lake: Lake) -> None:
+    drop_zip(
+        lake,
+        "a.zip",
+        {
+            "a.csv": table("id,age,colour", "1,2,red", "too,short", "2,x,red", "1,2,red", ",1,"),
+            "b.csv": table("id,label", "1,cat", "9,dog"),
+        },
+    )
+    receipt = received(lake, dataset(), "a.zip")
+    rows = type_rows(lake, dataset(), receipt)
+    assert receipt["counts"]["rows"] == 7
+    assert receipt["counts"]["rejected"] == 1
+    assert rows.records.num_rows + rows.labels_joined + rows.rejects.num_rows == 6

@@ -1,0 +1,141 @@
+"""What is said of a folder or a zip before it is sent: the same as the receiving side will say."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mm_assets.dataset import DatasetSpec
+from mm_assets.errors import UploadError
+from mm_assets.lake import Lake
+from mm_assets.settings import Settings
+from mm_assets.uploads.check import check
+from mm_assets.uploads.find import find_uploads
+from mm_assets.uploads.receive import receive
+from mm_assets.uploads.send import send
+
+
+@pytest.fixture
+def spec() -> DatasetSpec:
+    return DatasetSpec.model_validate(
+        {
+            "dataset": "pets",
+            "id_column": "id",
+            "label_column": "label",
+            "problem_type": "binary",
+            "columns": {"age": "number"},
+            "image_name": "{id}-{n}",
+        }
+    )
+
+
+def jpeg(shade: int = 100) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), (shade, 90, 60)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_what_is_neither_a_folder_nor_a_zip_is_refused_in_words(
+    tmp_path: Path, spec: DatasetSpec
+) -> None:
+    table = tmp_path / "pets.csv"
+    table.write_text("id\n")
+    for path, code in ((table, "upload_kind"), (tmp_path / "nowhere", "upload_missing")):
+        with pytest.raises(UploadError) as error:
+            check(path, spec)
+        assert error.value.code == code
+
+
+@pytest.fixture
+def messy() -> dict[str, bytes]:
+    return {
+        "pets.csv": b"id,age,label\nP01,1,yes\nP02,2\nP03,3,no\n",
+        "wrong.csv": b"id,size\nP01,1\n",
+        "no-id.csv": b"name,age\nx,1\n",
+        "labels.csv": b"id,label\nP04,yes\n",
+        "P01-1.jpg": jpeg(),
+        "P02-1.jpg": jpeg()[:-10],
+        "P03-1.png": b"",
+        "cover.jpg": jpeg(),
+        "anim-1.gif": b"GIF89a....",
+        "report.pdf": b"%PDF-1.7 ...",
+    }
+
+
+EXPECTED = {
+    "wrong.csv": "table_columns",
+    "no-id.csv": "table_no_id",
+    "pets.csv": "row_width",
+    "P02-1.jpg": "image_unreadable",
+    "P03-1.png": "image_empty",
+    "cover.jpg": "image_name",
+    "anim-1.gif": "image_type",
+    "report.pdf": "file_type",
+}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_the_check_finds_each_problem_and_says_what_to_do(
+    kind: str, messy: dict[str, bytes], tmp_path: Path, spec: DatasetSpec
+) -> None:
+    path = tmp_path / "messy"
+    if kind == "zip":
+        path = zipped(tmp_path / "messy.zip", messy)
+    else:
+        path.mkdir()
+        for name, data in messy.items():
+            (path / name).write_bytes(data)
+    told: list[tuple[int, int, str]] = []
+    report = check(path, spec, lambda *now: told.append(now))
+    assert report.refused is None
+    assert {problem.file: problem.code for problem in report.problems} == EXPECTED
+    assert all(problem.todo for problem in report.problems)
+    assert next(p.line for p in report.problems if p.code == "row_width") == 3
+    assert report.counts == {
+        "files": 10, "images": 1, "tables": 2, "quarantined": 7, "rows": 4, "rejected": 1
+    }  # fmt: skip
+    assert told[-1][0] == told[-1][1] == sum(map(len, messy.values()))
+    json.dumps(report.as_dict())
+
+
+def test_the_check_says_what_the_receiving_side_will_say(
+    messy: dict[str, bytes], tmp_path: Path, spec: DatasetSpec, folder_settings: Settings
+) -> None:
+    path = zipped(tmp_path / "messy.zip", {**messy, "__MACOSX/._x": b"x"})
+    report = check(path, spec)
+    assert report.left_out == ["__MACOSX/._x"]
+    lake = Lake(folder_settings)
+    send(lake, path, "pets")
+    [source] = find_uploads(lake, "pets").finished
+    receipt = receive(lake, spec, source, run_id="r", progress=lambda _text: None)
+    assert receipt["counts"] == report.counts
+    by_code = {**receipt["quarantined_by_code"], "row_width": 1}
+    assert by_code.pop("system_file") == 1
+    assert by_code == report.problems_by_code
+
+
+def test_a_zip_that_would_be_refused_whole_is_told_as_refused(
+    tmp_path: Path, spec: DatasetSpec
+) -> None:
+    for number, files in enumerate(({"../x.csv": b"id\n"}, {"inner.zip": b"PK\3\4"}, {})):
+        path = zipped(tmp_path / f"{number}.zip", files)
+        refused = check(path, spec).refused
+        assert refused is not None
+        assert refused.todo
+    cut = zipped(tmp_path / "cut.zip", {"a.csv": b"id,age\n1,1\n"})
+    cut.write_bytes(cut.read_bytes()[:-10])
+    report = check(cut, spec)
+    assert report.refused is not None
+    assert report.as_dict()["refused"]["code"] == "archive_unreadable"
