@@ -131,7 +131,7 @@ def predictions(
     review: Annotated[bool, typer.Option("--review", help="Only those that need review.")] = False,
     upload: Annotated[str | None, typer.Option(help="Only those of this upload.")] = None,
     record: Annotated[list[str] | None, typer.Option("--id", help="Only these records.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only those predicted since (ISO time).")] = None,
+    since: Annotated[str | None, typer.Option(help="Only those predicted since (ISO).")] = None,
     limit: Annotated[int | None, typer.Option(min=1)] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.console import bad, err, good, print_rows, say
 from mm_assets.console import Format as Form
+from mm_assets.console import bad, err, good, print_rows, say
 from mm_assets.dataset import DatasetSpec, Modality, load_spec
 from mm_assets.errors import MMError, SettingsError
 from mm_assets.lake import Lake
@@ -51,7 +51,7 @@ def run_demo(settings: Settings, folder: Path) -> bool:
     with _local_s3(folder) as inside, _daemon(inside, folder), open_instance(inside) as instance:
         watch = _Watch(inside, spec, instance)
         try:
-            _story(inside, spec, folder / "uploads", watch)
+            _story(inside, folder / "uploads", watch)
         except MMError as error:
             bad(str(error))
             say(f"The daemon's log is {folder / 'daemon.log'}.")
@@ -62,7 +62,7 @@ def run_demo(settings: Settings, folder: Path) -> bool:
     return True
 
 
-def _story(settings: Settings, spec: DatasetSpec, uploads: Path, watch: _Watch) -> None:
+def _story(settings: Settings, uploads: Path, watch: _Watch) -> None:
     """What happens in the demo, in order."""
     lake = Lake(settings)
     say("1. Pets with known outcome arrive: a folder, sent as a person would send it.")
@@ -70,7 +70,9 @@ def _story(settings: Settings, spec: DatasetSpec, uploads: Path, watch: _Watch) 
     watch.until("the sensor sees the upload and takes it in", lambda: watch.finished("upload", 1))
     watch.note("labelled uploaded")
     say("2. Enough labelled records are there: the training sensor asks for both models.")
-    watch.until("two models are trained, evaluated and promoted", lambda: watch.finished("train", 1))
+    watch.until(
+        "two models are trained, evaluated and promoted", lambda: watch.finished("train", 1)
+    )
     watch.note("models trained")
     say("3. Pets without outcome arrive: a folder and a zip, some of them without a picture.")
     send(lake, uploads / "unlabelled", DATASET)
@@ -79,7 +81,9 @@ def _story(settings: Settings, spec: DatasetSpec, uploads: Path, watch: _Watch) 
     watch.note("unlabelled uploaded")
     say("4. Pictures that were missing arrive late, in an upload of their own.")
     send(lake, uploads / "late-images", DATASET)
-    watch.until("predictions with an image replace those without", lambda: watch.finished("upload", 4))
+    watch.until(
+        "predictions with an image replace those without", lambda: watch.finished("upload", 4)
+    )
     watch.note("late images uploaded")
     say("5. The monitoring pictures are drawn.")
     watch.until("monitoring is fresh", watch.monitored)
@@ -88,9 +92,7 @@ def _story(settings: Settings, spec: DatasetSpec, uploads: Path, watch: _Watch) 
 class _Watch:
     """Looks at Dagster's runs and at the table, and notes how the numbers change."""
 
-    def __init__(
-        self, settings: Settings, spec: DatasetSpec, instance: dg.DagsterInstance
-    ) -> None:
+    def __init__(self, settings: Settings, spec: DatasetSpec, instance: dg.DagsterInstance) -> None:
         self.settings = settings
         self.spec = spec
         self.instance = instance

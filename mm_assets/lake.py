@@ -8,6 +8,7 @@ appear together is published by one pointer document that is written last (`publ
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import io
 import json
@@ -129,7 +130,7 @@ class Lake:
                     continue
                 yield _of_file(prefix + entry.name, stat)
 
-    def names(self, prefix: str) -> list[str]:
+    def names(self, prefix: str) -> builtins.list[str]:
         """The names of the folders directly below `prefix` (which ends in '/'), sorted."""
         if not self.settings.is_s3:
             with self._speaking(prefix):
@@ -194,7 +195,7 @@ class Lake:
             if error.code == "lake_not_found":
                 return None
             raise
-        return cast(dict[str, Any], json.loads(data))
+        return cast("dict[str, Any]", json.loads(data))
 
     def fetch(self, key: str, path: Path) -> str:
         """Stream the object into a local file; returns its sha256. Memory stays flat."""
@@ -217,7 +218,8 @@ class Lake:
             size = obstore.head(self.store, key)["size"]
         return io.BufferedReader(_RangeReader(self, key, size), buffer_size=1 << 20)
 
-    def _read_range(self, key: str, start: int, length: int) -> bytes:
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """`length` bytes of an object from `start` on."""
         import obstore
 
         with self._speaking(key):
@@ -346,7 +348,7 @@ class _RangeReader(io.RawIOBase):
         length = min(len(buffer), self._size - self._position)
         if length <= 0:
             return 0
-        buffer[:length] = self._lake._read_range(self._key, self._position, length)
+        buffer[:length] = self._lake.read_range(self._key, self._position, length)
         self._position += length
         return length
 
@@ -362,7 +364,8 @@ def _of_file(key: str, stat: os.stat_result) -> LakeObject:
 
 def _credentials_of(s3_client: Any) -> Any:
     """obstore's view of the boto3 client's credentials; refreshed ones stay refreshed."""
-    resolved = s3_client._request_signer._credentials
+    # boto3 has no public way from a client to its credentials.
+    resolved = s3_client._request_signer._credentials  # noqa: SLF001
     if resolved is None:
         raise LakeError(
             code="lake_no_credentials",

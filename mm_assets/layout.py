@@ -1,10 +1,10 @@
 """Where things lie in the lake: every key is made here and nowhere else.
 
-    inbox/<dataset>/NAME.zip | NAME/…               what people drop
-    datasets/<dataset>/uploads/<upload>/…            what became of one upload
-    datasets/<dataset>/training_set.json             the newest training set
-    datasets/<dataset>/models/<modality>/…           trained models and promotions
-    datasets/<dataset>/monitoring.json               the pictures
+inbox/<dataset>/NAME.zip | NAME/…               what people drop
+datasets/<dataset>/uploads/<upload>/…            what became of one upload
+datasets/<dataset>/training_set.json             the newest training set
+datasets/<dataset>/models/<modality>/…           trained models and promotions
+datasets/<dataset>/monitoring.json               the pictures
 """
 
 from __future__ import annotations

@@ -39,11 +39,13 @@ class DatasetPipeline(dg.Component):
 
     @classmethod
     def load(
-        cls, attributes: BaseModel | None, context: dg.ComponentLoadContext
+        cls,
+        attributes: BaseModel | None,  # noqa: ARG003
+        context: dg.ComponentLoadContext,
     ) -> DatasetPipeline:
         return cls(load_spec(Path(context.path) / "defs.yaml"))
 
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         return dataset_definitions(self.spec)
 
 

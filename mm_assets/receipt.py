@@ -5,7 +5,7 @@ The fate of a picture is looked up now: one that was an orphan when it came may 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mm_assets.dataset import DatasetSpec
 from mm_assets.errors import REFUSALS, UploadError
@@ -15,9 +15,6 @@ from mm_assets.manifest.join import MANIFEST, image_fates, own_images
 from mm_assets.store.base import Query, Store
 from mm_assets.uploads.find import find_uploads
 from mm_assets.uploads.received import read_parquet, read_receipt
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> dict[str, Any]:
@@ -58,10 +55,9 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
 def _file(row: dict[str, Any], fates: dict[str, Any]) -> dict[str, Any]:
     file = {"file": row["file"], "kind": row["kind"], "bytes": row["bytes"]}
     if row["code"]:
-        todo = REFUSALS.get(row["code"], "")
         return {
             **file, "fate": "quarantined", "code": row["code"], "reason": row["reason"],
-            "todo": todo,
+            "todo": REFUSALS.get(row["code"], ""),
         }  # fmt: skip
     found = fates.get(row["file"])
     if found is None:

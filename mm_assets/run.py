@@ -70,9 +70,7 @@ def prepare_home(settings: Settings) -> Any:
 class Runner:
     """Runs one dataset's jobs in this process."""
 
-    def __init__(
-        self, spec: DatasetSpec, instance: dg.DagsterInstance, progress: Progress
-    ) -> None:
+    def __init__(self, spec: DatasetSpec, instance: dg.DagsterInstance, progress: Progress) -> None:
         import dagster as dg
 
         from mm_assets.pipeline import build_check_jobs, dataset_definitions, resources
@@ -163,7 +161,8 @@ def outcome_of(result: Any, job: str, upload: str | None) -> Outcome:
     import dagster as dg
 
     evaluations = [e for e in result.get_asset_check_evaluations() if not e.passed]
-    failed, warned = [], []
+    failed: list[str] = []
+    warned: list[str] = []
     for evaluation in evaluations:
         words = f"{evaluation.check_name}: {evaluation.description}"
         is_error = evaluation.severity is dg.AssetCheckSeverity.ERROR

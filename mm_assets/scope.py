@@ -73,7 +73,7 @@ class LakeResource(dg.ConfigurableResource[Lake]):
 
 
 @lru_cache(maxsize=4)
-def _lake(settings_json: str) -> Lake:
+def _lake(_settings_json: str) -> Lake:
     """One lake, and so one S3 client, for each set of settings in a process."""
     return Lake(Settings.from_environment())
 
@@ -86,9 +86,7 @@ def numbers(counts: Mapping[str, Any]) -> dict[str, Any]:
 def shown_table(table: pa.Table, columns: Sequence[str]) -> dg.MetadataValue[Any]:
     """The first rows of a table as metadata."""
     rows = table.select(list(columns)).slice(0, SHOWN_ROWS).to_pylist()
-    records = [
-        dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in rows
-    ]
+    records = [dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in rows]
     schema = dg.TableSchema([dg.TableColumn(name, "string") for name in columns])
     return dg.MetadataValue.table(records, schema)
 

@@ -94,7 +94,9 @@ def _uploads_sensor(scope: Scope) -> dg.SensorDefinition:
             # The partition may be there from a tick that was cut off; the run key decides.
             dynamic_partitions_requests=[partitions.build_add_request(chosen)] if chosen else [],
             run_requests=[
-                dg.RunRequest(run_key=upload, partition_key=upload, tags=_tags(sources[upload].name))
+                dg.RunRequest(
+                    run_key=upload, partition_key=upload, tags=_tags(sources[upload].name)
+                )
                 for upload in chosen
             ],
             cursor=cursor,
@@ -121,9 +123,7 @@ def finished_uploads(instance: dg.DagsterInstance, scope: Scope) -> Set[str]:
 
 
 def _busy(instance: dg.DagsterInstance, job: str) -> bool:
-    runs = instance.get_run_records(
-        dg.RunsFilter(job_name=job, statuses=IN_PROGRESS), limit=1
-    )
+    runs = instance.get_run_records(dg.RunsFilter(job_name=job, statuses=IN_PROGRESS), limit=1)
     return bool(runs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,9 @@ def test_asset_keys_and_dependencies_follow_the_flow(definitions):
 
 
 def modules_after(code: str, **environment: str) -> set[str]:
-    script = f"{code}\nimport sys\nprint('MODULES', *sorted({{m.split('.')[0] for m in sys.modules}}))"
+    script = (
+        f"{code}\nimport sys\nprint('MODULES', *sorted({{m.split('.')[0] for m in sys.modules}}))"
+    )
     import os
 
     done = subprocess.run(

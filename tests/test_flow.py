@@ -199,7 +199,7 @@ def tell(story: Story) -> None:
 
     # 5. Everything once more, in another order, as a backfill would.
     partitions = story.instance.get_dynamic_partitions("shapes_uploads")
-    story.backfilled = [story.runner.run("upload", key) for key in reversed(sorted(partitions))]
+    story.backfilled = [story.runner.run("upload", key) for key in sorted(partitions, reverse=True)]
     story.remember("after a backfill of everything")
     story.monitored = story.runner.run("monitor", None)
     story.checked = list(story.runner.check())
@@ -325,9 +325,7 @@ def test_every_check_of_every_asset_ran_and_none_failed_with_error(story):
 
 def test_monitoring_holds_pictures_and_the_live_accuracy(story):
     assert story.monitored.is_good, story.monitored
-    event = story.instance.get_latest_materialization_event(
-        dg.AssetKey(["shapes", "monitoring"])
-    )
+    event = story.instance.get_latest_materialization_event(dg.AssetKey(["shapes", "monitoring"]))
     metadata = event.asset_materialization.metadata
     assert metadata["confidence"].value.startswith("![confidence](data:image/png;base64,")
     assert metadata["live n"].value == 10

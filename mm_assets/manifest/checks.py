@@ -1,5 +1,7 @@
 """Checks on `manifest` and the records: nothing is lost, IDs are unique, images cover enough."""
 
+from typing import Any
+
 import dagster as dg
 
 from mm_assets.dataset import Modality
@@ -10,7 +12,7 @@ from mm_assets.uploads.received import read_document, read_parquet, read_receipt
 
 def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     """The checks on `<dataset>/manifest` and `<dataset>/records_…`."""
-    asset = {"asset": scope.key("manifest"), "partitions_def": scope.partitions}
+    asset: dict[str, Any] = {"asset": scope.key("manifest"), "partitions_def": scope.partitions}
     limits = scope.spec.limits
 
     @dg.asset_check(

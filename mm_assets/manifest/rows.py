@@ -56,7 +56,7 @@ def type_rows(
         if not sources:
             return TypedRows(empty_records(spec), refusals_table([]), 0)
         db.execute(f"CREATE TEMP TABLE judged AS {_judge_sql(spec, sources)}", _parameters(spec))
-        db.execute(_first_of_each_sql(spec))
+        db.execute(_first_of_each_sql())
         todo = pa.table({"code": list(REFUSALS), "todo": list(REFUSALS.values())})
         db.register("todo", todo)
         rejects = db.sql(_REJECTS).to_arrow_table().cast(refusals_table([]).schema)
@@ -158,14 +158,12 @@ def _value_sql(text: str, missing: str, is_number: bool) -> tuple[str, str]:
     trimmed = f"trim({text}, {SPACE})"
     if not is_number:
         return f"CASE WHEN NOT {missing} THEN {trimmed} END", ""
-    good = (
-        f"regexp_full_match({trimmed}, $number) AND isfinite(try_cast({trimmed} AS DOUBLE))"
-    )
+    good = f"regexp_full_match({trimmed}, $number) AND isfinite(try_cast({trimmed} AS DOUBLE))"
     value = f"CASE WHEN NOT {missing} AND {good} THEN try_cast({trimmed} AS DOUBLE) END"
     return value, f"NOT {missing} AND NOT coalesce({good}, false)"
 
 
-def _first_of_each_sql(spec: DatasetSpec) -> str:
+def _first_of_each_sql() -> str:
     """For each ID the first row with features and the first labels-only row."""
     return """
         CREATE TEMP TABLE firsts AS

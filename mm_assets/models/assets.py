@@ -29,9 +29,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         "by a hash of the ID.",
     )
     def training_set(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
-        document = build_training_set(
-            lake.lake(), lake.table(), scope.spec, run_id=context.run_id
-        )
+        document = build_training_set(lake.lake(), lake.table(), scope.spec, run_id=context.run_id)
         labels = {f"label {name}": n for name, n in (document["labels"] or {}).items()}
         return dg.MaterializeResult(
             metadata={**numbers(document["counts"]), **labels},
@@ -67,9 +65,7 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
                 raise
             context.log.warning(str(error))
             metadata = {"not trained": str(error)}
-            context.log_event(
-                dg.AssetObservation(asset_key=context.asset_key, metadata=metadata)
-            )
+            context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=metadata))
             return
         if result.champion is None:
             context.log.warning(f"not promoted: {result.decision.reason}")

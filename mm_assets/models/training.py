@@ -255,16 +255,12 @@ def _champion_evaluation(
         if models.manifest(modality, champion.version)["columns"] != spec.features(modality):
             progress(f"{modality}: the champion was trained on other columns, so it is replaced")
             return None
-        folder = models.fetch(
-            modality, champion.version, manifest_sha256=champion.manifest_sha256
-        )
+        folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
         predicted = engine_of(spec, modality).load(folder).predict(holdout)
     except ModelError as error:  # a lake that cannot be read is no reason to replace anything
         progress(f"{modality}: the champion cannot be used, so it is replaced: {error}")
         return None
-    return evaluate(
-        truth, predicted, problem_type=spec.problem_type, training_labels=learned_from
-    )
+    return evaluate(truth, predicted, problem_type=spec.problem_type, training_labels=learned_from)
 
 
 def _manifest(

@@ -10,11 +10,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         **scope.options("monitoring", partitioned=False, kinds={"matplotlib"}),
-        deps=[
-            dg.AssetDep(
-                scope.key("predictions"), partition_mapping=dg.AllPartitionMapping()
-            )
-        ],
+        deps=[dg.AssetDep(scope.key("predictions"), partition_mapping=dg.AllPartitionMapping())],
         pool=TABLE_POOL,
         automation_condition=refreshed_after_predictions(),
         description="Confidence, classes, images, drift and accuracy over time, as pictures.",

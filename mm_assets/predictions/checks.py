@@ -1,5 +1,7 @@
 """Checks on the predictions: none is lost, an image beats none, few need review."""
 
+from typing import Any
+
 import dagster as dg
 
 from mm_assets.dataset import Modality
@@ -12,7 +14,7 @@ from mm_assets.uploads.received import read_document, read_parquet
 
 def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     """The checks on `<dataset>/predictions_…` and `<dataset>/predictions`."""
-    asset = {"asset": scope.key("predictions"), "partitions_def": scope.partitions}
+    asset: dict[str, Any] = {"asset": scope.key("predictions"), "partitions_def": scope.partitions}
 
     def to_predict(lake: LakeResource, upload: str) -> dict[str, bool]:
         """The IDs of the upload's records to predict, and whether each has an image."""
@@ -104,8 +106,10 @@ def _offers_are_complete(scope: Scope, modality: Modality) -> dg.AssetChecksDefi
         confident = all(0 <= c <= 1 for c in offered["confidence"].to_pylist())
         waiting = document["counts"]["waiting"]
         whole = len(ids) + waiting == records["counts"]["to_predict"]
+        once = len(set(ids)) == len(ids)
+        explained = not waiting or bool(document["reason"])
         return check(
-            whole and confident and len(set(ids)) == len(ids) and (not waiting or bool(document["reason"])),
+            whole and confident and once and explained,
             f"{len(ids)} predicted, {waiting} wait. {document['reason']}".strip(),
         )
 

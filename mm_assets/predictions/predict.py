@@ -132,13 +132,9 @@ def _why_not(
     return ""
 
 
-def _load(
-    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion
-) -> _Loaded:
+def _load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion) -> _Loaded:
     folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
-    manifest = models.manifest(
-        modality, champion.version, manifest_sha256=champion.manifest_sha256
-    )
+    manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
     calibration = manifest["calibration"] and json.dumps(manifest["calibration"])
     return _load_once(folder, calibration, spec.model_dump_json(), modality)
 

@@ -81,7 +81,7 @@ class Store(Protocol):
         """Merge offered predictions (COLUMNS and ORDER) by the merge rule, all or none."""
         ...
 
-    def read(self, dataset: str, query: Query = Query()) -> pa.Table:  # noqa: B008
+    def read(self, dataset: str, query: Query = Query()) -> pa.Table:
         """COLUMNS, then image_upload and label (null if unknown), by confidence, lowest first."""
         ...
 

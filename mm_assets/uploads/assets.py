@@ -32,8 +32,9 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         quarantined = files.filter(files["code"].is_valid())
         if quarantined.num_rows:
             metadata["quarantined files"] = shown_table(quarantined, ["file", "code", "reason"])
-        if sample := read_sample_images(lake.lake(), receipt, SAMPLE):
-            metadata["sample"] = picture(contact_sheet(sample), "some of the pictures")
+        sample = contact_sheet(read_sample_images(lake.lake(), receipt, SAMPLE))
+        if sample is not None:
+            metadata["sample"] = picture(sample, "some of the pictures")
         return dg.MaterializeResult(metadata=metadata)
 
     return [raw_uploads]

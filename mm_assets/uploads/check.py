@@ -21,9 +21,9 @@ from mm_assets.dataset import DatasetSpec
 from mm_assets.errors import Refusal, UploadError
 from mm_assets.layout import MARKER, SIZE_MARKER
 from mm_assets.uploads.archive import open_archive
-from mm_assets.uploads.deliver import IN_MEMORY, Delivered, _take
+from mm_assets.uploads.deliver import IN_MEMORY, Delivered, take_member
 from mm_assets.uploads.find import UNSAFE, printable
-from mm_assets.uploads.receive import SYSTEM_NAMES, _ImageFile, _Packer
+from mm_assets.uploads.receive import SYSTEM_NAMES, ImageFile, Packer
 
 LONGEST_NAME = 900  # bytes; S3 takes keys of 1,024
 _SHOWN = 5
@@ -191,7 +191,7 @@ def empty_folder(folder: Path, left_out: list[str]) -> UploadError:
 # -- check ----------------------------------------------------------------------------------------
 
 
-class _NotKept(_ImageFile):
+class _NotKept(ImageFile):
     """Takes verified pictures and keeps none."""
 
     def add(self, file: Delivered, record_id: str, number: int, data: bytes) -> None:
@@ -207,7 +207,7 @@ def check(path: Path, spec: DatasetSpec, progress: Progress = no_progress) -> Re
     report = Report(kind_of(path))
     with tempfile.TemporaryDirectory(prefix="mm-check-") as folder:
         workdir = Path(folder)
-        packer = _Packer(spec, workdir)
+        packer = Packer(spec, workdir)
         packer.images.close()
         packer.images = _NotKept(workdir / "not-kept.parquet")
         try:
@@ -233,7 +233,7 @@ def _from_zip(path: Path, workdir: Path, progress: Progress) -> Generator[Delive
             )  # fmt: skip
         done, total = 0, sum(size for _, size in archive.names)
         for name, stream in archive.entries():
-            file = _take(name, stream, workdir)
+            file = take_member(name, stream, workdir)
             yield file
             done += file.size
             progress(done, total, name)
@@ -255,7 +255,7 @@ def _from_folder(path: Path, report: Report, progress: Progress) -> Generator[De
         progress(done, total, file.name)
 
 
-def _fill(report: Report, packer: _Packer) -> None:
+def _fill(report: Report, packer: Packer) -> None:
     """From what the receiving code noted to a report; system files are no problem."""
     summary = packer.summary()
     report.counts, report.tables = summary["counts"], summary["tables"]

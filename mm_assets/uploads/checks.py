@@ -1,5 +1,7 @@
 """Checks on `raw_uploads`: the upload was accepted, no file is lost, few are unreadable."""
 
+from typing import Any
+
 import dagster as dg
 
 from mm_assets.scope import LakeResource, Scope, check
@@ -8,7 +10,7 @@ from mm_assets.uploads.received import read_parquet, read_receipt
 
 def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     """The checks on `<dataset>/raw_uploads`."""
-    asset = {"asset": scope.key("raw_uploads"), "partitions_def": scope.partitions}
+    asset: dict[str, Any] = {"asset": scope.key("raw_uploads"), "partitions_def": scope.partitions}
 
     @dg.asset_check(**asset, description="The upload as a whole was not refused.")
     def upload_accepted(

@@ -74,10 +74,10 @@ def _zip_delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterato
     if again is None or again.etag != source.etag or local.stat().st_size != source.size:
         raise _superseded(lake, source)
     with open_archive(local, where=source.key) as archive:
-        yield (_take(name, stream, workdir) for name, stream in archive.entries())
+        yield (take_member(name, stream, workdir) for name, stream in archive.entries())
 
 
-def _take(name: str, stream: BinaryIO, workdir: Path) -> Delivered:
+def take_member(name: str, stream: BinaryIO, workdir: Path) -> Delivered:
     """Read one archive member, into memory if it is small enough, else onto local disk."""
     data = stream.read(IN_MEMORY + 1)
     if len(data) <= IN_MEMORY:

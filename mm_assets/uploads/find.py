@@ -95,11 +95,11 @@ def find_uploads(lake: Lake, dataset: str, known: Set[str] = frozenset()) -> Fou
         source = _source(
             dataset, name, "folder", marker, identity, sum(i.size for i in by_key.values()), folder
         )
-        reason = None if source.upload in known else _missing(lake, by_key, marker)
-        if reason is None:
+        missing = None if source.upload in known else _missing(lake, by_key, marker)
+        if missing is None:
             finished.append(source)
         else:
-            waiting.append(Waiting(name, reason))
+            waiting.append(Waiting(name, missing))
     return Found(sorted(finished, key=lambda s: s.upload), waiting)
 
 
@@ -144,9 +144,7 @@ def announced_files(document: Any) -> dict[str, tuple[int, str]]:
     return announced
 
 
-def _by_name(
-    objects: Iterable[LakeObject], prefix: str
-) -> Iterable[tuple[str, list[LakeObject]]]:
+def _by_name(objects: Iterable[LakeObject], prefix: str) -> Iterable[tuple[str, list[LakeObject]]]:
     groups: dict[str, list[LakeObject]] = {}
     for item in objects:
         rest = item.key[len(prefix) :]

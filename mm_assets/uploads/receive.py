@@ -46,7 +46,7 @@ def receive(
     """
     pointer = of_upload(spec.dataset, source.upload, RAW)
     with tempfile.TemporaryDirectory(prefix="mm-receive-") as folder:
-        packer = _Packer(spec, Path(folder))
+        packer = Packer(spec, Path(folder))
         refused: dict[str, str] | None = None
         try:
             with delivery(lake, source, Path(folder)) as files:
@@ -59,7 +59,7 @@ def receive(
                 "code": error.code, "what": error.what, "where": error.where, "todo": error.todo
             }  # fmt: skip
             packer.images.close()  # or it would write on into the file of its successor
-            packer = _Packer(spec, Path(folder))
+            packer = Packer(spec, Path(folder))
         written = packer.finish()
         return lake.publish(
             pointer,
@@ -76,7 +76,7 @@ def receive(
         )
 
 
-class _Packer:
+class Packer:
     """Sorts the files of one upload into pictures and tables and writes the Parquet files."""
 
     def __init__(self, spec: DatasetSpec, folder: Path) -> None:
@@ -87,7 +87,7 @@ class _Packer:
         self.rejects: list[Refusal] = []
         self.waiting_tables: list[tuple[Delivered, Path]] = []
         self.row_files: dict[str, Path] = {}
-        self.images = _ImageFile(folder / "images.parquet")
+        self.images = ImageFile(folder / "images.parquet")
 
     def pack(self, files: Iterable[Delivered], progress: Progress) -> None:
         """Take every file: pictures are normalised side by side, tables are read at the end."""
@@ -250,7 +250,7 @@ class _Packer:
         }
 
 
-class _ImageFile:
+class ImageFile:
     """images.parquet: record_id, number, file, sha256 (of the original) and the picture."""
 
     def __init__(self, path: Path) -> None:

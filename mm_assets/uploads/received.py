@@ -64,9 +64,7 @@ def read_images(
             if not positions:
                 continue
             pictures = pc.take(packed.read_row_group(group, columns=["image"])["image"], positions)
-            found = dict(
-                zip((names[i] for i in positions), pictures.to_pylist(), strict=True)
-            )
+            found = dict(zip((names[i] for i in positions), pictures.to_pylist(), strict=True))
             left -= found.keys()
             yield found
     if left:
