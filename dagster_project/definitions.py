@@ -13,4 +13,6 @@ from dagster_project.resources import RESOURCES
 def defs() -> dg.Definitions:
     """Load each `defs/<dataset>/defs.yaml` as a component."""
     folder = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-    return dg.Definitions.merge(folder, dg.Definitions(resources=RESOURCES))
+    # One process a run: AutoGluon takes longer to import than most uploads take to predict.
+    shared = dg.Definitions(resources=RESOURCES, executor=dg.in_process_executor)
+    return dg.Definitions.merge(folder, shared)

@@ -19,7 +19,7 @@ from rich.table import Table
 from mm_assets.errors import MMError
 
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 USER_ERROR = 1
 

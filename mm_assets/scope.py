@@ -65,8 +65,8 @@ class LakeResource(dg.ConfigurableResource[Lake]):
     def lake(self) -> Lake:
         return _lake(self.settings().model_dump_json())
 
-    def table(self) -> Store:
-        return open_store(self.settings())
+    def table(self, patience: float = 60.0) -> Store:
+        return open_store(self.settings(), patience)
 
     def models(self, dataset: str) -> ModelStore:
         return ModelStore(self.lake(), dataset)

@@ -143,7 +143,7 @@ def _training_sensor(scope: Scope) -> dg.SensorDefinition:
         if _busy(context.instance, f"{scope.dataset}_train"):
             return dg.SkipReason("A training is under way.")
         try:
-            labelled = lake.table().count_labelled(scope.dataset)
+            labelled = lake.table(patience=2.0).count_labelled(scope.dataset)
         except MMError as error:
             return dg.SkipReason(f"The table could not be read now: {error.what}")
         document = lake.lake().read_json(of_dataset(scope.dataset, TRAINING_SET))

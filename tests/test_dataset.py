@@ -127,7 +127,9 @@ def test_every_mistake_is_listed_not_only_the_first(tmp_path: Path) -> None:
     assert all(f"defs.yaml:{line}: " in said for line in (3, 5, 10))
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words\n", "attributes:\n", "attributes: 3"])
+@pytest.mark.parametrize(
+    "text", ["", "- a\n- b\n", "just words\n", "attributes:\n", "attributes: 3"]
+)
 def test_a_file_without_attributes_is_told_what_to_begin_with(tmp_path: Path, text: str) -> None:
     with pytest.raises(SpecError) as caught:
         load_spec(written(tmp_path, text))

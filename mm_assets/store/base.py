@@ -90,8 +90,8 @@ class Store(Protocol):
         ...
 
 
-def open_store(settings: Settings) -> Store:
-    """The store that MM_TABLE names."""
+def open_store(settings: Settings, patience: float = 60.0) -> Store:
+    """The store that MM_TABLE names; `patience` is how many seconds it waits for a busy one."""
     from mm_assets.store.duckdb import DuckDBStore
 
     path = settings.table_path
@@ -104,4 +104,4 @@ def open_store(settings: Settings) -> Store:
             where=str(path),
             todo="Check MM_TABLE and the permissions of its folder.",
         ) from None
-    return DuckDBStore(path)
+    return DuckDBStore(path, patience)

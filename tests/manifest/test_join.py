@@ -61,7 +61,10 @@ def flow(folder_settings: Settings) -> Flow:
 def test_a_row_and_an_image_of_two_uploads_meet_in_the_second_one(
     flow: Flow, order: tuple[str, str]
 ) -> None:
-    files = {"rows": {"t.csv": table(HEADER, "1,2,red", "2,3,blue")}, "image": {"1.png": picture(1)}}
+    files = {
+        "rows": {"t.csv": table(HEADER, "1,2,red", "2,3,blue")},
+        "image": {"1.png": picture(1)},
+    }
     for name in order:
         flow.drop(name + ".zip", files[name])
     flow.take(order[0] + ".zip")
@@ -130,7 +133,11 @@ def test_a_labelled_row_is_for_training_until_an_unlabelled_one_comes(flow: Flow
     flow.drop("predict.zip", {"t.csv": table(HEADER, "x,2,red")})
     flow.take("predict.zip")
     record = flow.records("predict.zip")["x"]
-    assert (record["purpose"], record["label"], record["features"]["age"]) == ("predict", "cat", 2.0)
+    assert (record["purpose"], record["label"], record["features"]["age"]) == (
+        "predict",
+        "cat",
+        2.0,
+    )
 
 
 def test_an_unlabelled_row_stays_the_one_to_predict_when_a_labelled_one_comes(flow: Flow) -> None:
@@ -146,7 +153,9 @@ def test_an_unlabelled_row_stays_the_one_to_predict_when_a_labelled_one_comes(fl
 
 
 def test_training_sees_the_newest_row_of_all_and_the_newest_label(flow: Flow) -> None:
-    flow.drop("1.zip", {"t.csv": table(LABELLED, "x,1,red,cat", "y,1,red,cat"), "x.png": picture(1)})
+    flow.drop(
+        "1.zip", {"t.csv": table(LABELLED, "x,1,red,cat", "y,1,red,cat"), "x.png": picture(1)}
+    )
     flow.drop("2.zip", {"t.csv": table(HEADER, "x,2,red", "z,2,red")})
     flow.drop("3.zip", {"t.csv": table("id,label", "x,dog", "only,cat")})
     for name in ("2.zip", "3.zip", "1.zip"):
@@ -265,7 +274,9 @@ def test_an_upload_with_no_rows_at_all_has_an_empty_manifest(lake: Lake) -> None
     document = processed(lake, store, dataset(), "bad.zip")
     assert set(document["counts"].values()) == {0}
     for modality in Modality:
-        assert split_records(lake, dataset(), document["upload"], modality)["counts"]["records"] == 0
+        assert (
+            split_records(lake, dataset(), document["upload"], modality)["counts"]["records"] == 0
+        )
 
 
 def test_a_manifest_needs_its_upload_received(lake: Lake) -> None:

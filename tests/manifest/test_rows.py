@@ -283,18 +283,22 @@ def test_any_name_may_be_a_columns_name(local: Lake) -> None:
     header = ["the label", *reversed(WEIRD), "the id"]
     values = {name: str(number) for number, name in enumerate(WEIRD)}
     content = csv_table(header, [["cat", *(values[n] for n in reversed(WEIRD)), "1"]])
-    drop_zip(local, "a.zip", {"it's a \"table\".csv": content})
+    drop_zip(local, "a.zip", {'it\'s a "table".csv': content})
     rows = type_rows(local, spec, received(local, spec, "a.zip"))
     (row,) = rows.records.to_pylist()
     assert row["record_id"] == "1"
     assert row["label"] == "cat"
-    assert {name: str(value).removesuffix(".0") for name, value in row["features"].items()} == values
+    assert {
+        name: str(value).removesuffix(".0") for name, value in row["features"].items()
+    } == values
     assert rows.records.column_names == [*RECORD_COLUMNS, "features"]
 
 
 def test_a_faulty_value_in_a_column_of_any_name_is_named(local: Lake) -> None:
     spec = dataset(columns=dict.fromkeys(WEIRD, "number"), classes=None, label_column="y")
-    cells = [[f"{i}", *("x" if j == i else "1" for j in range(len(WEIRD)))] for i in range(len(WEIRD))]
+    cells = [
+        [f"{i}", *("x" if j == i else "1" for j in range(len(WEIRD)))] for i in range(len(WEIRD))
+    ]
     rows = typed(local, spec, Table(["id", *WEIRD], cells))
     assert rows.rejects["reason"].to_pylist() == [
         f"column '{name}': 'x' is no finite number" for name in WEIRD
@@ -305,7 +309,9 @@ def test_id_and_label_may_have_any_name_too(local: Lake) -> None:
     for name in ("record_id", "it's", '"', "_file", "label", "features"):
         spec = dataset(id_column=name, label_column="Label of it's", columns={"x": "number"})
         rows = typed(local, spec, Table([name, "x", "Label of it's"], [["1", "2", "cow"]]))
-        assert rows.rejects["reason"].to_pylist() == ["Label of it's is 'cow', not one of the classes"]
+        assert rows.rejects["reason"].to_pylist() == [
+            "Label of it's is 'cow', not one of the classes"
+        ]
 
 
 def test_a_dataset_may_have_no_columns_at_all(local: Lake) -> None:

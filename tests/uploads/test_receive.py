@@ -149,7 +149,7 @@ def test_an_unsafe_key_is_refused_and_its_neighbours_go_on(
     lake.write("inbox/pets/u/1.png", PNG)
     lake.write("inbox/pets/u/upload_size.json", json.dumps({"n_files": 7}).encode())
     receipt = received(lake, spec, "u")
-    unsafe = {name: ("unknown", "unsafe_name") for name in hostile}
+    unsafe = dict.fromkeys(hostile, ("unknown", "unsafe_name"))
     assert fates(lake, receipt) == {**unsafe, "1.png": ("image", None)}
     check_counts(lake, receipt)
 

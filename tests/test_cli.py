@@ -1,0 +1,169 @@
+"""`mm` as a person and as cron use it: what is printed where, and with which exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from mm_assets.cli import app
+from mm_assets.dataset import load_spec
+
+YAML = """
+type: mm_assets.pipeline.DatasetPipeline
+attributes:
+  dataset: parts
+  id_column: part
+  label_column: state
+  problem_type: binary
+  columns: {weight: number, maker: category}
+"""
+
+
+@pytest.fixture
+def project(settings) -> Path:
+    """A project with one dataset, over a folder and over S3."""
+    file = settings.defs_folder / "parts" / "defs.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(YAML)
+    return settings.root
+
+
+@pytest.fixture
+def run():
+    def invoke(*arguments: str, code: int = 0):
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+        assert "Traceback" not in result.stderr
+        return result
+
+    return invoke
+
+
+def delivery(folder: Path, *, bad: bool = True) -> Path:
+    (folder / "pictures").mkdir(parents=True)
+    rows = [["part", "weight", "maker"], ["a1", "1.5", "acme"], ["a2", "2.5", "acme"]]
+    if bad:
+        rows.append(["a3", "1,5", "acme"])
+    with (folder / "parts.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    Image.new("RGB", (20, 20), "red").save(folder / "pictures" / "a1.png")
+    if bad:
+        (folder / "pictures" / "a2.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
+        (folder / "notes.bin").write_bytes(bytes(range(256)))
+    return folder
+
+
+def test_an_upload_is_checked_sent_synced_and_accounted_for(project, run, tmp_path):
+    folder = delivery(tmp_path / "first delivery")
+    sent = run("upload", folder, "--format", "json")
+    report = json.loads(sent.stdout)
+    assert report["check"]["counts"]["images"] == 1
+    assert "image_unreadable" in sent.stderr
+    assert "file_type" in sent.stderr
+
+    synced = run("sync", "--format", "json")
+    assert [row["job"] for row in json.loads(synced.stdout)] == ["upload", "monitor"]
+    assert run("sync").stderr.strip().endswith("No new uploads.")
+
+    receipt = json.loads(run("receipt", "first_delivery", "--format", "json").stdout)
+    fates = {file["file"]: (file["fate"], file["code"]) for file in receipt["files"]}
+    assert fates == {
+        "parts.csv": ("used", None),
+        "pictures/a1.png": ("used", None),
+        "pictures/a2.jpg": ("quarantined", "image_unreadable"),
+        "notes.bin": ("quarantined", "file_type"),
+    }
+    [reject] = receipt["rejects"]
+    assert (reject["code"], reject["file"], reject["line"]) == ("number_invalid", "parts.csv", 4)
+    assert reject["todo"]
+
+
+def test_predictions_are_an_empty_list_before_any_champion(project, run):
+    assert json.loads(run("predictions", "--format", "json").stdout) == []
+
+
+def test_the_same_folder_sent_twice_is_sent_once(project, run, tmp_path):
+    folder = delivery(tmp_path / "d", bad=False)
+    run("upload", folder)
+    assert "was there already" in run("upload", folder).stderr
+
+
+def test_strict_upload_sends_nothing_if_something_would_be_refused(project, run, tmp_path):
+    run("upload", delivery(tmp_path / "d"), "--strict", code=1)
+    assert "No new uploads" in run("sync").stderr
+
+
+def test_a_refused_archive_makes_sync_fail_and_says_why(project, run, settings, lake):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("../evil.csv", "part,weight,maker\n")
+    lake.write("inbox/parts/evil.zip", stream.getvalue())
+    result = run("sync", code=1)
+    assert "archive_unsafe_name" in result.stderr
+    assert "What to do" in result.stderr
+    assert "No new uploads" in run("sync").stderr
+
+
+def test_an_unfinished_folder_is_named_with_its_reason(project, run, lake):
+    lake.write("inbox/parts/half/parts.csv", b"part,weight,maker\n")
+    assert "half is not finished: no upload.json yet" in run("sync").stderr
+
+
+def test_an_unknown_upload_and_dataset_are_answered_in_words(project, run):
+    assert "known uploads" in run("receipt", "nonsense", code=1).stderr
+    assert "Write --dataset with one of: parts" in run("sync", "-d", "cars", code=1).stderr
+    assert "upload_missing" in run("upload", "/no/such/folder", code=1).stderr
+
+
+def test_too_few_records_to_train_are_no_failure_but_said(project, run, tmp_path):
+    run("upload", delivery(tmp_path / "d", bad=False))
+    run("sync")
+    result = run("train")
+    assert "no champion yet" in result.stderr
+
+
+def test_doctor_finds_a_good_project_good(project, run):
+    findings = json.loads(run("doctor", "--format", "json").stdout)
+    assert all(finding["good"] for finding in findings)
+
+
+def test_doctor_names_a_lake_that_cannot_be_reached(project, run, monkeypatch):
+    monkeypatch.setenv("MM_LAKE", "s3://no-such-bucket-here/x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    findings = json.loads(run("doctor", "--format", "json", code=1).stdout)
+    [lake] = [finding for finding in findings if finding["what"] == "lake"]
+    assert not lake["good"]
+    assert lake["todo"]
+
+
+def test_a_mistake_in_the_yaml_is_answered_with_its_line(project, run, settings):
+    file = settings.defs_folder / "parts" / "defs.yaml"
+    file.write_text(YAML.replace("number", "numbr"))
+    result = run("sync", code=1)
+    assert f"{file}:8" in result.stderr
+    assert "'number', 'category' or 'text'" in result.stderr
+
+
+def test_init_drafts_a_yaml_that_loads(folder_settings, run, tmp_path):
+    table = tmp_path / "cars.csv"
+    rows = [["vin", "km", "fuel", "sold"]]
+    rows += [[f"v{n}", str(n * 37.5), "petrol" if n % 3 else "diesel", "yes" if n % 2 else "no"]
+             for n in range(60)]  # fmt: skip
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    run("init", table, "--id", "vin", "--label", "sold", "--dataset", "cars")
+    spec = load_spec(folder_settings.defs_folder / "cars" / "defs.yaml")
+    assert spec.kinds == {"km": "number", "fuel": "category"}
+    assert "has a YAML already" in (
+        run("init", table, "--id", "vin", "--label", "sold", "--dataset", "cars", code=1).stderr
+    )
