@@ -205,6 +205,12 @@ class DatasetSpec(_Strict):
         text = json.dumps(self.model_dump(mode="json", include=fields), sort_keys=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @cached_property
+    def answer_fingerprint(self) -> str:
+        """Changes when the same model would give another row in the predictions table."""
+        text = f"{self.fingerprint} {self.review_threshold}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
 
 def load_spec(file: Path, shown_as: str | None = None) -> DatasetSpec:
     """Read one dataset's YAML. Raises SpecError that lists every mistake with its line."""
@@ -218,8 +224,16 @@ def load_spec(file: Path, shown_as: str | None = None) -> DatasetSpec:
             where=shown,
             todo="Create it with `mm init`, or check the path.",
         ) from None
+    except UnicodeDecodeError:
+        raise SpecError(
+            code="spec_not_yaml",
+            what="the file is not UTF-8 text",
+            where=shown,
+            todo="Save it as UTF-8.",
+        ) from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_doubles(root, shown)
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -267,6 +281,24 @@ def load_specs(folder: Path) -> dict[str, DatasetSpec]:
     return specs
 
 
+def _refuse_doubles(node: Any, shown: str) -> None:
+    """YAML keeps the last of two equal keys; here that is a mistake."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if key.value in seen:
+            raise SpecError(
+                code="spec_invalid",
+                what=f"`{key.value}` stands here and in line {seen[key.value]}",
+                where=f"{shown}:{line}",
+                todo="Keep one of them.",
+            )
+        seen[key.value] = line
+        _refuse_doubles(value, shown)
+
+
 def _explain(item: Any, root: Any, shown: str) -> str:
     location = [part for part in item["loc"] if part != "[key]"]
     line = _line_of(root, ["attributes", *location])
@@ -284,6 +316,9 @@ def _explain(item: Any, root: Any, shown: str) -> str:
     if kind in ("literal_error", "enum"):
         choices = item["ctx"].get("expected", "")
         return f"{where}: `{name}` is {item['input']!r}; write one of {choices}"
+    if location[:1] == ["classes"] and isinstance(item["input"], bool):
+        word = "yes/no, true/false or on/off"
+        return f'{where}: YAML reads {word} as a truth value; write it in quotes: "yes"'
     message = str(item["msg"]).removeprefix("Value error, ")
     return f"{where}: {f'`{name}`: ' if name else ''}{message}"
 

@@ -5,6 +5,7 @@ datasets/<dataset>/uploads/<upload>/…            what became of one upload
 datasets/<dataset>/training_set.json             the newest training set
 datasets/<dataset>/models/<modality>/…           trained models and promotions
 datasets/<dataset>/monitoring.json               the pictures
+datasets/<dataset>/specs/<generation>.json       each wording of the YAML that was used
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def build_jobs(scope: Scope) -> list[Any]:
     return [
         job("upload", steps, "One upload, from its bytes to predictions.", True),
         job("train", TRAINING, "Train both models; promote those that pass the gate.", False),
-        job("predict", PREDICTING, "Predict one upload again with the present champions.", True),
+        job("predict", steps[1:], "Join and predict one upload again, as things are now.", True),
         job("monitor", ("monitoring",), "Draw the monitoring pictures again.", False),
     ]
 

@@ -60,11 +60,14 @@ def next_wave(
     """
     state = json.loads(cursor or "{}")
     if state.get("champions") != wanted:
-        state = {"champions": wanted, "after": "", "late": sorted(set(known) - finished)}
-    late = set(state["late"])
-    swept = sorted(u for u in finished if u > state["after"] and u not in late)[:chunk]
+        begun = set(known) | finished
+        state = {"champions": wanted, "after": "", "until": max(begun, default=""),
+                 "late": sorted(begun - finished)}  # fmt: skip
+    late, until = set(state["late"]), state["until"]
+    swept = sorted(u for u in finished if state["after"] < u <= until and u not in late)[:chunk]
     caught = sorted(late & finished)[: chunk - len(swept)]
-    state["after"] = swept[-1] if swept else state["after"]
+    # Less than a chunk: the sweep is through, and whatever else finishes began after it.
+    state["after"] = swept[-1] if len(swept) == chunk else until
     state["late"] = sorted(late - set(caught))
     return [*swept, *caught], json.dumps(state)
 

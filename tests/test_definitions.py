@@ -72,8 +72,6 @@ def modules_after(code: str, **environment: str) -> set[str]:
     script = (
         f"{code}\nimport sys\nprint('MODULES', *sorted({{m.split('.')[0] for m in sys.modules}}))"
     )
-    import os
-
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],
         cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False,

@@ -228,7 +228,8 @@ class World:
                 "input_hash": record["input_hash"], "run_id": f"run-{self.runs}",
                 "predicted_at": f"moment {self.runs}", "modality_rank": RANK[modality],
                 "image_upload": record["image_upload"] or "",
-                "model_generation": self.generation, "content_hash": prediction,
+                "model_generation": self.generation, "spec_generation": 1,
+                "content_hash": prediction,
             })  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "offered.parquet")

@@ -200,7 +200,6 @@ def test_what_began_before_a_promotion_is_predicted_again_exactly_once(
     assert all(uploads.again[name] <= 1 for name in began["after"])
 
 
-@pytest.mark.xfail(strict=True, reason="next_wave sweeps uploads that began after the promotion")
 def test_what_began_after_a_promotion_with_the_greatest_key_is_not_predicted_again() -> None:
     uploads = Uploads()
     uploads.begin("a")

@@ -87,9 +87,9 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
         "version": result.version,
         "promoted": result.champion is not None,
         "decision": result.decision.reason,
+        **{name: picture(png, name) for name, png in result.pictures.items()},
         "held-out records": evaluation.n,
         **{f"held-out {name}": value for name, value in numbers(evaluation.metrics).items()},
         **{f"baseline {name}": value for name, value in numbers(evaluation.baseline).items()},
         **{f"{name} records": n for name, n in result.counts.items() if name != "holdout"},
-        **{name: picture(png, name) for name, png in result.pictures.items()},
     }

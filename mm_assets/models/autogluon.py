@@ -341,7 +341,8 @@ def _numbers(values: pd.Series, column: str, limits: list[float]) -> np.ndarray:
             f"column {column!r} holds an infinite number",
             "Use finite numbers, or leave the value missing.",
         )
-    return np.clip(numbers, *limits)
+    low, high = limits
+    return np.clip(numbers, low, high)
 
 
 def _pictures(values: pd.Series, column: str) -> np.ndarray:
@@ -430,7 +431,7 @@ def _report_epochs(learner: Any, progress: Callable[[str], None]) -> None:
     """Have the learner's Trainer say how each epoch went."""
     from lightning.pytorch import Callback
 
-    class Report(Callback):
+    class Report(Callback):  # type: ignore[misc] # mypy doesn't follow lightning
         def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
             name = pl_module.validation_metric_name
             score = trainer.callback_metrics.get(name)

@@ -22,7 +22,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         pictures, figures = build_monitoring(lake.lake(), lake.table(), scope.spec, folder)
         context.log.info(f"{len(pictures)} pictures are in {folder}")
         shown = {name.replace("_", " "): picture(png, name) for name, png in pictures.items()}
-        return dg.MaterializeResult(metadata={**numbers(figures), **shown})
+        return dg.MaterializeResult(metadata={**shown, **numbers(figures)})
 
     return [monitoring]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
 from mm_assets.lake import Lake, utc_now
-from mm_assets.layout import of_upload
+from mm_assets.layout import dataset_prefix, of_upload
 from mm_assets.manifest.join import records_name
 from mm_assets.models.confidence import Calibration, confidence_of
 from mm_assets.models.frames import feature_frame
@@ -75,11 +75,21 @@ def predict_records(
     if records.num_rows and not reason:
         assert champion is not None  # noqa: S101  _why_not has seen to it
         loaded = _load(models, spec, modality, champion)
+        generation = spec_generation(lake, spec)
         for batch, pictures in _batches(lake, spec, records, modality):
             frame = feature_frame(batch, spec, modality, pictures)
             predicted = loaded.predictor.predict(frame)
             parts.append(
-                _offered(spec, batch, predicted, loaded.calibration, modality, champion, run_id)
+                _offered(
+                    spec,
+                    generation,
+                    batch,
+                    predicted,
+                    loaded.calibration,
+                    modality,
+                    champion,
+                    run_id,
+                )
             )
             progress(f"{modality}: {sum(p.num_rows for p in parts):,} of {records.num_rows:,}")
     return _publish(lake, spec, upload, modality, champion, parts, records.num_rows, reason)
@@ -116,6 +126,25 @@ def merge_predictions(
         "reasons": sorted({d["reason"] for d in documents.values() if d["reason"]}),
     }
     return result, lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)
+
+
+def spec_generation(lake: Lake, spec: DatasetSpec) -> int:
+    """Which wording of the YAML this is: one more for each change that can change an answer.
+
+    Kept as a log in the lake, so that after a correction of the YAML (a threshold, a missing
+    value) the new answers replace the old ones, in whatever order they are merged.
+    """
+    prefix = f"{dataset_prefix(spec.dataset)}specs/"
+    while True:
+        numbers = [int(item.key[len(prefix) :].removesuffix(".json")) for item in lake.list(prefix)]
+        newest = max(numbers, default=0)
+        if newest:
+            document = lake.read_json(f"{prefix}{newest:08d}.json") or {}
+            if document.get("fingerprint") == spec.answer_fingerprint:
+                return newest
+        document = {"fingerprint": spec.answer_fingerprint, "since": utc_now()}
+        if lake.create_json(f"{prefix}{newest + 1:08d}.json", document):
+            return newest + 1
 
 
 def _why_not(
@@ -172,6 +201,7 @@ def _batches(
 
 def _offered(
     spec: DatasetSpec,
+    generation: int,
     batch: pa.Table,
     predicted: pd.DataFrame,
     calibration: Calibration | None,
@@ -216,6 +246,7 @@ def _offered(
         "modality_rank": pa.array([RANK[modality]] * n, pa.int32()),
         "image_upload": pc.fill_null(batch["image_upload"], ""),
         "model_generation": pa.array([champion.generation] * n, pa.int32()),
+        "spec_generation": pa.array([generation] * n, pa.int32()),
         "content_hash": pa.array(content, pa.string()),
     }
     return pa.table(columns)
@@ -265,7 +296,7 @@ def empty_predictions() -> pa.Table:
 
     types = {
         "confidence": pa.float64(), "needs_review": pa.bool_(),
-        "modality_rank": pa.int32(), "model_generation": pa.int32(),
+        "modality_rank": pa.int32(), "model_generation": pa.int32(), "spec_generation": pa.int32(),
     }  # fmt: skip
     names = [*COLUMNS, *(name for name in ORDER if name not in COLUMNS)]
     return pa.schema([(name, types.get(name, pa.string())) for name in names]).empty_table()

@@ -2,9 +2,10 @@
 
 **The merge rule.** For each record the table keeps the greatest prediction ever offered, by the
 order of `ORDER`: an image beats no image, then the newer row, then the newer image, then the newer
-champion, and, so that the order is total, a hash of the content. "Newer" compares upload keys,
-which begin with the time of arrival. The greatest of a set does not depend on the order in which
-its members come, so any order, repetition, crash or backfill ends in the same table.
+champion, then the newer wording of the YAML, and, so that the order is total, a hash of the
+content. "Newer" compares upload keys, which begin with the time of arrival. The greatest of a set
+does not depend on the order in which its members come, so any order, repetition, crash or backfill
+ends in the same table.
 
 **How a row meets its image.** Each upload publishes its rows and images in the index first and
 looks for the others' after that: of two uploads handled at the same time at least one sees both.
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # Columns of an offered prediction that decide which one stays, most significant first.
-ORDER = ("modality_rank", "upload", "image_upload", "model_generation", "content_hash")
+ORDER = (
+    "modality_rank", "upload", "image_upload", "model_generation", "spec_generation",
+    "content_hash",
+)  # fmt: skip
 
 # What people see, in this order, the same in the table, in JSON and on the command line.
 COLUMNS = (

@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS predictions (
     upload VARCHAR NOT NULL, input_hash VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
     predicted_at VARCHAR NOT NULL,
     modality_rank INTEGER NOT NULL, image_upload VARCHAR NOT NULL,
-    model_generation INTEGER NOT NULL, content_hash VARCHAR NOT NULL,
+    model_generation INTEGER NOT NULL, spec_generation INTEGER NOT NULL,
+    content_hash VARCHAR NOT NULL,
     PRIMARY KEY (dataset, record_id));
 """
 

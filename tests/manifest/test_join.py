@@ -213,8 +213,14 @@ def test_an_image_that_does_not_decode_is_no_image(flow: Flow) -> None:
 def test_every_row_and_every_image_is_accounted_for(lake: Lake) -> None:
     store = open_store(lake.settings)
     rows = table(LABELLED, "1,2,red,", "1,2,red,", "2,x,red,", "3,1,red,cat", "4,1", "5,1,red,cow")
-    files = {"t.csv": rows, "l.csv": table("id,label", "1,dog", "9,cat"), "1.png": picture(1),
-             "b/1.png": picture(2), "8.png": picture(3), "bad.png": b"\x89PNG\r\n\x1a\n"}  # fmt: skip
+    files = {
+        "t.csv": rows,
+        "l.csv": table("id,label", "1,dog", "9,cat"),
+        "1.png": picture(1),
+        "b/1.png": picture(2),
+        "8.png": picture(3),
+        "bad.png": b"\x89PNG\r\n\x1a\n",
+    }
     drop_zip(lake, "a.zip", files)
     document = processed(lake, store, dataset(), "a.zip")
     counts = document["counts"]

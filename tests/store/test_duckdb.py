@@ -58,7 +58,7 @@ def offer(record_id: str = "a", **changes: Any) -> dict[str, Any]:
     """One offered prediction; what does not decide is filled in from what does."""
     decided = {
         "modality_rank": 0, "upload": "u1", "image_upload": "", "model_generation": 1,
-        "content_hash": "0",
+        "spec_generation": 1, "content_hash": "0",
     }  # fmt: skip
     decided.update({k: v for k, v in changes.items() if k in decided})
     text = json.dumps(decided, sort_keys=True)
@@ -186,7 +186,7 @@ def test_an_image_beats_no_image_even_of_a_newer_row_and_model(store: DuckDBStor
 @pytest.mark.parametrize(
     "better",
     [{"modality_rank": 1}, {"upload": "u2"}, {"image_upload": "u0"}, {"model_generation": 2},
-     {"model_generation": 10}, {"content_hash": "1"}],
+     {"model_generation": 10}, {"spec_generation": 2}, {"content_hash": "1"}],
 )  # fmt: skip
 def test_each_part_of_the_order_decides_when_those_before_are_equal(
     store: DuckDBStore, better: dict[str, Any]
@@ -237,6 +237,7 @@ some_offer = st.builds(
     upload=st.sampled_from(["u1", "u2", "u10"]),
     image_upload=st.sampled_from(["", "u1", "u2"]),
     model_generation=st.sampled_from([1, 2, 10]),
+    spec_generation=st.sampled_from([1, 2]),
     content_hash=st.sampled_from(["0", "9", "a"]),
 )
 
@@ -252,7 +253,7 @@ def greatest(offers: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 @examples(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -408,7 +409,7 @@ def test_two_processes_that_merge_at_the_same_time_both_succeed(
     offers: list[dict[str, Any]] = []
     files: list[list[str]] = [[], []]
     for process in range(2):
-        for part in range(6):
+        for part in range(4):
             some = [
                 offer(f"{part}-{i}", upload=f"u{process}", content_hash=f"{process}{i}")
                 for i in range(20)
