@@ -7,9 +7,11 @@ CI runs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -233,17 +235,26 @@ def _daemon(settings: Settings, folder: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"]
     with (folder / "daemon.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603
-            command, cwd=settings.root, stdout=log, stderr=subprocess.STDOUT
+            command,
+            cwd=settings.root,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             yield
         finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end_all(process)
+
+
+def _end_all(process: subprocess.Popen[bytes]) -> None:
+    """End the daemon and whatever it started: they share a process group of their own."""
+    for sign, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+    process.wait()
 
 
 def _keep_lake(lake: Lake, folder: Path) -> None:

@@ -31,7 +31,7 @@ from mm_assets.models import backbones
 
 FORMAT = 1
 ENGINE_FILE = "engine.json"
-PREDICTOR_FOLDER = "predictor"
+JOINT, TABLE, PICTURE = "joint", "table", "picture"  # the predictors' folders
 PREDICTION_BATCH = 64
 MISSING_CATEGORY = "(missing)"
 REGRESSION = "regression"
@@ -117,24 +117,53 @@ class AutoGluonEngine:
         ]
         started = time.monotonic()
         progress(f"training on {len(training)} records, tuning on {len(tuning)}")
-        predictor = self._fit(frames, used, label, problem_type, directory, progress)
+        parts = self._parts(used)
+        seconds = self.time_limit and self.time_limit / len(parts)
+        members = []
+        for name, own in parts.items():
+            part = [frame[[*own, label]] for frame in frames]
+            learner = self._fit(part, own, label, problem_type, directory / name, seconds, progress)
+            members.append(_Member(learner, list(own)))
+        classes = _classes(members[0].learner, problem_type)
+        with quiet():
+            outputs = [member.outputs(frames[1]) for member in members]
+        weights = _blend(outputs, frames[1][label].to_numpy(), classes)
         record = {
             "format": FORMAT,
             "engine": "autogluon",
             "preset": self.preset,
             "seed": self.seed,
             "columns": [[column, kind] for column, kind in columns.items()],
-            "used_columns": list(used),
+            "members": [
+                {"folder": name, "columns": list(own), "weight": weight}
+                for (name, own), weight in zip(parts.items(), weights, strict=True)
+            ],
             "number_ranges": ranges,
             "label": label,
             "problem_type": problem_type,
-            "classes": _classes(predictor._learner, problem_type),
-            "image_input": _image_input(predictor._learner),
+            "classes": classes,
+            "image_input": [_image_input(member.learner) for member in members],
             "versions": _versions(),
         }
         text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
         (directory / ENGINE_FILE).write_text(text, encoding="utf-8")
         progress(f"trained in {time.monotonic() - started:.0f} s")
+
+    def _parts(self, used: dict[str, str]) -> dict[str, dict[str, str]]:
+        """The predictors to train, by folder, and the columns of each.
+
+        Untrained, a picture network learns a thousand pictures by heart before it sees anything in
+        them, and drags the table's part along when they are trained as one. So each learns alone,
+        and how much either counts is decided on the tuning records. Pretrained ones are trained
+        as one, AutoGluon's way; so is whatever `model.names` asks for.
+        """
+        pictures = {column: kind for column, kind in used.items() if kind == "image"}
+        table = {column: kind for column, kind in used.items() if kind != "image"}
+        if self.preset == "from_scratch" and "model.names" not in self.hyperparameters:
+            parts = {TABLE: table, PICTURE: pictures}
+        else:
+            parts = {JOINT: used}
+        return {folder: columns for folder, columns in parts.items() if columns}
 
     def _fit(
         self,
@@ -142,10 +171,11 @@ class AutoGluonEngine:
         used: dict[str, str],
         label: str,
         problem_type: str,
-        directory: Path,
+        folder: Path,
+        seconds: float | None,
         progress: Callable[[str], None],
     ) -> Any:
-        folder = directory / PREDICTOR_FOLDER
+        """The trained learner, which is also saved to `folder`."""
         label_type = "numerical" if problem_type == REGRESSION else "categorical"
         with (
             quiet(),
@@ -162,17 +192,17 @@ class AutoGluonEngine:
                 warn_if_exist=False,
             )
             settings = self._settings(used, frames[0], Path(scratch))
-            _report_epochs(predictor._learner, progress)
+            _report_epochs(predictor._learner, lambda line: progress(f"{folder.name}: {line}"))
             predictor.fit(
                 train_data=frames[0].reset_index(drop=True),
                 tuning_data=frames[1].reset_index(drop=True),
                 column_types={**{c: _COLUMN_TYPES[k] for c, k in used.items()}, label: label_type},
                 hyperparameters=settings,
-                time_limit=self.time_limit,
+                time_limit=seconds,
                 seed=self.seed,
             )
             backbones.make_portable(predictor._learner, folder)
-        return predictor
+        return predictor._learner
 
     def _settings(
         self, used: dict[str, str], training: pd.DataFrame, scratch: Path
@@ -196,9 +226,12 @@ class AutoGluonEngine:
         try:
             record = json.loads((directory / ENGINE_FILE).read_text(encoding="utf-8"))
             with quiet(), _own_randomness(0):
-                folder = str(directory / PREDICTOR_FOLDER)
-                learner = _import_autogluon().load(folder, verbosity=0)._learner
-            same = record["format"] == FORMAT and record["image_input"] == _image_input(learner)
+                members = [
+                    _Member(_load_learner(directory / part["folder"]), part["columns"])
+                    for part in record["members"]
+                ]
+            seen = [_image_input(member.learner) for member in members]
+            same = record["format"] == FORMAT and record["image_input"] == seen
         except Exception as error:
             raise ModelError(
                 code="model_unreadable",
@@ -213,20 +246,18 @@ class AutoGluonEngine:
                 where=str(directory),
                 todo="Train a new model.",
             )
-        return AutoGluonPredictor(learner, record)
+        return AutoGluonPredictor(members, record)
 
 
 class AutoGluonPredictor:
     """A loaded model. `classes` are the probability columns in order, None for regression."""
 
-    def __init__(self, learner: Any, record: dict[str, Any]) -> None:
+    def __init__(self, members: list[_Member], record: dict[str, Any]) -> None:
         self.classes: list[str] | None = record["classes"]
         self.columns: dict[str, str] = dict(record["columns"])
-        self._learner = learner
-        self._used: list[str] = record["used_columns"]
+        self._members = members
+        self._weights: list[float] = [part["weight"] for part in record["members"]]
         self._ranges: dict[str, list[float]] = record["number_ranges"]
-        # The label's processor would look for a label.
-        self._processors = {k: v for k, v in learner._data_processors.items() if k != "label"}
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Probabilities of the classes, or "value" for regression, under the index of `frame`.
@@ -236,33 +267,80 @@ class AutoGluonPredictor:
         number_not_finite, image_missing).
         """
         _check_columns(frame, self.columns)
-        prepared = _prepared(frame, self.columns, self._ranges)[self._used].reset_index(drop=True)
-        names = self.classes or ["value"]
-        values = np.empty((len(prepared), len(names)))
+        prepared = _prepared(frame, self.columns, self._ranges)
         with quiet():
-            for start in range(0, len(prepared), PREDICTION_BATCH):
-                rows = slice(start, start + PREDICTION_BATCH)
-                values[rows] = self._predict_batch(prepared.iloc[rows].reset_index(drop=True))
-        return pd.DataFrame(values, index=frame.index, columns=names)
+            outputs = [member.outputs(prepared) for member in self._members]
+        values = _combined(outputs, self._weights, self.classes)
+        return pd.DataFrame(values, index=frame.index, columns=self.classes or ["value"])
 
-    def _predict_batch(self, batch: pd.DataFrame) -> np.ndarray:
-        """[records, classes or 1]. Full precision whatever it was trained with: no neighbours."""
+
+class _Member:
+    """One trained learner and the columns it sees."""
+
+    def __init__(self, learner: Any, columns: list[str]) -> None:
+        self.learner = learner
+        self._columns = columns
+        # The label's processor would look for a label.
+        self._processors = {k: v for k, v in learner._data_processors.items() if k != "label"}
+
+    def outputs(self, prepared: pd.DataFrame) -> np.ndarray:
+        """[records, classes] log probabilities, or [records, 1] values for regression."""
+        frame = prepared[self._columns]
+        starts = range(0, max(len(frame), 1), PREDICTION_BATCH)
+        batches = (frame.iloc[start : start + PREDICTION_BATCH] for start in starts)
+        return np.concatenate([self._batch(batch.reset_index(drop=True)) for batch in batches])
+
+    def _batch(self, batch: pd.DataFrame) -> np.ndarray:
+        """Full precision whatever it was trained with, so that neighbours don't matter."""
         import torch
 
+        learner = self.learner
+        if batch.empty:
+            return np.empty((0, learner._output_shape))
         # AutoGluon's own `predict_proba` infers column types from each batch, and builds a Trainer.
         with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
-            output = self._learner.realtime_predict(
+            output = learner.realtime_predict(
                 data=batch,
-                df_preprocessor=self._learner._df_preprocessor,
+                df_preprocessor=learner._df_preprocessor,
                 data_processors=self._processors,
                 num_gpus=0,
                 precision=32,
             )
         logits = output[0]["logits"].double()
-        if self.classes is not None:
-            return torch.softmax(logits, dim=1).numpy()
-        scaler = self._learner._df_preprocessor.label_scaler
-        return scaler.inverse_transform(logits.reshape(-1, 1).numpy())
+        if learner.problem_type != REGRESSION:
+            return torch.log_softmax(logits, dim=1).numpy()
+        return learner._df_preprocessor.label_scaler.inverse_transform(logits.reshape(-1, 1))
+
+
+def _combined(
+    outputs: list[np.ndarray], weights: list[float], classes: list[str] | None
+) -> np.ndarray:
+    """Probabilities (a logarithmic opinion pool) or values, as the weights have it."""
+    total = np.einsum("m,mrc->rc", weights, np.stack(outputs))
+    if classes is None:
+        return total
+    odds = np.exp(total - np.max(total, axis=1, keepdims=True)) if len(total) else total
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def _blend(outputs: list[np.ndarray], truth: np.ndarray, classes: list[str] | None) -> list[float]:
+    """How much each of one or two predictors counts: the shares that fit the tuning records best.
+
+    They add up to 1. Free weights fit the few tuning records better, and make the model too sure.
+    """
+    if len(outputs) == 1:
+        return [1.0]
+    from scipy.optimize import minimize_scalar
+
+    def loss(share: float) -> float:  # convex in the share, for both kinds of problem
+        values = _combined(outputs, [share, 1 - share], classes)
+        if classes is None:
+            return float(np.mean((values[:, 0] - truth) ** 2))
+        right = values[np.arange(len(truth)), [classes.index(name) for name in truth]]
+        return float(-np.mean(np.log(np.maximum(right, 1e-12))))
+
+    share = float(minimize_scalar(loss, bounds=(0, 1), method="bounded").x)
+    return [share, 1 - share]
 
 
 def _with_known_classes(
@@ -411,6 +489,9 @@ def _own_randomness(seed: int) -> Iterator[None]:
 
 def _import_autogluon() -> Any:
     """The MultiModalPredictor class. The import takes 10 to 20 s the first time, and talks."""
+    # Threads that wait by spinning take the cores from each other as soon as anything else runs:
+    # beside one other busy process an epoch took ten times as long. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -425,6 +506,10 @@ def _import_autogluon() -> Any:
     # AutoGluon sets it for the whole process; half a JPEG would then decode with grey fill.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     return MultiModalPredictor
+
+
+def _load_learner(folder: Path) -> Any:
+    return _import_autogluon().load(str(folder), verbosity=0)._learner
 
 
 def _report_epochs(learner: Any, progress: Callable[[str], None]) -> None:

@@ -21,8 +21,8 @@ from mm_assets.errors import ModelError
 
 IMAGE_ARCHITECTURE = "resnet10t"
 # The normalisation after a convolution makes the scale of its weights void for what it computes,
-# but a step of Adam turns small weights further. AutoGluon knows one learning rate for all parts,
-# and at the one that suits the rest a fresh convolution would learn four times too slowly.
+# but a step of Adam turns small weights further: at the learning rate that suits the table, a fresh
+# convolution would learn four times too slowly.
 CONVOLUTION_SCALE = 0.25
 TEXT_WIDTH = 256
 TEXT_MAX_TOKENS = 512
@@ -73,9 +73,6 @@ _FROM_SCRATCH: dict[str, Any] = {
 
 _PATH_SETTINGS = {"_name_or_path", "name_or_path"}
 _LEFT_BY_TRAINING = re.compile(r"events\.out\..*|hparams\.yaml|.*\.ckpt")
-# Each part is also judged by itself: the table's quick lessons would else leave the slow picture
-# none to learn.
-_FROM_SCRATCH_WITH_IMAGE: dict[str, Any] = {"model.fusion_mlp.aux_loss_weight": 0.3}
 _SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 _KEPT_IMAGE_CONFIG = ("input_size", "interpolation", "mean", "std", "crop_pct", "classifier")
 IMAGE_NAME = "model.timm_image.checkpoint_name"
@@ -90,8 +87,7 @@ def from_scratch(
 
     chosen: hyperparameters that win.
     """
-    preset = {**_FROM_SCRATCH, **(_FROM_SCRATCH_WITH_IMAGE if "image" in kinds else {})}
-    settings = _fitting({**_for(kinds), **preset, **chosen})
+    settings = _fitting({**_for(kinds), **_FROM_SCRATCH, **chosen})
     if "image" in kinds and IMAGE_NAME not in settings:
         settings[IMAGE_NAME] = str(build_image_backbone(scratch / "image"))
     if "text" in kinds and TEXT_NAME not in settings:

@@ -133,8 +133,9 @@ def test_no_file_of_the_model_names_a_place_of_the_machine_that_trained_it(train
 def test_training_says_how_each_epoch_went(trained):
     said = trained[2]
     assert said[0] == "training on 64 records, tuning on 16"
-    assert said[1].startswith("epoch 1/2, validation log loss ")
-    assert said[2].startswith("epoch 2/2, ")
+    assert said[1].startswith("table: epoch 1/2, validation log loss ")
+    assert said[2].startswith("table: epoch 2/2, ")
+    assert said[3].startswith("picture: epoch 1/2, ")
     assert said[-1].startswith("trained in ")
 
 
@@ -216,7 +217,7 @@ def test_half_a_jpeg_is_still_noticed_after_autogluon_is_imported(model):
 def test_a_damaged_model_is_refused_with_its_place(trained, tmp_path):
     damaged = tmp_path / "damaged"
     shutil.copytree(trained[0], damaged)
-    (damaged / "predictor" / "model.ckpt").write_bytes(b"nothing")
+    (damaged / "table" / "model.ckpt").write_bytes(b"nothing")
     assert code_of(lambda: AutoGluonEngine().load(damaged)) == "model_unreadable"
 
 
