@@ -15,6 +15,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import tempfile
 import time
 import warnings
