@@ -76,7 +76,7 @@ def dataset_definitions(spec: DatasetSpec) -> dg.Definitions:
                 f"{spec.dataset}_monitoring",
                 target=dg.AssetSelection.assets(scope.key("monitoring")),
                 default_status=dg.DefaultSensorStatus.RUNNING,
-                minimum_interval_seconds=30,
+                minimum_interval_seconds=10,
             ),
         ],
     )

@@ -127,9 +127,13 @@ class Runner:
 
     def predict_all(self) -> Iterator[Outcome]:
         """Predict every received upload with the present champions."""
-        from mm_assets.sensors import finished_uploads
+        from mm_assets.lake import Lake
+        from mm_assets.sensors import finished_uploads, has_something_to_predict
 
+        lake = Lake(Settings.from_environment())
         for upload in sorted(finished_uploads(self.instance, self.scope)):
+            if not has_something_to_predict(lake, self.scope.dataset, upload):
+                continue
             self.progress(f"{self.scope.dataset}: predicting {upload} again")
             yield self.run("predict", upload)
 

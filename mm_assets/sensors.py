@@ -12,13 +12,15 @@ import dagster as dg
 
 from mm_assets.dataset import Modality
 from mm_assets.errors import MMError
-from mm_assets.layout import of_dataset
+from mm_assets.lake import Lake
+from mm_assets.layout import of_dataset, of_upload
+from mm_assets.manifest.join import MANIFEST
 from mm_assets.models.training import TRAINING_SET
 from mm_assets.scope import LakeResource, Scope
 from mm_assets.uploads.find import find_uploads, register
 
 CHUNK = 50  # run requests in one tick
-SECONDS = 10  # between two ticks
+SECONDS = 5  # between two ticks
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
@@ -125,6 +127,12 @@ def finished_uploads(instance: dg.DagsterInstance, scope: Scope) -> Set[str]:
     return instance.get_materialized_partitions(scope.key("predictions"))
 
 
+def has_something_to_predict(lake: Lake, dataset: str, upload: str) -> bool:
+    """Whether the upload touched records without a label; one small read."""
+    document = lake.read_json(of_upload(dataset, upload, MANIFEST))
+    return document is None or document["counts"]["to_predict"] > 0
+
+
 def _busy(instance: dg.DagsterInstance, job: str) -> bool:
     runs = instance.get_run_records(dg.RunsFilter(job_name=job, statuses=IN_PROGRESS), limit=1)
     return bool(runs)
@@ -181,14 +189,14 @@ def _repredict_sensor(scope: Scope) -> dg.SensorDefinition:
         finished = finished_uploads(context.instance, scope)
         known = context.instance.get_dynamic_partitions(scope.partitions.name or "")
         chosen, cursor = next_wave(context.cursor, wanted, finished, known)
-        if not chosen:
-            return dg.SkipReason(f"Every upload was predicted by the champions {wanted}.")
+        requests = [
+            dg.RunRequest(run_key=f"{upload}-champions-{wanted}", partition_key=upload)
+            for upload in chosen
+            if has_something_to_predict(lake.lake(), scope.dataset, upload)
+        ]
+        reason = dg.SkipReason(f"Every upload was predicted by the champions {wanted}.")
         return dg.SensorResult(
-            run_requests=[
-                dg.RunRequest(run_key=f"{upload}-champions-{wanted}", partition_key=upload)
-                for upload in chosen
-            ],
-            cursor=cursor,
+            run_requests=requests, cursor=cursor, skip_reason=None if requests else reason
         )
 
     return repredict

@@ -98,13 +98,22 @@ class AutoGluonEngine:
         """Train on `training`, choose the best epochs on `tuning`, write the model to `directory`.
 
         columns: feature column to "number" (float64), "category" or "text" (str) or "image"
-        (bytes), in order; a missing value is NaN or None, never for an image. label: a column of
-        str, or float for regression. directory: empty; nothing in the model depends on its place.
+        (bytes), in order; a missing value is NaN or None. Records without a picture teach the table
+        part of a from_scratch model, and nothing else. label: a column of str, or float for
+        regression. directory: empty; nothing in the model depends on its place.
         Raises ModelError for data that nothing can be learnt from and for unreachable backbones.
         """
+        if problem_type != REGRESSION:
+            # Every part must know the same classes: those that were seen in a picture.
+            both = (training, tuning)
+            pictured = pd.concat([some[label][_has_pictures(some, columns)] for some in both])
+            training, tuning = (some[some[label].isin(pictured)] for some in both)
         training, tuning = _with_known_classes(training, tuning, label, problem_type)
         ranges = {c: _range(training[c]) for c, kind in columns.items() if kind == "number"}
-        frames = [_prepared(part, columns, ranges) for part in (training, tuning)]
+        seen = [_has_pictures(part, columns) for part in (training, tuning)]
+        frames = [
+            _prepared(part, columns, ranges, picture_needed=False) for part in (training, tuning)
+        ]
         used = {c: k for c, k in columns.items() if k == "image" or _varies(frames[0][c], k)}
         if not used:
             _refuse(
@@ -117,18 +126,27 @@ class AutoGluonEngine:
             for frame, part in zip(frames, (training, tuning), strict=True)
         ]
         started = time.monotonic()
-        progress(f"training on {len(training)} records, tuning on {len(tuning)}")
+        progress(
+            f"training on {len(training)} records, {int(seen[0].sum())} of them with a picture; "
+            f"tuning on {len(tuning)}"
+            if "image" in columns.values()
+            else f"training on {len(training)} records, tuning on {len(tuning)}"
+        )
         parts = self._parts(used)
         seconds = self.time_limit and self.time_limit / len(parts)
         members = []
         for name, own in parts.items():
-            part = [frame[[*own, label]] for frame in frames]
+            part = [
+                frame[[*own, label]] if name == TABLE else frame[[*own, label]][has_picture]
+                for frame, has_picture in zip(frames, seen, strict=True)
+            ]
             learner = self._fit(part, own, label, problem_type, directory / name, seconds, progress)
             members.append(_Member(learner, list(own)))
         classes = _classes(members[0].learner, problem_type)
         with quiet():
-            outputs = [member.outputs(frames[1]) for member in members]
-        weights = _blend(outputs, frames[1][label].to_numpy(), classes)
+            judged = frames[1].loc[seen[1]]
+            outputs = [member.outputs(judged) for member in members]
+        weights = _blend(outputs, judged[label].to_numpy(), classes)
         record = {
             "format": FORMAT,
             "engine": "autogluon",
@@ -394,17 +412,31 @@ def _check_columns(frame: pd.DataFrame, columns: dict[str, str]) -> None:
         )
 
 
+def _has_pictures(frame: pd.DataFrame, columns: dict[str, str]) -> np.ndarray:
+    """Which records have a picture in every image column; all, where there is none."""
+    images = [column for column, kind in columns.items() if kind == "image"]
+    return frame[images].notna().all(axis=1).to_numpy()
+
+
 def _prepared(
-    frame: pd.DataFrame, columns: dict[str, str], ranges: dict[str, list[float]]
+    frame: pd.DataFrame,
+    columns: dict[str, str],
+    ranges: dict[str, list[float]],
+    *,
+    picture_needed: bool = True,
 ) -> pd.DataFrame:
-    """A new frame as AutoGluon gets it: checked, in the order of `columns`, nothing missing."""
+    """A new frame as AutoGluon gets it: checked, in the order of `columns`, nothing missing.
+
+    Only while training may pictures be missing, and are None then.
+    """
     prepared: dict[str, Any] = {}
     for column, kind in columns.items():
         values = frame[column]
         if kind == "number":
             prepared[column] = _numbers(values, column, ranges[column])
         elif kind == "image":
-            prepared[column] = _pictures(values, column)
+            _check_pictures(values if picture_needed else values.dropna(), column)
+            prepared[column] = values.to_numpy(dtype=object)
         else:
             filler = MISSING_CATEGORY if kind == "category" else ""
             filled = values.astype(object).where(values.notna(), filler)
@@ -424,7 +456,7 @@ def _numbers(values: pd.Series, column: str, limits: list[float]) -> np.ndarray:
     return np.clip(numbers, low, high)
 
 
-def _pictures(values: pd.Series, column: str) -> np.ndarray:
+def _check_pictures(values: pd.Series, column: str) -> None:
     """AutoGluon itself would see a black picture, and predict from it."""
     without = sum(not (isinstance(value, bytes) and value) for value in values)
     if without:
@@ -433,7 +465,6 @@ def _pictures(values: pd.Series, column: str) -> np.ndarray:
             f"{without} records have no picture in column {column!r}",
             "Ask the model without images for records that have none.",
         )
-    return values.to_numpy(dtype=object)
 
 
 def _range(values: pd.Series) -> list[float]:

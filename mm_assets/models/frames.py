@@ -17,7 +17,8 @@ def feature_frame(
 ) -> pd.DataFrame:
     """One row a record: the spec's columns in order, then `image` (bytes) if there is one.
 
-    records: `features` (struct) and `image_sha256`; pictures: that sha256 to normalised bytes.
+    records: `features` (struct) and `image_sha256` (null: no picture, which only training may
+    have); pictures: that sha256 to normalised bytes.
     Numbers are float64 with NaN for missing; categories and texts are str with None.
     """
     import pandas as pd
@@ -32,5 +33,7 @@ def feature_frame(
             columns[name] = pd.Series(values.to_pylist(), dtype=object)
     if modality is Modality.WITH_IMAGE:
         shas = records["image_sha256"].to_pylist()
-        columns[IMAGE] = pd.Series([pictures[sha] for sha in shas], dtype=object)
+        columns[IMAGE] = pd.Series(
+            [None if sha is None else pictures[sha] for sha in shas], dtype=object
+        )
     return pd.DataFrame(columns, index=pd.RangeIndex(records.num_rows))

@@ -194,19 +194,27 @@ def _records_for(
             todo="Add `columns`, or rely on the model with images alone.",
         )
     records = read_parquet(lake, document, "training_set.parquet")
+    judged = records
     if modality is Modality.WITH_IMAGE:
-        records = records.filter(pc.is_valid(records["image_sha256"]))
-    splits = records["split"].to_pylist()
+        judged = records.filter(pc.is_valid(records["image_sha256"]))
+    splits = judged["split"].to_pylist()
     counts = {name: splits.count(name) for name in ("training", "tuning", "holdout")}
-    if records.num_rows < spec.minimum_training_records or not all(counts.values()):
+    if judged.num_rows < spec.minimum_training_records or not all(counts.values()):
         raise ModelError(
             code="too_few_records",
-            what=f"{records.num_rows} labelled records ({counts}); "
+            what=f"{judged.num_rows} labelled records ({counts}); "
             f"the dataset asks for {spec.minimum_training_records}",
             where=where,
             todo="Send more labelled records, or lower `minimum_training_records`.",
         )
-    learned = records.filter(pc.equal(records["split"], "training"))
+    if modality is Modality.WITH_IMAGE:
+        # Rows without an image teach the part of the model that reads the table; what is held out
+        # has an image, because the model is only ever asked about records that have one.
+        held_out_unseen = pc.and_(
+            pc.equal(records["split"], "holdout"), pc.is_null(records["image_sha256"])
+        )
+        records = records.filter(pc.invert(held_out_unseen))
+    learned = judged.filter(pc.equal(judged["split"], "training"))
     if not spec.is_regression and pc.count_distinct(learned["label"]).as_py() < 2:
         raise ModelError(
             code="one_class",
@@ -225,9 +233,9 @@ def _frame_with_label(
 
     pictures: dict[str, bytes] = {}
     if modality is Modality.WITH_IMAGE:
-        for upload in pc.unique(records["image_upload"]).to_pylist():
+        for upload in pc.unique(records["image_upload"].drop_null()).to_pylist():
             own = records.filter(pc.equal(records["image_upload"], upload))
-            wanted = set(own["image_sha256"].to_pylist())
+            wanted: set[str] = set(own["image_sha256"].to_pylist())
             for some in read_images(lake, spec.dataset, upload, wanted):
                 pictures.update(some)
     frame = feature_frame(records, spec, modality, pictures)

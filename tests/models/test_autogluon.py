@@ -132,7 +132,7 @@ def test_no_file_of_the_model_names_a_place_of_the_machine_that_trained_it(train
 
 def test_training_says_how_each_epoch_went(trained):
     said = trained[2]
-    assert said[0] == "training on 64 records, tuning on 16"
+    assert said[0] == "training on 64 records, 64 of them with a picture; tuning on 16"
     assert said[1].startswith("table: epoch 1/2, validation log loss ")
     assert said[2].startswith("table: epoch 2/2, ")
     assert said[3].startswith("picture: epoch 1/2, ")
@@ -308,7 +308,7 @@ def test_half_a_backbone_folder_is_refused(tmp_path):
         ({"label": None}, only("price"), "label_missing"),
         ({"price": 1.0}, only("price"), "nothing_to_learn_from"),
         ({"price": np.inf}, only("price"), "number_not_finite"),
-        ({"image": None}, only("image"), "image_missing"),
+        ({"image": None}, only("image"), "records_missing"),
     ],
 )
 def test_records_that_nothing_can_be_learnt_from_are_refused(tmp_path, change, columns, code):
@@ -324,3 +324,36 @@ def test_records_that_nothing_can_be_learnt_from_are_refused(tmp_path, change, c
 )
 def test_settings_that_do_not_fit_together_are_refused(engine, code):
     assert code_of(lambda: AutoGluonEngine(**engine)) == code
+
+
+def test_records_without_a_picture_teach_the_table_part_only(tmp_path):
+    """Half of the rows have no picture; one class is never seen in a picture and is left out."""
+    rows = [
+        {"size": float(n % 7), "image": drawn(n % 2) if n % 4 < 2 else None, "kind": f"k{n % 2}"}
+        for n in range(80)
+    ]
+    rows += [{"size": 50.0, "image": None, "kind": "never seen"} for _ in range(10)]
+    frame = pd.DataFrame(rows)
+    frame["image"] = frame["image"].astype(object).where(frame["image"].notna(), None)
+    engine = AutoGluonEngine(hyperparameters={"optim.max_epochs": 1})
+    said: list[str] = []
+    engine.train(
+        frame.iloc[:70].reset_index(drop=True),
+        frame.iloc[70:].reset_index(drop=True),
+        columns={"size": "number", "image": "image"},
+        label="kind",
+        problem_type="binary",
+        directory=tmp_path,
+        progress=said.append,
+    )
+    assert said[0].startswith("training on 70 records, 36 of them with a picture")
+    predictor = engine.load(tmp_path)
+    assert predictor.classes == ["k0", "k1"]
+    with pytest.raises(ModelError, match="no picture"):
+        predictor.predict(frame[["size", "image"]].iloc[2:3])
+
+
+def drawn(brightness: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (24, 24), (200 * brightness, 90, 90)).save(stream, "PNG")
+    return stream.getvalue()
