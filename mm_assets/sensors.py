@@ -6,7 +6,8 @@ cursor only serves fairness: it says where to go on, so that nothing starves beh
 """
 
 import json
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
+from datetime import datetime
 
 import dagster as dg
 
@@ -53,12 +54,12 @@ def should_train(
 
 
 def next_wave(
-    cursor: str | None, wanted: str, finished: Set[str], known: Sequence[str], chunk: int = CHUNK
+    cursor: str | None, wanted: str, finished: Set[str], known: Iterable[str], chunk: int = CHUNK
 ) -> tuple[list[str], str]:
     """The next uploads to predict again with the champions `wanted`, and the new cursor.
 
-    Uploads that were under way when the champions changed may have been predicted by the old
-    ones; they are remembered as `late` and taken once they are finished.
+    known: uploads that were under way when the champions changed. They may have been predicted by
+    the old ones, so they are remembered as `late` and taken once they are finished.
     """
     state = json.loads(cursor or "{}")
     if state.get("champions") != wanted:
@@ -127,6 +128,15 @@ def finished_uploads(instance: dg.DagsterInstance, scope: Scope) -> Set[str]:
     return instance.get_materialized_partitions(scope.key("predictions"))
 
 
+def uploads_under_way(instance: dg.DagsterInstance, scope: Scope, since: str) -> set[str]:
+    """Uploads with an unfinished run that was requested before the moment `since` (ISO)."""
+    known = set(instance.get_dynamic_partitions(scope.partitions.name or ""))
+    moment = datetime.fromisoformat(since).timestamp()
+    runs = instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS))
+    before = [run for run in runs if run.create_timestamp.timestamp() < moment]
+    return known & {run.dagster_run.tags.get("dagster/partition", "") for run in before}
+
+
 def has_something_to_predict(lake: Lake, dataset: str, upload: str) -> bool:
     """Whether the upload touched records without a label; one small read."""
     document = lake.read_json(of_upload(dataset, upload, MANIFEST))
@@ -187,8 +197,9 @@ def _repredict_sensor(scope: Scope) -> dg.SensorDefinition:
         if wanted == "0-0":
             return dg.SkipReason("There is no champion yet.")
         finished = finished_uploads(context.instance, scope)
-        known = context.instance.get_dynamic_partitions(scope.partitions.name or "")
-        chosen, cursor = next_wave(context.cursor, wanted, finished, known)
+        promoted = max(c.promoted_at for c in champions.values() if c)
+        under_way = uploads_under_way(context.instance, scope, promoted)
+        chosen, cursor = next_wave(context.cursor, wanted, finished, under_way)
         requests = [
             dg.RunRequest(run_key=f"{upload}-champions-{wanted}", partition_key=upload)
             for upload in chosen
