@@ -7,6 +7,7 @@ reads `Settings.from_environment()` (the CLI, the code location) sees the same l
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,11 @@ import pytest
 
 from mm_assets.lake import Lake
 from mm_assets.settings import Settings
+
+# No test may see where the person who runs it keeps data (make exports MM_DATA).
+for _name in list(os.environ):
+    if _name.startswith(("MM_", "AWS_")) and _name != "MM_NIGHTLY" or _name == "DAGSTER_HOME":
+        del os.environ[_name]
 
 AWS = {
     "AWS_ACCESS_KEY_ID": "testing",
