@@ -70,23 +70,23 @@ def _story(settings: Settings, uploads: Path, watch: _Watch) -> None:
     say("1. Pets with known outcome arrive: a folder, sent as a person would send it.")
     send(lake, uploads / "labelled", DATASET)
     watch.until("the sensor sees the upload and takes it in", lambda: watch.finished("upload", 1))
-    watch.note("labelled uploaded")
+    watch.note("labelled")
     say("2. Enough labelled records are there: the training sensor asks for both models.")
     watch.until(
         "two models are trained, evaluated and promoted", lambda: watch.finished("train", 1)
     )
-    watch.note("models trained")
+    watch.note("training")
     say("3. Pets without outcome arrive: a folder and a zip, some of them without a picture.")
     send(lake, uploads / "unlabelled", DATASET)
     send(lake, uploads / "unlabelled-2.zip", DATASET)
     watch.until("both are predicted", lambda: watch.finished("upload", 3))
-    watch.note("unlabelled uploaded")
+    watch.note("unlabelled")
     say("4. Pictures that were missing arrive late, in an upload of their own.")
     send(lake, uploads / "late-images", DATASET)
     watch.until(
         "predictions with an image replace those without", lambda: watch.finished("upload", 4)
     )
-    watch.note("late images uploaded")
+    watch.note("late images")
     say("5. The monitoring pictures are drawn.")
     watch.until("monitoring is fresh", watch.monitored)
 
@@ -145,11 +145,12 @@ class _Watch:
         counts = open_store(self.settings).counts(self.spec.dataset)
         models = ModelStore(Lake(self.settings), self.spec.dataset)
         champions = sum(models.champion(modality) is not None for modality in Modality)
-        self.rows.append({"after": after, "champions": champions, **counts})
+        shown = {name.replace("_", " "): number for name, number in counts.items()}
+        self.rows.append({"after": after, "models": champions, **shown})
 
 
 def _ending(folder: Path, spec: DatasetSpec, rows: list[dict[str, Any]], seconds: float) -> None:
-    columns = ["after", "champions", "records", "with_image", "without_image", "needs_review"]
+    columns = ["after", "models", "records", "with image", "without image", "needs review"]
     print_rows(rows, columns, Form.TABLE, "Predictions in the table")
     settings = _settings_of(folder)
     models = ModelStore(Lake(settings), spec.dataset)
