@@ -22,21 +22,28 @@ import warnings
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mm_assets.errors import ModelError
 from mm_assets.models import backbones
+from mm_assets.models.guards import (
+    REGRESSION,
+    check_columns,
+    has_pictures,
+    prepared_frame,
+    refuse,
+    value_range,
+    varies,
+    with_known_classes,
+)
 
 FORMAT = 1
 ENGINE_FILE = "engine.json"
 JOINT, TABLE, PICTURE = "joint", "table", "picture"  # the predictors' folders
 PREDICTION_BATCH = 64
-MISSING_CATEGORY = "(missing)"
-REGRESSION = "regression"
-PROBLEM_TYPES = ("binary", "multiclass", REGRESSION)
 PRESETS = ("from_scratch", "pretrained")
 
 _COLUMN_TYPES = {
@@ -70,9 +77,9 @@ class AutoGluonEngine:
         seed: int = 0,
     ) -> None:
         if preset not in PRESETS:
-            _refuse("preset_unknown", f"there is no preset {preset!r}", f"Use one of {PRESETS}.")
+            refuse("preset_unknown", f"there is no preset {preset!r}", f"Use one of {PRESETS}.")
         if preset == "from_scratch" and (image_backbone or text_backbone):
-            _refuse(
+            refuse(
                 "backbone_not_used",
                 "the preset from_scratch builds its own backbones, but one is named",
                 "Leave the backbone out, or use the preset pretrained.",
@@ -106,17 +113,18 @@ class AutoGluonEngine:
         if problem_type != REGRESSION:
             # Every part must know the same classes: those that were seen in a picture.
             both = (training, tuning)
-            pictured = pd.concat([some[label][_has_pictures(some, columns)] for some in both])
+            pictured = pd.concat([some[label][has_pictures(some, columns)] for some in both])
             training, tuning = (some[some[label].isin(pictured)] for some in both)
-        training, tuning = _with_known_classes(training, tuning, label, problem_type)
-        ranges = {c: _range(training[c]) for c, kind in columns.items() if kind == "number"}
-        seen = [_has_pictures(part, columns) for part in (training, tuning)]
+        training, tuning = with_known_classes(training, tuning, label, problem_type)
+        ranges = {c: value_range(training[c]) for c, kind in columns.items() if kind == "number"}
+        seen = [has_pictures(part, columns) for part in (training, tuning)]
         frames = [
-            _prepared(part, columns, ranges, picture_needed=False) for part in (training, tuning)
+            prepared_frame(part, columns, ranges, picture_needed=False)
+            for part in (training, tuning)
         ]
-        used = {c: k for c, k in columns.items() if k == "image" or _varies(frames[0][c], k)}
+        used = {c: k for c, k in columns.items() if k == "image" or varies(frames[0][c], k)}
         if not used:
-            _refuse(
+            refuse(
                 "nothing_to_learn_from",
                 "every feature column has the same value, or only rare ones, in all records",
                 "Add columns that differ between records, or more records.",
@@ -285,8 +293,8 @@ class AutoGluonPredictor:
         same prediction alone and in any batch. Raises ModelError (model_columns_differ,
         number_not_finite, image_missing).
         """
-        _check_columns(frame, self.columns)
-        prepared = _prepared(frame, self.columns, self._ranges)
+        check_columns(frame, self.columns)
+        prepared = prepared_frame(frame, self.columns, self._ranges)
         with quiet():
             outputs = [member.outputs(prepared) for member in self._members]
         values = _combined(outputs, self._weights, self.classes)
@@ -360,135 +368,6 @@ def _blend(outputs: list[np.ndarray], truth: np.ndarray, classes: list[str] | No
 
     share = float(minimize_scalar(loss, bounds=(0, 1), method="bounded").x)
     return [share, 1 - share]
-
-
-def _with_known_classes(
-    training: pd.DataFrame, tuning: pd.DataFrame, label: str, problem_type: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The two parts, once it is certain that a model can come of them.
-
-    AutoGluon takes the classes from the training part alone, and stumbles over others: records
-    whose class only the tuning part knows move to the training part.
-    """
-    if problem_type not in PROBLEM_TYPES:
-        _refuse("problem_type_unknown", f"{problem_type!r}", f"Use one of {PROBLEM_TYPES}.")
-    if training.empty or tuning.empty:
-        _refuse(
-            "records_missing",
-            f"{len(training)} records to train on and {len(tuning)} to tune on are too few",
-            "Upload more labelled records.",
-        )
-    labels = pd.concat([training[label], tuning[label]])
-    if labels.isna().any() or (problem_type == REGRESSION and np.isinf(labels).any()):
-        _refuse("label_missing", "a record has no usable label", "Leave such records out.")
-    if problem_type == REGRESSION:
-        return training, tuning
-    if labels.nunique() < 2 or (problem_type == "binary" and labels.nunique() > 2):
-        _refuse(
-            "classes_differ",
-            f"a {problem_type} problem can't have the classes {sorted(set(labels))}",
-            "Check the label column and the problem type, or upload records of other classes.",
-        )
-    unknown = ~tuning[label].isin(set(training[label]))
-    if unknown.all():
-        _refuse(
-            "records_missing",
-            "no record to tune on has a class of the records to train on",
-            "Upload more labelled records of every class.",
-        )
-    return pd.concat([training, tuning[unknown]]), tuning[~unknown]
-
-
-def _check_columns(frame: pd.DataFrame, columns: dict[str, str]) -> None:
-    """AutoGluon itself would rename columns by their position, with a warning at most."""
-    missing, extra = columns.keys() - set(frame.columns), set(frame.columns) - columns.keys()
-    twice = set(frame.columns[frame.columns.duplicated()])
-    if missing or extra or twice:
-        _refuse(
-            "model_columns_differ",
-            f"the model was trained on other columns: missing {sorted(missing)}, "
-            f"unknown {sorted(map(str, extra))}, twice {sorted(map(str, twice))}",
-            "Give it exactly the feature columns of its training.",
-        )
-
-
-def _has_pictures(frame: pd.DataFrame, columns: dict[str, str]) -> np.ndarray:
-    """Which records have a picture in every image column; all, where there is none."""
-    images = [column for column, kind in columns.items() if kind == "image"]
-    return frame[images].notna().all(axis=1).to_numpy()
-
-
-def _prepared(
-    frame: pd.DataFrame,
-    columns: dict[str, str],
-    ranges: dict[str, list[float]],
-    *,
-    picture_needed: bool = True,
-) -> pd.DataFrame:
-    """A new frame as AutoGluon gets it: checked, in the order of `columns`, nothing missing.
-
-    Only while training may pictures be missing, and are None then.
-    """
-    prepared: dict[str, Any] = {}
-    for column, kind in columns.items():
-        values = frame[column]
-        if kind == "number":
-            prepared[column] = _numbers(values, column, ranges[column])
-        elif kind == "image":
-            _check_pictures(values if picture_needed else values.dropna(), column)
-            prepared[column] = values.to_numpy(dtype=object)
-        else:
-            filler = MISSING_CATEGORY if kind == "category" else ""
-            filled = values.astype(object).where(values.notna(), filler)
-            prepared[column] = filled.map(str).to_numpy(dtype=object)
-    return pd.DataFrame(prepared, index=frame.index)
-
-
-def _numbers(values: pd.Series, column: str, limits: list[float]) -> np.ndarray:
-    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    if np.isinf(numbers).any():
-        _refuse(
-            "number_not_finite",
-            f"column {column!r} holds an infinite number",
-            "Use finite numbers, or leave the value missing.",
-        )
-    low, high = limits
-    return np.clip(numbers, low, high)
-
-
-def _check_pictures(values: pd.Series, column: str) -> None:
-    """AutoGluon itself would see a black picture, and predict from it."""
-    without = sum(not (isinstance(value, bytes) and value) for value in values)
-    if without:
-        _refuse(
-            "image_missing",
-            f"{without} records have no picture in column {column!r}",
-            "Ask the model without images for records that have none.",
-        )
-
-
-def _range(values: pd.Series) -> list[float]:
-    """Numbers are clipped to the range of training, widened by itself on either side.
-
-    A network says nothing sensible far outside it, and 1e300 would overflow to NaN.
-    """
-    known = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    known = known[np.isfinite(known)]
-    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
-    return [float(2 * low - high), float(2 * high - low)]
-
-
-def _varies(values: pd.Series, kind: str) -> bool:
-    """Whether a prepared column tells records apart, in the eyes of AutoGluon."""
-    counts = values.value_counts(dropna=False)
-    if kind == "category":
-        common = int((counts >= backbones.RARE).sum())
-        return common + int(common < len(counts)) > 1
-    return len(counts) > 1
-
-
-def _refuse(code: str, what: str, todo: str) -> NoReturn:
-    raise ModelError(code=code, what=what, where="the AutoGluon engine", todo=todo)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,148 @@
+"""Guards around what AutoGluon does silently: what a frame must be before it may see it.
+
+AutoGluon replaces a missing picture by a black one, renames columns by position, takes NaN for 0
+and infinity for a huge number. Each of these is refused, or decided, here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+
+from mm_assets.errors import ModelError
+from mm_assets.models import backbones
+
+MISSING_CATEGORY = "(missing)"
+REGRESSION = "regression"
+PROBLEM_TYPES = ("binary", "multiclass", REGRESSION)
+
+
+def with_known_classes(
+    training: pd.DataFrame, tuning: pd.DataFrame, label: str, problem_type: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The two parts, once it is certain that a model can come of them.
+
+    AutoGluon takes the classes from the training part alone, and stumbles over others: records
+    whose class only the tuning part knows move to the training part.
+    """
+    if problem_type not in PROBLEM_TYPES:
+        refuse("problem_type_unknown", f"{problem_type!r}", f"Use one of {PROBLEM_TYPES}.")
+    if training.empty or tuning.empty:
+        refuse(
+            "records_missing",
+            f"{len(training)} records to train on and {len(tuning)} to tune on are too few",
+            "Upload more labelled records.",
+        )
+    labels = pd.concat([training[label], tuning[label]])
+    if labels.isna().any() or (problem_type == REGRESSION and np.isinf(labels).any()):
+        refuse("label_missing", "a record has no usable label", "Leave such records out.")
+    if problem_type == REGRESSION:
+        return training, tuning
+    if labels.nunique() < 2 or (problem_type == "binary" and labels.nunique() > 2):
+        refuse(
+            "classes_differ",
+            f"a {problem_type} problem can't have the classes {sorted(set(labels))}",
+            "Check the label column and the problem type, or upload records of other classes.",
+        )
+    unknown = ~tuning[label].isin(set(training[label]))
+    if unknown.all():
+        refuse(
+            "records_missing",
+            "no record to tune on has a class of the records to train on",
+            "Upload more labelled records of every class.",
+        )
+    return pd.concat([training, tuning[unknown]]), tuning[~unknown]
+
+
+def check_columns(frame: pd.DataFrame, columns: dict[str, str]) -> None:
+    """AutoGluon itself would rename columns by their position, with a warning at most."""
+    missing, extra = columns.keys() - set(frame.columns), set(frame.columns) - columns.keys()
+    twice = set(frame.columns[frame.columns.duplicated()])
+    if missing or extra or twice:
+        refuse(
+            "model_columns_differ",
+            f"the model was trained on other columns: missing {sorted(missing)}, "
+            f"unknown {sorted(map(str, extra))}, twice {sorted(map(str, twice))}",
+            "Give it exactly the feature columns of its training.",
+        )
+
+
+def has_pictures(frame: pd.DataFrame, columns: dict[str, str]) -> np.ndarray:
+    """Which records have a picture in every image column; all, where there is none."""
+    images = [column for column, kind in columns.items() if kind == "image"]
+    return frame[images].notna().all(axis=1).to_numpy()
+
+
+def prepared_frame(
+    frame: pd.DataFrame,
+    columns: dict[str, str],
+    ranges: dict[str, list[float]],
+    *,
+    picture_needed: bool = True,
+) -> pd.DataFrame:
+    """A new frame as AutoGluon gets it: checked, in the order of `columns`, nothing missing.
+
+    Only while training may pictures be missing, and are None then.
+    """
+    prepared: dict[str, Any] = {}
+    for column, kind in columns.items():
+        values = frame[column]
+        if kind == "number":
+            prepared[column] = _numbers(values, column, ranges[column])
+        elif kind == "image":
+            _check_pictures(values if picture_needed else values.dropna(), column)
+            prepared[column] = values.to_numpy(dtype=object)
+        else:
+            filler = MISSING_CATEGORY if kind == "category" else ""
+            filled = values.astype(object).where(values.notna(), filler)
+            prepared[column] = filled.map(str).to_numpy(dtype=object)
+    return pd.DataFrame(prepared, index=frame.index)
+
+
+def _numbers(values: pd.Series, column: str, limits: list[float]) -> np.ndarray:
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isinf(numbers).any():
+        refuse(
+            "number_not_finite",
+            f"column {column!r} holds an infinite number",
+            "Use finite numbers, or leave the value missing.",
+        )
+    low, high = limits
+    return np.clip(numbers, low, high)
+
+
+def _check_pictures(values: pd.Series, column: str) -> None:
+    """AutoGluon itself would see a black picture, and predict from it."""
+    without = sum(not (isinstance(value, bytes) and value) for value in values)
+    if without:
+        refuse(
+            "image_missing",
+            f"{without} records have no picture in column {column!r}",
+            "Ask the model without images for records that have none.",
+        )
+
+
+def value_range(values: pd.Series) -> list[float]:
+    """Numbers are clipped to the range of training, widened by itself on either side.
+
+    A network says nothing sensible far outside it, and 1e300 would overflow to NaN.
+    """
+    known = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    known = known[np.isfinite(known)]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    return [float(2 * low - high), float(2 * high - low)]
+
+
+def varies(values: pd.Series, kind: str) -> bool:
+    """Whether a prepared column tells records apart, in the eyes of AutoGluon."""
+    counts = values.value_counts(dropna=False)
+    if kind == "category":
+        common = int((counts >= backbones.RARE).sum())
+        return common + int(common < len(counts)) > 1
+    return len(counts) > 1
+
+
+def refuse(code: str, what: str, todo: str) -> NoReturn:
+    raise ModelError(code=code, what=what, where="the AutoGluon engine", todo=todo)
