@@ -273,15 +273,15 @@ def sample_checks(
     settings: Settings, folder: Path, report: Callable[[DatasetSpec, Outcome], None]
 ) -> list[tuple[DatasetSpec, Outcome]]:
     """Materialise a small sample of the pets, every asset and every check; all outcomes."""
-    from mm_assets.demo_data import make_sample
+    from mm_assets.demo_data import make_pets
 
     folder = settings.root / folder
     spec = load_spec(settings.defs_folder / DATASET / "defs.yaml")
     _empty(folder)
-    make_sample(folder / "uploads")
+    make_pets(folder / "uploads", labelled=200, unlabelled=40)
     os.environ.update(_environment(folder, str(folder / "lake")))
     inside = Settings.from_environment()
-    quick = {"optim.max_epochs": 3}
+    quick = {"optim.max_epochs": 15}
     spec = spec.model_copy(
         update={
             "minimum_training_records": 30,
@@ -300,4 +300,12 @@ def sample_checks(
             for outcome in work():
                 report(spec, outcome)
                 outcomes.append((spec, outcome))
+    models = ModelStore(Lake(inside), spec.dataset)
+    if not all(models.champion(modality) for modality in Modality):
+        raise MMError(
+            code="sample_not_promoted",
+            what="a model of the sample did not pass its gate, so nothing was predicted with it",
+            where=str(folder),
+            todo="Look at the observations of pets/model_… : did training change?",
+        )
     return outcomes
