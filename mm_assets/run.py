@@ -73,10 +73,12 @@ class Runner:
     def __init__(self, spec: DatasetSpec, instance: dg.DagsterInstance, progress: Progress) -> None:
         import dagster as dg
 
+        from mm_assets.lake import Lake
         from mm_assets.pipeline import build_check_jobs, dataset_definitions, resources
         from mm_assets.scope import Scope
 
         self.scope = Scope(spec)
+        self.lake = Lake(Settings.from_environment())
         self.instance = instance
         self.progress = progress
         self.definitions = dg.Definitions.merge(
@@ -86,20 +88,18 @@ class Runner:
 
     def sync(self) -> Iterator[Outcome]:
         """Look once for finished uploads and take each through to predictions."""
-        from mm_assets.lake import Lake
         from mm_assets.sensors import finished_uploads
         from mm_assets.uploads.find import find_uploads, register
 
-        lake = Lake(Settings.from_environment())
         done = finished_uploads(self.instance, self.scope)
-        found = find_uploads(lake, self.scope.dataset, done)
+        found = find_uploads(self.lake, self.scope.dataset, done)
         for folder in found.waiting:
             self.progress(f"{self.scope.dataset}: {folder.name} is not finished: {folder.reason}")
         processed = False
         for source in found.finished:
             if source.upload in done:
                 continue
-            register(lake, source)
+            register(self.lake, source)
             name = self.scope.partitions.name or ""
             self.instance.add_dynamic_partitions(name, [source.upload])
             self.progress(f"{self.scope.dataset}: {source.name} is upload {source.upload}")
@@ -127,12 +127,10 @@ class Runner:
 
     def predict_all(self) -> Iterator[Outcome]:
         """Predict every received upload with the present champions."""
-        from mm_assets.lake import Lake
         from mm_assets.sensors import finished_uploads, has_something_to_predict
 
-        lake = Lake(Settings.from_environment())
         for upload in sorted(finished_uploads(self.instance, self.scope)):
-            if not has_something_to_predict(lake, self.scope.dataset, upload):
+            if not has_something_to_predict(self.lake, self.scope.dataset, upload):
                 continue
             self.progress(f"{self.scope.dataset}: predicting {upload} again")
             yield self.run("predict", upload)
@@ -152,10 +150,9 @@ class Runner:
         return outcome_of(result, job, upload)
 
     def _champions(self) -> list[int]:
-        from mm_assets.lake import Lake
         from mm_assets.models.store import ModelStore
 
-        models = ModelStore(Lake(Settings.from_environment()), self.scope.dataset)
+        models = ModelStore(self.lake, self.scope.dataset)
         champions = (models.champion(modality) for modality in Modality)
         return [champion.generation if champion else 0 for champion in champions]
 

@@ -18,7 +18,7 @@ from mm_assets.layout import of_dataset, of_upload
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.models.training import TRAINING_SET
 from mm_assets.scope import LakeResource, Scope
-from mm_assets.uploads.find import find_uploads, register
+from mm_assets.uploads.find import Waiting, find_uploads, register
 
 CHUNK = 50  # run requests in one tick
 SECONDS = 5  # between two ticks
@@ -117,8 +117,8 @@ def _tags(name: str) -> dict[str, str]:
     return {"mm/upload_name": safe[:63]}
 
 
-def _why_none(waiting: Sequence[object], scope: Scope) -> dg.SkipReason:
-    words = [f"{w.name}: {w.reason}" for w in waiting[:5]]  # type: ignore[attr-defined]
+def _why_none(waiting: Sequence[Waiting], scope: Scope) -> dg.SkipReason:
+    words = [f"{w.name}: {w.reason}" for w in waiting[:5]]
     more = f" Not finished: {'; '.join(words)}" if words else ""
     return dg.SkipReason(f"No new upload in inbox/{scope.dataset}/.{more}")
 
