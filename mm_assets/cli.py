@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -158,6 +159,68 @@ def predictions(
 
 
 @app.command()
+def uploads(
+    dataset: DatasetOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Where each upload stands: pending, done, waiting, refused, set aside; newest first."""
+    from mm_assets.lake import Lake
+    from mm_assets.triggers.ledger import newest_uploads
+
+    with speaking_errors():
+        settings = Settings.from_environment()
+        spec = choose_dataset(settings, dataset)
+        rows = [asdict(one) for one in newest_uploads(Lake(settings), spec.dataset, limit)]
+        columns = ["upload", "name", "arrived", "state", "words"]
+        print_rows(rows, columns, form, f"{spec.dataset}: uploads")
+        if len(rows) == limit:
+            say(f"The newest {limit}; --limit N shows more.")
+
+
+@app.command()
+def retry(
+    upload: Annotated[
+        str | None, typer.Argument(help="The upload's key, or its name in the inbox.")
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="All that were set aside, or that Dagster does not know of."),
+    ] = False,
+    dataset: DatasetOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Take an upload through again that was set aside, or all of them; also after losing Dagster's
+    instance."""
+    from mm_assets.lake import Lake
+    from mm_assets.run import open_instance
+    from mm_assets.scope import Scope
+    from mm_assets.triggers import ledger
+    from mm_assets.triggers.runs import retry_all
+
+    with speaking_errors():
+        if every == (upload is not None):
+            raise typer.BadParameter("name one upload, or write --all")
+        settings = Settings.from_environment()
+        spec = choose_dataset(settings, dataset)
+        lake = Lake(settings)
+        if upload is None:
+            with open_instance(settings) as instance:
+                again = retry_all(instance, Scope(spec), lake)
+        else:
+            again = [ledger.resolve(lake, spec.dataset, upload)]
+            ledger.retry(lake, spec.dataset, again[0])
+        for key in again:
+            good(f"{spec.dataset}: {key} is pending again")
+        if again:
+            say("The sensor takes it within seconds; without a daemon run `mm sync`.")
+        else:
+            say("Nothing was set aside, and Dagster finished every upload that is known.")
+        if form is not Format.TABLE:
+            print_rows([{"upload": key} for key in again], ["upload"], form)
+
+
+@app.command()
 def receipt(
     upload: Annotated[str, typer.Argument(help="The upload's key, or its name in the inbox.")],
     dataset: DatasetOption = None,
@@ -236,6 +299,27 @@ def doctor(form: FormatOption = Format.TABLE) -> None:
         rows = [finding.as_dict() for finding in findings]
         print_rows(rows, ["what", "good", "found", "todo"], form)
         if not all(finding.good for finding in findings):
+            raise typer.Exit(USER_ERROR)
+
+
+@app.command()
+def table(
+    create: Annotated[
+        bool, typer.Option("--create", help="Make the table, or add what it lacks.")
+    ] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """What is the predictions table, what does it lack? Exit code 1 if something must be done."""
+    from mm_assets.store.inspection import create_table, inspect_table
+
+    with speaking_errors():
+        settings = Settings.from_environment()
+        if create:
+            create_table(settings, say)
+        facts = inspect_table(settings)
+        rows = [fact.as_dict() for fact in facts]
+        print_rows(rows, ["what", "good", "found", "todo"], form, settings.table)
+        if not all(fact.good for fact in facts):
             raise typer.Exit(USER_ERROR)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,9 +72,13 @@ def print_rows(
     if form is Format.JSON:
         print_json(list(rows))
     elif form is Format.CSV:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([[_cell(row.get(name)) for name in columns] for row in rows])
+        plain = csv.writer(sys.stdout, lineterminator="\n")
+        # Python 3.11 leaves a lone CR unquoted; what follows it would begin a new row.
+        quoted = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(columns)
+        for row in rows:
+            cells = [_cell(row.get(name)) for name in columns]
+            (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
     else:
         table = Table(title=title or None, title_justify="left", header_style="bold")
         for name in columns:
@@ -91,16 +96,20 @@ def _shown(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _cell(value: Any) -> Any:
-    """A CSV cell that no spreadsheet takes for a formula."""
+_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+_NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+def _cell(value: Any) -> str:
+    """A CSV cell that no spreadsheet takes for a formula; a negative number is none."""
     if value is None:
         return ""
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)
     text = str(value)
-    if not isinstance(value, int | float) and text.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + text
-    return text
+    if isinstance(value, int | float) or _NEGATIVE.fullmatch(text) or not _FORMULA.match(text):
+        return text
+    return "'" + text
 
 
 @contextmanager

@@ -52,7 +52,9 @@ class Column(_Strict):
 class EngineSpec(_Strict):
     """What trains the model of one modality."""
 
-    engine: Literal["autogluon"] = "autogluon"
+    engine: str = Field(
+        "autogluon", description="autogluon, or an engine of your own: package.module:ClassName."
+    )
     preset: Literal["from_scratch", "pretrained"] = "from_scratch"
     image_backbone: str | None = Field(None, description="A local folder or a timm hub name.")
     text_backbone: str | None = Field(None, description="A local folder or a Hugging Face name.")
@@ -61,6 +63,13 @@ class EngineSpec(_Strict):
     )
     time_limit_seconds: float | None = Field(None, gt=0)
     seed: int = 0
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, value: str) -> str:
+        if value != "autogluon" and not re.fullmatch(r"\w+(\.\w+)*:\w+", value):
+            raise ValueError("use autogluon, or name a class of yours: package.module:ClassName")
+        return value
 
 
 class Limits(_Strict):
@@ -113,6 +122,15 @@ class DatasetSpec(_Strict):
     )
     train_schedule: str | None = Field(None, description="A cron line, in UTC.")
     limits: Limits = Limits()
+    keep_inbox: bool = Field(
+        False, description="Leave received uploads in the inbox instead of moving them out."
+    )
+    upload_tries: int = Field(
+        5, ge=1, description="An upload whose run fails this often is set aside; see `mm retry`."
+    )
+    retry_pause_seconds: float = Field(
+        15, ge=0, description="The pause after a failed try; it grows fourfold with each one."
+    )
 
     @field_validator("dataset")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import uuid
@@ -42,7 +43,9 @@ def examine() -> list[Finding]:
         Finding("project", True, str(settings.root)),
         _packages(),
         _try("lake", lambda: _lake(settings)),
+        _try("moving", lambda: _moving(settings)),
         _try("table", lambda: _table(settings)),
+        *([_try("events", lambda: _events(settings))] if settings.events else []),
         _try("Dagster home", lambda: _home(settings)),
         _disk(settings),
     ]
@@ -99,11 +102,47 @@ def _lake(settings: Settings) -> Finding:
     return Finding("lake", True, f"{lake.url}{endpoint}: write, read, list and delete work")
 
 
-def _table(settings: Settings) -> Finding:
-    from mm_assets.store.base import open_store
+def _moving(settings: Settings) -> Finding:
+    """Whether received uploads can be moved out of the inbox."""
+    from mm_assets.lake import Lake
 
-    open_store(settings).counts("doctor")
-    return Finding("table", True, f"{settings.table_path} opens")
+    if Lake(settings).can_move:
+        return Finding("moving", True, "received uploads are moved out of the inbox")
+    found = "received uploads stay in the inbox: this store cannot delete on a condition (If-Match)"
+    todo = "Nothing must be done. A store that can keeps the inbox short, and so each look at it."
+    return Finding("moving", True, found, todo)
+
+
+def _events(settings: Settings) -> Finding:
+    """The queue of S3 events: reachable, and with a place for messages that cannot be handled."""
+    from mm_assets.triggers.events import VISIBILITY_SECONDS, Queue
+
+    facts = Queue(settings).attributes()
+    words = (
+        f"{settings.queue_url} answers: {facts['ApproximateNumberOfMessages']} messages; one that "
+        f"is not handled comes again after {VISIBILITY_SECONDS} s"
+    )
+    try:
+        redrive = json.loads(facts.get("RedrivePolicy", "{}"))
+        receipts, target = int(redrive["maxReceiveCount"]), redrive["deadLetterTargetArn"]
+    except (ValueError, KeyError, TypeError):
+        return Finding("events", False, f"{words}; it has no redrive policy",
+                       "Messages that can't be handled would circle until they expire: give the "
+                       "queue a redrive policy.")  # fmt: skip
+    return Finding("events", True, f"{words}; after {receipts} times it goes to {target}")
+
+
+def _table(settings: Settings) -> Finding:
+    """The first thing that is wrong with the table, or that it answers."""
+    from mm_assets.store.base import open_store
+    from mm_assets.store.inspection import inspect_table
+
+    for fact in inspect_table(settings):
+        if not fact.good:
+            found = f"{settings.table}: {fact.what}: {fact.found}"
+            return Finding("table", False, found, fact.todo)
+    open_store(settings, patience=10.0).counts("doctor")
+    return Finding("table", True, f"{settings.table} answers")
 
 
 def _home(settings: Settings) -> Finding:

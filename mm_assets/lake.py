@@ -14,19 +14,34 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from mm_assets import lake_s3
 from mm_assets.errors import LakeError
+from mm_assets.lake_errors import lake_error, speaking, speaking_of_disk
+from mm_assets.lake_moves import (
+    PROBES,
+    clean_up,
+    deletes_conditionally,
+    etag_of_file,
+    move_in_folder,
+    move_in_s3,
+    remove_leftovers,
+    status_of,
+)
+from mm_assets.lake_s3 import connect_boto3, connect_obstore, tries
 from mm_assets.settings import Settings
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 CHUNK = 4 << 20
+DAMAGE_ATTEMPTS = 3  # a byte that changed on its way comes right when it is read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,75 +70,98 @@ class Lake:
 
     @property
     def s3_client(self) -> Any:
-        """The boto3 client, configured by dagster-aws's S3Resource from the settings."""
+        """The boto3 client, with explicit timeouts and retries (`lake_s3.PATIENCE`)."""
         if self._s3_client is None:
-            from dagster_aws.s3 import S3Resource
-
-            try:
-                self._s3_client = S3Resource(
-                    endpoint_url=self.settings.aws_endpoint_url, region_name=self.settings.region
-                ).get_client()
-            except ValueError as error:  # an endpoint that is no URL
-                raise _unreachable(str(error), self.url) from None
+            with self._speaking(""):
+                try:
+                    self._s3_client = connect_boto3(self.settings)
+                except ValueError as error:  # an endpoint that is no URL
+                    raise lake_error("lake_unreachable", str(error), self.url) from None
         return self._s3_client
 
     @property
     def store(self) -> ObjectStore:
         if self._store is None:
-            from obstore.store import LocalStore, S3Store
+            from obstore.store import LocalStore
 
-            if not self.settings.is_s3:
+            if self.settings.is_s3:
+                self._store = connect_obstore(self.settings, self.s3_client)
+            else:
                 self.settings.lake_folder.mkdir(parents=True, exist_ok=True)
                 self._store = LocalStore(self.settings.lake_folder)
-            else:
-                bucket, prefix = self.settings.bucket_and_prefix
-                endpoint = self.settings.aws_endpoint_url
-                self._store = S3Store(
-                    bucket,
-                    prefix=prefix or None,
-                    region=self.settings.region,
-                    endpoint=endpoint,
-                    credential_provider=_credentials_of(self.s3_client),
-                    client_options={"allow_http": bool(endpoint and endpoint.startswith("http:"))},
-                )
         return self._store
 
     # -- reading ------------------------------------------------------------------------------
 
-    def list(self, prefix: str) -> Iterator[LakeObject]:
-        """Every object below `prefix` (which ends in '/'), by key. Streams page by page on S3."""
+    def list(self, prefix: str, begins: str = "") -> Iterator[LakeObject]:
+        """Every object below `prefix` (which ends in '/'), by key. Streams page by page on S3.
+
+        `begins` narrows it to names below the prefix that begin with these letters.
+        """
         if not self.settings.is_s3:
             with self._speaking(prefix):
-                yield from self._list_folder(prefix)
+                yield from self._list_folder(prefix, begins)
             return
-        bucket, base = self.settings.bucket_and_prefix
-        base = f"{base}/" if base else ""
-        pages = self.s3_client.get_paginator("list_objects_v2").paginate(
-            Bucket=bucket, Prefix=base + prefix
-        )
         with self._speaking(prefix):
-            for page in pages:
+            for page in self._pages(prefix + begins):
                 for item in page.get("Contents", []):
-                    yield LakeObject(
-                        key=item["Key"][len(base) :],
-                        size=item["Size"],
-                        etag=item["ETag"].strip('"'),
-                        modified=item["LastModified"].astimezone(UTC),
-                    )
+                    yield self._of_page(item)
 
-    def _list_folder(self, prefix: str) -> Iterator[LakeObject]:
+    def top(self, prefix: str) -> tuple[builtins.list[LakeObject], builtins.list[str]]:
+        """The objects directly below `prefix` (which ends in '/'), and the names of its folders.
+
+        Costs one request for each 1,000 of both, whatever the folders hold.
+        """
+        if not self.settings.is_s3:
+            with self._speaking(prefix):
+                objects = [*self._list_folder(prefix, deep=False)]
+            return objects, self.names(prefix)
+        base = len(self._full(prefix))
+        objects, folders = [], []
+        with self._speaking(prefix):
+            for page in self._pages(prefix, Delimiter="/"):
+                objects += [self._of_page(item) for item in page.get("Contents", [])]
+                folders += [item["Prefix"][base:-1] for item in page.get("CommonPrefixes", [])]
+        return objects, folders
+
+    def _full(self, key: str) -> str:
+        base = self.settings.bucket_and_prefix[1]
+        return f"{base}/{key}" if base else key
+
+    def _pages(self, prefix: str, **more: str) -> Iterator[dict[str, Any]]:
+        bucket = self.settings.bucket_and_prefix[0]
+        paginator = self.s3_client.get_paginator("list_objects_v2")
+        yield from paginator.paginate(Bucket=bucket, Prefix=self._full(prefix), **more)
+
+    def _of_page(self, item: dict[str, Any]) -> LakeObject:
+        return LakeObject(
+            key=item["Key"][len(self._full("")) :],
+            size=item["Size"],
+            etag=item["ETag"].strip('"'),
+            modified=item["LastModified"].astimezone(UTC),
+        )
+
+    def _list_folder(
+        self, prefix: str, begins: str = "", *, deep: bool = True
+    ) -> Iterator[LakeObject]:
         try:
             with os.scandir(self.settings.lake_folder / prefix) as found:
-                entries = [(entry, entry.is_dir(follow_symlinks=False)) for entry in found]
+                entries = [
+                    (entry, entry.is_dir(follow_symlinks=False))
+                    for entry in found
+                    if entry.name.startswith(begins)
+                ]
         except FileNotFoundError:
             return
         # A folder's name counts with its '/', so that keys come in the order that S3 gives them.
         for entry, is_folder in sorted(entries, key=lambda e: e[0].name + "/" * e[1]):
             # obstore writes to a `name#number` beside the target before it renames.
             being_written = "#" in entry.name and entry.name.rpartition("#")[2].isdigit()
-            if is_folder:
+            if being_written and not is_folder:
+                clean_up(entry)
+            elif is_folder and deep:
                 yield from self._list_folder(f"{prefix}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False) and not being_written:
+            elif entry.is_file(follow_symlinks=False):
                 try:
                     stat = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
@@ -139,39 +177,31 @@ class Lake:
                         return sorted(entry.name for entry in found if entry.is_dir())
                 except FileNotFoundError:
                     return []
-        bucket, base = self.settings.bucket_and_prefix
-        full = f"{base}/{prefix}" if base else prefix
-        pages = self.s3_client.get_paginator("list_objects_v2").paginate(
-            Bucket=bucket, Prefix=full, Delimiter="/"
-        )
-        with self._speaking(prefix):
-            return sorted(
-                item["Prefix"][len(full) :].rstrip("/")
-                for page in pages
-                for item in page.get("CommonPrefixes", [])
-            )
+        return sorted(self.top(prefix)[1])
 
     def stat(self, key: str) -> LakeObject | None:
         """What a listing would say of one object, or None if there is none."""
         if not self.settings.is_s3:
             path = self.settings.lake_folder / key
             with self._speaking(key):
-                if not path.is_file() or path.is_symlink():
+                try:
+                    found = path.lstat()
+                except (FileNotFoundError, NotADirectoryError):
                     return None
-                return _of_file(key, path.lstat())
+                return _of_file(key, found) if S_ISREG(found.st_mode) else None
         from botocore.exceptions import ClientError
 
-        bucket, base = self.settings.bucket_and_prefix
+        bucket, full = self.settings.bucket_and_prefix[0], self._full(key)
         with self._speaking(key):
             try:
-                head = self.s3_client.head_object(
-                    Bucket=bucket, Key=f"{base}/{key}" if base else key
-                )
+                head = self.s3_client.head_object(Bucket=bucket, Key=full)
             except ClientError as error:
-                if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
+                if status_of(error) not in (400, 403, 404):
                     raise
-                # The answer has no body: only the bucket itself tells whether it is there.
-                self.s3_client.head_bucket(Bucket=bucket)
+                # The answer to a HEAD has no body; that to a listing says why.
+                self.s3_client.list_objects_v2(Bucket=bucket, Prefix=full, MaxKeys=1)
+                if status_of(error) != 404:
+                    raise
                 return None
         return LakeObject(
             key=key,
@@ -188,42 +218,90 @@ class Lake:
             return bytes(obstore.get(self.store, key).bytes())
 
     def read_json(self, key: str) -> dict[str, Any] | None:
-        """The document at `key`, or None if there is none."""
+        """The document at `key`, or None if there is none. No JSON is `lake_damaged`."""
         try:
-            data = self.read(key)
+            return cast("dict[str, Any]", json.loads(self.read(key)))
         except LakeError as error:
             if error.code == "lake_not_found":
                 return None
             raise
-        return cast("dict[str, Any]", json.loads(data))
+        except (ValueError, RecursionError):
+            raise self._damaged(key, "it is no JSON document") from None
 
     def fetch(self, key: str, path: Path) -> str:
         """Stream the object into a local file; returns its sha256. Memory stays flat."""
         import obstore
 
         digest = hashlib.sha256()
-        with self._speaking(key), path.open("wb") as file:
-            for chunk in obstore.get(self.store, key).stream(min_chunk_size=CHUNK):
-                digest.update(chunk)
-                file.write(chunk)
-        return digest.hexdigest()
+        try:
+            with self._speaking(key):
+                chunks = obstore.get(self.store, key).stream(min_chunk_size=CHUNK)
+            with speaking_of_disk(path), path.open("wb") as file:
+                while True:
+                    with self._speaking(key):
+                        chunk = next(chunks, None)
+                    if chunk is None:
+                        return digest.hexdigest()
+                    digest.update(chunk)
+                    file.write(chunk)
+        except LakeError:
+            if path.is_file():
+                path.unlink()  # half a file is of no use, and the disk may be full
+            raise
 
-    def open(self, key: str) -> BinaryIO:
-        """A seekable reader; on S3 it fetches ranges as they are read. Close it, or use `with`."""
-        with self._speaking(key):
-            if not self.settings.is_s3:
-                return (self.settings.lake_folder / key).open("rb")
-            import obstore
+    def open(self, key: str, size: int | None = None) -> BinaryIO:
+        """A seekable reader; on S3 it fetches ranges as they are read. Close it, or use `with`.
 
-            size = obstore.head(self.store, key)["size"]
+        With `size`, an object of another size is an error (`lake_damaged`), now or when read.
+        """
+        if not self.settings.is_s3:
+            with self._speaking(key):
+                file = (self.settings.lake_folder / key).open("rb")
+            if size is not None and os.fstat(file.fileno()).st_size != size:
+                file.close()
+                raise self._damaged(key, f"it does not have the {size:,} bytes that were written")
+            return file
+        if size is None:
+            found = self.stat(key)
+            if found is None:
+                raise lake_error("lake_not_found", "nothing is stored here", f"{self.url}/{key}")
+            size = found.size
         return io.BufferedReader(_RangeReader(self, key, size), buffer_size=1 << 20)
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
-        """`length` bytes of an object from `start` on."""
+        """`length` bytes of an object from `start` on, never fewer."""
         import obstore
 
         with self._speaking(key):
-            return bytes(obstore.get_range(self.store, key, start=start, length=length))
+            data = bytes(obstore.get_range(self.store, key, start=start, length=length))
+        if len(data) != length:
+            raise self._damaged(key, f"{len(data):,} bytes came where {length:,} should be")
+        return data
+
+    # -- reading what `publish` wrote ---------------------------------------------------------
+
+    def read_published(self, document: dict[str, Any], name: str) -> bytes:
+        """A whole file of a published document, its sha256 verified (else `lake_damaged`)."""
+        key, sha256 = document["files"][name]["key"], document["files"][name]["sha256"]
+        for _ in range(DAMAGE_ATTEMPTS):
+            data = self.read(key)
+            if hashlib.sha256(data).hexdigest() == sha256:
+                return data
+        raise self._damaged(key, "its sha256 is not the one that was written")
+
+    def fetch_published(self, document: dict[str, Any], name: str, path: Path) -> None:
+        """`fetch` a file of a published document, its sha256 verified (else `lake_damaged`)."""
+        key, sha256 = document["files"][name]["key"], document["files"][name]["sha256"]
+        for _ in range(DAMAGE_ATTEMPTS):
+            if self.fetch(key, path) == sha256:
+                return
+        path.unlink()
+        raise self._damaged(key, "its sha256 is not the one that was written")
+
+    def open_published(self, document: dict[str, Any], name: str) -> BinaryIO:
+        """`open` a file of a published document; its size is verified."""
+        entry = document["files"][name]
+        return self.open(entry["key"], entry["bytes"])
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -233,27 +311,78 @@ class Lake:
 
         with self._speaking(key):
             obstore.put(self.store, key, data)
+        if not self.settings.is_s3:
+            remove_leftovers(self.settings.lake_folder / key)
 
     def write_json(self, key: str, document: dict[str, Any]) -> None:
         self.write(key, json.dumps(document, indent=1, sort_keys=True, default=str).encode())
 
     def create_json(self, key: str, document: dict[str, Any]) -> bool:
-        """Write the document unless one is there already; says whether it wrote. Atomic."""
+        """Write the document unless another is there; says whether what is there is ours. Atomic.
+
+        An answer that is lost on its way is no reason to say False: the stored bytes decide. So
+        of two that create the very same document both hear True; who must know which of them it
+        was puts something unique into it.
+        """
         import obstore
 
         data = json.dumps(document, indent=1, sort_keys=True, default=str).encode()
-        with self._speaking(key):
+        for more in tries(lake_s3.PATIENCE):
             try:
-                obstore.put(self.store, key, data, mode="create")
+                with self._speaking(key):
+                    obstore.put(self.store, key, data, mode="create")
             except obstore.exceptions.AlreadyExistsError:
-                return False
-        return True
+                return self.read(key) == data
+            except LakeError as error:  # obstore repeats no conditional write after a reset
+                if error.code != "lake_unreachable" or not self.settings.is_s3 or not more:
+                    raise
+            else:
+                return True
+        raise AssertionError("the last try returns or raises")
 
     def delete(self, key: str) -> None:
+        """Delete one object."""
         import obstore
 
         with self._speaking(key):
-            obstore.delete(self.store, key)
+            if self.settings.is_s3:  # obstore does not repeat a delete after a reset
+                bucket = self.settings.bucket_and_prefix[0]
+                self.s3_client.delete_object(Bucket=bucket, Key=self._full(key))
+            else:
+                obstore.delete(self.store, key)
+
+    @property
+    def can_move(self) -> bool:
+        """Whether `move` is safe here. Some servers that speak S3 cannot delete on a condition."""
+        if not self.settings.is_s3:
+            return True
+        with self._speaking(PROBES):
+            return deletes_conditionally(
+                self.s3_client, self.settings.bucket_and_prefix[0], self._full("")
+            )
+
+    def move(self, source_key: str, target_key: str, etag: str) -> bool:
+        """Move the object if it is still the one with this ETag; the target is replaced.
+
+        True: the object is at the target and no longer at the source, also if it was before, so
+        it is safe to repeat, after a crash at any point and from several processes at once.
+        False: something else lies at the source by now and was left alone (the target may hold
+        the older object, whole), or nothing lies at either, or `can_move` is False. In a folder
+        the file keeps its time and ETag; on S3 the copy is modified now, and a copy in parts
+        (above 5 GB) has another ETag.
+        """
+        if not self.can_move:
+            return False
+        with self._speaking(source_key):
+            if not self.settings.is_s3:
+                return move_in_folder(self.settings.lake_folder, source_key, target_key, etag)
+            return move_in_s3(
+                self.s3_client,
+                self.settings.bucket_and_prefix[0],
+                self._full(source_key),
+                self._full(target_key),
+                etag,
+            )
 
     def publish(
         self, pointer: str, files: dict[str, Path], document: dict[str, Any]
@@ -278,45 +407,11 @@ class Lake:
 
     # -- errors -------------------------------------------------------------------------------
 
-    @contextmanager
-    def _speaking(self, key: str) -> Iterator[None]:
-        """Turn what storage libraries raise into LakeError; leave our own handling alone."""
-        from botocore.exceptions import BotoCoreError, ClientError
-        from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+    def _speaking(self, key: str) -> AbstractContextManager[None]:
+        return speaking(f"{self.url}/{key}", folder=not self.settings.is_s3)
 
-        where = f"{self.url}/{key}"
-        try:
-            yield
-        except AlreadyExistsError:
-            raise
-        except (FileNotFoundError, NotFoundError) as error:
-            if "NoSuchBucket" in str(error):
-                raise _unreachable("the bucket does not exist", where) from None
-            raise LakeError(
-                code="lake_not_found",
-                what="nothing is stored here",
-                where=where,
-                todo="Check MM_LAKE, and that the upload was not deleted.",
-            ) from None
-        except ValueError as error:  # obstore, of a key such as `a//b` or `a/../b`
-            raise LakeError(
-                code="lake_key",
-                what=f"no key that can be read or written: {str(error)[:200]}",
-                where=ascii(where),
-                todo="Rename it: no empty parts, no '.' or '..', no control characters.",
-            ) from error
-        except (BaseError, BotoCoreError, ClientError, OSError) as error:
-            raise _unreachable(str(error).split("\n")[0][:300], where) from error
-
-
-def _unreachable(what: str, where: str) -> LakeError:
-    return LakeError(
-        code="lake_unreachable",
-        what=what,
-        where=where,
-        todo="Run `mm doctor`; check MM_LAKE, AWS_ENDPOINT_URL, the credentials, "
-        "permissions and free space.",
-    )
+    def _damaged(self, key: str, what: str) -> LakeError:
+        return lake_error("lake_damaged", what, f"{self.url}/{key}")
 
 
 class _RangeReader(io.RawIOBase):
@@ -357,33 +452,9 @@ def _of_file(key: str, stat: os.stat_result) -> LakeObject:
     return LakeObject(
         key=key,
         size=stat.st_size,
-        etag=f"{stat.st_mtime_ns:x}-{stat.st_size:x}",
+        etag=etag_of_file(stat),
         modified=datetime.fromtimestamp(stat.st_mtime, UTC),
     )
-
-
-def _credentials_of(s3_client: Any) -> Any:
-    """obstore's view of the boto3 client's credentials; refreshed ones stay refreshed."""
-    # boto3 has no public way from a client to its credentials.
-    resolved = s3_client._request_signer._credentials  # noqa: SLF001
-    if resolved is None:
-        raise LakeError(
-            code="lake_no_credentials",
-            what="no AWS credentials were found",
-            where="AWS_PROFILE, AWS_ACCESS_KEY_ID, an instance role …",
-            todo="Set AWS credentials in any way that boto3 understands.",
-        )
-
-    def provide() -> dict[str, Any]:
-        frozen = resolved.get_frozen_credentials()
-        return {
-            "access_key_id": frozen.access_key,
-            "secret_access_key": frozen.secret_key,
-            "token": frozen.token,
-            "expires_at": getattr(resolved, "_expiry_time", None),
-        }
-
-    return provide
 
 
 def sha256_of(path: Path) -> str:

@@ -1,6 +1,10 @@
 """Where things lie in the lake: every key is made here and nowhere else.
 
 inbox/<dataset>/NAME.zip | NAME/…               what people drop
+received/<dataset>/NAME/<upload>/…               the same, moved out of the inbox once received
+datasets/<dataset>/pending/<upload>.json         seen, but its predictions are not in the table yet
+datasets/<dataset>/set_aside/<upload>.json       tried in vain; waits for `mm retry`
+datasets/<dataset>/pins/<backfill>.json          the champions that a backfill predicts with
 datasets/<dataset>/uploads/<upload>/…            what became of one upload
 datasets/<dataset>/training_set.json             the newest training set
 datasets/<dataset>/models/<modality>/…           trained models and promotions
@@ -13,11 +17,25 @@ from __future__ import annotations
 INBOX = "inbox"
 MARKER = "upload.json"
 SIZE_MARKER = "upload_size.json"
+INBOX_NOTE = "inbox"  # the objects of a delivery, and whether they were moved out of the inbox
 
 
 def inbox(dataset: str) -> str:
     """The prefix where a dataset's uploads arrive."""
     return f"{INBOX}/{dataset}/"
+
+
+def received(dataset: str, name: str, upload: str = "") -> str:
+    """The prefix where the deliveries of one name, or one of them, lie once they were received."""
+    return f"received/{dataset}/{name}/{upload}/" if upload else f"received/{dataset}/{name}/"
+
+
+def pending_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}pending/"
+
+
+def set_aside_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}set_aside/"
 
 
 def dataset_prefix(dataset: str) -> str:

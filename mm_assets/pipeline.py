@@ -9,8 +9,9 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel, ConfigDict
 
-from mm_assets.dataset import DatasetSpec, Modality, load_spec
+from mm_assets.dataset import DatasetSpec, Modality, load_spec, load_specs
 from mm_assets.scope import LakeResource, Scope
+from mm_assets.settings import Settings
 
 # The steps of an upload's run, in their order.
 RECEIVING = ("raw_uploads", "manifest", "records_with_image", "records_without_image")
@@ -51,7 +52,7 @@ class DatasetPipeline(dg.Component):
 
 def dataset_definitions(spec: DatasetSpec) -> dg.Definitions:
     """All that one dataset contributes to the code location."""
-    from mm_assets.sensors import build_sensors
+    from mm_assets.triggers.sensors import build_sensors
 
     scope = Scope(spec)
     jobs = build_jobs(scope)
@@ -150,6 +151,16 @@ def build_check_jobs(scope: Scope) -> list[Any]:
         job("check_upload", (*RECEIVING, *PREDICTING)),
         job("check_models", (*TRAINING, "monitoring")),
     ]
+
+
+def shared_sensors() -> list[dg.SensorDefinition]:
+    """What all datasets share: the sensor of S3 events, if MM_EVENTS names a queue."""
+    from mm_assets.triggers.sensors import build_events_sensor
+
+    settings = Settings.from_environment()
+    if not settings.events:
+        return []
+    return [build_events_sensor(frozenset(load_specs(settings.defs_folder)))]
 
 
 def resources() -> dict[str, Any]:

@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import REFUSALS, UploadError
+from mm_assets.errors import REFUSALS
 from mm_assets.lake import Lake
-from mm_assets.layout import of_upload, uploads_prefix
+from mm_assets.layout import of_upload
 from mm_assets.manifest.join import MANIFEST, image_fates, own_images
 from mm_assets.store.base import Query, Store
-from mm_assets.uploads.find import find_uploads
+from mm_assets.triggers import ledger
 from mm_assets.uploads.received import read_parquet, read_receipt
 
 
 def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> dict[str, Any]:
     """The receipt of an upload named by its key or by its name in the inbox (the newest one)."""
-    raw = read_receipt(lake, spec.dataset, _resolve(lake, spec, upload))
+    raw = read_receipt(lake, spec.dataset, ledger.resolve(lake, spec.dataset, upload))
     upload = raw["upload"]
     images = own_images(lake, raw)
     known = store.look_up(spec.dataset, images["record_id"].combine_chunks())
@@ -72,26 +72,3 @@ _WORDS: dict[str, tuple[str | None, str | None]] = {
     "superseded": ("a newer upload brought a picture of the same record", "Nothing."),
     "orphaned": ("no row with its ID has come yet", "Send the row; it will find this picture."),
 }
-
-
-def _resolve(lake: Lake, spec: DatasetSpec, upload: str) -> str:
-    """An upload's key, from its key or its name."""
-    keys = lake.names(uploads_prefix(spec.dataset))
-    if upload in keys:
-        return upload
-    named = []
-    for key in keys:
-        source = lake.read_json(of_upload(spec.dataset, key, "source"))
-        if source and upload in (source["name"], source["name"].removesuffix(".zip")):
-            named.append(key)
-    if named:
-        return max(named)
-    waiting = [w for w in find_uploads(lake, spec.dataset, set(keys)).waiting if w.name == upload]
-    reason = f"it is not finished: {waiting[0].reason}" if waiting else "it is not known"
-    raise UploadError(
-        code="upload_unknown",
-        what=f"there is no receipt of '{upload}': {reason}",
-        where=f"{lake.url}/{uploads_prefix(spec.dataset)}",
-        todo="Run `mm sync` (or wait for the sensor) and look again; known uploads: "
-        f"{', '.join(keys[-5:]) or 'none'}.",
-    )

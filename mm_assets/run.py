@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import MMError
 from mm_assets.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
 
-WORKER = "mm/worker"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 Progress = Callable[[str], None]
 
@@ -47,10 +45,12 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of the project, made on first use; dead runs of ours are ended."""
     import dagster as dg
 
+    from mm_assets.triggers.runs import end_dead_runs
+
     home = prepare_home(settings)
     os.environ["DAGSTER_HOME"] = str(home)
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        _end_dead_runs(instance)
+        end_dead_runs(instance)
         yield instance
 
 
@@ -87,26 +87,58 @@ class Runner:
         )
 
     def sync(self) -> Iterator[Outcome]:
-        """Look once for finished uploads and take each through to predictions."""
-        from mm_assets.sensors import finished_uploads
-        from mm_assets.uploads.find import find_uploads, register
+        """Look once for finished uploads and take each that is under way through to predictions."""
+        from mm_assets.triggers import ledger
+        from mm_assets.triggers.sensors import note_new
 
-        done = finished_uploads(self.instance, self.scope)
-        found = find_uploads(self.lake, self.scope.dataset, done)
-        for folder in found.waiting:
-            self.progress(f"{self.scope.dataset}: {folder.name} is not finished: {folder.reason}")
+        dataset = self.scope.dataset
+        pending = ledger.pending_uploads(self.lake, dataset)
+        new, waiting, _ = note_new(self.lake, self.instance, self.scope, pending, at_most=None)
+        for folder in waiting:
+            self.progress(f"{dataset}: {folder.name} is not finished: {folder.reason}")
         processed = False
-        for source in found.finished:
-            if source.upload in done:
-                continue
-            register(self.lake, source)
-            name = self.scope.partitions.name or ""
-            self.instance.add_dynamic_partitions(name, [source.upload])
-            self.progress(f"{self.scope.dataset}: {source.name} is upload {source.upload}")
-            yield self.run("upload", source.upload)
-            processed = True
+        for upload in sorted({*pending, *new}):
+            outcome = self._take_through(upload)
+            if outcome is not None:
+                yield outcome
+                processed = True
         if processed:
             yield self.run("monitor", None)
+
+    def _take_through(self, upload: str) -> Outcome | None:
+        """Run one pending upload, without the pauses of the sensor; None if no run is needed."""
+        from mm_assets.triggers import ledger
+        from mm_assets.triggers.decide import next_step
+        from mm_assets.triggers.runs import tries_of
+        from mm_assets.triggers.sensors import is_through_now, run_tags
+
+        dataset = self.scope.dataset
+        pending = ledger.read_pending(self.lake, dataset, upload)
+        if pending is None:
+            return None
+        tries = tries_of(self.instance, self.scope, upload, pending.round)
+        if is_through_now(self.instance, self.scope, pending, tries):
+            ledger.settle(self.lake, dataset, upload)
+            return None
+        maximum = self.scope.spec.upload_tries
+        step = next_step(tries, time.time(), maximum, pause=0)
+        if step.do == "wait":
+            self.progress(f"{dataset}: {upload}: {step.reason}")
+            return None
+        outcome = None
+        if step.do == "run":
+            self.instance.add_dynamic_partitions(self.scope.partitions.name or "", [upload])
+            self.progress(f"{dataset}: {pending.source.name} is upload {upload}")
+            outcome = self.run("upload", upload, run_tags(pending, step.number))
+            if outcome.success:
+                ledger.settle(self.lake, dataset, upload)
+                return outcome
+        if step.do == "set aside" or step.number == maximum:
+            reason = outcome.problem if outcome else step.reason
+            run_id = outcome.run_id if outcome else tries[-1].run_id
+            ledger.set_aside(self.lake, pending, reason or "see its runs", maximum, run_id)
+            self.progress(f"{dataset}: {upload} is set aside after {maximum} tries; `mm retry`")
+        return outcome
 
     def train(self) -> Iterator[Outcome]:
         """Train both models; when one is promoted, predict every upload again."""
@@ -119,7 +151,7 @@ class Runner:
 
     def check(self) -> Iterator[Outcome]:
         """Run every asset check again on what is there."""
-        from mm_assets.sensors import finished_uploads
+        from mm_assets.triggers.runs import finished_uploads
 
         for upload in sorted(finished_uploads(self.instance, self.scope)):
             yield self.run("check_upload", upload)
@@ -127,7 +159,8 @@ class Runner:
 
     def predict_all(self) -> Iterator[Outcome]:
         """Predict every received upload with the present champions."""
-        from mm_assets.sensors import finished_uploads, has_something_to_predict
+        from mm_assets.triggers.runs import finished_uploads
+        from mm_assets.triggers.sensors import has_something_to_predict
 
         for upload in sorted(finished_uploads(self.instance, self.scope)):
             if not has_something_to_predict(self.lake, self.scope.dataset, upload):
@@ -135,15 +168,18 @@ class Runner:
             self.progress(f"{self.scope.dataset}: predicting {upload} again")
             yield self.run("predict", upload)
 
-    def run(self, job: str, upload: str | None) -> Outcome:
+    def run(self, job: str, upload: str | None, tags: dict[str, str] | None = None) -> Outcome:
         """Run one job to its end; never raises for what goes wrong inside it."""
+        from mm_assets.scope import WORKER, worker_name
+
         definition = self.definitions.resolve_job_def(f"{self.scope.dataset}_{job}")
         result = definition.execute_in_process(
             instance=self.instance,
             raise_on_error=False,
             tags={
-                WORKER: f"{socket.gethostname()}:{os.getpid()}",
+                WORKER: worker_name(os.getpid()),
                 **({"dagster/partition": upload} if upload else {}),
+                **(tags or {}),
             },
             run_config=QUIET,
         )
@@ -181,36 +217,9 @@ def outcome_of(result: Any, job: str, upload: str | None) -> Outcome:
 
 def _problem(result: Any) -> str:
     """The first thing that broke, in its own words and without a traceback."""
+    from mm_assets.triggers.runs import words_of
+
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error is not None:
-            error = event.step_failure_data.error
-            while error.cause is not None:
-                error = error.cause
-            name = error.message.partition(":")[0].rpartition(".")[2]
-            message = error.message.partition(": ")[2].strip() or error.message.strip()
-            known = {kind.__name__ for kind in MMError.__subclasses__()}
-            return message if name in known else f"{name}: {message}"
+            return words_of(event.step_failure_data.error)
     return "the run failed; the UI shows where"
-
-
-def _end_dead_runs(instance: dg.DagsterInstance) -> None:
-    """End runs of this machine whose process is gone, and free the pool slots they held."""
-    import dagster as dg
-
-    running = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
-    for record in instance.get_run_records(running):
-        host, _, pid = record.dagster_run.tags.get(WORKER, "").rpartition(":")
-        if host != socket.gethostname() or _is_alive(int(pid)):
-            continue
-        instance.report_run_failed(record.dagster_run, f"its process {pid} is gone")
-        instance.event_log_storage.free_concurrency_slots_for_run(record.dagster_run.run_id)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -5,6 +5,8 @@ The only things of Dagster that a room knows. Logic does not belong here.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 # Steps that write the table take turns: DuckDB has one writer at a time.
 TABLE_POOL = "table"
 SHOWN_ROWS = 50
+# A run's tag with the process that carries it out, so that its death can be noticed.
+WORKER = "mm/worker"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class LakeResource(dg.ConfigurableResource[Lake]):
     The environment is read when a step starts, not when the code location loads.
     """
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Write into the run which process carries it out."""
+        if context.run is not None and context.instance is not None:
+            context.instance.add_run_tags(context.run.run_id, {WORKER: worker_name(os.getpid())})
+
     def settings(self) -> Settings:
         return Settings.from_environment()
 
@@ -76,6 +85,22 @@ class LakeResource(dg.ConfigurableResource[Lake]):
 def _lake(_settings_json: str) -> Lake:
     """One lake, and so one S3 client, for each set of settings in a process."""
     return Lake(Settings.from_environment())
+
+
+def worker_name(pid: int) -> str:
+    """`host/pid/start`: the start, in seconds since 1970, tells a process from a later namesake.
+
+    Empty when there is no such process, or only what is left of one that ended.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return f"{socket.gethostname()}/{pid}/{process.create_time():.0f}"
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def numbers(counts: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,11 @@ directory upwards that holds `workspace.yaml`, or else the working directory.
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mm_assets.errors import SettingsError
@@ -31,11 +32,25 @@ class Settings(BaseSettings):
     lake: str = Field("", description="A folder or s3://bucket/prefix. Default: <data>/lake.")
     table: str = Field(
         "",
-        description="duckdb:///relative/path or duckdb:////absolute/path. "
+        description="duckdb:///relative/path, duckdb:////absolute/path or dynamodb://table-name. "
         "Default: <data>/predictions.duckdb.",
     )
+    events: str = Field(
+        "",
+        description="sqs://host/account/queue: S3 event notifications tell what is new. "
+        "Default: the inbox is listed.",
+    )
     defs: Path = Field(Path("dagster_project/defs"), description="The datasets' YAML files.")
-    aws_endpoint_url: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL")
+    aws_endpoint_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        description="Where S3 is, if not at AWS.",
+    )
+    dynamodb_endpoint_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"),
+        description="Where DynamoDB is, if not at AWS (only to say it; boto3 reads it itself).",
+    )
     aws_region: str | None = Field(None, validation_alias="AWS_REGION")
     aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
     dagster_home: Path | None = Field(None, validation_alias="DAGSTER_HOME")
@@ -66,7 +81,9 @@ class Settings(BaseSettings):
                 where="MM_LAKE",
                 todo="Write a folder, for example data/lake, or s3://bucket/prefix.",
             )
-        settings.table_path  # noqa: B018  validates MM_TABLE
+        settings.validate_table()
+        if settings.events:
+            settings.queue_url  # noqa: B018  validates MM_EVENTS
         return settings
 
     @property
@@ -86,18 +103,58 @@ class Settings(BaseSettings):
     def region(self) -> str:
         return self.aws_region or self.aws_default_region or "us-east-1"
 
+    @property
+    def is_dynamodb(self) -> bool:
+        return self.table.startswith("dynamodb://")
+
+    def validate_table(self) -> None:
+        """Raises SettingsError unless MM_TABLE names a DuckDB file or a DynamoDB table."""
+        if self.is_dynamodb:
+            self.dynamodb_table  # noqa: B018
+        else:
+            self.table_path  # noqa: B018
+
     @cached_property
     def table_path(self) -> Path:
-        """The DuckDB file. Raises SettingsError for a scheme that is not `duckdb:///`."""
+        """The DuckDB file. Raises SettingsError for a table that is none."""
         if not self.table.startswith("duckdb:///") or self.table == "duckdb:///":
             raise SettingsError(
                 code="table_unknown",
                 what=f"MM_TABLE is '{self.table}', which is no DuckDB file",
                 where="MM_TABLE",
-                todo="Write duckdb:///data/predictions.duckdb (relative to the project) "
-                "or duckdb:////absolute/path.duckdb.",
+                todo="Write duckdb:///data/predictions.duckdb (relative to the project), "
+                "duckdb:////absolute/path.duckdb, or dynamodb://table-name.",
             )
         return self.root / Path(self.table.removeprefix("duckdb:///"))
+
+    @cached_property
+    def dynamodb_table(self) -> str:
+        """The DynamoDB table's name. Raises SettingsError for a name that DynamoDB forbids."""
+        name = self.table.removeprefix("dynamodb://")
+        if not self.is_dynamodb or not re.fullmatch(r"[a-zA-Z0-9_.-]{3,255}", name):
+            raise SettingsError(
+                code="table_unknown",
+                what=f"MM_TABLE is '{self.table}', which is no name for a DynamoDB table",
+                where="MM_TABLE",
+                todo="Write dynamodb:// and 3 to 255 of the characters a-z, A-Z, 0-9, '_', '.' "
+                "and '-', for example dynamodb://mm-predictions.",
+            )
+        return name
+
+    @property
+    def queue_url(self) -> str:
+        """The queue's URL. Raises SettingsError for what is no queue, or a lake without events."""
+        url = self.events.removeprefix("sqs://")
+        if self.events == url or not self.is_s3 or url.removeprefix("https://").count("/") < 2:
+            raise SettingsError(
+                code="events_unknown",
+                what=f"MM_EVENTS is '{self.events}', with the lake {self.lake}",
+                where="MM_EVENTS",
+                todo="Write sqs:// and the queue's URL without https://, for example "
+                "sqs://sqs.eu-central-1.amazonaws.com/123456789012/mm-uploads; MM_LAKE must be "
+                "s3://….",
+            )
+        return url if url.startswith(("http://", "https://")) else f"https://{url}"
 
     @property
     def defs_folder(self) -> Path:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_assets.errors import Refusal
+from mm_assets.ids import MAXIMUM_BYTES
 from mm_assets.images import is_image
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ FILE_COLUMN = "_file"
 LINE_COLUMN = "_line"
 _SHOWN_COLUMNS = 20
 
+_UTF16_UNMARKED = re.compile(rb"[^\0]\0[^\0]\0|\0[^\0]\0[^\0]", re.DOTALL)
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BINARY_MAGICS = (
     b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd",
@@ -58,12 +60,18 @@ class TableRefused(Exception):  # noqa: N818  not a fault of ours, it speaks of 
         return f"[{self.code}] {self.reason}{where}"
 
 
-def looks_like_text(head: bytes) -> bool:
-    """Whether a file that starts with these bytes (up to 64 KB) may be a table."""
+def looks_like_text(head: bytes, *, named_table: bool = False) -> bool:
+    """Whether a file that starts with these bytes (up to 64 KB) may be a table.
+
+    What calls itself a table is read unless it surely is something else: reading says what is
+    wrong in it, and where.
+    """
     if head.startswith(_UTF16_MARKS):
         return True
     if head.startswith(_BINARY_MAGICS) or _BZIP2.match(head) or is_image(head):
         return False
+    if named_table:
+        return True
     if b"\0" in head:
         return False
     controls = len(head) - len(head.translate(None, _CONTROLS))
@@ -138,7 +146,7 @@ class Table:
 
     def _reject(self, code: str, reason: str, row: list[str], line: int) -> None:
         record_id = row[self._id_at] if self._id_at < len(row) else ""
-        if len(record_id) > FIELD_LIMIT:
+        if len(record_id) > MAXIMUM_BYTES:
             record_id = ""
         # Interned, so that a million rejects of one kind share one text.
         self.rejects.append(Refusal(code, sys.intern(reason), self.file, line, record_id or None))
@@ -303,6 +311,9 @@ def _check_byte_order_mark(path: Path, encoding: str) -> None:
     marked = head.startswith(_UTF16_MARKS)
     if marked and encoding != "utf-16":
         reason = f"the file is UTF-16 (its byte order mark says so), not {encoding}"
+        raise TableRefused("table_encoding", reason, 1)
+    if encoding != "utf-16" and _UTF16_UNMARKED.match(head):
+        reason = "the file looks like UTF-16 without a byte order mark"
         raise TableRefused("table_encoding", reason, 1)
     if encoding == "utf-16" and not marked:
         raise TableRefused("table_encoding", "no UTF-16 byte order mark at the start", 1)

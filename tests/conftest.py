@@ -6,6 +6,7 @@ reads `Settings.from_environment()` (the CLI, the code location) sees the same l
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import threading
@@ -13,15 +14,18 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 
 from mm_assets.lake import Lake
 from mm_assets.settings import Settings
+from tests.store.dynamo_server import dynalite, find_dynalite, moto
 
+_OF_THE_TESTS = ("MM_NIGHTLY", "MM_DYNALITE")
 # No test may see where the person who runs it keeps data (make exports MM_DATA).
 for _name in list(os.environ):
-    if _name.startswith(("MM_", "AWS_")) and _name != "MM_NIGHTLY" or _name == "DAGSTER_HOME":
+    if _name.startswith(("MM_", "AWS_")) and _name not in _OF_THE_TESTS or _name == "DAGSTER_HOME":
         del os.environ[_name]
 
 AWS = {
@@ -34,7 +38,7 @@ AWS = {
 }
 _UNSET = (
     "AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN",
-    "MM_TABLE", "MM_DEFS", "DAGSTER_HOME",
+    "AWS_ENDPOINT_URL_DYNAMODB", "MM_TABLE", "MM_DEFS", "DAGSTER_HOME",
 )  # fmt: skip
 
 
@@ -46,21 +50,48 @@ def s3_endpoint() -> Iterator[str]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
-    # S3 carries out a conditional write in one step. moto looks and writes in two, so that of two
-    # writers at the same moment both can win; here the writes take turns.
+    # S3 carries out a conditional write or delete in one step. moto looks and writes in two, so
+    # that of two writers at the same moment both can win; here the writes take turns.
     web: Any = server._server
     application, turn = web.app, threading.Lock()
 
     def in_turn(environ: dict[str, Any], start_response: Any) -> Any:
-        if environ.get("HTTP_IF_NONE_MATCH") is None or environ["REQUEST_METHOD"] != "PUT":
+        if environ["REQUEST_METHOD"] not in ("PUT", "POST", "DELETE"):
             return application(environ, start_response)
+        if length := int(environ.get("CONTENT_LENGTH") or 0):
+            environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
         with turn:
+            if _copies_another(environ, application):
+                start_response("412 Precondition Failed", [("Content-Type", "application/xml")])
+                return [b"<Error><Code>PreconditionFailed</Code></Error>"]
             return application(environ, start_response)
 
     web.app = in_turn
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+
+
+def _copies_another(environ: dict[str, Any], application: Any) -> bool:
+    """Whether a copy names an ETag that its source does not have; moto does not look."""
+    wanted = environ.get("HTTP_X_AMZ_COPY_SOURCE_IF_MATCH")
+    if wanted is None:
+        return False
+    source = "/" + unquote(environ["HTTP_X_AMZ_COPY_SOURCE"]).lstrip("/")
+    told: dict[str, str] = {}
+
+    def note(_status: str, headers: Any, _error: Any = None) -> Any:
+        told.update({name.lower(): value for name, value in headers})
+        return lambda _data: None
+
+    same = {n: v for n, v in environ.items() if not n.startswith("HTTP_X_AMZ_COPY_SOURCE")}
+    look = {
+        **same, "REQUEST_METHOD": "HEAD", "QUERY_STRING": "", "CONTENT_LENGTH": "0",
+        "RAW_URI": quote(source), "REQUEST_URI": quote(source), "wsgi.input": io.BytesIO(),
+        "PATH_INFO": source.encode().decode("latin-1"),  # as WSGI wants bytes to be written
+    }  # fmt: skip
+    b"".join(application(look, note))
+    return "etag" in told and told["etag"].strip('"') != wanted.strip('"')
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +141,72 @@ def settings(request: pytest.FixtureRequest) -> Settings:
 def lake(settings: Settings, request: pytest.FixtureRequest) -> Lake:
     """The lake of `settings`; on S3 it shares one client, which takes a second to make."""
     return Lake(settings, request.getfixturevalue("s3_client") if settings.is_s3 else None)
+
+
+# -- DynamoDB -------------------------------------------------------------------------------------
+
+_dynamodb_server: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def dynamodb_endpoint() -> Iterator[str]:
+    """The address of a server that speaks DynamoDB; one for the whole session."""
+    folder, why_not = find_dynalite()
+    name = f"dynalite {folder}" if folder else f"moto, its writes taking turns, because {why_not}"
+    _dynamodb_server.append(name)
+    with dynalite(folder) if folder else moto() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def dynamodb_client(dynamodb_endpoint: str) -> Any:
+    """A client as the store makes it; one for the whole session, because it takes a second."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "dynamodb",
+        endpoint_url=dynamodb_endpoint,
+        region_name=AWS["AWS_DEFAULT_REGION"],
+        aws_access_key_id=AWS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=AWS["AWS_SECRET_ACCESS_KEY"],
+        # botocore's own waits take seconds; the store's are tested here.
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": 1}, max_pool_connections=40
+        ),
+    )
+
+
+@pytest.fixture
+def dynamodb_table(dynamodb_client: Any) -> Iterator[str]:
+    """The name of a fresh table with all its indexes; the table is gone after the test."""
+    from mm_assets.store.dynamodb_requests import Requests
+    from mm_assets.store.dynamodb_table import create
+
+    name = f"test-{uuid.uuid4().hex}"
+    create(Requests(dynamodb_client, name, 20.0), lambda _: None)
+    yield name
+    if dynamodb_client.describe_table(TableName=name)["Table"].get("DeletionProtectionEnabled"):
+        dynamodb_client.update_table(TableName=name, DeletionProtectionEnabled=False)
+    dynamodb_client.delete_table(TableName=name)
+
+
+@pytest.fixture
+def dynamodb_settings(
+    dynamodb_endpoint: str, dynamodb_table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """Settings whose lake is a folder and whose table is a fresh one in DynamoDB."""
+    environment = {
+        **AWS, "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_endpoint, "MM_LAKE": "data/lake",
+        "MM_TABLE": f"dynamodb://{dynamodb_table}",
+    }  # fmt: skip
+    return _settings(environment, tmp_path / "dynamodb-project", monkeypatch)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which server answered for DynamoDB: not all prove the same."""
+    for name in _dynamodb_server:
+        terminalreporter.write_line(f"DynamoDB was {name}")
 
 
 def _settings(environment: dict[str, str], root: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:

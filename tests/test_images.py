@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import time
 import warnings
 import zlib
@@ -110,8 +112,8 @@ def test_thin_and_tiny_pictures_are_accepted(width: int, height: int) -> None:
 
 
 def test_draft_decoding_looks_like_full_decoding() -> None:
-    chance = np.random.default_rng(0)
-    noise = Image.fromarray(chance.integers(0, 255, (38, 50, 3), dtype=np.uint8))
+    draws = np.random.default_rng(0)
+    noise = Image.fromarray(draws.integers(0, 255, (38, 50, 3), dtype=np.uint8))
     data = saved(noise.resize((1600, 1200), Image.Resampling.BICUBIC), quality=95)
     full = Image.open(io.BytesIO(data)).convert("RGB")
     full = full.resize((128, 96), Image.Resampling.LANCZOS)
@@ -244,6 +246,89 @@ def test_the_transparent_colour_of_a_sixteen_bit_colour_png_is_found() -> None:
     assert image.getpixel((0, 0)) == (255, 255, 255)
 
 
+# -- golden pictures: the pixels that must come out, worked out without Pillow ---------------------
+
+
+def pixels(data: bytes) -> np.ndarray:
+    """[height, width, 3] of the normalised picture."""
+    return np.asarray(shown(data))
+
+
+def chance(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_golden_an_rgb_picture_is_not_touched() -> None:
+    values = chance(7, 5, 3)
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    assert np.array_equal(pixels(png(5, 7, 8, 2, rows)), values)
+
+
+def test_golden_a_palette_is_looked_up() -> None:
+    palette, places = chance(16, 3, seed=1), chance(4, 6, seed=2) % 16
+    rows = b"".join(b"\0" + row.tobytes() for row in places)
+    data = png(6, 4, 8, 3, rows, chunk(b"PLTE", palette.tobytes()))
+    assert np.array_equal(pixels(data), palette[places])
+
+
+def test_golden_every_opacity_is_laid_on_white() -> None:
+    colours = chance(16, 16, 3, seed=3)
+    opacity = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    rows = b"".join(b"\0" + row.tobytes() for row in np.concatenate([colours, opacity], axis=2))
+    share = opacity / 255
+    expected = np.floor(colours * share + 255 * (1 - share) + 0.5)
+    assert np.abs(pixels(png(16, 16, 8, 6, rows)) - expected).max() <= 1
+    visible = pixels(png(16, 16, 8, 6, rows)).reshape(256, 3)
+    assert np.array_equal(visible[0], [255, 255, 255])
+    assert np.array_equal(visible[255], colours.reshape(256, 3)[255])
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
+def test_golden_sixteen_bits_become_the_high_eight(colour: int, channels: int) -> None:
+    values = np.random.default_rng(4).integers(0, 65536, (4, 4, channels), dtype=np.uint16)
+    if channels in (2, 4):
+        values[..., -1] = 65535
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    seen = (values >> 8)[..., : channels - (channels in (2, 4))]
+    expected = np.broadcast_to(seen, (4, 4, 3))
+    assert np.array_equal(pixels(png(4, 4, 16, colour, rows)), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_golden_each_orientation_moves_each_pixel_to_its_place(orientation: int) -> None:
+    """EXIF 2.32, tag 274: which side of the scene the first row and the first column show."""
+    stored = chance(3, 4, 3, seed=5)
+    tiff = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 274, 3, 1, orientation, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in stored)
+    height, width = (3, 4) if orientation < 5 else (4, 3)
+    scene = np.zeros((height, width, 3), np.uint8)
+    for i, j in np.ndindex(3, 4):
+        down, across = (i, j) if orientation < 5 else (j, i)
+        from_bottom = orientation in (3, 4, 7, 8)
+        from_right = orientation in (2, 3, 6, 7)
+        y = height - 1 - down if from_bottom else down
+        x = width - 1 - across if from_right else across
+        scene[y, x] = stored[i, j]
+    assert np.array_equal(pixels(png(4, 3, 8, 2, rows, chunk(b"eXIf", tiff))), scene)
+
+
+@pytest.mark.parametrize(
+    ("cyan", "magenta", "yellow", "black"),
+    [(0, 0, 0, 0), (0, 0, 0, 255), (255, 0, 0, 0), (0, 255, 255, 0), (40, 80, 120, 60)],
+)
+def test_golden_cmyk_ink_becomes_the_light_it_leaves(
+    cyan: int, magenta: int, yellow: int, black: int
+) -> None:
+    flat = Image.new("CMYK", (16, 16), (cyan, magenta, yellow, black))
+    data = saved(flat, quality=100, subsampling=0)
+    expected = [(255 - ink) * (255 - black) / 255 for ink in (cyan, magenta, yellow)]
+    assert np.abs(pixels(data) - np.array(expected)).max() <= 2
+
+
+def test_golden_one_pixel_is_one_pixel() -> None:
+    assert np.array_equal(pixels(png(1, 1, 8, 2, b"\0\x0a\x14\x1e")), [[[10, 20, 30]]])
+
+
 # -- cut short or damaged -------------------------------------------------------------------------
 
 
@@ -271,6 +356,32 @@ def test_a_picture_cut_short_anywhere_is_refused(kind: str, options: dict[str, A
         with pytest.raises(ImageRefused) as caught:
             run(data[:length])
         assert caught.value.code == ("image_unreadable" if length > 20 else caught.value.code)
+
+
+RECEIVING = """
+import sys
+from mm_assets.images import ImageRefused, normalise
+from mm_assets.uploads.receive import receive  # what a run that receives an upload imports
+
+for data in sys.stdin.buffer.read().split(b"SPLIT"):
+    try:
+        normalise(data, longest_side=64, maximum_pixels=10**6)
+        print("read")
+    except ImageRefused as error:
+        print(error.code)
+print([name for name in ("autogluon", "torch", "torchvision") if name in sys.modules])
+"""
+
+
+def test_pictures_are_verified_in_a_process_that_never_imported_autogluon() -> None:
+    whole = saved(photo())
+    done = subprocess.run(
+        [sys.executable, "-c", RECEIVING],
+        input=whole + b"SPLIT" + whole[: len(whole) // 2],
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode().splitlines() == ["read", "image_unreadable", "[]"]
 
 
 @pytest.mark.usefixtures("tolerant_pillow")

@@ -246,6 +246,12 @@ def test_a_field_that_is_too_long_rejects_its_row_only(tmp_path: Path) -> None:
     assert table.n_rows == 4
 
 
+def test_an_id_that_is_too_long_is_left_out_of_a_reject(tmp_path: Path) -> None:
+    table = opened(tmp_path, f"id,x\n{'a' * 1024},1,2\n{'b' * 1025},1,2\n1,a\n")
+    assert len(rows_of(table)) == 1
+    assert [r.record_id for r in table.rejects] == ["a" * 1024, None]
+
+
 def test_a_limit_that_another_library_set_does_not_matter(tmp_path: Path) -> None:
     before = csv.field_size_limit(10)
     try:
@@ -382,6 +388,13 @@ def test_utf16_that_breaks_off_is_noticed(tmp_path: Path) -> None:
     assert refused(tmp_path, data, "table_encoding", "utf-16").line == 3
 
 
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_utf16_without_its_mark_is_recognised(tmp_path: Path, codec: str, encoding: str) -> None:
+    error = refused(tmp_path, "id,x\n1,a\n".encode(codec), "table_encoding", encoding)
+    assert error.reason == "the file looks like UTF-16 without a byte order mark"
+
+
 # -- table or not ---------------------------------------------------------------------------------
 
 
@@ -392,6 +405,13 @@ def test_utf16_that_breaks_off_is_noticed(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_text_looks_like_text(head: bytes) -> None:
     assert looks_like_text(head)
+
+
+def test_what_calls_itself_a_table_is_read_unless_it_surely_is_something_else() -> None:
+    for head in (b"id\0x", bytes(range(1, 256)), "id,x".encode("utf-16-le")):
+        assert looks_like_text(head, named_table=True)
+    for head in (zip_bytes(), b"%PDF-1.7", b"GIF89a"):
+        assert not looks_like_text(head, named_table=True)
 
 
 def zip_bytes() -> bytes:

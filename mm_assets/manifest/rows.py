@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import ColumnKind, DatasetSpec
 from mm_assets.errors import REFUSALS
+from mm_assets.ids import MAXIMUM_BYTES
 from mm_assets.lake import Lake
 from mm_assets.uploads.receive import refusals_table
 
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 SPACE = "E' \\t\\r\\n'"
+# What `ids.fault_of` says, in SQL.
+_ID_PROBLEMS = [
+    (f"trim(record_id, {SPACE}) = ''", "id_blank", "'the ID is blank'"),
+    (
+        f"strlen(record_id) > {MAXIMUM_BYTES}",
+        "id_too_long",
+        f"'the ID has more than {MAXIMUM_BYTES:,} bytes: ' || left(record_id, 60) || ' …'",
+    ),
+    (
+        r"regexp_matches(record_id, '[\x00-\x1f\x7f-\x{9f}\x{2028}\x{2029}/\\]|^\.\.?$')",
+        "id_unsafe",
+        "'the ID holds control characters or is a path'",
+    ),
+]
 # A record's own columns. The dataset's columns are in the struct column `features`, so that no
 # name of theirs can meet one of ours.
 RECORD_COLUMNS = ("record_id", "row_file", "row_line", "labels_only", "label", "row_hash")
@@ -57,6 +72,7 @@ def type_rows(
             return TypedRows(empty_records(spec), refusals_table([]), 0)
         db.execute(f"CREATE TEMP TABLE judged AS {_judge_sql(spec, sources)}", _parameters(spec))
         db.execute(_first_of_each_sql())
+        db.execute(_conflicts_sql(spec))
         todo = pa.table({"code": list(REFUSALS), "todo": list(REFUSALS.values())})
         db.register("todo", todo)
         rejects = db.sql(_REJECTS).to_arrow_table().cast(refusals_table([]).schema)
@@ -66,7 +82,7 @@ def type_rows(
         else:
             semi = ""
         records = _records(db, spec, semi)
-        joined = db.execute("SELECT count(*) FROM firsts WHERE labels_only AND joined").fetchone()
+        joined = db.execute(_LABELS_JOINED).fetchone()
         return TypedRows(records, rejects, joined[0] if joined else 0)
 
 
@@ -82,7 +98,7 @@ def _source_sql(spec: DatasetSpec, table: dict[str, Any], path: Path) -> str:
     label = position.get(spec.label_column, "NULL::VARCHAR")
     return (
         f"SELECT _file, _line, {bool(table['labels_only'])} AS labels_only, "
-        f"{position[spec.id_column]} AS record_id, {label} AS label_text"
+        f"nfc_normalize({position[spec.id_column]}) AS record_id, {label} AS label_text"
         f"{''.join(', ' + text for text in texts)} FROM read_parquet({_quote(str(path))})"
     )
 
@@ -125,15 +141,7 @@ def _judge_sql(spec: DatasetSpec, sources: list[str]) -> str:
         outside = f"NOT no_label AND NOT list_contains($classes, trim(label_text, {SPACE}))"
         problems.append((outside, "label_invalid", f"{reason} || ', not one of the classes'"))
     problems.append(("labels_only AND no_label", "value_missing", "'no label in a label table'"))
-    ids = [
-        (f"trim(record_id, {SPACE}) = ''", "id_blank", "'the ID is blank'"),
-        (
-            r"regexp_matches(record_id, '[\x00-\x1f\x7f/\\]') OR record_id IN ('.', '..')",
-            "id_unsafe",
-            "'the ID holds control characters or is a path'",
-        ),
-    ]
-    cases = ids + problems
+    cases = _ID_PROBLEMS + problems
     code = "".join(f" WHEN {when} THEN '{code}'" for when, code, _ in cases)
     why = "".join(f" WHEN {when} THEN {reason}" for when, _, reason in cases)
     # With their lengths, so that no value can look like two, or like a missing one.
@@ -174,10 +182,31 @@ def _first_of_each_sql() -> str:
         WHERE place = 1"""
 
 
+def _conflicts_sql(spec: DatasetSpec) -> str:
+    """Labels-only rows whose row with features has another label of its own."""
+    compared = "try_cast({}.label AS DOUBLE)" if spec.is_regression else "{}.label"
+    return f"""
+        CREATE TEMP TABLE conflicts AS
+        SELECT brought.*, own.label AS own_label, own._line AS own_line, own._file AS own_file
+        FROM firsts AS own JOIN firsts AS brought USING (record_id)
+        WHERE brought.labels_only AND NOT own.labels_only
+            AND {compared.format("brought")} <> {compared.format("own")}"""
+
+
+_LABELS_JOINED = """
+    SELECT count(*) - (SELECT count(*) FROM conflicts) FROM firsts WHERE labels_only AND joined"""
+
+
 _REJECTS = """
     SELECT refused.code, reason, file, line, record_id, todo FROM (
-        SELECT code, reason, _file AS file, _line AS line, record_id FROM judged
+        SELECT code, reason, _file AS file, _line AS line,
+            CASE WHEN code <> 'id_too_long' THEN record_id END AS record_id FROM judged
         WHERE code IS NOT NULL
+        UNION ALL
+        SELECT 'label_conflict', 'the label is ''' || left(label, 60) || ''' here and '''
+            || left(own_label, 60) || ''' in line ' || own_line || ' of ' || own_file,
+            _file, _line, record_id
+        FROM conflicts
         UNION ALL
         SELECT CASE WHEN j.row_hash = f.row_hash AND j.label IS NOT DISTINCT FROM f.label
                 THEN 'duplicate_row' ELSE 'duplicate_id' END,

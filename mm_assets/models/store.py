@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import tempfile
@@ -24,13 +23,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from mm_assets.dataset import Modality
 from mm_assets.errors import LakeError, ModelError
 from mm_assets.lake import Lake, sha256_of, utc_now
+from mm_assets.models.versions import installed, refuse_other_version
 
 FORMAT = 1
 MANIFEST = "model.json"
@@ -106,7 +105,7 @@ class ModelStore:
             "version": version,
             "dataset": self.dataset,
             "modality": modality.value,
-            "libraries": _libraries(),
+            "libraries": installed(),
             "created_at": moment.isoformat(timespec="microseconds"),
             "files": files,
         }
@@ -128,6 +127,10 @@ class ModelStore:
         """The promoted model, or None where there is none yet."""
         generations = self._generations(Modality(modality))
         return self._entry(Modality(modality), generations[-1]) if generations else None
+
+    def promotion(self, modality: str, generation: int) -> Champion:
+        """One entry of the promotion log. Raises ModelError if there is none of this number."""
+        return self._entry(Modality(modality), generation)
 
     def champions(self, modality: str) -> list[Champion]:
         """All promotions, oldest first."""
@@ -197,13 +200,16 @@ class ModelStore:
 
         `manifest_sha256` is what the promotion (or `save`) signed for; without it, the newest
         promotion of this version is asked. Raises ModelError(model_tampered) at any difference,
-        in the lake or in the cache. Several processes may fetch the same model at once.
+        in the lake or in the cache, and ModelError(model_other_version) where the libraries here
+        are not known to read it. Several processes may fetch the same model at once.
         """
         modality = Modality(modality)
         if manifest_sha256 is None:
             signed = [c for c in self.champions(modality) if c.version == version]
             manifest_sha256 = signed[-1].manifest_sha256 if signed else None
-        files = self._read(modality, version, manifest_sha256)[0]["files"]
+        manifest = self._read(modality, version, manifest_sha256)[0]
+        refuse_other_version(manifest, self._where(self._key(modality, version)))
+        files = manifest["files"]
         local = self.cache / self.dataset / modality.value / version
         if not local.exists():
             self._download(f"{self._key(modality, version)}/files/", files, local)
@@ -388,12 +394,3 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
 def _version_of(moment: datetime, files: dict[str, Any], fingerprint: str) -> str:
     hashes = "\n".join([*sorted(facts["sha256"] for facts in files.values()), fingerprint])
     return f"{moment:%Y%m%d-%H%M%S}-{hashlib.sha256(hashes.encode()).hexdigest()[:10]}"
-
-
-def _libraries() -> dict[str, str]:
-    """The versions that matter for loading the model, read without importing anything."""
-    found = {"python": platform.python_version()}
-    for name, package in (("autogluon", "autogluon.multimodal"), ("torch", "torch")):
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(package)
-    return found

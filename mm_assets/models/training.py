@@ -7,6 +7,7 @@ much data comes later. Held-out records are never seen in training, not even for
 from __future__ import annotations
 
 import hashlib
+import importlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -165,18 +166,41 @@ def train_model(
 
 
 def engine_of(spec: DatasetSpec, modality: Modality) -> Any:
-    """The engine that the spec names for this modality."""
+    """The engine that the spec names for this modality.
+
+    An engine of one's own is a class `package.module:ClassName` with the methods `train` and `load`
+    of `AutoGluonEngine`. It is made with the keywords `hyperparameters`, `time_limit` and `seed`.
+    Raises ModelError if there is no such class.
+    """
+    chosen = spec.engine_for(modality)
+    options: dict[str, Any] = {
+        "hyperparameters": chosen.hyperparameters,
+        "time_limit": chosen.time_limit_seconds,
+        "seed": chosen.seed,
+    }
+    if chosen.engine != "autogluon":
+        return _own_engine(chosen.engine)(**options)
     from mm_assets.models.autogluon import AutoGluonEngine
 
-    chosen = spec.engine_for(modality)
     return AutoGluonEngine(
         preset=chosen.preset,
         image_backbone=chosen.image_backbone,
         text_backbone=chosen.text_backbone,
-        hyperparameters=chosen.hyperparameters,
-        time_limit=chosen.time_limit_seconds,
-        seed=chosen.seed,
+        **options,
     )
+
+
+def _own_engine(path: str) -> Any:
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            code="engine_missing",
+            what=f"the engine {path} cannot be imported: {error}",
+            where="engine, in the dataset's YAML",
+            todo="Write package.module:ClassName of an installed package, or `autogluon`.",
+        ) from None
 
 
 def _records_for(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MONITORING = "monitoring"
 LEAST_CONFIDENT = 12
 RECENT_UPLOADS = 20
+REFUSAL_UPLOADS = 500  # whose rejects and quarantines are counted: two small documents for each
 MOST_RECENT_RECORDS = 200_000  # enough to see any drift; older uploads are then left out
 READERS = 16  # small documents read side by side
 # Every picture that there may be, in the order in which people look at them.
@@ -58,7 +59,7 @@ def build_monitoring(
     for pictures, numbers in (
         _of_predictions(spec, predictions, training),
         _least_confident(lake, store, spec, predictions),
-        _refusals(lake, spec, uploads),
+        _refusals(lake, spec, uploads[-REFUSAL_UPLOADS:], all_of_them=len(uploads)),
     ):
         found.update(pictures)
         figures.update(numbers)
@@ -150,9 +151,9 @@ def _fetch_images(
 
 
 def _refusals(
-    lake: Lake, spec: DatasetSpec, uploads: list[str]
+    lake: Lake, spec: DatasetSpec, uploads: list[str], all_of_them: int
 ) -> tuple[dict[str, bytes | None], Figures]:
-    """Rejects and quarantines by code over all uploads, and how many uploads were refused."""
+    """Rejects and quarantines by code over these uploads, and how many of them were refused."""
     keys = [of_upload(spec.dataset, u, name) for name in (RAW, MANIFEST) for u in uploads]
     with ThreadPoolExecutor(READERS, thread_name_prefix="monitoring") as pool:
         lake.read_json(of_dataset(spec.dataset, MONITORING))  # connects, before threads share it
@@ -168,9 +169,12 @@ def _refusals(
         "rejected_rows": bad_rows,
         "quarantined_files": bad_files,
     }
+    part = "" if all_of_them == len(uploads) else f" in the newest {len(uploads):,} uploads"
     return {
-        "rejects": charts.rejects_by_code(rejected, f"Rejected rows: {bad_rows:,}"),
-        "quarantines": charts.rejects_by_code(quarantined, f"Quarantined files: {bad_files:,}"),
+        "rejects": charts.rejects_by_code(rejected, f"Rejected rows{part}: {bad_rows:,}"),
+        "quarantines": charts.rejects_by_code(
+            quarantined, f"Quarantined files{part}: {bad_files:,}"
+        ),
     }, figures
 
 

@@ -3,8 +3,19 @@
 import dagster as dg
 
 from mm_assets.dataset import Modality
+from mm_assets.lake import Lake
 from mm_assets.manifest.join import records_name
 from mm_assets.models.assets import model_name
+from mm_assets.models.pins import (
+    CHAMPIONS,
+    Generations,
+    generations,
+    parse_pin,
+    pin_of_backfill,
+    pin_text,
+    pinned_champion,
+)
+from mm_assets.models.store import ModelStore
 from mm_assets.predictions.predict import merge_predictions, predict_records, predictions_name
 from mm_assets.scope import TABLE_POOL, LakeResource, Scope, numbers, shown_table
 from mm_assets.store.base import Query
@@ -37,6 +48,18 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     return [*(_predictions(scope, modality) for modality in Modality), predictions]
 
 
+def _pin_of(context: dg.AssetExecutionContext, lake: Lake, models: ModelStore) -> Generations:
+    """The champions of this run; written into the run, so that all its steps use the same."""
+    run = context.instance.get_run_by_id(context.run_id)
+    tags = run.tags if run else {}
+    if CHAMPIONS in tags:
+        return parse_pin(tags[CHAMPIONS])
+    backfill = tags.get("dagster/backfill")
+    pinned = pin_of_backfill(lake, models, backfill) if backfill else generations(models)
+    context.instance.add_run_tags(context.run_id, {CHAMPIONS: pin_text(pinned)})
+    return pinned
+
+
 def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
     @dg.asset(
         **scope.options(predictions_name(modality), partitioned=True, kinds={"parquet", "pytorch"}),
@@ -47,12 +70,14 @@ def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
     def model_predictions(
         context: dg.AssetExecutionContext, lake: LakeResource
     ) -> dg.MaterializeResult:
+        models = lake.models(scope.dataset)
         document = predict_records(
             lake.lake(),
-            lake.models(scope.dataset),
+            models,
             scope.spec,
             context.partition_key,
             modality,
+            champion=pinned_champion(models, modality, _pin_of(context, lake.lake(), models)),
             run_id=context.run_id,
             progress=context.log.info,
         )

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.errors import LakeError
 from mm_assets.lake import Lake, utc_now
-from mm_assets.layout import dataset_prefix, of_upload
+from mm_assets.layout import dataset_prefix, of_upload, uploads_prefix
 from mm_assets.manifest.join import records_name
 from mm_assets.models.confidence import Calibration, confidence_of
 from mm_assets.models.frames import feature_frame
 from mm_assets.models.store import Champion, ModelStore
 from mm_assets.models.training import engine_of
+from mm_assets.models.versions import other_version
 from mm_assets.store.base import COLUMNS, ORDER, MergeResult, Store
 from mm_assets.uploads.received import read_document, read_images, read_parquet
 
@@ -55,6 +57,7 @@ def predict_records(
     upload: str,
     modality: Modality,
     *,
+    champion: Champion | None,
     run_id: str,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -69,7 +72,6 @@ def predict_records(
     document = read_document(lake, spec.dataset, upload, name)
     records = read_parquet(lake, document, f"{name}.parquet")
     records = records.filter(pc.equal(records["purpose"], "predict"))
-    champion = models.champion(modality)
     reason = _why_not(models, spec, modality, champion) if records.num_rows else ""
     parts: list[pa.Table] = []
     if records.num_rows and not reason:
@@ -92,7 +94,19 @@ def predict_records(
                 )
             )
             progress(f"{modality}: {sum(p.num_rows for p in parts):,} of {records.num_rows:,}")
-    return _publish(lake, spec, upload, modality, champion, parts, records.num_rows, reason)
+    document = _publish(lake, spec, upload, modality, champion, parts, records.num_rows, reason)
+    if parts:
+        lake.write_json(f"{_unmerged(spec.dataset, upload)}{run_id}-{modality}.json", document)
+    return document
+
+
+def _unmerged(dataset: str, upload: str) -> str:
+    """Where each run notes what it said of an upload, until that is in the table.
+
+    The document of an asset is the one that was written last; of two runs of one upload at the
+    same moment that is perhaps not the one with the newer champion.
+    """
+    return f"{uploads_prefix(dataset)}{upload}/unmerged/"
 
 
 def merge_predictions(
@@ -105,13 +119,20 @@ def merge_predictions(
     import pyarrow as pa
 
     documents = {
-        modality: read_document(lake, spec.dataset, upload, predictions_name(modality))
+        predictions_name(modality): read_document(
+            lake, spec.dataset, upload, predictions_name(modality)
+        )
         for modality in Modality
     }
-    offered = pa.concat_tables(
-        read_parquet(lake, document, f"{predictions_name(modality)}.parquet")
-        for modality, document in documents.items()
-    )
+    noted = [item.key for item in lake.list(_unmerged(spec.dataset, upload))]
+    # One that is gone by now was merged by another run.
+    unmerged = [document for key in noted if (document := lake.read_json(key)) is not None]
+    said = {
+        file["key"]: (document, name)
+        for document in [*documents.values(), *unmerged]
+        for name, file in document["files"].items()
+    }
+    offered = pa.concat_tables(read_parquet(lake, *one) for _, one in sorted(said.items()))
     result = store.merge(spec.dataset, offered)
     document = {
         "dataset": spec.dataset,
@@ -125,7 +146,19 @@ def merge_predictions(
         },
         "reasons": sorted({d["reason"] for d in documents.values() if d["reason"]}),
     }
-    return result, lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)
+    document = lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)
+    for key in noted:
+        _delete(lake, key)
+    return result, document
+
+
+def _delete(lake: Lake, key: str) -> None:
+    """Also if another run has just done it."""
+    try:
+        lake.delete(key)
+    except LakeError as error:
+        if error.code != "lake_not_found":
+            raise
 
 
 def spec_generation(lake: Lake, spec: DatasetSpec) -> int:
@@ -155,9 +188,11 @@ def _why_not(
         return f"{modality}: the dataset has no columns to predict from without an image"
     if champion is None:
         return f"{modality}: no champion yet; send labelled records and run `mm train`"
-    columns = models.manifest(modality, champion.version)["columns"]
-    if columns != spec.features(modality):
+    manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    if manifest["columns"] != spec.features(modality):
         return f"{modality}: the champion was trained on other columns; run `mm train`"
+    if fault := other_version(manifest):
+        return f"{modality}: the champion {fault}; run `mm train`"
     return ""
 
 

@@ -82,7 +82,11 @@ class Store(Protocol):
         ...
 
     def merge(self, dataset: str, offered: pa.Table) -> MergeResult:
-        """Merge offered predictions (COLUMNS and ORDER) by the merge rule, all or none."""
+        """Merge offered predictions (COLUMNS and ORDER) by the merge rule.
+
+        Refuses all (StoreError) if one of them cannot be stored. A merge that was cut short is
+        made good by repeating it: DuckDB then holds none of it, DynamoDB some whole records.
+        """
         ...
 
     def read(self, dataset: str, query: Query = Query()) -> pa.Table:
@@ -96,6 +100,11 @@ class Store(Protocol):
 
 def open_store(settings: Settings, patience: float = 60.0) -> Store:
     """The store that MM_TABLE names; `patience` is how many seconds it waits for a busy one."""
+    if settings.is_dynamodb:
+        from mm_assets.store.dynamodb import DynamoDBStore
+        from mm_assets.store.dynamodb_requests import client_for
+
+        return DynamoDBStore(client_for(settings), settings.dynamodb_table, patience)
     from mm_assets.store.duckdb import DuckDBStore
 
     path = settings.table_path

@@ -213,6 +213,12 @@ class DuckDBStore:
             zip(("records", "needs_review", "with_image", "without_image"), row, strict=True)
         )
 
+    def records(self) -> dict[str, int]:
+        """How many predictions each dataset has."""
+        with self._transaction() as db:
+            counted = "SELECT dataset, count(*) FROM predictions GROUP BY dataset ORDER BY dataset"
+            return dict(db.execute(counted).fetchall())
+
     # -- the connection -----------------------------------------------------------------------
 
     @contextmanager
@@ -225,8 +231,8 @@ class DuckDBStore:
                 connection.begin()
                 yield connection
                 connection.commit()
-            except duckdb.IOException as error:
-                raise _unreachable(self.path, error) from error
+            except duckdb.Error as error:
+                raise _in_words(self.path, error) from error
             finally:
                 # Closing an uncommitted connection rolls back.
                 connection.close()
@@ -254,17 +260,27 @@ class DuckDBStore:
                 todo="Close other programs that have this DuckDB file open, then try again.",
             ) from None
         except duckdb.Error as error:
-            raise _unreachable(self.path, error) from error
+            raise _in_words(self.path, error) from error
         return connection
 
 
-def _unreachable(path: Path, error: Exception) -> StoreError:
-    return StoreError(
-        code="table_unreachable",
-        what=str(error).split("\n")[0],
-        where=str(path),
-        todo="Check MM_TABLE, the permissions and the free space; is it a DuckDB file?",
-    )
+def _in_words(path: Path, error: duckdb.Error) -> StoreError:
+    """What DuckDB says, with what to do about it; a failed transaction has changed nothing."""
+    import duckdb
+
+    code, todo = "table_failed", "Nothing was changed. Please report this with all that is said."
+    if isinstance(error, duckdb.IOException):
+        code = "table_unreachable"
+        todo = "Check MM_TABLE, the permissions and the free space; is it a DuckDB file?"
+    elif isinstance(error, duckdb.OutOfMemoryException):
+        code, todo = "table_memory", "Nothing was changed. Free some memory and run it again."
+    elif isinstance(error, duckdb.IntegrityError | duckdb.DataError):
+        code = "table_refused"
+        todo = "Nothing was changed: the table does not hold such values. Please report this."
+    elif isinstance(error, duckdb.InternalException | duckdb.FatalException):
+        code = "table_failed"
+        todo = "Stop everything that uses the file, copy it aside, then try again."
+    return StoreError(code=code, what=str(error).split("\n")[0], where=str(path), todo=todo)
 
 
 def _one(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:

@@ -28,7 +28,8 @@ from mm_assets.errors import UploadError
 from mm_assets.uploads.zip_directory import FULL32, Entry, read_directory, refusal
 
 CHUNK = 256 << 10
-RATIO_FROM = 1 << 20  # bytes unpacked before the ratio is judged
+RATIO_FROM = 1 << 20  # bytes unpacked before the ratio of an entry is judged
+TOTAL_RATIO_FROM = 64 << 20  # and that of the whole archive: many small bombs are one
 MAXIMUM_LZMA_DICTIONARY = 64 << 20
 STORED, DEFLATED, BZIP2, LZMA = 0, 8, 12, 14
 
@@ -53,7 +54,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The most an archive may hold. `ratio`: bytes out to bytes in, judged after 1 MB."""
+    """The most an archive may hold. `ratio`: bytes out to bytes in, of an entry and of all."""
 
     entries: int = 200_000
     entry_bytes: int = 2 << 30
@@ -178,9 +179,10 @@ def _check_names(entries: list[Entry], where: str) -> None:
 
 
 def _check_sizes(entries: list[Entry], where: str, caps: Caps) -> None:
-    total = 0
+    total = packed = 0
     for entry in entries:
         total += entry.size
+        packed += entry.packed
         if entry.size > caps.entry_bytes:
             what = f"{entry.size:,} bytes; an entry may hold {caps.entry_bytes:,}"
             raise refusal("archive_too_large", what, where, entry.name)
@@ -190,6 +192,8 @@ def _check_sizes(entries: list[Entry], where: str, caps: Caps) -> None:
     if total > caps.total_bytes:
         what = f"{total:,} bytes; an archive may hold {caps.total_bytes:,}"
         raise refusal("archive_too_large", what, where)
+    if total > max(TOTAL_RATIO_FROM, caps.ratio * packed):
+        raise refusal("archive_bomb", f"{packed:,} bytes unpack into {total:,}", where)
 
 
 def _check_positions(file: BinaryIO, entries: list[Entry], end: int, where: str) -> None:

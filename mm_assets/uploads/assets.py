@@ -4,8 +4,8 @@ import dagster as dg
 
 from mm_assets.scope import LakeResource, Scope, numbers, picture, shown_table
 from mm_assets.uploads.find import read_source
-from mm_assets.uploads.receive import receive
 from mm_assets.uploads.received import read_parquet, read_sample_images
+from mm_assets.uploads.take_in import take_in
 
 SAMPLE = 12
 
@@ -22,12 +22,15 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         from mm_assets.pictures import contact_sheet
 
         source = read_source(lake.lake(), scope.dataset, context.partition_key)
-        receipt = receive(
+        receipt, stays = take_in(
             lake.lake(), scope.spec, source, run_id=context.run_id, progress=context.log.info
         )
         metadata = {"upload": source.name, "kind": source.kind, **numbers(receipt["counts"])}
         if receipt["refused"]:
             metadata["refused"] = "[{code}] {what}. {todo}".format(**receipt["refused"])
+        if stays:
+            context.log.warning(stays)
+            metadata["in the inbox"] = stays
         files = read_parquet(lake.lake(), receipt, "files.parquet")
         quarantined = files.filter(files["code"].is_valid())
         if quarantined.num_rows:

@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from mm_assets.errors import LakeError, UploadError
 from mm_assets.lake import CHUNK, Lake, LakeObject
-from mm_assets.layout import MARKER, SIZE_MARKER
+from mm_assets.layout import INBOX_NOTE, MARKER, SIZE_MARKER, of_upload, received
 from mm_assets.uploads.archive import open_archive
 from mm_assets.uploads.find import UNSAFE, Source, announced_files, folder_identity, printable
 
@@ -49,8 +50,18 @@ class Delivered:
 def delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterator[Delivered]]:
     """The files of an upload. Raises UploadError when the upload as a whole is refused."""
     opener = _zip_delivery if source.kind == "zip" else _folder_delivery
-    with opener(lake, source, workdir) as files:
+    with opener(lake, _where_it_is(lake, source), workdir) as files:
         yield files
+
+
+def _where_it_is(lake: Lake, source: Source) -> Source:
+    """The source itself, or where it was moved to; then nobody but us writes there: no ETag."""
+    note = lake.read_json(of_upload(source.dataset, source.upload, INBOX_NOTE))
+    if note is None or not note["moved"]:
+        return source
+    place = received(source.dataset, source.name, source.upload)
+    key = place + source.name if source.kind == "zip" else place
+    return replace(source, key=key, etag="")
 
 
 def _superseded(lake: Lake, source: Source) -> UploadError:
@@ -65,16 +76,44 @@ def _superseded(lake: Lake, source: Source) -> UploadError:
 
 @contextmanager
 def _zip_delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterator[Delivered]]:
-    stat = lake.stat(source.key)
-    if stat is None or stat.etag != source.etag:
-        raise _superseded(lake, source)
     local = workdir / "upload.zip"
-    lake.fetch(source.key, local)
-    again = lake.stat(source.key)
-    if again is None or again.etag != source.etag or local.stat().st_size != source.size:
+    if not _holds(lake, source):
+        raise _superseded(lake, source)
+    with _staying(lake, source):
+        lake.fetch(source.key, local)
+    if not _holds(lake, source) or local.stat().st_size != source.size:
         raise _superseded(lake, source)
     with open_archive(local, where=source.key) as archive:
         yield (take_member(name, stream, workdir) for name, stream in archive.entries())
+
+
+@contextmanager
+def _staying(lake: Lake, source: Source) -> Iterator[None]:
+    """What goes while it is read was replaced, or moved by another run of the same upload."""
+    try:
+        yield
+    except LakeError as error:
+        if error.code != "lake_not_found":
+            raise
+        raise _superseded(lake, source) from None
+
+
+def _holds(lake: Lake, source: Source) -> bool:
+    """Whether the source still is what it was when it was found.
+
+    The same bytes sent again are another delivery. On S3 they have the same ETag, so that only
+    the time tells; to the second, because not every server says it more exactly each time.
+    """
+    if source.kind == "zip":
+        now = lake.stat(source.key)
+        etag = now.etag if now else ""
+    else:
+        now = lake.stat(source.key + MARKER) or lake.stat(source.key + SIZE_MARKER)
+        etag = folder_identity(lake, source.key) if source.etag else ""
+    if now is None or not source.etag:
+        return now is not None
+    arrived = datetime.fromisoformat(source.arrived_at)
+    return (etag, int(now.modified.timestamp())) == (source.etag, int(arrived.timestamp()))
 
 
 def take_member(name: str, stream: BinaryIO, workdir: Path) -> Delivered:
@@ -96,14 +135,16 @@ def take_member(name: str, stream: BinaryIO, workdir: Path) -> Delivered:
 @contextmanager
 def _folder_delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterator[Delivered]]:
     # sha256 announced by the marker, or None where the marker only counts
-    if folder_identity(lake, source.key) != source.etag:
+    if not _holds(lake, source):
         raise _superseded(lake, source)
     announced: dict[str, tuple[int, str]] | None = None
     if (document := lake.stat(source.key + MARKER)) is not None:
-        announced = announced_files(json.loads(lake.read(document.key)))
+        with _staying(lake, source):
+            marker = lake.read(document.key)
+        announced = announced_files(json.loads(marker))
     with ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch") as pool:
         yield _fetch_folder(lake, source, workdir, announced, pool)
-    if folder_identity(lake, source.key) != source.etag:
+    if not _holds(lake, source):
         raise _superseded(lake, source)
 
 

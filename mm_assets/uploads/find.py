@@ -1,4 +1,4 @@
-"""Which uploads in the inbox are finished, decided from one listing.
+"""Which uploads in the inbox are finished.
 
 A zip is finished when it is there. A folder is finished when its marker holds: `upload.json`
 names every file with size and sha256; `upload_size.json` says how many files there are. A finished
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -50,10 +50,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Finished uploads by key, and folders that are not finished."""
+    """Finished uploads by key, and folders that are not finished.
+
+    `after`: where the next look goes on, when there were more folders than one look takes.
+    """
 
     finished: list[Source]
     waiting: list[Waiting]
+    after: str = ""
 
 
 def upload_key(modified: datetime, *identity: object) -> str:
@@ -63,44 +67,92 @@ def upload_key(modified: datetime, *identity: object) -> str:
     return f"{stamp}-{digest.hexdigest()[:10]}"
 
 
-def find_uploads(lake: Lake, dataset: str, known: Set[str] = frozenset()) -> Found:
+def find_uploads(
+    lake: Lake,
+    dataset: str,
+    known: Set[str] = frozenset(),
+    *,
+    after: str = "",
+    at_most: int | None = None,
+) -> Found:
     """Look once through the inbox of a dataset.
 
-    `known` holds the keys of uploads that need no second look: their markers are not read again.
-    One listing, plus one small read for each folder that is new or not finished.
+    `known` holds the keys of uploads that need no second look (the size of a known folder is
+    given as 0). What a look costs depends on how
+    many uploads lie in the inbox, not on how many files they have: one request for each 1,000
+    zips and folders, one for each folder, and a listing of each folder whose marker is new. Of
+    the folders it takes `at_most`, those behind `after`, going round.
     """
-    prefix = inbox(dataset)
+    objects, names = lake.top(inbox(dataset))
     finished: list[Source] = []
     waiting: list[Waiting] = []
-    for name, objects in _by_name(lake.list(prefix), prefix):
-        first = objects[0]
-        if UNSAFE.search(name):
-            reason = "rename it: no empty name, '.', '..', backslashes or control characters"
-            waiting.append(Waiting(printable(name), reason))
-            continue
-        if "/" not in first.key[len(prefix) :]:
-            if name.lower().endswith(".zip"):
-                finished.append(_source(dataset, name, "zip", first, first.etag, first.size))
-            elif name not in (".DS_Store", "README.md"):
-                reason = "not a .zip, and not in a folder of its own"
-                waiting.append(Waiting(name, reason))
-            continue
-        folder = f"{prefix}{name}/"
-        by_key = {item.key[len(folder) :]: item for item in objects}
-        marker = by_key.get(MARKER) or by_key.get(SIZE_MARKER)
-        if marker is None:
-            waiting.append(Waiting(name, f"no {MARKER} yet ({len(objects)} files so far)"))
-            continue
-        identity = _identity(by_key, marker)
-        source = _source(
-            dataset, name, "folder", marker, identity, sum(i.size for i in by_key.values()), folder
-        )
-        missing = None if source.upload in known else _missing(lake, by_key, marker)
-        if missing is None:
-            finished.append(source)
-        else:
-            waiting.append(Waiting(name, missing))
-    return Found(sorted(finished, key=lambda s: s.upload), waiting)
+    for item in objects:
+        name = item.key[len(inbox(dataset)) :]
+        if not name:
+            continue  # the placeholder that consoles make for an empty folder
+        _add(_of_object(dataset, name, item), finished, waiting)
+    ordered = sorted(names)
+    behind = [name for name in ordered if name > after]
+    chosen = [*behind, *ordered[: len(ordered) - len(behind)]][:at_most]
+    for name in chosen:
+        _add(_of_folder(lake, dataset, name, known), finished, waiting)
+    rest = chosen[-1] if len(chosen) < len(ordered) else ""
+    return Found(sorted(finished, key=lambda s: s.upload), waiting, rest)
+
+
+def look_at(lake: Lake, dataset: str, name: str, *, folder: bool) -> Source | Waiting | None:
+    """What lies in the inbox under one name now; None if nothing does."""
+    if folder:
+        return _of_folder(lake, dataset, name, frozenset())
+    item = None if UNSAFE.search(name) else lake.stat(inbox(dataset) + name)
+    return _of_object(dataset, name, item) if item else None
+
+
+def _add(found: Source | Waiting | None, finished: list[Source], waiting: list[Waiting]) -> None:
+    if isinstance(found, Source):
+        finished.append(found)
+    elif found is not None:
+        waiting.append(found)
+
+
+def _unsafe(name: str) -> Waiting:
+    reason = "rename it: no empty name, '.', '..', backslashes or control characters"
+    return Waiting(printable(name), reason)
+
+
+def _of_object(dataset: str, name: str, item: LakeObject) -> Source | Waiting | None:
+    if UNSAFE.search(name):
+        return _unsafe(name)
+    if name.lower().endswith(".zip"):
+        return _source(dataset, name, "zip", item, item.etag, item.size)
+    if name in (".DS_Store", "README.md"):
+        return None
+    return Waiting(name, "not a .zip, and not in a folder of its own")
+
+
+def _of_folder(lake: Lake, dataset: str, name: str, known: Set[str]) -> Source | Waiting | None:
+    if UNSAFE.search(name):
+        return _unsafe(name)
+    folder = f"{inbox(dataset)}{name}/"
+    markers = {item.key[len(folder) :]: item for item in lake.list(folder, MARKER[:6])}
+    marker = markers.get(MARKER) or markers.get(SIZE_MARKER)
+    if marker is None:
+        is_empty = all(item.key.endswith("/") for item in lake.list(folder))
+        return None if is_empty else Waiting(name, f"no {MARKER} yet")
+    if MARKER in markers:
+        source = _source(dataset, name, "folder", marker, marker.etag, 0, folder)
+        if source.upload in known:
+            return source
+    by_key = {
+        item.key[len(folder) :]: item for item in lake.list(folder) if not item.key.endswith("/")
+    }
+    if MARKER not in by_key and SIZE_MARKER not in by_key:
+        return Waiting(name, "the marker is gone")
+    marker = by_key.get(MARKER) or by_key[SIZE_MARKER]
+    size = sum(item.size for item in by_key.values())
+    source = _source(dataset, name, "folder", marker, _identity(by_key, marker), size, folder)
+    missing = None if source.upload in known else _missing(lake, by_key, marker)
+    return source if missing is None else Waiting(name, missing)
 
 
 def printable(name: str) -> str:
@@ -144,18 +196,6 @@ def announced_files(document: Any) -> dict[str, tuple[int, str]]:
     return announced
 
 
-def _by_name(objects: Iterable[LakeObject], prefix: str) -> Iterable[tuple[str, list[LakeObject]]]:
-    groups: dict[str, list[LakeObject]] = {}
-    for item in objects:
-        rest = item.key[len(prefix) :]
-        if not rest or rest.endswith("/"):
-            continue  # the placeholder that consoles make for an empty folder
-        name, slash, _ = rest.partition("/")
-        groups.setdefault(name + slash, []).append(item)
-    for name in sorted(groups):
-        yield name.rstrip("/"), groups[name]
-
-
 def _source(
     dataset: str,
     name: str,
@@ -189,7 +229,9 @@ def _identity(by_key: dict[str, LakeObject], marker: LakeObject) -> str:
 
 def folder_identity(lake: Lake, folder: str) -> str:
     """The identity of a folder upload as it is now (for noticing that it changed meanwhile)."""
-    by_key = {item.key[len(folder) :]: item for item in lake.list(folder)}
+    by_key = {
+        item.key[len(folder) :]: item for item in lake.list(folder) if not item.key.endswith("/")
+    }
     marker = by_key.get(MARKER) or by_key.get(SIZE_MARKER)
     return _identity(by_key, marker) if marker else ""
 

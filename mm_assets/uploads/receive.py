@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec
 from mm_assets.errors import Refusal, UploadError
+from mm_assets.ids import fault_of, normalised
 from mm_assets.images import ImageRefused, NormalisedImage, is_image, normalise
 from mm_assets.lake import Lake
 from mm_assets.layout import of_upload
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 RAW = "raw_uploads"
 ROW_GROUP_BYTES = 8 << 20
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SYSTEM_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 Progress = Callable[[str], None]
@@ -122,9 +124,8 @@ class Packer:
             if file.size > IN_MEMORY or not isinstance(file.content, bytes):
                 reason = f"{file.size:,} bytes are more than {IN_MEMORY:,}"
                 self._quarantine(file, "image", "image_too_large", reason)
-            elif self.spec.image_id(file.name) is None:
-                reason = f"the name does not fit image_name: {self.spec.image_name}"
-                self._quarantine(file, "image", "image_name", reason)
+            elif fault := self._name_fault(file.name):
+                self._quarantine(file, "image", *fault)
             else:
                 return pool.submit(
                     normalise,
@@ -132,7 +133,7 @@ class Packer:
                     longest_side=self.spec.image_longest_side,
                     maximum_pixels=int(self.spec.image_maximum_megapixels * 1e6),
                 )
-        elif looks_like_text(file.head):
+        elif looks_like_text(file.head, named_table=file.name.lower().endswith(TABLE_SUFFIXES)):
             path = file.content
             if isinstance(path, bytes):
                 path = self.folder / f"table-{len(self.waiting_tables):04d}"
@@ -148,8 +149,22 @@ class Packer:
             self._quarantine(file, "unknown", "file_type", reason)
         return None
 
+    def _named(self, file: str) -> tuple[str, int] | None:
+        """The record ID and the number in a picture's name; macOS writes names decomposed."""
+        return self.spec.image_id(normalised(file))
+
+    def _name_fault(self, file: str) -> tuple[str, str] | None:
+        """Why no record can have the ID in this picture's name, or None."""
+        named = self._named(file)
+        if named is None:
+            return "image_name", f"the name does not fit image_name: {self.spec.image_name}"
+        fault = fault_of(named[0])
+        if fault is None or fault[0] == "id_too_long":
+            return fault
+        return "image_name", f"no record can have the ID in this name: {fault[1]}"
+
     def _add_image(self, file: Delivered, future: Future[NormalisedImage]) -> None:
-        named = self.spec.image_id(file.name)
+        named = self._named(file.name)
         assert named is not None  # noqa: S101  _sort has seen to it
         record_id, number = named
         try:

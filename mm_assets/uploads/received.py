@@ -34,11 +34,11 @@ def read_document(lake: Lake, dataset: str, upload: str, name: str) -> dict[str,
 
 
 def read_parquet(lake: Lake, document: dict[str, Any], name: str) -> pa.Table:
-    """One published Parquet file, whole."""
+    """One published Parquet file, whole; its sha256 is verified."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with lake.open(document["files"][name]["key"]) as file:
-        return pq.read_table(file)
+    return pq.read_table(pa.BufferReader(lake.read_published(document, name)))
 
 
 def read_images(
@@ -54,7 +54,7 @@ def read_images(
 
     left = set(wanted)
     receipt = read_receipt(lake, dataset, upload)
-    with lake.open(receipt["files"]["images.parquet"]["key"]) as handle:
+    with lake.open_published(receipt, "images.parquet") as handle:
         packed = pq.ParquetFile(handle)
         for group in range(packed.num_row_groups):
             if not left:
@@ -82,7 +82,7 @@ def read_sample_images(
     """The first few pictures of an upload with the lines to write below them."""
     import pyarrow.parquet as pq
 
-    with lake.open(receipt["files"]["images.parquet"]["key"]) as handle:
+    with lake.open_published(receipt, "images.parquet") as handle:
         packed = pq.ParquetFile(handle)
         if not packed.num_row_groups:
             return []

@@ -19,7 +19,8 @@ _CENTRAL = struct.Struct("<4sBBHHHHHIIIHHHHHII")
 _FULL16, FULL32 = 0xFFFF, 0xFFFF_FFFF
 _UTF8 = 0x0800
 
-_TODO = {
+# Each code by which an archive is refused: what a person does about it.
+REMEDIES = {
     "archive_unreadable": "Make the zip again and send it whole.",
     "archive_corrupt": "Make the zip again and send it whole.",
     "archive_unsafe_name": "Rename the file: a plain relative path, parts up to 255 bytes, "
@@ -55,7 +56,7 @@ class Entry:
 
 def refusal(code: str, what: str, where: str, name: str | None = None) -> UploadError:
     place = where if name is None else f"{where}, entry {name[:200]!a}"
-    return UploadError(code=code, what=what, where=place, todo=_TODO[code])
+    return UploadError(code=code, what=what, where=place, todo=REMEDIES[code])
 
 
 def read_directory(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from mm_assets.dataset import DatasetSpec
 from mm_assets.errors import REFUSALS
+from mm_assets.ids import fault_of, normalised
 from mm_assets.lake import Lake
 from mm_assets.manifest.rows import RECORD_COLUMNS, TypedRows, type_rows
 from mm_assets.settings import Settings
@@ -161,7 +163,6 @@ def test_ids_stay_the_text_that_they_are(local: Lake) -> None:
             "a",
             "A",
             "ä",
-            "a\u0308",
         ),
         *("1.0", "1", " 1", "TRUE", "ID with spaces", "'quoted'", '"', "日本", "🐈", "a:b", "-1"),
         *("...", ".hidden", "x" * 300),
@@ -175,12 +176,75 @@ def test_ids_stay_the_text_that_they_are(local: Lake) -> None:
     ("record_id", "code"),
     [("", "id_blank"), ("   ", "id_blank"), ("\t", "id_blank"), (".", "id_unsafe"),
      ("..", "id_unsafe"), ("a/b", "id_unsafe"), ("a\\b", "id_unsafe"), ("a\nb", "id_unsafe"),
-     ("a\x7f", "id_unsafe"), ("../../etc/passwd", "id_unsafe")],
+     ("a\x7f", "id_unsafe"), ("../../etc/passwd", "id_unsafe"), ("a\x9fb", "id_unsafe"),
+     ("a\u2028b", "id_unsafe"), ("x" * 1025, "id_too_long"), ("ä" * 513, "id_too_long")],
 )  # fmt: skip
 def test_an_id_that_is_blank_or_unsafe_is_refused(local: Lake, record_id: str, code: str) -> None:
     rows = typed(local, NUMBERS, Table(["id", "x"], [[record_id, "1"], [record_id, "2"]]))
     assert [r["code"] for r in rows.rejects.to_pylist()] == [code, code]
     assert rows.records.num_rows == 0
+
+
+def test_an_id_may_have_1024_bytes_and_a_longer_one_is_told_by_its_beginning(local: Lake) -> None:
+    good = ["x" * 1024, "ä" * 512]
+    bad = ["y" * 1025, "\u0958" * 200]  # the last one has 1,200 bytes when it is normalised
+    rows = typed(local, NUMBERS, Table(["id", "x"], [[i, "1"] for i in good + bad]))
+    assert sorted(records(rows)) == good
+    for line, reject in zip((4, 5), rows.rejects.to_pylist(), strict=True):
+        assert (reject["code"], reject["line"], reject["record_id"]) == ("id_too_long", line, None)
+        assert reject["todo"] == REFUSALS["id_too_long"]
+        assert "1,024 bytes" in reject["reason"]
+        assert len(reject["reason"]) < 200
+    assert "yyy" in rows.rejects["reason"][0].as_py()
+
+
+def test_ids_that_differ_in_unicode_form_only_are_the_same_id(local: Lake) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert composed != decomposed
+    cells = [[decomposed, "1"], [composed, "1"], [composed, "2"]]
+    rows = typed(local, NUMBERS, Table(["id", "x"], cells))
+    assert records(rows).keys() == {composed}
+    told = [(r["line"], r["code"], r["record_id"]) for r in rows.rejects.to_pylist()]
+    assert told == [(3, "duplicate_row", composed), (4, "duplicate_id", composed)]
+
+
+def judged(lake: Lake, ids: list[str]) -> list[tuple[str, str]]:
+    """What the SQL makes of each ID: its normal form, and the code by which it is refused or ''."""
+    rows = typed(lake, NUMBERS, Table(["id", "x"], [[i, "1"] for i in ids]))
+    told = {row["row_line"]: (row["record_id"], "") for row in rows.records.to_pylist()}
+    for row in rows.rejects.to_pylist():
+        code = "" if row["code"].startswith("duplicate") else row["code"]
+        told[row["line"]] = (row["record_id"], code)
+    return [told[line] for line in range(2, len(ids) + 2)]
+
+
+def python_says(text: str) -> tuple[str | None, str]:
+    code, _ = fault_of(normalised(text)) or ("", "")
+    return None if code == "id_too_long" else normalised(text), code
+
+
+def test_rows_and_file_names_have_their_ids_normalised_in_the_same_way(local: Lake) -> None:
+    every = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
+    composed = [c for c in every if unicodedata.decomposition(c)[:1].isalnum()]
+    marks = [c for c in every if unicodedata.combining(c)]
+    ids = [unicodedata.normalize("NFD", c) for c in composed]
+    ids += [f"{i}a{one}{other}" for i, one in enumerate(marks) for other in marks[::90]]
+    assert len(composed) > 2000
+    assert judged(local, ids) == [python_says(i) for i in ids]
+
+
+any_id = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")) | st.text(
+    "./\\ \t\n\x7f\x85\x9f\xa0\u2028\u0301ae", max_size=4
+)
+
+
+@examples(
+    max_examples=20, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(st.lists(any_id, min_size=1))
+def test_rows_and_file_names_are_judged_by_the_same_rule(local: Lake, ids: list[str]) -> None:
+    assert judged(local, ids) == [python_says(i) for i in ids]
 
 
 # -- labels ---------------------------------------------------------------------------------------
@@ -272,15 +336,38 @@ def test_a_labels_only_table_brings_labels_to_the_rows_of_another(local: Lake) -
     ]  # fmt: skip
 
 
-def test_a_label_beside_the_features_stands_before_one_in_a_labels_only_table(local: Lake) -> None:
+def test_a_label_that_differs_from_the_one_beside_the_features_is_a_reject(local: Lake) -> None:
     rows = typed(
         local,
         dataset(),
-        Table(["id", "label"], [["1", "cat"]], "a.csv"),
-        Table(["id", "age", "colour", "label"], [["1", "2", "red", "dog"]], "b.csv"),
+        Table(["id", "label"], [["1", "cat"], ["2", "cat"], ["3", "cat"]], "a.csv"),
+        Table(
+            ["id", "age", "colour", "label"],
+            [["1", "2", "red", "dog"], ["2", "2", "red", "cat"], ["3", "2", "red", ""]],
+            "b.csv",
+        ),
     )
-    assert records(rows)["1"]["label"] == "dog"
+    assert {i: row["label"] for i, row in records(rows).items()} == {
+        "1": "dog", "2": "cat", "3": "cat",
+    }  # fmt: skip
+    assert rows.labels_joined == 2
+    (reject,) = rows.rejects.to_pylist()
+    assert (reject["code"], reject["file"], reject["line"]) == ("label_conflict", "a.csv", 2)
+    assert reject["record_id"] == "1"
+    assert reject["reason"] == "the label is 'cat' here and 'dog' in line 2 of b.csv"
+    assert reject["todo"] == REFUSALS["label_conflict"]
+
+
+def test_the_same_number_written_otherwise_is_the_same_label(local: Lake) -> None:
+    spec = dataset(problem_type="regression", classes=None, columns={"x": "number"})
+    rows = typed(
+        local,
+        spec,
+        Table(["id", "label"], [["1", "1.50"], ["2", "1.51"]], "a.csv"),
+        Table(["id", "x", "label"], [["1", "2", "1.5"], ["2", "2", "1.5"]], "b.csv"),
+    )
     assert rows.labels_joined == 1
+    assert codes(rows) == {"2": "label_conflict"}
 
 
 # -- names ----------------------------------------------------------------------------------------

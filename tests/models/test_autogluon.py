@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import random
 import shutil
 import subprocess
@@ -12,9 +13,15 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw, ImageFile
 
+from mm_assets.dataset import Modality
 from mm_assets.errors import ModelError
+from mm_assets.images import ImageRefused, normalise
+from mm_assets.lake import Lake
 from mm_assets.models import backbones
 from mm_assets.models.autogluon import AutoGluonEngine
+from mm_assets.models.store import REQUIRED, ModelStore
+from mm_assets.predictions.predict import _load
+from tests.make import dataset
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test may ask the hub
 
@@ -157,6 +164,19 @@ def test_neighbours_do_not_matter(model):
     np.testing.assert_allclose(alone, together.loc[alone.index], atol=1e-5)
 
 
+def test_strange_neighbours_do_not_matter_either(model):
+    """Such as make AutoGluon pad texts, scale numbers or guess a column's type anew."""
+    plain = features(6)
+    strange = features(6).set_axis([f"s{n}" for n in range(6)])
+    strange["price"] = [np.nan, 1e300, -1e300, 0.0, 1.0, 2.0]
+    strange["brand"] = [None, "never seen", "7", "8", "", "b"]
+    strange["title"] = ["long " * 3000, None, "", "1", "2", "9999"]
+    strange["image"] = [picture((9, 9, 9), side) for side in (13, 16, 33, 64, 200, 301)]
+    alone = model.predict(plain)
+    among = model.predict(pd.concat([strange, plain])).loc[plain.index]
+    np.testing.assert_allclose(among, alone, atol=1e-5)
+
+
 def test_no_records_give_no_predictions(model):
     predicted = model.predict(features().iloc[:0])
     assert list(predicted.columns) == ["blue", "red"]
@@ -181,10 +201,11 @@ def test_the_callers_frame_is_not_changed(model):
     [
         lambda frame: frame.drop(columns="brand"),
         lambda frame: frame.assign(colour="red"),
+        lambda frame: frame.assign(label="red"),
         lambda frame: frame.rename(columns={"brand": "maker"}),
         lambda frame: pd.concat([frame, frame[["brand"]]], axis=1),
     ],
-    ids=["missing", "extra", "renamed", "twice"],
+    ids=["missing", "extra", "label", "renamed", "twice"],
 )
 def test_other_columns_than_in_training_are_refused(model, change):
     assert code_of(lambda: model.predict(change(features()))) == "model_columns_differ"
@@ -212,6 +233,94 @@ def test_missing_unseen_and_huge_values_still_get_a_probability(model):
 
 def test_half_a_jpeg_is_still_noticed_after_autogluon_is_imported(model):
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+    ImageFile.LOAD_TRUNCATED_IMAGES = True  # as an import of AutoGluon by somebody else leaves it
+    stream = io.BytesIO()
+    Image.effect_noise((200, 200), 90).convert("RGB").save(stream, "JPEG")
+    whole = stream.getvalue()
+    with pytest.raises(ImageRefused, match="cut short"):
+        normalise(whole[: len(whole) // 2], longest_side=64, maximum_pixels=10**6)
+    assert normalise(whole, longest_side=64, maximum_pixels=10**6).width == 200
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+class Marking:
+    """What its pickle holds makes a file as soon as it is loaded."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (str(self.mark), "w")
+
+
+@pytest.fixture
+def stored(trained, folder_settings):
+    """The trained model in a model store, promoted; and what loads it there for a prediction."""
+    models = ModelStore(Lake(folder_settings), "things")
+    spec = dataset(dataset="things", columns={"price": "number"})
+    manifest = dict.fromkeys(REQUIRED) | {
+        "engine": "autogluon",
+        "columns": COLUMNS,
+        "training_fingerprint": "abc",
+    }
+    model = models.save("with_image", trained[0], manifest)
+    champion = models.promote("with_image", model.version, "good")
+    return models, model, lambda: _load(models, spec, Modality.WITH_IMAGE, champion)
+
+
+def pickles_of(folder):
+    return sorted(folder.rglob("*.pkl"))
+
+
+def test_one_changed_byte_in_any_file_of_a_stored_model_is_refused(stored, monkeypatch):
+    """In the lake, and in the copy that was verified before; the engine is not even asked."""
+    models, model, load = stored
+    monkeypatch.setattr(AutoGluonEngine, "load", lambda *_: pytest.fail("it was loaded"))
+    files = model.manifest["files"]
+    assert len(files) > 10
+    in_lake = f"datasets/things/models/with_image/{model.version}/files/"
+    for name, facts in files.items():
+        whole = models.lake.read(in_lake + name)
+        assert facts["bytes"] == len(whole) > 0
+        changed = bytearray(whole)
+        changed[len(whole) // 2] ^= 1
+        models.lake.write(in_lake + name, bytes(changed))
+        assert code_of(load) == "model_tampered", name
+        assert list(models.cache.rglob(name)) == []
+        models.lake.write(in_lake + name, whole)
+    local = models.fetch("with_image", model.version)
+    for name in files:
+        whole = (local / name).read_bytes()
+        changed = bytearray(whole)
+        changed[-1] ^= 0x80
+        (local / name).chmod(0o600)
+        (local / name).write_bytes(changed)
+        assert code_of(load) == "model_tampered", name
+        (local / name).write_bytes(whole)
+
+
+def test_no_pickle_that_somebody_put_into_a_stored_model_is_ever_loaded(trained, stored, tmp_path):
+    models, model, load = stored
+    mark = tmp_path / "mark"
+    evil = pickle.dumps(Marking(mark))
+    in_lake = f"datasets/things/models/with_image/{model.version}/files/"
+    pickles = [path.relative_to(trained[0]).as_posix() for path in pickles_of(trained[0])]
+    assert len(pickles) >= 4
+    for name in pickles:
+        whole = models.lake.read(in_lake + name)
+        padded = evil + bytes(max(0, len(whole) - len(evil)))
+        models.lake.write(in_lake + name, padded)
+        assert code_of(load) == "model_tampered", name
+        models.lake.write(in_lake + name, whole)
+    local = models.fetch("with_image", model.version)
+    for name in pickles:
+        (local / name).chmod(0o600)
+        (local / name).write_bytes(evil)
+    assert code_of(load) == "model_tampered"
+    assert not mark.exists()
+    # So that this test can fail: the same files, loaded without being verified, leave the mark.
+    assert code_of(lambda: AutoGluonEngine().load(local)) == "model_unreadable"
+    assert mark.exists()
 
 
 def test_a_damaged_model_is_refused_with_its_place(trained, tmp_path):

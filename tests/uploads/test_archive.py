@@ -355,6 +355,13 @@ def test_a_bomb_is_refused_and_a_table_of_repeated_text_is_not(tmp_path: Path) -
     assert read_all(put(tmp_path, zipped({"a": bytes(1 << 20)})))
 
 
+def test_many_small_bombs_are_one_bomb(tmp_path: Path) -> None:
+    under_the_limit_of_one = bytes(1 << 20)
+    few = {f"{i}": under_the_limit_of_one for i in range(64)}
+    assert len(read_all(put(tmp_path, zipped(few)))) == 64
+    refused(tmp_path, zipped({**few, "one more": under_the_limit_of_one}), "archive_bomb")
+
+
 def test_a_bomb_that_lies_about_its_size_is_cut_off(tmp_path: Path) -> None:
     data = bytearray(zipped({"a": bytes(20 << 20)}))
     for at in (22, data.index(b"PK\1\2") + 24):

@@ -64,6 +64,9 @@ FILES: dict[str, tuple[bytes, str, str | None]] = {
     "no-id.csv": (table("number,age,colour", "1,2,red"), "table", "table_no_id"),
     "no-age.csv": (table("id,colour,label", "1,red,cat"), "table", "table_columns"),
     "twice.csv": (table("id,id,age,colour", "1,1,2,red"), "table", "table_header"),
+    "nul.csv": (b"id,age,colour\n1,2,re\0d\n", "table", "table_nul"),
+    "utf16.csv": (GOOD_TABLE.decode().encode("utf-16-le"), "table", "table_encoding"),
+    "utf16-marked.csv": (GOOD_TABLE.decode().encode("utf-16"), "table", "table_encoding"),
     "latin.csv": ("id,age,colour\n1,2,grün\n".encode("latin-1"), "table", "table_encoding"),
     ".DS_Store": (b"\0\0\0\1Bud1", "system", "system_file"),
     "sub/Thumbs.db": (b"\xd0\xcf\x11\xe0", "system", "system_file"),
@@ -122,6 +125,27 @@ def test_a_picture_whose_name_holds_no_id_is_refused(lake: Lake) -> None:
     receipt = received(lake, dataset(image_name="{id}-{n}"), "a.zip")
     assert fates(lake, receipt)["front.png"] == ("image", "image_name")
     assert receipt["counts"]["images"] == 1
+
+
+def test_a_picture_whose_name_holds_an_id_that_no_record_can_have_is_refused(lake: Lake) -> None:
+    names = {" .png": "image_name", "...png": "image_name", "a\u0085.png": "image_name",
+             "\u0958" * 100 + "a.png": None, "\u0958" * 180 + ".png": "id_too_long"}  # fmt: skip
+    if not lake.settings.is_s3:  # a name in a folder has at most 255 bytes
+        names = {n: code for n, code in names.items() if len(n.encode()) < 256}
+    for name in names:
+        lake.write(f"inbox/pets/u/{name}", PNG)
+    lake.write("inbox/pets/u/upload_size.json", json.dumps({"n_files": len(names)}).encode())
+    receipt = received(lake, dataset(), "u")
+    assert fates(lake, receipt) == {name: ("image", code) for name, code in names.items()}
+    reasons = [file["reason"] for file in rows_of(lake, receipt, "files.parquet") if file["code"]]
+    assert all("the ID" in reason for reason in reasons)
+
+
+def test_an_empty_archive_is_an_upload_without_data(lake: Lake, spec: DatasetSpec) -> None:
+    drop_zip(lake, "none.zip", {})
+    receipt = received(lake, spec, "none.zip")
+    assert receipt["refused"] is None
+    assert set(receipt["counts"].values()) == {0}
 
 
 def test_a_number_in_a_picture_name_may_be_longer_than_any_machine_word(lake: Lake) -> None:

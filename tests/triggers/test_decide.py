@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from mm_assets.sensors import choose, next_wave, should_train
+from mm_assets.triggers.decide import choose, next_wave, should_train
 
 quick = examples(max_examples=200, deadline=None, derandomize=True)
 keys = st.sets(st.integers(0, 99).map(lambda n: f"u{n:02d}"), max_size=12)

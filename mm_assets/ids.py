@@ -1,0 +1,30 @@
+"""What counts as a record's ID: one rule for the rows of tables and the names of pictures.
+
+An ID is exact text: `007`, `1E5` and `NA` stay what they are. Only its Unicode form is made one
+(NFC), because macOS writes file names decomposed: `é` as `e` and an accent. `manifest/rows.py`
+says the same in SQL; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MAXIMUM_BYTES = 1_024  # in UTF-8
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029/\\]|\A\.\.?\Z")
+
+
+def normalised(text: str) -> str:
+    """The text in the one Unicode form in which IDs are compared."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def fault_of(record_id: str) -> tuple[str, str] | None:
+    """Why this is no ID, as one of errors.REFUSALS' id_* codes and a reason; None if it is one."""
+    if not record_id.strip(" \t\r\n"):
+        return "id_blank", "the ID is blank"
+    if len(record_id.encode("utf-8", "surrogatepass")) > MAXIMUM_BYTES:
+        return "id_too_long", f"the ID has more than {MAXIMUM_BYTES:,} bytes"
+    if _UNSAFE.search(record_id):
+        return "id_unsafe", "the ID holds control characters or is a path"
+    return None

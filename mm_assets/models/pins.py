@@ -1,0 +1,46 @@
+"""Which champions a run predicts with: fixed once for each run, and once for a whole backfill.
+
+A promotion in the middle of a run changes nothing in that run; in the middle of a backfill,
+nothing in its later runs. The promotion itself asks for every upload to be predicted again.
+"""
+
+from __future__ import annotations
+
+from mm_assets.dataset import Modality
+from mm_assets.lake import Lake, utc_now
+from mm_assets.layout import dataset_prefix
+from mm_assets.models.store import Champion, ModelStore
+
+CHAMPIONS = "mm/champions"  # a run's tag: the generations of both champions, such as `3-2`
+Generations = dict[Modality, int]
+
+
+def generations(models: ModelStore) -> Generations:
+    """The generations of the present champions; 0 where there is none."""
+    champions = {modality: models.champion(modality) for modality in Modality}
+    return {m: champion.generation if champion else 0 for m, champion in champions.items()}
+
+
+def pin_text(pinned: Generations) -> str:
+    """`3-2`: the generation of the model with images, then that of the model without."""
+    return "-".join(str(pinned[modality]) for modality in Modality)
+
+
+def parse_pin(text: str) -> Generations:
+    return dict(zip(Modality, map(int, text.split("-")), strict=True))
+
+
+def pin_of_backfill(lake: Lake, models: ModelStore, backfill: str) -> Generations:
+    """What all runs of a backfill predict with: noted by the first of them, whichever that is."""
+    key = f"{dataset_prefix(models.dataset)}pins/{backfill}.json"
+    if (noted := lake.read_json(key)) is None:
+        mine = {"champions": pin_text(generations(models)), "since": utc_now()}
+        noted = mine if lake.create_json(key, mine) else lake.read_json(key)
+    assert noted is not None  # noqa: S101  created once and never deleted
+    return parse_pin(noted["champions"])
+
+
+def pinned_champion(models: ModelStore, modality: Modality, pinned: Generations) -> Champion | None:
+    """The promotion that the pin names; None where there was none at that time."""
+    number = pinned[modality]
+    return models.promotion(modality, number) if number else None

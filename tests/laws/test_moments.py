@@ -1,0 +1,154 @@
+"""Law 2, at single moments: what the machine meets at random, here once for certain.
+
+Each test runs over DuckDB and over DynamoDB.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from mm_assets.dataset import Modality
+from tests.laws.process import Process, Until
+from tests.laws.reference import own_photos
+from tests.laws.uploads import Photo, Row, Upload
+from tests.laws.world import Run, World, wording
+
+A_ROW = Upload("zip", rows=(Row("a", "1"),))
+ITS_IMAGE = Upload("folder", photos=(Photo("a", 1, 1),))
+
+
+class _Waiting:
+    """The store, but between publishing and looking up it waits for the other run."""
+
+    def __init__(self, store: Any, both_published: Barrier) -> None:
+        self.store, self.both_published = store, both_published
+
+    def publish(self, *arguments: Any) -> None:
+        self.store.publish(*arguments)
+        self.both_published.wait()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+def deliver(world: World, *sent: Upload) -> list[str]:
+    """Send them, a second apart; returns their keys."""
+    for number, upload in enumerate(sent):
+        world.deliver(number, f"u{number}.{upload.kind}", upload)
+    world.look()
+    return sorted(world.deliveries)
+
+
+def slow(world: World, upload: str, until: str) -> Process:
+    """A run that stands still before its next call of `until`."""
+    process = world.begin(Run(upload, wording(world.dataset)))
+    world.go_on(process, Until(name=until))
+    assert not process.ended
+    return process
+
+
+def check(world: World) -> None:
+    world.check_nothing_is_lost()
+    world.check_the_table(wording(world.dataset))
+
+
+def handle_together(world: World, *uploads: str) -> None:
+    """Runs at the same moment, in threads: all have published before any looks."""
+    real = world.store
+    world.store = _Waiting(real, Barrier(len(uploads), timeout=60))  # type: ignore[assignment]
+    runs = [world.begin(Run(upload, wording(world.dataset))) for upload in uploads]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(Process.go_on, runs))
+    world.store = real
+
+
+@pytest.mark.parametrize("sent", [[A_ROW, ITS_IMAGE], [ITS_IMAGE, A_ROW]], ids=["row", "image"])
+def test_an_image_and_its_row_that_come_at_the_same_moment_meet(
+    world: World, sent: list[Upload]
+) -> None:
+    handle_together(world, *deliver(world, *sent))
+    assert world.table()["a"]["modality"] == "with_image"
+    check(world)
+
+
+def test_two_runs_of_one_upload_at_the_same_moment_end_as_one(world: World) -> None:
+    for kind in ("zip", "folder"):
+        both = Upload(kind, rows=(Row("a", "1"), Row("b", "2")), photos=(Photo("b", 1, 1),))
+        key = deliver(world, both)[-1]
+        handle_together(world, key, key)
+        check(world)
+
+
+@pytest.mark.parametrize("place", ["receive", "join", "look_up", "predict", "merge", "settle"])
+def test_a_crash_between_any_two_steps_is_made_good_by_a_second_run(
+    world: World, place: str
+) -> None:
+    first, second = deliver(
+        world,
+        Upload("zip", rows=(Row("a", "1"), Row("b", "2")), photos=(Photo("b", 1, 2),)),
+        Upload("folder", rows=(Row("b", "3"),), photos=(Photo("a", 1, 1),)),
+    )
+    process = world.begin(Run(first, wording(world.dataset)))
+    world.go_on(process, Until(name=place))
+    process.kill()
+    world.handle(second)
+    world.handle(first)
+    check(world)
+    assert {i: row["modality"] for i, row in world.table().items()} == {
+        "a": "with_image", "b": "with_image",
+    }  # fmt: skip
+
+
+def test_a_prediction_that_no_longer_holds_never_comes_back(world: World) -> None:
+    """An image came between the join and the prediction of a run that was slow."""
+    row, image = deliver(world, A_ROW, ITS_IMAGE)
+    late = slow(world, row, "predict")
+    world.handle(image)
+    before = world.table()
+    world.go_on(late)
+    assert world.table() == before
+    assert before["a"]["modality"] == "with_image"
+
+
+@pytest.mark.parametrize("place", ["predicted with_image", "predicted without_image"])
+def test_what_a_run_predicts_is_merged_even_if_a_slower_one_predicts_in_between(
+    world: World, place: str
+) -> None:
+    """The slower one still has the old champions; both are runs of the same upload."""
+    both = Upload("zip", rows=(Row("a", "1"), Row("b", "2")), photos=(Photo("b", 1, 1),))
+    [key] = deliver(world, both)
+    world.handle(key)
+    slower = slow(world, key, "predicted with_image")
+    world.promote_both(2)
+    newer = slow(world, key, place)
+    world.go_on(slower)
+    world.go_on(newer)
+    check(world)
+
+
+@pytest.mark.parametrize("modality", Modality)
+def test_a_promotion_between_the_two_predictions_of_a_run_does_not_mix_them(
+    world: World, modality: Modality
+) -> None:
+    both = Upload("zip", rows=(Row("a", "1"), Row("b", "2")), photos=(Photo("b", 1, 1),))
+    [key] = deliver(world, both)
+    run = slow(world, key, "predicted with_image")
+    world.promote(modality, 2)
+    world.go_on(run)
+    assert {row["model_generation"] for row in world.rows()} == {1}
+    world.handle(key, receives=False)
+    check(world)
+
+
+def test_the_pictures_of_the_tests_are_what_they_are_said_to_be() -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    Image.open(BytesIO(Photo("a", 1, 1).data)).load()
+    assert Photo("a", 1, 1).data != Photo("a", 1, 2).data
+    assert not own_photos(Upload("zip", photos=(Photo("a", 1, 1, decodes=False),)))

@@ -1,0 +1,317 @@
+"""The input contract: every kind of bad input meets its code, and its good neighbours go on.
+
+A specimen of each code is sent among good files; a code without a specimen fails here.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+import tempfile
+import unicodedata
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mm_assets.errors import REFUSALS
+from mm_assets.lake import Lake
+from mm_assets.settings import Settings
+from mm_assets.store.base import open_store
+from mm_assets.tables import ROW_LIMIT
+from mm_assets.uploads.zip_directory import REMEDIES
+from tests.make import (
+    csv_table,
+    dataset,
+    drop_folder,
+    drop_zip,
+    picture,
+    processed,
+    received,
+    rows_of,
+    table,
+)
+
+SPEC = dataset(
+    columns={"age": {"kind": "number", "required": True}, "colour": "category"},
+    image_name="{id}-{n}",
+)
+HEADER = "id,age,colour,label"
+GOOD = {
+    "good.csv": table(HEADER, "good1,1,red,", "good2,2,,cat"),
+    "good1-1.png": picture(1),
+    "good2-1.jpg": picture(2, "JPEG"),
+}
+
+# -- files and rows: each code, among good neighbours ---------------------------------------------
+
+BAD_FILES: dict[str, tuple[str, bytes]] = {
+    "image_unreadable": ("cut-1.jpg", picture(3, "JPEG")[:-40]),
+    "image_empty": ("empty-1.jpg", b""),
+    "image_too_large": (
+        "bomb-1.png",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", 13_000, 13_000, 8, 2, 0, 0, 0)
+        + bytes(20),
+    ),
+    "image_type": ("photo-1.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+    "image_name": ("cover.png", picture(4)),
+    "file_type": ("letter.csv", b"%PDF-1.7\n"),
+    "system_file": (".DS_Store", b"\0\0\0\1Bud1"),
+    "table_encoding": ("latin.csv", f"{HEADER}\nx,1,grün,\n".encode("latin-1")),
+    "table_header": ("twice.csv", table("id,age,age,colour,label", "x,1,1,red,")),
+    "table_quotes": ("quote.csv", table(HEADER, 'x,1,"red,')),
+    "table_no_id": ("spaces.csv", table("id age colour label", "x 1 red ")),
+    "table_columns": ("no-age.csv", table("id,colour,label", "x,red,cat")),
+    "table_width": ("long.csv", table(HEADER, "x,1,red,,", "y,1,red,,")),
+    "table_nul": ("nul.csv", table(HEADER, "x,1,re\0d,")),
+    "table_row_too_long": ("endless.csv", table(HEADER, "x" * ROW_LIMIT)),
+}  # fmt: skip
+ONLY_IN_FOLDERS = {"unsafe_name", "not_announced", "checksum_differs"}
+
+BAD_ROWS: dict[str, list[str]] = {
+    "row_width": ["short", "1"],
+    "field_too_long": ["long", "1", "x" * 131_073, ""],
+    "id_blank": [" ", "1", "", ""],
+    "id_unsafe": ["../x", "1", "", ""],
+    "id_too_long": ["x" * 1025, "1", "", ""],
+    "duplicate_row": ["good1", "1.0", " red ", ""],
+    "duplicate_id": ["good1", "9", "red", ""],
+    "number_invalid": ["comma", "1,5", "", ""],
+    "value_missing": ["missing", "", "red", ""],
+    "label_invalid": ["cow", "1", "", "cow"],
+}
+
+
+def test_every_code_of_a_refusal_has_a_specimen() -> None:
+    assert {*BAD_FILES, *ONLY_IN_FOLDERS, *BAD_ROWS, "label_conflict"} == REFUSALS.keys()
+    assert all(todo.endswith(".") for todo in [*REFUSALS.values(), *REMEDIES.values()])
+
+
+def check_good_records(lake: Lake, store: Any, document: dict[str, Any]) -> None:
+    """The good neighbours are there, whole, each with its picture."""
+    rows = {row["record_id"]: row for row in rows_of(lake, document, "manifest.parquet")}
+    assert rows.keys() == {"good1", "good2"}
+    assert rows["good1"]["features"] == {"age": 1.0, "colour": "red"}
+    assert rows["good2"]["features"] == {"age": 2.0, "colour": None}
+    assert [rows[f"good{n}"]["image_file"] for n in (1, 2)] == ["good1-1.png", "good2-1.jpg"]
+    assert [rows[f"good{n}"]["label"] for n in (1, 2)] == [None, "cat"]
+    counts = document["counts"]
+    assert counts["rows"] == counts["records"] + counts["labels_joined"] + counts["rejected"]
+
+
+@pytest.mark.parametrize("drop", [drop_zip, drop_folder])
+def test_each_bad_file_is_quarantined_with_its_code_and_the_others_are_taken(
+    folder_settings: Settings, drop: Any
+) -> None:
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    drop(lake, "u.zip", {**dict(BAD_FILES.values()), **GOOD})
+    document = processed(lake, store, SPEC, "u.zip")
+    receipt = received(lake, SPEC, "u.zip")
+    files = {file["file"]: file for file in rows_of(lake, receipt, "files.parquet")}
+    assert {files[name]["code"] for name in GOOD} == {None}
+    assert {code: files[name]["code"] for code, (name, _) in BAD_FILES.items()} == {
+        code: code for code in BAD_FILES
+    }
+    assert all(files[name]["reason"] for name, _ in BAD_FILES.values())
+    check_good_records(lake, store, document)
+
+
+def test_each_bad_row_is_rejected_with_its_code_and_its_line_and_the_others_are_taken(
+    folder_settings: Settings,
+) -> None:
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    bad = csv_table(HEADER.split(","), BAD_ROWS.values())
+    conflict = table("id,label", "good2,dog")
+    drop_zip(lake, "u.zip", {**GOOD, "later.csv": bad, "labels.csv": conflict})
+    document = processed(lake, store, SPEC, "u.zip")
+    rejects = rows_of(lake, document, "rejects.parquet")
+    assert {(r["file"], r["line"], r["code"]) for r in rejects} == {
+        ("labels.csv", 2, "label_conflict"),
+        *(("later.csv", line, code) for line, code in enumerate(BAD_ROWS, 2)),
+    }
+    for reject in rejects:
+        assert reject["reason"]
+        assert reject["todo"] == REFUSALS[reject["code"]]
+    check_good_records(lake, store, document)
+
+
+def test_files_that_only_a_folder_can_hold_are_quarantined_alone(folder_settings: Settings) -> None:
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    changed = {"changed-1.png": picture(5)}
+    drop_folder(lake, "u", {**GOOD, **changed})
+    inbox = folder_settings.lake_folder / "inbox" / "pets" / "u"
+    (inbox / "changed-1.png").write_bytes(picture(5)[:-1] + b"?")
+    (inbox / "new-1.png").write_bytes(picture(6))
+    (inbox / "tab\t-1.png").write_bytes(picture(7))
+    document = processed(lake, store, SPEC, "u")
+    files = rows_of(lake, received(lake, SPEC, "u"), "files.parquet")
+    assert {file["file"]: file["code"] for file in files if file["code"]} == {
+        "changed-1.png": "checksum_differs",
+        "new-1.png": "not_announced",
+        "tab\t-1.png": "unsafe_name",
+    }
+    check_good_records(lake, store, document)
+
+
+# -- archives: each code, the whole upload, nothing left behind -----------------------------------
+
+
+def zipped(*more: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
+    """A zip of the good files and more."""
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in [*GOOD.items(), *more]:
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def patched(data: bytes, at: int, value: bytes) -> bytes:
+    return data[:at] + value + data[at + len(value) :]
+
+
+def link() -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo("link.csv")
+    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+WHOLE = zipped()
+LAST = WHOLE.rindex(b"PK\1\2")  # the last entry's line in the directory
+END = WHOLE.rindex(b"PK\5\6")
+BAD_ARCHIVES: dict[str, bytes] = {
+    "archive_unreadable": WHOLE[:-30],
+    "archive_corrupt": patched(WHOLE, 60, bytes([WHOLE[60] ^ 1])),
+    "archive_unsafe_name": zipped(("../evil.csv", b"id\n")),
+    "archive_special_file": zipped((link(), b"/etc/passwd")),
+    "archive_encrypted": patched(WHOLE, LAST + 8, bytes([WHOLE[LAST + 8] | 1])),
+    "archive_nested": zipped(("photo.jpg", WHOLE)),
+    "archive_name_collision": zipped(("GOOD.csv", b"id\n")),
+    "archive_overlap": patched(WHOLE, LAST + 42, struct.pack("<I", 10)),
+    "archive_too_large": patched(WHOLE, LAST + 24, struct.pack("<I", 0xF000_0000)),
+    "archive_bomb": zipped(("zeros.csv", bytes(8 << 20))),
+    "archive_compression": patched(WHOLE, LAST + 10, struct.pack("<H", 97)),
+}
+
+
+def test_every_code_of_an_archive_has_a_specimen() -> None:
+    assert BAD_ARCHIVES.keys() == REMEDIES.keys()
+
+
+def everything_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("code", BAD_ARCHIVES)
+def test_a_hostile_archive_is_refused_whole_and_leaves_nothing_behind(
+    folder_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    lake.write("inbox/pets/bad.zip", BAD_ARCHIVES[code])
+    outside = everything_below(tmp_path)
+    document = processed(lake, store, SPEC, "bad.zip")
+    receipt = received(lake, SPEC, "bad.zip")
+    assert receipt["refused"]["code"] == code
+    assert receipt["refused"]["todo"] == REMEDIES[code]
+    assert receipt["refused"]["what"]
+    assert set(receipt["counts"].values()) | set(document["counts"].values()) == {0}
+    for name in ("files.parquet", "images.parquet", "rejects.parquet"):
+        assert rows_of(lake, receipt, name) == []
+    known = store.look_up("pets", rows_of_ids("good1", "good2"))
+    assert all(row["image_upload"] is None and row["unlabelled_upload"] is None
+               for row in known.to_pylist())  # fmt: skip
+    assert list(temporary.iterdir()) == []
+    upload = f"datasets/pets/uploads/{receipt['upload']}/"
+    new = {name for name in everything_below(tmp_path) - outside if "/lake/" in name}
+    assert new
+    assert all(upload in name for name in new)
+    # The next upload is none the worse for it.
+    lake.write("inbox/pets/good.zip", WHOLE)
+    check_good_records(lake, store, processed(lake, store, SPEC, "good.zip"))
+
+
+def rows_of_ids(*ids: str) -> Any:
+    import pyarrow as pa
+
+    return pa.array(ids, pa.string())
+
+
+# -- IDs ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drop", [drop_zip, drop_folder])
+def test_a_picture_named_by_macos_meets_its_row(folder_settings: Settings, drop: Any) -> None:
+    """macOS hands out file names decomposed (NFD); tables are usually written composed (NFC)."""
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    row, name = "Zoë-Ångström", unicodedata.normalize("NFD", "Zoë-Ångström-1.png")
+    assert row not in name
+    files = {"rows.csv": table(HEADER, f"{row},1,red,"), name: picture(1)}
+    drop(lake, "u.zip", files)
+    document = processed(lake, store, SPEC, "u.zip")
+    (record,) = rows_of(lake, document, "manifest.parquet")
+    assert record["record_id"] == row
+    assert record["image_file"] == name
+    assert document["counts"]["images_used"] == 1
+
+
+def test_a_row_written_decomposed_meets_the_picture_of_another_upload(
+    folder_settings: Settings,
+) -> None:
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    row = unicodedata.normalize("NFD", "Zoë")
+    drop_zip(lake, "pictures.zip", {"Zoë-1.png": picture(1)})
+    drop_zip(lake, "rows.zip", {"rows.csv": table(HEADER, f"{row},1,red,")})
+    for name in ("pictures.zip", "rows.zip"):
+        document = processed(lake, store, SPEC, name)
+    (record,) = rows_of(lake, document, "manifest.parquet")
+    assert (record["record_id"], record["image_file"]) == ("Zoë", "Zoë-1.png")
+
+
+def test_ids_and_values_that_look_like_something_else_stay_exact_text(
+    folder_settings: Settings,
+) -> None:
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    ids = ["007", "7", "1E5", "NA", "12345678901234567890", "=1+1", "@SUM(A1)", "-1", "+1", " x"]
+    rows = [[i, "1", "=cmd|' /C calc'!A0", ""] for i in ids]
+    drop_zip(lake, "u.zip", {"t.csv": csv_table(HEADER.split(","), rows)})
+    document = processed(lake, store, SPEC, "u.zip")
+    records = rows_of(lake, document, "manifest.parquet")
+    assert {row["record_id"] for row in records} == set(ids)
+    assert {row["features"]["colour"] for row in records} == {"=cmd|' /C calc'!A0"}
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_declared_encoding_and_line_ending_is_read(
+    folder_settings: Settings, codec: str, end: str
+) -> None:
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    declared = {"utf-8-sig": "utf-8"}.get(codec, codec)
+    spec = SPEC.model_copy(update={"encoding": declared})
+    text = end.join([HEADER, 'ü1,1,"two' + end + 'lines",', "ü2,2,grün,", ""])
+    drop_zip(lake, "u.zip", {"t.csv": text.encode(codec)})
+    document = processed(lake, store, spec, "u.zip")
+    records = rows_of(lake, document, "manifest.parquet")
+    assert {row["record_id"]: row["features"]["colour"] for row in records} == {
+        "ü1": f"two{end}lines", "ü2": "grün",
+    }  # fmt: skip
+    assert document["counts"]["rejected"] == 0
+
+
+def test_an_encoding_that_was_not_declared_is_answered_with_how_to_declare_it(
+    folder_settings: Settings,
+) -> None:
+    lake = Lake(folder_settings)
+    text = f"{HEADER}\nx,1,grün,\n"
+    codecs = ["latin-1", "utf-16", "utf-16-le", "utf-16-be"]
+    drop_zip(lake, "u.zip", {f"{codec}.csv": text.encode(codec) for codec in codecs})
+    files = rows_of(lake, received(lake, SPEC, "u.zip"), "files.parquet")
+    assert {file["code"] for file in files} == {"table_encoding"}
+    assert "`encoding`" in REFUSALS["table_encoding"]
+    reasons = {file["file"]: file["reason"] for file in files}
+    assert "set `encoding: latin-1`" in reasons.pop("latin-1.csv")
+    assert all("UTF-16" in reason for reason in reasons.values())
