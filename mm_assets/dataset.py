@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mm_assets.errors import SpecError
+from mm_assets.ids import normalised
 
 COMPONENT = "mm_assets.pipeline.DatasetPipeline"
 IMAGE = "image"
@@ -206,7 +207,7 @@ class DatasetSpec(_Strict):
 
     def image_id(self, file: str) -> tuple[str, int] | None:
         """The record ID and the picture's number that a file's path stands for, or None."""
-        name = file.rpartition("/")[2]
+        name = normalised(file.rpartition("/")[2])
         stem = name.rpartition(".")[0] or name
         match = self.image_name_pattern.fullmatch(stem)
         if match is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ TODO = {
     "lake_region": "Set AWS_REGION to the region of the bucket; check AWS_ENDPOINT_URL, if set.",
     "lake_credentials": "Renew the credentials (log in again, or set AWS_ACCESS_KEY_ID, "
     "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN anew), then run the same command again.",
+    "lake_no_credentials": "Set AWS credentials in any way that boto3 understands.",
     "lake_clock": "Set this machine's clock; S3 refuses requests that are 15 minutes off.",
     "lake_denied": "Give these credentials the permissions to list, read, write and delete "
     "objects there (s3:ListBucket, GetObject, PutObject, DeleteObject).",
@@ -74,6 +76,12 @@ def lake_error(code: str, what: str, where: str, *, folder: bool = False) -> Lak
     return LakeError(code=code, what=what, where=where, todo=todo)
 
 
+def no_credentials() -> LakeError:
+    """There are none anywhere that boto3 looks."""
+    where = "AWS_PROFILE, AWS_ACCESS_KEY_ID, an instance role …"
+    return lake_error("lake_no_credentials", "no AWS credentials were found", where)
+
+
 @contextmanager
 def speaking(where: str, *, folder: bool) -> Iterator[None]:
     """Turn whatever a storage library raises into a LakeError about `where`.
@@ -113,10 +121,12 @@ def _of_botocore(error: Exception, where: str) -> LakeError:
     from botocore import exceptions as known
 
     missing = (
-        known.NoCredentialsError, known.PartialCredentialsError, known.CredentialRetrievalError,
-        known.TokenRetrievalError, known.UnauthorizedSSOTokenError, known.SSOTokenLoadError,
+        known.PartialCredentialsError, known.CredentialRetrievalError, known.TokenRetrievalError,
+        known.UnauthorizedSSOTokenError, known.SSOTokenLoadError,
         known.ProfileNotFound, known.RefreshWithMFAUnsupportedError,
     )  # fmt: skip
+    if isinstance(error, known.NoCredentialsError):
+        return no_credentials()
     code = "lake_credentials" if isinstance(error, missing) else "lake_unreachable"
     return lake_error(code, _first_line(error), where)
 
@@ -160,7 +170,12 @@ def _of_text(error: Exception, where: str, *, folder: bool) -> LakeError:
 
 
 def _first_line(error: Exception) -> str:
-    line = str(error).partition("\n")[0].removeprefix("Generic S3 error: ")
+    """What a library says, without obstore's account of its retries but with its root cause."""
+    text = str(error)
+    line = text.partition("\n")[0].removeprefix("Generic S3 error: ")
+    line = re.sub(r" in [\d.]+[mµn]?s(, after .*?retry_timeout: \S+)?\s+- ", ": ", line)
+    cause = re.search(r'message: "([^"]+)"', text) or re.search(r"\b(TimedOut)\b", text)
+    line = f"{line} ({cause[1]})" if cause and cause[1] not in line else line
     return line[:300] or type(error).__name__
 
 
@@ -174,3 +189,10 @@ def speaking_of_disk(path: Path) -> Iterator[None]:
             raise
         what = f"this machine's disk is full ({error.strerror})"
         raise lake_error("disk_full", what, str(path)) from error
+
+
+@contextmanager
+def working_folder(purpose: str) -> Iterator[Path]:
+    """A temporary folder on the local disk, gone afterwards; a full disk is said in words."""
+    with tempfile.TemporaryDirectory(prefix=f"mm-{purpose}-") as name, speaking_of_disk(Path(name)):
+        yield Path(name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.errors import LakeError
+from mm_assets.lake_errors import no_credentials
 from mm_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -103,12 +103,7 @@ def _credentials_of(s3_client: Any) -> Any:
     # boto3 has no public way from a client to its credentials.
     resolved = s3_client._request_signer._credentials  # noqa: SLF001
     if resolved is None:
-        raise LakeError(
-            code="lake_no_credentials",
-            what="no AWS credentials were found",
-            where="AWS_PROFILE, AWS_ACCESS_KEY_ID, an instance role …",
-            todo="Set AWS credentials in any way that boto3 understands.",
-        )
+        raise no_credentials()
 
     def provide() -> dict[str, Any]:
         frozen = resolved.get_frozen_credentials()

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from mm_assets.cli import app
 from mm_assets.dataset import load_spec
+from mm_assets.triggers import ledger
+from tests.make import drop_zip, found
 
 YAML = """
 type: mm_assets.pipeline.DatasetPipeline
@@ -167,3 +169,88 @@ def test_init_drafts_a_yaml_that_loads(folder_settings, run, tmp_path):
     assert "has a YAML already" in (
         run("init", table, "--id", "vin", "--label", "sold", "--dataset", "cars", code=1).stderr
     )
+
+
+def noted(lake, name: str) -> str:
+    """An upload that the sensor has seen."""
+    drop_zip(lake, name, {"t.csv": b"part,weight,maker\na,1,b\n"}, "parts")
+    source = found(lake, name, "parts")
+    ledger.note(lake, source)
+    return source.upload
+
+
+def test_uploads_are_listed_newest_first_with_where_they_stand(project, run, lake):
+    assert json.loads(run("uploads", "--format", "json").stdout) == []
+    uploads = sorted(noted(lake, name) for name in ("a.zip", "b.zip", "c.zip"))
+    rows = json.loads(run("uploads", "--format", "json").stdout)
+    assert [row["upload"] for row in rows] == uploads[::-1]
+    assert {row["state"] for row in rows} == {"pending"}
+    assert {row["name"] for row in rows} == {"a.zip", "b.zip", "c.zip"}
+    lines = run("uploads", "--format", "csv", "--limit", "1").stdout.splitlines()
+    assert lines[0] == "upload,name,arrived,state,words"
+    assert len(lines) == 2
+    assert "--limit N shows more" in run("uploads", "--limit", "3").stderr
+
+
+@pytest.mark.parametrize("settings", ["folder"], indirect=True)
+def test_a_retry_takes_one_upload_through_again_and_says_what_comes_next(project, run, lake):
+    upload = noted(lake, "first.zip")
+    run("sync")
+    said = run("retry", "first", "--format", "json")
+    assert "mm sync" in said.stderr
+    assert json.loads(said.stdout) == [{"upload": upload}]
+    assert json.loads(run("uploads", "--format", "json").stdout)[0]["state"] == "pending"
+    synced = json.loads(run("sync", "--format", "json").stdout)
+    assert [one["upload"] for one in synced if one["job"] == "upload"] == [upload]
+
+
+def test_retrying_all_brings_back_what_was_set_aside_or_forgotten(project, run, lake):
+    assert "Nothing was set aside" in run("retry", "--all").stderr
+    aside, forgotten = noted(lake, "aside.zip"), noted(lake, "forgotten.zip")
+    pending = ledger.read_pending(lake, "parts", aside)
+    ledger.set_aside(lake, pending, "it broke", 5, "run")
+    # As when Dagster's instance was lost after it was through.
+    ledger.settle(lake, "parts", forgotten)
+    states = {row["upload"]: row["state"]
+              for row in json.loads(run("uploads", "--format", "json").stdout)}  # fmt: skip
+    assert states == {aside: "set aside", forgotten: "unknown"}
+    again = json.loads(run("retry", "--all", "--format", "json").stdout)
+    assert {row["upload"] for row in again} == {aside, forgotten}
+    assert "Nothing was set aside" in run("retry", "--all").stderr
+
+
+def test_a_retry_names_one_upload_or_all_of_them(project, run):
+    run("retry", code=2)
+    run("retry", "x", "--all", code=2)
+    assert "not known" in run("retry", "x", code=1).stderr
+
+
+def test_doctor_says_whether_uploads_can_be_moved_out_of_the_inbox(project, run):
+    findings = json.loads(run("doctor", "--format", "json").stdout)
+    [moving] = [finding for finding in findings if finding["what"] == "moving"]
+    assert moving["good"]
+    assert "inbox" in moving["found"]
+
+
+def test_doctor_looks_at_the_queue_of_events(s3_settings, run, monkeypatch):
+    import boto3
+
+    endpoint = s3_settings.aws_endpoint_url
+    sqs = boto3.client("sqs", endpoint_url=endpoint, region_name="us-east-1")
+
+    def finding(code: int = 1) -> dict:
+        found = json.loads(run("doctor", "--format", "json", code=code).stdout)
+        return next(one for one in found if one["what"] == "events")
+
+    queue = sqs.create_queue(QueueName="doctor")["QueueUrl"]
+    monkeypatch.setenv("MM_EVENTS", f"sqs://{queue}")
+    assert "would circle until they expire" in finding()["todo"]
+    dead = sqs.create_queue(QueueName="doctor-dead")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]
+    policy = {"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 5}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"RedrivePolicy": json.dumps(policy)})
+    assert finding()["good"]
+    assert "120 s; after 5 times" in finding()["found"]
+    for url in (queue, dead):
+        sqs.delete_queue(QueueUrl=url)
+    assert "queue_unreachable" in finding()["found"]

@@ -265,6 +265,7 @@ def test_every_key_of_the_spec_either_changes_the_fingerprint_or_is_known_not_to
     using = {
         "dataset", "description", "model_with_image", "model_without_image", "review_threshold",
         "regression_tolerance", "holdout_share", "promotion_tolerance",
-        "minimum_training_records", "retrain_growth", "train_schedule", "limits",
+        "minimum_training_records", "retrain_growth", "keep_inbox", "upload_tries",
+        "retry_pause_seconds", "train_schedule", "limits",
     }  # fmt: skip
     assert set(DatasetSpec.model_fields) == reading | using

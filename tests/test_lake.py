@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -394,8 +394,9 @@ def test_without_credentials_it_says_which_are_looked_for(
     with pytest.raises(LakeError) as caught:
         lake.read("d/x")
     assert "AWS_ACCESS_KEY_ID" in caught.value.where
-    with pytest.raises(LakeError):
+    with pytest.raises(LakeError) as listed:
         list(lake.list("d/"))
+    assert caught.value.code == listed.value.code == "lake_no_credentials"
 
 
 @pytest.mark.parametrize("operation", ["list", "names", "read", "write"])
@@ -405,7 +406,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_in_words(
     (tmp_path / "file").write_text("in the way")
     folder_settings.lake = str(tmp_path / "file")
     lake = Lake(folder_settings)
-    operations = {
+    operations: dict[str, Callable[[], object]] = {
         "list": lambda: list(lake.list("d/")),
         "names": lambda: lake.names("d/"),
         "read": lambda: lake.read("d/x"),

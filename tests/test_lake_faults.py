@@ -261,15 +261,26 @@ def test_a_body_that_breaks_off_is_carried_on_or_is_an_error_and_never_short(
     assert not (tmp_path / "fetched").exists()
 
 
+def test_the_message_has_the_cause_and_no_account_of_the_retries(
+    faulty: Lake, proxy: FaultyProxy
+) -> None:
+    proxy.add(reset(), times=None)
+    with pytest.raises(LakeError) as caught:
+        faulty.read("d/x")
+    assert "Connection reset by peer" in caught.value.what
+    assert "retry" not in caught.value.what
+
+
 def test_an_answer_that_is_too_short_but_well_formed_is_an_error_where_the_length_is_known(
     faulty: Lake, behind: Lake, proxy: FaultyProxy
 ) -> None:
     behind.write("d/big", BIG)
     proxy.add(shorten_body(7), is_("GET"), times=None)
-    for read in (
+    reads: list[Callable[[], bytes]] = [
         lambda: faulty.read_range("d/big", 5, 1000),
         lambda: read_through(faulty, "d/big"),
-    ):
+    ]
+    for read in reads:
         with pytest.raises(LakeError) as caught:
             read()
         assert caught.value.code == "lake_damaged"
@@ -292,7 +303,11 @@ def test_what_publish_wrote_is_verified_when_it_is_read_back(
         faulty.fetch_published(published, "t.parquet", tmp_path / "again")
         return (tmp_path / "again").read_bytes()
 
-    for read in (lambda: faulty.read_published(published, "t.parquet"), fetch):
+    reads: list[Callable[[], bytes]] = [
+        lambda: faulty.read_published(published, "t.parquet"),
+        fetch,
+    ]
+    for read in reads:
         proxy.clear()
         proxy.add(fault, is_("GET", key))
         assert read() == expected

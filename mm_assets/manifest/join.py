@@ -8,12 +8,11 @@ moment at least one sees both.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
 from mm_assets.lake import Lake
+from mm_assets.lake_errors import working_folder
 from mm_assets.layout import of_upload
 from mm_assets.manifest.rows import TypedRows, empty_records, type_rows
 from mm_assets.store.base import Store
@@ -123,7 +122,7 @@ def own_images(lake: Lake, receipt: dict[str, Any]) -> pa.Table:
     import duckdb
     import pyarrow.parquet as pq
 
-    with lake.open(receipt["files"]["images.parquet"]["key"]) as file:
+    with lake.open_published(receipt, "images.parquet") as file:
         listed = pq.read_table(file, columns=["record_id", "number", "file", "sha256"])
     with duckdb.connect() as db:
         db.register("listed", listed)
@@ -153,10 +152,10 @@ def _publish(
     structural = read_parquet(lake, receipt, "rejects.parquet")
     rejects = pa.concat_tables([structural, typed.rejects.cast(structural.schema)])
     tables = {"manifest.parquet": manifest, "rejects.parquet": rejects, "images.parquet": fates}
-    with tempfile.TemporaryDirectory(prefix="mm-manifest-") as folder:
+    with working_folder("manifest") as folder:
         files = {}
         for name, table in tables.items():
-            files[name] = Path(folder, name)
+            files[name] = folder / name
             pq.write_table(table, files[name], compression="zstd")
         return lake.publish(
             of_upload(spec.dataset, upload, MANIFEST),
@@ -251,8 +250,8 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
     with_image = modality is Modality.WITH_IMAGE
     records = manifest.filter(has_image if with_image else pc.invert(has_image))
     by_purpose = _by(records, "purpose")
-    with tempfile.TemporaryDirectory(prefix="mm-records-") as folder:
-        path = Path(folder, "records.parquet")
+    with working_folder("records") as folder:
+        path = folder / "records.parquet"
         pq.write_table(records, path, compression="zstd")
         return lake.publish(
             of_upload(spec.dataset, upload, records_name(modality)),

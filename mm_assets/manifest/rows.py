@@ -5,7 +5,6 @@ Columns travel by position (`c0`, `t0`, `v0` …), because SQL does not tell `Na
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from mm_assets.dataset import ColumnKind, DatasetSpec
 from mm_assets.errors import REFUSALS
 from mm_assets.ids import MAXIMUM_BYTES
 from mm_assets.lake import Lake
+from mm_assets.lake_errors import working_folder
 from mm_assets.uploads.receive import refusals_table
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ def type_rows(
     import duckdb
     import pyarrow as pa
 
-    with tempfile.TemporaryDirectory(prefix="mm-rows-") as folder, duckdb.connect() as db:
+    with working_folder("rows") as folder, duckdb.connect() as db:
         db.execute("SET preserve_insertion_order = false")
         sources = []
         for table in receipt["tables"]:
-            path = Path(folder, table["rows_file"])
-            lake.fetch(receipt["files"][table["rows_file"]]["key"], path)
+            path = folder / table["rows_file"]
+            lake.fetch_published(receipt, table["rows_file"], path)
             sources.append(_source_sql(spec, table, path))
         if not sources:
             return TypedRows(empty_records(spec), refusals_table([]), 0)

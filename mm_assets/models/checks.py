@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from mm_assets.dataset import Modality
+from mm_assets.errors import ModelError
 from mm_assets.layout import of_dataset
 from mm_assets.models.assets import model_name
 from mm_assets.models.training import TRAINING_SET, split_of
@@ -68,7 +69,10 @@ def _better_than_baseline(scope: Scope, modality: Modality) -> dg.AssetChecksDef
         champion = models.champion(modality)
         if champion is None:
             return check(False, "there is no champion yet: run `mm train`", warn=True)
-        models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+        try:
+            models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+        except ModelError as error:
+            return check(False, str(error))
         manifest = models.manifest(modality, champion.version)
         metric = manifest["metric"]
         score, baseline = manifest["metrics"][metric], manifest["baseline"][metric]

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
 from mm_assets.errors import ModelError
 from mm_assets.lake import Lake, sha256_of
+from mm_assets.lake_errors import working_folder
 from mm_assets.layout import of_dataset
 from mm_assets.manifest.join import gather_rows, with_row_upload
 from mm_assets.models.confidence import Calibration
@@ -68,8 +67,8 @@ def build_training_set(
     records = rows.select(names).append_column("split", pa.array(splits, pa.string()))
     counted = pc.value_counts(records["split"].combine_chunks()).to_pylist()
     labels = pc.value_counts(records["label"].combine_chunks()).to_pylist()
-    with tempfile.TemporaryDirectory(prefix="mm-training-") as folder:
-        path = Path(folder, "training_set.parquet")
+    with working_folder("training") as folder:
+        path = folder / "training_set.parquet"
         pq.write_table(records, path, compression="zstd")
         return lake.publish(
             of_dataset(spec.dataset, TRAINING_SET),
@@ -128,8 +127,8 @@ def train_model(
     frame = _frame_with_label(lake, spec, modality, records)
     splits = records["split"].to_numpy(zero_copy_only=False)
     parts = {name: frame[splits == name].reset_index(drop=True) for name in counts}
-    with tempfile.TemporaryDirectory(prefix="mm-model-") as folder:
-        directory = Path(folder)
+    with working_folder("model") as folder:
+        directory = folder
         engine = engine_of(spec, modality)
         engine.train(
             parts["training"],
@@ -284,8 +283,12 @@ def _champion_evaluation(
     if champion is None:
         return None
     try:
-        if models.manifest(modality, champion.version)["columns"] != spec.features(modality):
+        manifest = models.manifest(modality, champion.version)
+        if manifest["columns"] != spec.features(modality):
             progress(f"{modality}: the champion was trained on other columns, so it is replaced")
+            return None
+        if manifest["engine"]["engine"] != spec.engine_for(modality).engine:
+            progress(f"{modality}: the champion was trained by another engine, so it is replaced")
             return None
         folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
         predicted = engine_of(spec, modality).load(folder).predict(holdout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.dataset import DatasetSpec, Modality
 from mm_assets.errors import LakeError
 from mm_assets.lake import Lake
+from mm_assets.lake_errors import working_folder
 from mm_assets.layout import of_dataset, of_upload, uploads_prefix
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.models.training import TRAINING_SET
@@ -218,7 +218,7 @@ def _recent_records(lake: Lake, spec: DatasetSpec, recent: list[str]) -> pa.Tabl
         document = lake.read_json(of_upload(spec.dataset, upload, MANIFEST))
         if document is None or document["fingerprint"] != spec.fingerprint:
             continue
-        with lake.open(document["files"]["manifest.parquet"]["key"]) as file:
+        with lake.open_published(document, "manifest.parquet") as file:
             part = pq.read_table(file, columns=["record_id", "purpose", "features"])
         part = part.filter(pc.equal(part["purpose"], "predict"))
         for newer in parts:
@@ -236,8 +236,8 @@ def _publish(
     document: dict[str, Any],
     folder: Path | None,
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="mm-monitoring-") as temporary:
-        own = Path(temporary) if folder is None else folder
+    with working_folder("monitoring") as temporary:
+        own = temporary if folder is None else folder
         own.mkdir(parents=True, exist_ok=True)
         files = {}
         for name in PICTURES:

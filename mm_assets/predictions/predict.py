@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.dataset import DatasetSpec, Modality
 from mm_assets.errors import LakeError
 from mm_assets.lake import Lake, utc_now
+from mm_assets.lake_errors import working_folder
 from mm_assets.layout import dataset_prefix, of_upload, uploads_prefix
 from mm_assets.manifest.join import records_name
 from mm_assets.models.confidence import Calibration, confidence_of
@@ -191,6 +191,8 @@ def _why_not(
     manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
     if manifest["columns"] != spec.features(modality):
         return f"{modality}: the champion was trained on other columns; run `mm train`"
+    if manifest["engine"]["engine"] != spec.engine_for(modality).engine:
+        return f"{modality}: the champion was trained by another engine; run `mm train`"
     if fault := other_version(manifest):
         return f"{modality}: the champion {fault}; run `mm train`"
     return ""
@@ -303,8 +305,8 @@ def _publish(
 
     offered = pa.concat_tables(parts) if parts else empty_predictions()
     offered = offered.cast(empty_predictions().schema)
-    with tempfile.TemporaryDirectory(prefix="mm-predictions-") as folder:
-        path = Path(folder, "predictions.parquet")
+    with working_folder("predictions") as folder:
+        path = folder / "predictions.parquet"
         pq.write_table(offered, path, compression="zstd")
         return lake.publish(
             of_upload(spec.dataset, upload, predictions_name(modality)),

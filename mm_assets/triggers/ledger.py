@@ -72,14 +72,20 @@ def read_pending(lake: Lake, dataset: str, upload: str) -> Pending | None:
     key = f"{pending_prefix(dataset)}{upload}.json"
     try:
         document = lake.read_json(key)
-        return Pending(Source(**document["source"]), int(document["round"])) if document else None
+        if document is None:
+            return None
+        return Pending(Source(**document["source"]), int(document["round"]))
+    except LakeError as error:
+        if error.code != "lake_damaged":
+            raise
     except (ValueError, TypeError, KeyError):
-        raise UploadError(
-            code="note_unreadable",
-            what="what is noted of this upload cannot be read",
-            where=f"{lake.url}/{key}",
-            todo=f"Run `mm retry {upload}`, which writes it anew.",
-        ) from None
+        pass
+    raise UploadError(
+        code="note_unreadable",
+        what="what is noted of this upload cannot be read",
+        where=f"{lake.url}/{key}",
+        todo=f"Run `mm retry {upload}`, which writes it anew.",
+    )
 
 
 def read_set_aside(lake: Lake, dataset: str, upload: str) -> dict[str, Any] | None:

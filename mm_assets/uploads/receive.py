@@ -9,7 +9,6 @@ that could not be read.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -19,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec
 from mm_assets.errors import Refusal, UploadError
-from mm_assets.ids import fault_of, normalised
+from mm_assets.ids import fault_of
 from mm_assets.images import ImageRefused, NormalisedImage, is_image, normalise
 from mm_assets.lake import Lake
+from mm_assets.lake_errors import working_folder
 from mm_assets.layout import of_upload
 from mm_assets.tables import Table, TableRefused, looks_like_text, open_table
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered, delivery
@@ -47,11 +47,11 @@ def receive(
     inbox no longer holds the upload but it was received before, the earlier receipt stands.
     """
     pointer = of_upload(spec.dataset, source.upload, RAW)
-    with tempfile.TemporaryDirectory(prefix="mm-receive-") as folder:
-        packer = Packer(spec, Path(folder))
+    with working_folder("receive") as folder:
+        packer = Packer(spec, folder)
         refused: dict[str, str] | None = None
         try:
-            with delivery(lake, source, Path(folder)) as files:
+            with delivery(lake, source, folder) as files:
                 packer.pack(files, progress)
         except UploadError as error:
             before = lake.read_json(pointer)
@@ -61,7 +61,7 @@ def receive(
                 "code": error.code, "what": error.what, "where": error.where, "todo": error.todo
             }  # fmt: skip
             packer.images.close()  # or it would write on into the file of its successor
-            packer = Packer(spec, Path(folder))
+            packer = Packer(spec, folder)
         written = packer.finish()
         return lake.publish(
             pointer,
@@ -149,13 +149,9 @@ class Packer:
             self._quarantine(file, "unknown", "file_type", reason)
         return None
 
-    def _named(self, file: str) -> tuple[str, int] | None:
-        """The record ID and the number in a picture's name; macOS writes names decomposed."""
-        return self.spec.image_id(normalised(file))
-
     def _name_fault(self, file: str) -> tuple[str, str] | None:
         """Why no record can have the ID in this picture's name, or None."""
-        named = self._named(file)
+        named = self.spec.image_id(file)
         if named is None:
             return "image_name", f"the name does not fit image_name: {self.spec.image_name}"
         fault = fault_of(named[0])
@@ -164,7 +160,7 @@ class Packer:
         return "image_name", f"no record can have the ID in this name: {fault[1]}"
 
     def _add_image(self, file: Delivered, future: Future[NormalisedImage]) -> None:
-        named = self._named(file.name)
+        named = self.spec.image_id(file.name)
         assert named is not None  # noqa: S101  _sort has seen to it
         record_id, number = named
         try:

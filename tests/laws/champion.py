@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from PIL import Image
 
+from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.models.store import ModelStore
 from tests.laws.uploads import SEEDS
 from tests.make import picture
 
@@ -56,3 +59,15 @@ class Champion:
             for age, image in zip(frame["age"], pictures, strict=True)
         ]
         return pd.DataFrame({"cat": cat, "dog": [1 - p for p in cat]}, index=frame.index)
+
+
+def save(models: ModelStore, spec: DatasetSpec, modality: Modality, number: int) -> str:
+    """Store the model of this number; returns its version."""
+    manifest = {
+        "engine": {"engine": ENGINE}, "problem_type": "binary", "classes": ["cat", "dog"],
+        "columns": spec.features(modality), "metrics": {}, "baseline": {}, "n": 1,
+        "training_fingerprint": str(number), "training_counts": {}, "spec_fingerprint": "0",
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, FILE).write_text(str(number))
+        return models.save(modality, Path(folder), manifest).version

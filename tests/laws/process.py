@@ -133,5 +133,3 @@ for _name in (
     _watch(WatchedLake, lambda lake: super(WatchedLake, lake), _name)
 for _name in ("publish", "look_up", "merge"):
     _watch(WatchedStore, lambda watched: watched.store, _name)
-
-

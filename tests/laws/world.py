@@ -32,7 +32,7 @@ from mm_assets.triggers import ledger
 from mm_assets.uploads.find import find_uploads, read_source
 from mm_assets.uploads.received import read_parquet
 from mm_assets.uploads.take_in import take_in
-from tests.laws.champion import ENGINE, FILE
+from tests.laws.champion import ENGINE, save
 from tests.laws.process import Process, WatchedLake, WatchedStore
 from tests.laws.reference import expected_table
 from tests.laws.uploads import RECORDS, Upload
@@ -135,15 +135,7 @@ class World:
             self.promote(modality, number)
 
     def _save(self, modality: Modality, number: int) -> str:
-        folder = self.folder / "engine"
-        folder.mkdir(exist_ok=True)
-        (folder / FILE).write_text(str(number))
-        manifest = {
-            "engine": ENGINE, "problem_type": "binary", "classes": ["cat", "dog"],
-            "columns": wording(self.dataset).features(modality), "metrics": {}, "baseline": {}, "n": 1,
-            "training_fingerprint": str(number), "training_counts": {}, "spec_fingerprint": "0",
-        }  # fmt: skip
-        version = self.models.save(modality, folder, manifest).version
+        version = save(self.models, wording(self.dataset), modality, number)
         self.numbers[modality, version] = number
         return version
 

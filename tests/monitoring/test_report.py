@@ -17,6 +17,7 @@ from mm_assets.lake import Lake
 from mm_assets.layout import inbox, of_dataset, of_upload
 from mm_assets.manifest.join import build_manifest
 from mm_assets.models.training import build_training_set
+from mm_assets.monitoring import report
 from mm_assets.monitoring.report import PICTURES, build_monitoring
 from mm_assets.predictions.predict import empty_predictions
 from mm_assets.settings import Settings
@@ -210,3 +211,32 @@ def test_a_lost_picture_is_shown_and_counted_as_lost(parts: Parts) -> None:
     pictures, figures = build_monitoring(lake, store, spec, None)
     assert "least_confident" in pictures
     assert figures["images_lost"] == 12
+
+
+def test_rejects_are_counted_in_the_newest_uploads_only_and_the_picture_says_so(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, store, spec = parts
+    bad = [("p", "old", "a", "")]
+    for number in range(4):
+        upload(parts, f"u{number}", bad, {})
+    titles: list[str] = []
+    draw = report.charts.rejects_by_code
+
+    def spy(counts: dict[str, int], title: str) -> bytes | None:
+        titles.append(title)
+        return draw(counts, title)
+
+    monkeypatch.setattr(report.charts, "rejects_by_code", spy)
+    _, figures = build_monitoring(lake, store, spec, None)
+    assert figures["rejected_rows"] == 4
+    assert titles[0] == "Rejected rows: 4"
+    monkeypatch.setattr(report, "REFUSAL_UPLOADS", 2)
+    read: list[str] = []
+    read_json = lake.read_json
+    monkeypatch.setattr(lake, "read_json", lambda key: read.append(key) or read_json(key))
+    monkeypatch.setattr(report, "RECENT_UPLOADS", 0)
+    _, figures = build_monitoring(lake, store, spec, None)
+    assert (figures["uploads"], figures["rejected_rows"]) == (4, 2)
+    assert titles[2] == "Rejected rows in the newest 2 uploads: 2"
+    assert sum("/uploads/" in key for key in read) == 4

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from mm_assets.triggers.decide import choose, next_wave, should_train
+from mm_assets.triggers.decide import (
+    LONGEST_PAUSE,
+    Try,
+    choose,
+    is_through,
+    next_step,
+    next_wave,
+    should_train,
+)
 
 quick = examples(max_examples=200, deadline=None, derandomize=True)
 keys = st.sets(st.integers(0, 99).map(lambda n: f"u{n:02d}"), max_size=12)
@@ -123,7 +131,8 @@ class Uploads:
         self.finished |= set(names)
 
     def tick(self, champions: str, chunk: int = 50) -> list[str]:
-        chosen, self.cursor = next_wave(self.cursor, champions, self.finished, self.known, chunk)
+        under_way = set(self.known) - self.finished
+        chosen, self.cursor = next_wave(self.cursor, champions, self.finished, under_way, chunk)
         self.again.update(chosen)
         assert len(chosen) <= chunk
         assert set(chosen) <= self.finished
@@ -162,7 +171,7 @@ def test_another_promotion_starts_from_the_beginning() -> None:
 
 def test_the_cursor_is_small_and_can_be_read() -> None:
     finished = {f"u{i:05d}" for i in range(5000)}
-    _, cursor = next_wave(None, "1-1", finished, sorted(finished))
+    _, cursor = next_wave(None, "1-1", finished, set())
     assert set(json.loads(cursor)) >= {"champions", "after", "late"}
     assert len(cursor) < 200
 
@@ -216,5 +225,102 @@ def test_a_tick_can_be_repeated_when_its_cursor_was_not_kept(
     data: st.DataObject, chunk: int, cursor: Any
 ) -> None:
     finished, known = data.draw(keys), data.draw(keys)
-    first = next_wave(cursor, "1-1", finished, sorted(known | finished), chunk)
-    assert next_wave(cursor, "1-1", finished, sorted(known | finished), chunk) == first
+    first = next_wave(cursor, "1-1", finished, known, chunk)
+    assert next_wave(cursor, "1-1", finished, known, chunk) == first
+
+
+def test_an_upload_whose_run_died_is_not_waited_for() -> None:
+    _, cursor = next_wave(None, "1-1", {"a"}, {"b"})
+    assert not is_through(cursor, "1-1")
+    chosen, cursor = next_wave(cursor, "1-1", {"a"}, set())
+    assert chosen == []
+    assert is_through(cursor, "1-1")
+
+
+@pytest.mark.parametrize("cursor", ["{", "[]", "5", '{"champions": "1-1"}', '{"after": "u"}'])
+def test_a_cursor_of_another_version_starts_the_wave_again(cursor: str) -> None:
+    assert not is_through(cursor, "1-1")
+    assert next_wave(cursor, "1-1", {"a"}, set())[0] == ["a"]
+
+
+# -- next_step ------------------------------------------------------------------------------------
+
+states = st.sampled_from(["running", "succeeded", "failed", "canceled"])
+histories = st.lists(st.builds(Try, st.just("run"), states, st.floats(0, 1e6), st.booleans()))
+
+
+def failed(*moments: float) -> list[Try]:
+    return [Try(f"run {moment}", "failed", moment) for moment in moments]
+
+
+def test_an_upload_without_a_try_is_run_at_once() -> None:
+    step = next_step([], now=0.0, maximum=5, pause=15)
+    assert (step.do, step.number) == ("run", 1)
+
+
+def test_pauses_grow_fourfold_up_to_an_hour() -> None:
+    for tries, pause in ((1, 15), (2, 60), (3, 240), (4, 960), (5, LONGEST_PAUSE)):
+        before = failed(*range(tries))
+        ended = before[-1].ended
+        assert next_step(before, ended + pause - 1, 999, 15).do == "wait"
+        step = next_step(before, ended + pause, 999, 15)
+        assert (step.do, step.number) == ("run", tries + 1)
+
+
+def test_a_thousand_tries_are_no_overflow() -> None:
+    assert next_step(failed(*range(999)), 1e6, 1000, 15).do == "run"
+
+
+def test_a_run_that_a_person_canceled_is_not_tried_again() -> None:
+    step = next_step([Try("a", "failed"), Try("b", "canceled")], 1e9, 5, 15)
+    assert (step.do, step.number, step.reason) == ("set aside", 2, "its run was canceled")
+
+
+def test_runs_of_people_are_waited_for_but_do_not_count() -> None:
+    theirs = [Try(str(n), "failed", 0.0, counts=False) for n in range(9)]
+    assert next_step(theirs, 0.0, 1, 15).do == "run"
+    assert next_step([*theirs, Try("x", "running", counts=False)], 0.0, 1, 15).do == "wait"
+    assert next_step([Try("x", "canceled", counts=False)], 0.0, 1, 15).do == "run"
+
+
+def test_a_clock_that_jumped_holds_no_upload_back_for_longer_than_a_pause() -> None:
+    assert next_step(failed(1e9), 0.0, 5, 15).do == "run"
+    assert next_step(failed(10.0), 8.0, 5, 15).do == "wait"  # two machines differ by a little
+
+
+@quick
+@given(histories, st.floats(0, 2e6), st.integers(1, 6), st.floats(0, 100))
+def test_every_history_leads_to_one_step_and_in_the_end_out_of_waiting(
+    tries: list[Try], now: float, maximum: int, pause: float
+) -> None:
+    counted = [one for one in tries if one.counts]
+    step = next_step(tries, now, maximum, pause)
+    if any(one.state == "running" for one in tries):
+        assert step.do == "wait"
+        return
+    if step.do == "run":
+        assert step.number == len(counted) + 1 <= maximum
+    if step.do == "set aside":
+        assert counted
+        assert step.number == len(counted)
+        assert len(counted) >= maximum or counted[-1].state == "canceled"
+    assert next_step(tries, 1e9, maximum, pause).do != "wait"
+
+
+@quick
+@given(st.integers(1, 8), st.floats(0, 1000), st.lists(st.floats(0, 5000), max_size=60))
+def test_an_upload_that_always_fails_is_tried_exactly_so_often(
+    maximum: int, pause: float, waits: list[float]
+) -> None:
+    tries: list[Try] = []
+    now = 0.0
+    for wait in [*waits, *[LONGEST_PAUSE] * (maximum + 1)]:
+        step = next_step(tries, now, maximum, pause)
+        if step.do == "set aside":
+            break
+        if step.do == "run":
+            assert step.number == len(tries) + 1
+            tries.append(Try(str(len(tries)), "failed", now))
+        now += wait
+    assert len(tries) == maximum
+    assert next_step(tries, now, maximum, pause).do == "set aside"

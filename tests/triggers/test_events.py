@@ -56,8 +56,11 @@ class Line:
         self.queue = Queue(Settings.from_environment())
 
     def tell(self, of_everything: bool) -> None:
-        """Whether the bucket tells the queue of what is created in it."""
-        all_of_it = {"QueueArn": self.arn(self.url), "Events": ["s3:ObjectCreated:*"]}
+        """Whether the bucket tells the queue of what is created in the inbox."""
+        of_inbox = {"Key": {"FilterRules": [{"Name": "prefix", "Value": "lake/inbox/"}]}}
+        all_of_it = {
+            "QueueArn": self.arn(self.url), "Events": ["s3:ObjectCreated:*"], "Filter": of_inbox
+        }  # fmt: skip
         self.lake.s3_client.put_bucket_notification_configuration(
             Bucket=self.bucket,
             NotificationConfiguration={"QueueConfigurations": [all_of_it] * of_everything},
@@ -80,7 +83,8 @@ class Line:
         return sum(map(int, answer["Attributes"].values()))
 
     def empty(self) -> None:
-        self.sqs.purge_queue(QueueUrl=self.url)
+        while messages := list(self.queue.receive()):
+            self.queue.delete(messages)
 
     def pump(self) -> events.Pumped:
         return pump(self.lake, self.queue, PETS)

@@ -82,7 +82,7 @@ def test_a_process_on_another_machine_is_left_alone(daemon: Daemon) -> None:
     assert end_dead_runs(daemon.instance) == []
 
 
-@pytest.mark.parametrize("process", ["", "/", "x/1", "1/x", "1", "-5/1", "99999999999999999999/1"])
+@pytest.mark.parametrize("process", ["", "/", "x/1", "1/x", "1", "-5/1"])
 def test_a_tag_that_is_not_ours_is_no_reason_to_end_a_run(process: str) -> None:
     assert is_alive(process)
 

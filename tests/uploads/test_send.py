@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import signal
+import subprocess
+import sys
 import threading
 import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from mm_assets import lake_s3
 from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import MMError, UploadError
+from mm_assets.errors import LakeError, MMError, UploadError
 from mm_assets.lake import Lake, sha256_of
 from mm_assets.settings import Settings
 from mm_assets.uploads.find import announced_files, find_uploads
 from mm_assets.uploads.receive import receive
 from mm_assets.uploads.send import PART, check, safe_name, send
+from tests.faults import (
+    Fault,
+    FaultyProxy,
+    Forward,
+    Request,
+    answer,
+    first,
+    flip_sent_byte,
+    is_,
+    lose_answer,
+    reset,
+)
 
 PREFIX = "inbox/pets/delivery/"
+HASTY = lake_s3.Patience(
+    attempts=3, retrying=3.0, connecting=1.0, silence=2.0, pause=0.01, longest_pause=0.05
+)
 
 
 class CountingLake(Lake):
@@ -431,3 +453,173 @@ def test_a_file_that_cannot_be_read_is_an_error_in_words(
     report = check(folder, spec)
     assert report.refused is not None
     assert report.refused.code == "upload_unreadable"
+
+
+# -- interrupted ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
+    with FaultyProxy(s3_endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def hasty(s3_settings: Settings, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """A lake on S3 through the proxy; what fails, fails soon."""
+    monkeypatch.setattr(lake_s3, "PATIENCE", HASTY)
+    s3_settings.aws_endpoint_url = proxy.url
+    return Lake(s3_settings)
+
+
+def assert_arrived(lake: Lake, folder: Path) -> None:
+    """The inbox holds one finished upload, with exactly the files that are in the folder."""
+    announced = announced_files(lake.read_json(PREFIX + "upload.json"))
+    local = {
+        path.relative_to(folder).as_posix(): (path.stat().st_size, sha256_of(path))
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    assert announced == local
+    for name, (_, sha256) in announced.items():
+        assert hashlib.sha256(lake.read(PREFIX + name)).hexdigest() == sha256
+    assert len(find_uploads(lake, "pets").finished) == 1
+
+
+def test_faults_that_pass_are_not_noticed_by_the_sender(
+    hasty: Lake, proxy: FaultyProxy, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_s3, "PATIENCE", replace(HASTY, attempts=8))  # all may meet one file
+    (folder / "large.csv").write_bytes(os.urandom(PART + 99))
+    busy = answer(503, b"<Error><Code>SlowDown</Code></Error>")
+    for skip, fault in enumerate((reset(), busy, lose_answer(), busy, reset(), lose_answer())):
+        proxy.add(fault, is_("PUT"), skip=4 * skip)
+    proxy.add(lose_answer(), is_("PUT", "upload.json"))
+    sent = send(hasty, folder, "pets")
+    assert proxy.faults == 7
+    assert (sent.files_sent, sent.already_there) == (22, False)
+    assert_arrived(hasty, folder)
+
+
+@pytest.mark.parametrize("fault", [reset(), lose_answer()], ids=["not done", "done, not told"])
+def test_a_sending_that_breaks_off_at_any_request_is_never_finished_by_halves_and_resumes(
+    hasty: Lake, proxy: FaultyProxy, tmp_path: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_s3, "PATIENCE", replace(HASTY, attempts=1))
+    lake = Lake(hasty.settings)
+    folder = tmp_path / "delivery"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv", "c.csv"):
+        (folder / name).write_bytes(name.encode())
+    (folder / "large.csv").write_bytes(os.urandom(PART + 99))
+    for number in range(30):
+        for item in list(lake.list("inbox/")):
+            lake.delete(item.key)
+        proxy.clear()
+        proxy.add(fault, skip=number)
+        proxy.add(reset(), skip=number, times=None)
+        stopped = False
+        try:
+            send(lake, folder, "pets")
+        except LakeError:
+            stopped = True
+        proxy.clear()
+        if find_uploads(lake, "pets").finished:
+            assert_arrived(lake, folder)
+        send(lake, folder, "pets")
+        assert_arrived(lake, folder)
+        assert send(lake, folder, "pets").already_there
+        if not stopped:
+            break
+    assert 6 < number < 30
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mm_assets.lake import Lake
+from mm_assets.settings import Settings
+from mm_assets.uploads.send import send
+names = []
+def progress(done, total, file):
+    names.append(file)
+    if len([name for name in names if name]) >= int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+send(Lake(Settings.from_environment()), Path(sys.argv[1]), "pets", progress=progress)
+"""
+
+
+def start_sending(folder: Path, stop_after: int = 1000) -> subprocess.Popen[bytes]:
+    """Send from a process of its own, which kills itself after so many files."""
+    repository = str(Path(__file__).parents[2])
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder), str(stop_after)],
+        env={**os.environ, "PYTHONPATH": repository},
+    )
+
+
+@pytest.mark.parametrize("files", [1, 12])
+def test_a_sender_that_is_killed_goes_on_where_it_was(
+    settings: Settings, folder: Path, files: int
+) -> None:
+    assert start_sending(folder, files).wait(60) == -signal.SIGKILL
+    lake = Lake(settings)
+    assert not find_uploads(lake, "pets").finished
+    there = sum(1 for _ in lake.list(PREFIX))
+    assert files <= there < 22
+    assert send(lake, folder, "pets").files_sent == 21 - there
+    assert_arrived(lake, folder)
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_sender_that_is_killed_at_its_marker_is_finished_or_goes_on(
+    hasty: Lake, proxy: FaultyProxy, folder: Path, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    sending: list[subprocess.Popen[bytes]] = []
+
+    def kill(request: Request, forward: Forward) -> None:
+        if done:
+            forward(request)
+        sending[0].kill()
+
+    proxy.add(kill, is_("PUT", "upload.json"))
+    sending.append(start_sending(folder))
+    assert sending[0].wait(60) == -signal.SIGKILL
+    assert len(find_uploads(hasty, "pets").finished) == int(done)
+    sent = send(hasty, folder, "pets")
+    assert (sent.already_there, sent.files_sent) == (done, 0)
+    assert_arrived(hasty, folder)
+
+
+def test_bytes_that_change_on_their_way_are_noticed_and_sent_again(
+    hasty: Lake, proxy: FaultyProxy, folder: Path, spec: DatasetSpec
+) -> None:
+    """S3 itself refuses them by their sha256; the test server does not look."""
+    proxy.add(flip_sent_byte(3), is_("PUT", "P07-1.jpg"))
+    send(hasty, folder, "pets")
+    source = find_uploads(hasty, "pets").finished[0]
+    receipt = receive(hasty, spec, source, run_id="r", progress=lambda _: None)
+    assert receipt["quarantined_by_code"] == {"checksum_differs": 1}
+    sent = send(hasty, folder, "pets")
+    assert (sent.files_sent, sent.already_there) == (1, False)
+    assert_arrived(hasty, folder)
+
+
+def test_a_file_that_changes_while_it_is_sent_is_announced_as_it_was_sent(
+    hasty: Lake, proxy: FaultyProxy, tmp_path: Path
+) -> None:
+    folder = tmp_path / "delivery"
+    folder.mkdir()
+    for name in ("a.bin", "b.bin"):
+        (folder / name).write_bytes(os.urandom(PART * 3))
+
+    def grow() -> None:
+        with (folder / "a.bin").open("ab") as file:
+            file.write(b"more")
+
+    proxy.add(first(grow), is_("PUT", "a.bin"))
+    send(hasty, folder, "pets")
+    announced = announced_files(hasty.read_json(PREFIX + "upload.json"))
+    stored = hasty.read(PREFIX + "a.bin")
+    assert announced["a.bin"] == (len(stored), hashlib.sha256(stored).hexdigest())

@@ -268,5 +268,3 @@ def killed(lake: Lake, source: Source, until: Until) -> Iterator[_Run]:
     run.go_on(until)
     yield run
     run.kill()
-
-
