@@ -12,6 +12,7 @@ from mm_assets.layout import dataset_prefix
 from mm_assets.models.store import Champion, ModelStore
 
 CHAMPIONS = "mm/champions"  # a run's tag: the generations of both champions, such as `3-2`
+PINNED_BY = "mm/pinned_by"  # the run that wrote that tag: one that repeats another has the other's
 Generations = dict[Modality, int]
 
 

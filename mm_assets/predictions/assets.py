@@ -8,6 +8,7 @@ from mm_assets.manifest.join import records_name
 from mm_assets.models.assets import model_name
 from mm_assets.models.pins import (
     CHAMPIONS,
+    PINNED_BY,
     Generations,
     generations,
     parse_pin,
@@ -52,11 +53,13 @@ def _pin_of(context: dg.AssetExecutionContext, lake: Lake, models: ModelStore) -
     """The champions of this run; written into the run, so that all its steps use the same."""
     run = context.instance.get_run_by_id(context.run_id)
     tags = run.tags if run else {}
-    if CHAMPIONS in tags:
+    is_own = not (run and run.parent_run_id) or tags.get(PINNED_BY) == context.run_id
+    if CHAMPIONS in tags and is_own:
         return parse_pin(tags[CHAMPIONS])
     backfill = tags.get("dagster/backfill")
     pinned = pin_of_backfill(lake, models, backfill) if backfill else generations(models)
-    context.instance.add_run_tags(context.run_id, {CHAMPIONS: pin_text(pinned)})
+    noted = {CHAMPIONS: pin_text(pinned), PINNED_BY: context.run_id}
+    context.instance.add_run_tags(context.run_id, noted)
     return pinned
 
 

@@ -271,9 +271,11 @@ def _training_sensor(scope: Scope) -> dg.SensorDefinition:
         train, why = should_train(
             labelled, trained_on, spec.minimum_training_records, spec.retrain_growth
         )
-        if train:
-            return dg.SensorResult(run_requests=[_training_run(f"train-{labelled}", why)])
-        return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=seen)
+        return dg.SensorResult(
+            run_requests=[_training_run(f"train-{labelled}", why)] if train else [],
+            skip_reason=None if train else dg.SkipReason(why),
+            cursor=seen,
+        )
 
     return training
 

@@ -2,9 +2,10 @@
 
 The marker is written last, so that an upload is never seen half. Sending resumes without any note
 on the sender's disk: what lies in the inbox already is compared with the local file, by size and
-then by content. On S3 the ETag tells (the MD5 of one put, or of the MD5s of its parts); in a
-folder the stored file is read and hashed. An ETag that is no MD5 (a bucket with encryption keys of
-its own) means "differs", and the file is sent again. A zip is one object and starts again.
+then by content; what was received and moved out of the inbox counts as sent. On S3 the ETag tells
+(the MD5 of one put, or of the MD5s of its parts); in a folder the stored file is read and hashed.
+An ETag that is no MD5 (a bucket with encryption keys of its own) means "differs", and the file is
+sent again. A zip is one object and starts again.
 
 A delivery is never mixed with another: files that this folder does not have, or a marker that
 announces other content, make the name taken.
@@ -26,7 +27,7 @@ from typing import Any
 
 from mm_assets.errors import UploadError
 from mm_assets.lake import Lake, LakeObject, sha256_of, utc_now
-from mm_assets.layout import MARKER, SIZE_MARKER, inbox
+from mm_assets.layout import MARKER, SIZE_MARKER, inbox, received
 from mm_assets.uploads.check import (
     LocalFile,
     Progress,
@@ -105,11 +106,22 @@ def _name_taken(lake: Lake, key: str, what: str) -> UploadError:
     )
 
 
+def _newest_received(lake: Lake, dataset: str, name: str) -> str:
+    """Where the newest upload of this name lies that was received, or ''."""
+    uploads = lake.names(received(dataset, name))
+    return received(dataset, name, uploads[-1]) if uploads else ""
+
+
 def _send_zip(lake: Lake, path: Path, dataset: str, name: str, progress: Progress) -> Sent:
     key, size = f"{inbox(dataset)}{name}.zip", path.stat().st_size
     there = lake.stat(key)
     if there is not None and _comparison(lake, LocalFile(name, path, size), there) is None:
         raise _name_taken(lake, key, "the inbox holds another zip of this name")
+    if there is None and (place := _newest_received(lake, dataset, f"{name}.zip")):
+        there = lake.stat(f"{place}{name}.zip")
+        if there is not None and _comparison(lake, LocalFile(name, path, size), there) is None:
+            there = None
+        key = there.key if there is not None else key
     if there is None:
         _put_with_progress(lake, key, path, progress)
     progress(size, size, path.name)
@@ -212,6 +224,7 @@ class _FolderSending:
         self.lake = lake
         self.folder = folder
         self.name = name
+        self.dataset = dataset
         self.prefix = f"{inbox(dataset)}{name}/"
         self.progress = progress
         self.files, self.left_out, faults = list_folder(folder)
@@ -229,6 +242,10 @@ class _FolderSending:
 
     def run(self) -> Sent:
         self._look()
+        if not self.there and self.announced is None and (place := self._received_before()):
+            self.progress(self.total, self.total, "")
+            return Sent("folder", self.name, place, len(self.files), self.total, 0, 0, True,
+                        self.left_out)  # fmt: skip
         self._transfer()
         if self.announced is None:
             self._write_marker()
@@ -257,6 +274,22 @@ class _FolderSending:
                 "the inbox holds an unfinished upload of this name with files that are not in "
                 f"the folder: {', '.join(map(ascii, strays[:3]))}"
             )
+
+    def _received_before(self) -> str:
+        """Where the same files lie, if they are the newest that was received under this name."""
+        place = _newest_received(self.lake, self.dataset, self.name)
+        marker = self.lake.read_json(place + MARKER) if place else None
+        if marker is None:
+            return ""
+        announced = announced_files(marker)
+        sizes = {name: size for name, (size, _) in announced.items()}
+        if sizes != {file.name: file.size for file in self.files}:
+            return ""
+        for file in self.files:
+            with reading(file.path):
+                if sha256_of(file.path) != announced[file.name][1]:
+                    return ""
+        return place
 
     def _read_marker(self) -> dict[str, tuple[int, str]]:
         try:

@@ -336,8 +336,6 @@ def run_under_fire(
             began = time.monotonic()
             while sum(victim.kills.values()) < share:
                 _pause_until_busy(victim)
-                if is_quiet(project, wave):  # everything survived: nothing is left to disturb
-                    break
                 victim.kill_one()
                 say(f"wave {wave + 1}: {sum(victim.kills.values())} kills {dict(victim.kills)}")
             while not is_quiet(project, wave):
@@ -352,7 +350,7 @@ def run_under_fire(
 
 def _pause_until_busy(victim: Victim) -> None:
     """Wait for the worker of a run, then for a random moment of its life."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 10
     while not victim.processes()["worker"] and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(victim.rng.uniform(0, 6))

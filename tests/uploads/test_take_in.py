@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from mm_assets.errors import LakeError
 from mm_assets.lake import Lake
 from mm_assets.layout import INBOX_NOTE, inbox, of_upload, received
 from mm_assets.uploads.find import Source, find_uploads
+from mm_assets.uploads.send import send
 from mm_assets.uploads.take_in import take_in
 from tests.laws.process import Process, Until, WatchedLake
-from tests.make import dataset, drop_folder, drop_zip, found, picture, zipped
+from tests.make import dataset, drop_folder, drop_zip, found, picture, table, zipped
 
 SPEC = dataset()
 FILES = {
@@ -268,3 +270,30 @@ def killed(lake: Lake, source: Source, until: Until) -> Iterator[_Run]:
     run.go_on(until)
     yield run
     run.kill()
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_what_was_received_and_moved_is_not_sent_again_unless_it_changed(
+    lake: Lake, tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "t.csv").write_bytes(table("id,age,colour", "a,1,red"))
+    path = folder
+    if kind == "zip":
+        path = tmp_path / "mine.zip"
+        path.write_bytes(zipped({"t.csv": table("id,age,colour", "a,1,red")}))
+    assert not send(lake, path, "pets").already_there
+    [source] = find_uploads(lake, "pets").finished
+    take_in(lake, dataset(), source, run_id="r", progress=lambda _: None)
+    assert find_uploads(lake, "pets").finished == []
+    again = send(lake, path, "pets")
+    assert again.already_there
+    assert again.key.startswith("received/pets/mine")
+    assert find_uploads(lake, "pets").finished == []
+    if kind == "zip":
+        path.write_bytes(zipped({"t.csv": table("id,age,colour", "a,2,red")}))
+    else:
+        (folder / "t.csv").write_bytes(table("id,age,colour", "a,2,red"))
+    assert not send(lake, path, "pets").already_there
+    assert len(find_uploads(lake, "pets").finished) == 1

@@ -1,0 +1,28 @@
+"""Twenty kills of workers, code servers and daemons end where an undisturbed run ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.kill.harness import differences, run_quietly, run_under_fire
+
+KILLS = 200 if os.environ.get("MM_NIGHTLY") == "1" else 20
+
+
+@pytest.mark.timeout(7200)
+def test_what_is_killed_at_any_moment_ends_in_the_same_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MM_ROOT", "MM_DATA", "MM_LAKE", "MM_TABLE", "DAGSTER_HOME", "PYTHONPATH"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back afterwards
+    quiet = run_quietly(tmp_path / "quiet", seed=0)
+    assert quiet["newest champion everywhere"]
+    assert not quiet["pending"]
+    assert not quiet["set aside"]
+    assert len(quiet["rows"]) == 40
+    killed, kills = run_under_fire(tmp_path / "killed", 0, KILLS, print)
+    assert sum(kills.values()) == KILLS
+    assert not any(differences(quiet, killed).values()), differences(quiet, killed)
