@@ -41,7 +41,6 @@ def pin_of_backfill(lake: Lake, models: ModelStore, backfill: str) -> Generation
     return parse_pin(noted["champions"])
 
 
-def pinned_champion(models: ModelStore, modality: Modality, pinned: Generations) -> Champion | None:
-    """The promotion that the pin names; None where there was none at that time."""
-    number = pinned[modality]
-    return models.promotion(modality, number) if number else None
+def pinned_champions(models: ModelStore, pinned: Generations) -> dict[Modality, Champion | None]:
+    """The promotions that the pin names; None where there was none at that time."""
+    return {m: models.promotion(m, number) if number else None for m, number in pinned.items()}

@@ -14,7 +14,7 @@ from mm_assets.models.pins import (
     parse_pin,
     pin_of_backfill,
     pin_text,
-    pinned_champion,
+    pinned_champions,
 )
 from mm_assets.models.store import ModelStore
 from mm_assets.predictions.predict import merge_predictions, predict_records, predictions_name
@@ -66,7 +66,14 @@ def _pin_of(context: dg.AssetExecutionContext, lake: Lake, models: ModelStore) -
 def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
     @dg.asset(
         **scope.options(predictions_name(modality), partitioned=True, kinds={"parquet", "pytorch"}),
-        deps=[scope.key(records_name(modality)), scope.key(model_name(modality))],
+        deps=[
+            *(
+                scope.key(records_name(needed))
+                for needed in Modality
+                if needed is modality or modality is Modality.WITHOUT_IMAGE
+            ),
+            scope.key(model_name(modality)),
+        ],
         description=f"What the champion for records {modality.value.replace('_', ' ')} says; "
         "records without a champion wait.",
     )
@@ -80,7 +87,7 @@ def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
             scope.spec,
             context.partition_key,
             modality,
-            champion=pinned_champion(models, modality, _pin_of(context, lake.lake(), models)),
+            champions=pinned_champions(models, _pin_of(context, lake.lake(), models)),
             run_id=context.run_id,
             progress=context.log.info,
         )

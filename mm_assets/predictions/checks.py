@@ -105,7 +105,8 @@ def _offers_are_complete(scope: Scope, modality: Modality) -> dg.AssetChecksDefi
         ids = offered["record_id"].to_pylist()
         confident = all(0 <= c <= 1 for c in offered["confidence"].to_pylist())
         waiting = document["counts"]["waiting"]
-        whole = len(ids) + waiting == records["counts"]["to_predict"]
+        standing_in = document["counts"]["standing_in"]
+        whole = len(ids) + waiting == records["counts"]["to_predict"] + standing_in
         once = len(set(ids)) == len(ids)
         explained = not waiting or bool(document["reason"])
         return check(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -57,21 +57,25 @@ def predict_records(
     upload: str,
     modality: Modality,
     *,
-    champion: Champion | None,
+    champions: Mapping[Modality, Champion | None],
     run_id: str,
     progress: Progress,
 ) -> dict[str, Any]:
     """Predict and publish one upload's records of one modality; returns the document.
 
     Records that carry their label are not predicted. `waiting` counts records that no model can
-    predict yet, and `reason` says why.
+    predict yet, and `reason` says why. As long as no champion can look at images, the one without
+    them answers for records that have one, too (`standing_in`): else the answer would depend on
+    whether a record was predicted before its image came.
     """
-    import pyarrow.compute as pc
-
-    name = records_name(modality)
-    document = read_document(lake, spec.dataset, upload, name)
-    records = read_parquet(lake, document, f"{name}.parquet")
-    records = records.filter(pc.equal(records["purpose"], "predict"))
+    champion = champions[modality]
+    records = _to_predict(lake, spec, upload, modality)
+    standing_in = 0
+    if modality is Modality.WITHOUT_IMAGE:
+        pictured = _to_predict(lake, spec, upload, Modality.WITH_IMAGE)
+        rival = champions[Modality.WITH_IMAGE]
+        if pictured.num_rows and _why_not(models, spec, Modality.WITH_IMAGE, rival):
+            records, standing_in = _with(records, _without_image(pictured)), pictured.num_rows
     reason = _why_not(models, spec, modality, champion) if records.num_rows else ""
     parts: list[pa.Table] = []
     if records.num_rows and not reason:
@@ -94,10 +98,41 @@ def predict_records(
                 )
             )
             progress(f"{modality}: {sum(p.num_rows for p in parts):,} of {records.num_rows:,}")
-    document = _publish(lake, spec, upload, modality, champion, parts, records.num_rows, reason)
+    document = _publish(
+        lake, spec, upload, modality, champion, parts, records.num_rows, standing_in, reason
+    )
     if parts:
         lake.write_json(f"{_unmerged(spec.dataset, upload)}{run_id}-{modality}.json", document)
     return document
+
+
+def _to_predict(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality) -> pa.Table:
+    """The upload's records of one modality that carry no label."""
+    import pyarrow.compute as pc
+
+    name = records_name(modality)
+    document = read_document(lake, spec.dataset, upload, name)
+    records = read_parquet(lake, document, f"{name}.parquet")
+    return records.filter(pc.equal(records["purpose"], "predict"))
+
+
+def _without_image(records: pa.Table) -> pa.Table:
+    """The records as they would be if their images had not come."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    hashes = pc.replace_substring_regex(records["input_hash"], "-[^-]*$", "-")
+    records = records.set_column(records.column_names.index("input_hash"), "input_hash", hashes)
+    for name in ("image_upload", "image_sha256", "image_file"):
+        place = records.column_names.index(name)
+        records = records.set_column(place, name, pa.nulls(records.num_rows, pa.string()))
+    return records
+
+
+def _with(records: pa.Table, more: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.concat_tables([records, more.cast(records.schema)])
 
 
 def _unmerged(dataset: str, upload: str) -> str:
@@ -297,6 +332,7 @@ def _publish(
     champion: Champion | None,
     parts: list[pa.Table],
     n_records: int,
+    standing_in: int,
     reason: str,
 ) -> dict[str, Any]:
     import pyarrow as pa
@@ -321,6 +357,7 @@ def _publish(
                     "records": n_records,
                     "predicted": offered.num_rows,
                     "waiting": n_records - offered.num_rows,
+                    "standing_in": standing_in,
                     "needs_review": pc.sum(offered["needs_review"]).as_py() or 0,
                 },
             },

@@ -5,6 +5,7 @@ Each test runs over DuckDB and over DynamoDB.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -73,6 +74,26 @@ def test_an_image_and_its_row_that_come_at_the_same_moment_meet(
     handle_together(world, *deliver(world, *sent))
     assert world.table()["a"]["modality"] == "with_image"
     check(world)
+
+
+def test_as_long_as_no_champion_sees_images_the_other_one_answers_in_any_order(
+    make_worlds: Callable[[], list[World]],
+) -> None:
+    answers = []
+    for sent in ([A_ROW, ITS_IMAGE], [ITS_IMAGE, A_ROW]):
+        for world in make_worlds():
+            world.promote(Modality.WITHOUT_IMAGE, 1)
+            for upload in deliver(world, *sent):
+                world.handle(upload)
+            row = world.table()["a"]
+            assert row["modality"] == "without_image"
+            answers.append((row["prediction"], row["confidence"], row["input_hash"]))
+            world.promote(Modality.WITH_IMAGE, 1)
+            world.predict_all(wording(world.dataset), lambda uploads: None)
+            assert world.table()["a"]["modality"] == "with_image"
+            check(world)
+    assert len(answers) == 4
+    assert len(set(answers)) == 1
 
 
 def test_two_runs_of_one_upload_at_the_same_moment_end_as_one(world: World) -> None:

@@ -21,7 +21,12 @@ from mm_assets.dataset import DatasetSpec, Modality
 from mm_assets.lake import Lake
 from mm_assets.layout import inbox, of_upload
 from mm_assets.manifest.join import MANIFEST, build_manifest, records_name, split_records
-from mm_assets.models.pins import Generations, generations, pin_of_backfill, pinned_champion
+from mm_assets.models.pins import (
+    Generations,
+    generations,
+    pin_of_backfill,
+    pinned_champions,
+)
 from mm_assets.models.store import ModelStore
 from mm_assets.predictions.predict import merge_predictions, predict_records
 from mm_assets.settings import Settings
@@ -216,7 +221,7 @@ class World:
     ) -> None:
         document = predict_records(
             lake, models, run.spec, run.upload, modality,
-            champion=pinned_champion(models, modality, run.pin),
+            champions=pinned_champions(models, run.pin),
             run_id=number, progress=_silent,
         )  # fmt: skip
         assert (document["model_generation"] or 0) == run.pin[modality]

@@ -24,7 +24,7 @@ from mm_assets.models.pins import (
     parse_pin,
     pin_of_backfill,
     pin_text,
-    pinned_champion,
+    pinned_champions,
 )
 from mm_assets.models.store import ModelStore
 from mm_assets.run import Runner
@@ -76,8 +76,8 @@ def test_a_pin_finds_the_promotion_it_names_however_many_came_since(models: Mode
     promote(models, 1)
     pin, before = generations(models), models.champion("with_image")
     promote(models, 2)
-    assert pinned_champion(models, Modality.WITH_IMAGE, pin) == before
-    assert pinned_champion(models, Modality.WITH_IMAGE, pinned(0, 1)) is None
+    assert pinned_champions(models, pin)[Modality.WITH_IMAGE] == before
+    assert pinned_champions(models, pinned(0, 1))[Modality.WITH_IMAGE] is None
 
 
 def test_a_backfill_is_pinned_by_whichever_run_comes_first(models: ModelStore) -> None:

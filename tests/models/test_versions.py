@@ -130,12 +130,18 @@ def test_records_wait_for_a_model_of_this_version_and_say_so(
     upload = processed(lake, store, SPEC, "u.zip")["upload"]
     for modality in Modality:
         split_records(lake, SPEC, upload, modality)
-        mine = champion if modality is champion.modality else None
+        mine = {m: champion if m is champion.modality else None for m in Modality}
         document = predict_records(
             lake, models, SPEC, upload, modality,
-            champion=mine, run_id="run", progress=lambda _: None,
+            champions=mine, run_id="run", progress=lambda _: None,
         )  # fmt: skip
-    assert document["counts"] == {"records": 2, "predicted": 0, "waiting": 2, "needs_review": 0}
+    assert document["counts"] == {
+        "records": 2,
+        "predicted": 0,
+        "waiting": 2,
+        "standing_in": 0,
+        "needs_review": 0,
+    }
     assert "the champion was stored by autogluon 1.4.0, and here is" in document["reason"]
     assert document["reason"].endswith("run `mm train`")
     _, merged = merge_predictions(lake, store, SPEC, upload)
