@@ -37,7 +37,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         upload = context.partition_key
         _, document = merge_predictions(lake.lake(), lake.table(), scope.spec, upload)
         for reason in document["reasons"]:
-            context.log.warning(f"records wait: {reason}")
+            context.log.warning(reason)
         metadata = numbers(document["counts"])
         metadata["reasons"] = "; ".join(document["reasons"]) or "none"
         least_sure = lake.table().read(scope.dataset, Query(upload=upload, limit=20))

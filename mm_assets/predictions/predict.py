@@ -177,7 +177,7 @@ def merge_predictions(
             "inserted": result.inserted,
             "updated": result.updated,
             "unchanged": result.unchanged,
-            "waiting": sum(d["counts"]["waiting"] for d in documents.values()),
+            "waiting": _waiting(documents),
         },
         "reasons": sorted({d["reason"] for d in documents.values() if d["reason"]}),
     }
@@ -185,6 +185,12 @@ def merge_predictions(
     for key in noted:
         _delete(lake, key)
     return result, document
+
+
+def _waiting(documents: Mapping[str, dict[str, Any]]) -> int:
+    """How many records nobody answers for. One that another model stands in for is in both."""
+    counts = [document["counts"] for document in documents.values()]
+    return sum(one["waiting"] - one["standing_in"] for one in counts)
 
 
 def _delete(lake: Lake, key: str) -> None:

@@ -33,6 +33,7 @@ import psutil
 
 REPOSITORY = Path(__file__).parents[2]
 START = 1_790_000_000  # the moment when the first upload arrives
+PARTS = 2 if os.environ.get("MM_NIGHTLY") == "1" else 1  # three uploads each in the second wave
 TRIED_IN_VAIN = 600  # seconds in which nothing got quiet
 
 YAML = """
@@ -85,7 +86,7 @@ run_retries: {enabled: true, max_retries: 2}
 # -- what people send -----------------------------------------------------------------------------
 
 
-def make_waves(seed: int, parts: int = 2) -> list[list[tuple[str, dict[str, bytes]]]]:
+def make_waves(seed: int) -> list[list[tuple[str, dict[str, bytes]]]]:
     """Uploads in waves: labelled ones, then unlabelled ones in every shape, then more labels."""
     from tests.make import csv_table, picture
 
@@ -105,7 +106,7 @@ def make_waves(seed: int, parts: int = 2) -> list[list[tuple[str, dict[str, byte
 
     labelled = [("labelled.zip", {"t.csv": rows(range(60), True), **pictures(range(45))})]
     second: list[tuple[str, dict[str, bytes]]] = []
-    for part in range(parts):
+    for part in range(PARTS):
         numbers = range(1000 + 20 * part, 1020 + 20 * part)
         second.append((f"rows{part}.zip", {"t.csv": rows(numbers, False)}))
         late = {**pictures(numbers[:12]), "broken.png": picture(3)[:40]}
@@ -353,7 +354,7 @@ def _pause_until_busy(victim: Victim) -> None:
     deadline = time.monotonic() + 10
     while not victim.processes()["worker"] and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(victim.rng.uniform(0, 6))
+    time.sleep(victim.rng.uniform(0, 5))
 
 
 def is_quiet(project: Project, wave: int) -> bool:
@@ -403,7 +404,6 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep everything here")
-    parser.add_argument("--parts", type=int, default=2, help="3 uploads and 2 more for each")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="mm-kill-"))
     began = time.monotonic()

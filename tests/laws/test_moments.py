@@ -87,6 +87,8 @@ def test_as_long_as_no_champion_sees_images_the_other_one_answers_in_any_order(
                 world.handle(upload)
             row = world.table()["a"]
             assert row["modality"] == "without_image"
+            merged = [world.document(key, "predictions") for key in sorted(world.deliveries)]
+            assert all(document["counts"]["waiting"] == 0 for document in merged)
             answers.append((row["prediction"], row["confidence"], row["input_hash"]))
             world.promote(Modality.WITH_IMAGE, 1)
             world.predict_all(wording(world.dataset), lambda uploads: None)

@@ -65,7 +65,9 @@ class Daemon:
 
     def launch(self, request: dg.RunRequest, job: str = "upload") -> dg.DagsterRun | None:
         """The run of a request, launched; None if its run key was used before."""
-        if self.instance.get_run_records(dg.RunsFilter(tags={RUN_KEY: request.run_key})):
+        name = f"{self.scope.dataset}_{job}"  # run keys count for one sensor, and so for one job
+        known = dg.RunsFilter(job_name=name, tags={RUN_KEY: request.run_key})
+        if self.instance.get_run_records(known):
             return None
         tags = {**request.tags, RUN_KEY: request.run_key}
         if request.partition_key:
