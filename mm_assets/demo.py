@@ -50,7 +50,8 @@ def run_demo(settings: Settings, folder: Path) -> bool:
     began = time.monotonic()
     with err.status("drawing pets …"):
         make_pets(folder / "uploads")
-    with _local_s3(folder) as inside, _daemon(inside, folder), open_instance(inside) as instance:
+    # The instance comes first: two processes that make it at the same moment spoil it.
+    with _local_s3(folder) as inside, open_instance(inside) as instance, _daemon(inside, folder):
         watch = _Watch(inside, spec, instance)
         try:
             _story(inside, folder / "uploads", watch)
