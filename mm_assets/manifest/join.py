@@ -259,6 +259,7 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
             {
                 "dataset": spec.dataset,
                 "upload": upload,
+                "fingerprint": document["fingerprint"],
                 "counts": {
                     "records": records.num_rows,
                     "to_predict": by_purpose.get("predict", 0),

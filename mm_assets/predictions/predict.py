@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import LakeError
+from mm_assets.errors import LakeError, UploadError
 from mm_assets.lake import Lake, utc_now
 from mm_assets.lake_errors import working_folder
 from mm_assets.layout import dataset_prefix, of_upload, uploads_prefix
@@ -64,7 +64,8 @@ def predict_records(
     """Predict and publish one upload's records of one modality; returns the document.
 
     Records that carry their label are not predicted. `waiting` counts records that no model can
-    predict yet, and `reason` says why. As long as no champion can look at images, the one without
+    predict yet, and `reason` says why. Raises UploadError if the records were read by another
+    wording of the YAML than `spec`. As long as no champion can look at images, the one without
     them answers for records that have one, too (`standing_in`): else the answer would depend on
     whether a record was predicted before its image came.
     """
@@ -112,6 +113,14 @@ def _to_predict(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality) 
 
     name = records_name(modality)
     document = read_document(lake, spec.dataset, upload, name)
+    if document["fingerprint"] != spec.fingerprint:
+        # Its values would be offered as if this wording had read them.
+        raise UploadError(
+            code="wording_changed",
+            what="another run joined this upload meanwhile, with another wording of the YAML",
+            where=f"{spec.dataset}/{name}, upload {upload}",
+            todo="Nothing; the run is tried again. By hand: run the whole job again.",
+        )
     records = read_parquet(lake, document, f"{name}.parquet")
     return records.filter(pc.equal(records["purpose"], "predict"))
 

@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 
 from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.errors import UploadError
 from mm_assets.lake import Lake
 from mm_assets.layout import inbox, of_upload
 from mm_assets.manifest.join import MANIFEST, build_manifest, records_name, split_records
@@ -204,9 +205,14 @@ class World:
                 run.pin = pin_of_backfill(lake, models, backfill)
             elif not run.pin:
                 run.pin = generations(models)
-            for modality in Modality:
-                self._predict(lake, models, run, modality, number)
-                process.call(f"predicted {modality}")
+            try:
+                for modality in Modality:
+                    self._predict(lake, models, run, modality, number)
+                    process.call(f"predicted {modality}")
+            except UploadError as error:
+                if error.code != "wording_changed":
+                    raise
+                return  # the run fails, and whoever asked for it asks again
             result, _ = merge_predictions(lake, store, run.spec, run.upload)
             run.result = result
             process.call("settle")
