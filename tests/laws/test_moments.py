@@ -175,3 +175,20 @@ def test_the_pictures_of_the_tests_are_what_they_are_said_to_be() -> None:
     Image.open(BytesIO(Photo("a", 1, 1).data)).load()
     assert Photo("a", 1, 1).data != Photo("a", 1, 2).data
     assert not own_photos(Upload("zip", photos=(Photo("a", 1, 1, decodes=False),)))
+
+
+def test_what_another_wording_read_is_not_offered_as_this_one(world: World) -> None:
+    [key] = deliver(world, Upload("zip", rows=(Row("a", "3"),)))
+    first = Run(key, wording(world.dataset))
+    second = Run(key, wording(world.dataset, 0.6, ("", "3")))
+    slow_one = world.begin(first)
+    world.go_on(slow_one, Until(name="predict"))
+    faster_one = world.begin(second)
+    world.go_on(faster_one, Until(name="predict"))
+    world.go_on(slow_one)
+    assert slow_one.ended
+    assert first.result is None
+    assert world.table() == {}
+    world.go_on(faster_one)
+    assert second.result is not None
+    assert world.table()["a"]["prediction"]
