@@ -8,39 +8,25 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from mm_assets.dataset import DatasetSpec, Modality, load_specs
 from mm_assets.errors import MMError
 from mm_assets.settings import Settings
+from mm_assets.store.inspection import Fact
 
 DISK_NEEDED = 2 << 30  # bytes, for models and temporary files
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    good: bool
-    found: str
-    todo: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def examine() -> list[Finding]:
+def examine() -> list[Fact]:
     """Look at everything the pipeline needs; never raises for what it finds."""
     try:
         settings = Settings.from_environment()
     except MMError as error:
         return [_of_error("settings", error)]
     findings = [
-        Finding("project", True, str(settings.root)),
+        Fact("project", True, str(settings.root)),
         _packages(),
         _try("lake", lambda: _lake(settings)),
         _try("moving", lambda: _moving(settings)),
@@ -55,37 +41,37 @@ def examine() -> list[Finding]:
         return [*findings, _of_error("datasets", error)]
     if not specs:
         todo = "Draft one with `mm init`, or run this in the project's folder."
-        return [*findings, Finding("datasets", False, f"none in {settings.defs_folder}", todo)]
+        return [*findings, Fact("datasets", False, f"none in {settings.defs_folder}", todo)]
     for spec in specs.values():
         findings += _dataset(settings, spec)
     return findings
 
 
-def _try(what: str, look: Callable[[], Finding]) -> Finding:
+def _try(what: str, look: Callable[[], Fact]) -> Fact:
     try:
         return look()
     except MMError as error:
         return _of_error(what, error)
     except OSError as error:
         todo = "Check the path and its permissions."
-        return Finding(what, False, f"{error.strerror}: {error.filename}", todo)
+        return Fact(what, False, f"{error.strerror}: {error.filename}", todo)
 
 
-def _of_error(what: str, error: MMError) -> Finding:
+def _of_error(what: str, error: MMError) -> Fact:
     where = f" ({error.where})" if error.where else ""
-    return Finding(what, False, f"[{error.code}] {error.what}{where}", error.todo)
+    return Fact(what, False, f"[{error.code}] {error.what}{where}", error.todo)
 
 
-def _packages() -> Finding:
+def _packages() -> Fact:
     names = ("dagster", "autogluon.multimodal", "torch", "torchvision", "duckdb", "pillow")
     try:
         found = ", ".join(f"{name} {metadata.version(name)}" for name in names)
     except metadata.PackageNotFoundError as error:
-        return Finding("packages", False, f"{error.name} is missing", "Run `make setup`.")
-    return Finding("packages", True, found)
+        return Fact("packages", False, f"{error.name} is missing", "Run `make setup`.")
+    return Fact("packages", True, found)
 
 
-def _lake(settings: Settings) -> Finding:
+def _lake(settings: Settings) -> Fact:
     """Write, read, list and delete one small object."""
     from mm_assets.lake import Lake
 
@@ -96,24 +82,24 @@ def _lake(settings: Settings) -> Finding:
     listed = [item.key for item in lake.list("doctor/")]
     lake.delete(key)
     if not read_back or key not in listed:
-        return Finding("lake", False, f"{lake.url} does not give back what was written",
+        return Fact("lake", False, f"{lake.url} does not give back what was written",
                        "Check that this store is consistent after a write.")  # fmt: skip
     endpoint = f" through {settings.aws_endpoint_url}" if settings.aws_endpoint_url else ""
-    return Finding("lake", True, f"{lake.url}{endpoint}: write, read, list and delete work")
+    return Fact("lake", True, f"{lake.url}{endpoint}: write, read, list and delete work")
 
 
-def _moving(settings: Settings) -> Finding:
+def _moving(settings: Settings) -> Fact:
     """Whether received uploads can be moved out of the inbox."""
     from mm_assets.lake import Lake
 
     if Lake(settings).can_move:
-        return Finding("moving", True, "received uploads are moved out of the inbox")
+        return Fact("moving", True, "received uploads are moved out of the inbox")
     found = "received uploads stay in the inbox: this store cannot delete on a condition (If-Match)"
     todo = "Nothing must be done. A store that can keeps the inbox short, and so each look at it."
-    return Finding("moving", True, found, todo)
+    return Fact("moving", True, found, todo)
 
 
-def _events(settings: Settings) -> Finding:
+def _events(settings: Settings) -> Fact:
     """The queue of S3 events: reachable, and with a place for messages that cannot be handled."""
     from mm_assets.triggers.events import VISIBILITY_SECONDS, Queue
 
@@ -126,13 +112,13 @@ def _events(settings: Settings) -> Finding:
         redrive = json.loads(facts.get("RedrivePolicy", "{}"))
         receipts, target = int(redrive["maxReceiveCount"]), redrive["deadLetterTargetArn"]
     except (ValueError, KeyError, TypeError):
-        return Finding("events", False, f"{words}; it has no redrive policy",
+        return Fact("events", False, f"{words}; it has no redrive policy",
                        "Messages that can't be handled would circle until they expire: give the "
                        "queue a redrive policy.")  # fmt: skip
-    return Finding("events", True, f"{words}; after {receipts} times it goes to {target}")
+    return Fact("events", True, f"{words}; after {receipts} times it goes to {target}")
 
 
-def _table(settings: Settings) -> Finding:
+def _table(settings: Settings) -> Fact:
     """The first thing that is wrong with the table, or that it answers."""
     from mm_assets.store.base import open_store
     from mm_assets.store.inspection import inspect_table
@@ -140,66 +126,66 @@ def _table(settings: Settings) -> Finding:
     for fact in inspect_table(settings):
         if not fact.good:
             found = f"{settings.table}: {fact.what}: {fact.found}"
-            return Finding("table", False, found, fact.todo)
+            return Fact("table", False, found, fact.todo)
     open_store(settings, patience=10.0).counts("doctor")
-    return Finding("table", True, f"{settings.table} answers")
+    return Fact("table", True, f"{settings.table} answers")
 
 
-def _home(settings: Settings) -> Finding:
+def _home(settings: Settings) -> Fact:
     from mm_assets.run import prepare_home
 
     home = prepare_home(settings)
     if not os.access(home, os.W_OK):
-        return Finding("Dagster home", False, f"{home} cannot be written", "Check permissions.")
-    return Finding("Dagster home", True, str(home))
+        return Fact("Dagster home", False, f"{home} cannot be written", "Check permissions.")
+    return Fact("Dagster home", True, str(home))
 
 
-def _disk(settings: Settings) -> Finding:
+def _disk(settings: Settings) -> Fact:
     free = shutil.disk_usage(settings.root).free
     words = f"{free / (1 << 30):.0f} GiB free"
     todo = "" if free > DISK_NEEDED else "Free some space: models and uploads pass through here."
-    return Finding("disk", free > DISK_NEEDED, words, todo)
+    return Fact("disk", free > DISK_NEEDED, words, todo)
 
 
-def _dataset(settings: Settings, spec: DatasetSpec) -> Iterator[Finding]:
+def _dataset(settings: Settings, spec: DatasetSpec) -> Iterator[Fact]:
     from mm_assets.lake import Lake
     from mm_assets.models.store import ModelStore
 
-    yield Finding(f"dataset {spec.dataset}", True, f"{len(spec.columns)} columns, good YAML")
+    yield Fact(f"dataset {spec.dataset}", True, f"{len(spec.columns)} columns, good YAML")
     for modality in Modality:
         yield _backbones(settings, spec, modality)
         what = f"{spec.dataset} champion {modality}"
 
-        def champion(modality: Modality = modality, what: str = what) -> Finding:
+        def champion(modality: Modality = modality, what: str = what) -> Fact:
             models = ModelStore(Lake(settings), spec.dataset)
             found = models.champion(modality)
             if found is None:
-                return Finding(what, True, "none yet; `mm train` makes one")
+                return Fact(what, True, "none yet; `mm train` makes one")
             models.fetch(modality, found.version, manifest_sha256=found.manifest_sha256)
-            return Finding(what, True, f"{found.version}, every file verified")
+            return Fact(what, True, f"{found.version}, every file verified")
 
         yield _try(what, champion)
 
 
-def _backbones(settings: Settings, spec: DatasetSpec, modality: Modality) -> Finding:
+def _backbones(settings: Settings, spec: DatasetSpec, modality: Modality) -> Fact:
     """Local folders must be there; names need a hub that may be asked."""
     what = f"{spec.dataset} backbones {modality}"
     engine = spec.engine_for(modality)
     named = [name for name in (engine.image_backbone, engine.text_backbone) if name]
     if engine.preset == "from_scratch" and not named:
-        return Finding(what, True, "from scratch: none are needed")
+        return Fact(what, True, "from scratch: none are needed")
     for name in named:
         looks_local = name.startswith((".", "/", "~"))
         if looks_local and not Path(settings.root, name).expanduser().is_dir():
-            return Finding(what, False, f"the folder {name} is not there", "Correct the path.")
+            return Fact(what, False, f"the folder {name} is not there", "Correct the path.")
     remote = [n for n in named if not Path(settings.root, n).expanduser().is_dir()]
     if not named or remote:
         offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
         if offline or not _hub_answers():
             todo = "Name local folders as backbones, or use `preset: from_scratch`."
-            return Finding(what, False, f"the model hub cannot be asked for {remote or 'defaults'}",
+            return Fact(what, False, f"the model hub cannot be asked for {remote or 'defaults'}",
                            todo)  # fmt: skip
-    return Finding(what, True, ", ".join(named) or "the preset's own, from the hub")
+    return Fact(what, True, ", ".join(named) or "the preset's own, from the hub")
 
 
 def _hub_answers() -> bool:

@@ -14,7 +14,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -341,14 +341,15 @@ class Lake:
         raise AssertionError("the last try returns or raises")
 
     def delete(self, key: str) -> None:
-        """Delete one object."""
+        """Delete one object; that there is none is no error, on S3 as in a folder."""
         import obstore
 
         with self._speaking(key):
             if self.settings.is_s3:  # obstore does not repeat a delete after a reset
                 bucket = self.settings.bucket_and_prefix[0]
                 self.s3_client.delete_object(Bucket=bucket, Key=self._full(key))
-            else:
+                return
+            with suppress(obstore.exceptions.NotFoundError, FileNotFoundError):
                 obstore.delete(self.store, key)
 
     @property

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import LakeError, UploadError
+from mm_assets.errors import UploadError
 from mm_assets.lake import Lake, utc_now
 from mm_assets.lake_errors import working_folder
 from mm_assets.layout import dataset_prefix, of_upload, uploads_prefix
@@ -73,9 +73,9 @@ def predict_records(
     records = _to_predict(lake, spec, upload, modality)
     standing_in = 0
     if modality is Modality.WITHOUT_IMAGE:
-        pictured = _to_predict(lake, spec, upload, Modality.WITH_IMAGE)
         rival = champions[Modality.WITH_IMAGE]
-        if pictured.num_rows and _why_not(models, spec, Modality.WITH_IMAGE, rival):
+        if _why_not(models, spec, Modality.WITH_IMAGE, rival):
+            pictured = _to_predict(lake, spec, upload, Modality.WITH_IMAGE)
             records, standing_in = _with(records, _without_image(pictured)), pictured.num_rows
     reason = _why_not(models, spec, modality, champion) if records.num_rows else ""
     parts: list[pa.Table] = []
@@ -192,7 +192,7 @@ def merge_predictions(
     }
     document = lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)
     for key in noted:
-        _delete(lake, key)
+        lake.delete(key)
     return result, document
 
 
@@ -200,15 +200,6 @@ def _waiting(documents: Mapping[str, dict[str, Any]]) -> int:
     """How many records nobody answers for. One that another model stands in for is in both."""
     counts = [document["counts"] for document in documents.values()]
     return sum(one["waiting"] - one["standing_in"] for one in counts)
-
-
-def _delete(lake: Lake, key: str) -> None:
-    """Also if another run has just done it."""
-    try:
-        lake.delete(key)
-    except LakeError as error:
-        if error.code != "lake_not_found":
-            raise
 
 
 def spec_generation(lake: Lake, spec: DatasetSpec) -> int:

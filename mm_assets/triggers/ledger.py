@@ -95,7 +95,7 @@ def read_set_aside(lake: Lake, dataset: str, upload: str) -> dict[str, Any] | No
 
 def settle(lake: Lake, dataset: str, upload: str) -> None:
     """The upload is through: nothing is left to do for it."""
-    _delete(lake, f"{pending_prefix(dataset)}{upload}.json")
+    lake.delete(f"{pending_prefix(dataset)}{upload}.json")
 
 
 def set_aside(lake: Lake, pending: Pending, reason: str, tries: int, run_id: str) -> None:
@@ -115,7 +115,7 @@ def retry(lake: Lake, dataset: str, upload: str) -> None:
     before = lake.read_json(of_upload(dataset, upload, ROUND)) or {"round": 0}
     lake.write_json(of_upload(dataset, upload, ROUND), {"round": before["round"] + 1})
     note(lake, source, before["round"] + 1)
-    _delete(lake, f"{set_aside_prefix(dataset)}{upload}.json")
+    lake.delete(f"{set_aside_prefix(dataset)}{upload}.json")
 
 
 def known_uploads(lake: Lake, dataset: str) -> list[str]:
@@ -196,11 +196,3 @@ def _side_by_side(lake: Lake, look: Callable[[str], T], keys: Sequence[str]) -> 
 
 def _names(lake: Lake, prefix: str) -> list[str]:
     return [item.key[len(prefix) :].removesuffix(".json") for item in lake.list(prefix)]
-
-
-def _delete(lake: Lake, key: str) -> None:
-    try:
-        lake.delete(key)
-    except LakeError as error:
-        if error.code != "lake_not_found":
-            raise
