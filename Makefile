@@ -50,7 +50,7 @@ checks: setup ## Materialise a sample dataset and all asset checks, as CI does
 	@mm checks --sample
 
 lock: $(BIN)/python ## Resolve requirements.lock again (after a change of pyproject.toml)
-	@python -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --group dev --output-file requirements.lock pyproject.toml
+	@python -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --group dev --all-extras --output-file requirements.lock pyproject.toml
 
 clean: ## Remove local state (data/lake, the table, Dagster's history), not the venv
 	@rm -rf data/lake data/dagster data/demo data/cache data/monitoring data/checks data/predictions.duckdb*

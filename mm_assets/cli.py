@@ -27,9 +27,10 @@ from mm_assets.console import (
     speaking_errors,
     warn,
 )
-from mm_assets.dataset import DatasetSpec, load_specs
+from mm_assets.dataset import DatasetSpec
 from mm_assets.errors import SpecError
 from mm_assets.settings import Settings
+from mm_assets.spec_file import load_specs
 
 if TYPE_CHECKING:
     from mm_assets.run import Outcome
@@ -117,7 +118,7 @@ def train(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> N
         spec = choose_dataset(settings, dataset)
         outcomes = [(spec, o) for o in _run(settings, spec, "train")]
         models = ModelStore(Lake(settings), spec.dataset)
-        for modality in ("with_image", "without_image"):
+        for modality in spec.modalities:
             champion = models.champion(modality)
             if champion is None:
                 warn(f"{modality}: no champion yet")

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.console import Format as Form
 from mm_assets.console import bad, err, good, print_rows, say
-from mm_assets.dataset import DatasetSpec, Modality, load_spec
+from mm_assets.dataset import DatasetSpec, Modality
 from mm_assets.errors import MMError, SettingsError
 from mm_assets.lake import Lake
 from mm_assets.models.store import ModelStore
 from mm_assets.run import Outcome, Runner, open_instance, prepare_home
 from mm_assets.settings import Settings
+from mm_assets.spec_file import load_spec
 from mm_assets.store.base import Query, open_store
 from mm_assets.uploads.send import send
 
@@ -282,14 +283,14 @@ def sample_checks(
     make_pets(folder / "uploads", labelled=200, unlabelled=40)
     os.environ.update(_environment(folder, str(folder / "lake")))
     inside = Settings.from_environment()
-    quick = {"optim.max_epochs": 15}
+    quick = spec.model_with_image[0].model_copy(
+        update={"hyperparameters": {"optim.max_epochs": 15}}
+    )
     spec = spec.model_copy(
         update={
             "minimum_training_records": 30,
-            "model_with_image": spec.model_with_image.model_copy(update={"hyperparameters": quick}),
-            "model_without_image": spec.model_without_image.model_copy(
-                update={"hyperparameters": quick}
-            ),
+            "model_with_image": (quick,),
+            "model_without_image": (quick,),
         }
     )
     outcomes: list[tuple[DatasetSpec, Outcome]] = []

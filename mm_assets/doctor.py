@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from mm_assets.dataset import DatasetSpec, Modality, load_specs
+from mm_assets.dataset import DatasetSpec, Modality
 from mm_assets.errors import MMError
 from mm_assets.settings import Settings
+from mm_assets.spec_file import load_specs
 from mm_assets.store.inspection import Fact
 
 DISK_NEEDED = 2 << 30  # bytes, for models and temporary files
@@ -152,7 +153,7 @@ def _dataset(settings: Settings, spec: DatasetSpec) -> Iterator[Fact]:
     from mm_assets.models.store import ModelStore
 
     yield Fact(f"dataset {spec.dataset}", True, f"{len(spec.columns)} columns, good YAML")
-    for modality in Modality:
+    for modality in spec.modalities:
         yield _backbones(settings, spec, modality)
         what = f"{spec.dataset} champion {modality}"
 
@@ -170,10 +171,12 @@ def _dataset(settings: Settings, spec: DatasetSpec) -> Iterator[Fact]:
 def _backbones(settings: Settings, spec: DatasetSpec, modality: Modality) -> Fact:
     """Local folders must be there; names need a hub that may be asked."""
     what = f"{spec.dataset} backbones {modality}"
-    engine = spec.engine_for(modality)
-    named = [name for name in (engine.image_backbone, engine.text_backbone) if name]
-    if engine.preset == "from_scratch" and not named:
-        return Fact(what, True, "from scratch: none are needed")
+    named, scratch = [], True
+    for engine in spec.candidates(modality):
+        named += [name for name in (engine.image_backbone, engine.text_backbone) if name]
+        scratch &= engine.preset == "from_scratch"
+    if scratch and not named:
+        return Fact(what, True, "none are needed")
     for name in named:
         looks_local = name.startswith((".", "/", "~"))
         if looks_local and not Path(settings.root, name).expanduser().is_dir():

@@ -65,6 +65,7 @@ REFUSALS: dict[str, str] = {
     "image_too_large": "Scale the picture down below the pixel limit and send it again.",
     "image_type": "Convert the picture to JPEG, PNG or WEBP and send it again.",
     "image_name": "Name the file so that it fits `image_name` in the dataset's YAML.",
+    "image_unexpected": "Leave pictures out, or set `image_name` in the dataset's YAML.",
     "file_type": "Send only tables (CSV, TSV) and pictures (JPEG, PNG, WEBP).",
     "system_file": "Nothing; the operating system made this file and it holds no data.",
     "not_announced": "Name the file in upload.json, or send it in an upload of its own.",
@@ -89,6 +90,7 @@ REFUSALS: dict[str, str] = {
     "label_conflict": "Keep one label for each ID; the one in the row with features was used.",
     "number_invalid": "Write a finite number with '.' as decimal point and no other signs.",
     "value_missing": "Fill in the value; the YAML says that this column is required.",
+    "prediction_failed": "Look at the reason; the record is asked again with the next champion.",
     "label_invalid": "Use one of the classes (or a number, for regression) or leave it blank.",
 }
 

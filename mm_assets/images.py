@@ -26,6 +26,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFile, WebPImagePlugin
 
+from mm_assets.image_features import image_features
+
 SMALL_SIDE = 128  # pictures up to this size stay lossless (PNG)
 LONGEST_POSSIBLE_SIDE = 65_535  # what JPEG can express; longer PNGs are bombs, not pictures
 MAXIMUM_SCANS = 100  # a progressive JPEG has about ten; each costs a pass over all pixels
@@ -99,11 +101,15 @@ class ImageRefused(Exception):  # noqa: N818  not a fault of ours, it speaks of 
 
 @dataclass(frozen=True, slots=True)
 class NormalisedImage:
-    """An 8-bit RGB picture as PNG or JPEG bytes; `width`, `height`: the original's, upright."""
+    """An 8-bit RGB picture as PNG or JPEG bytes; `width`, `height`: the original's, upright.
+
+    `features` are its image features, by name (image_features.py).
+    """
 
     data: bytes
     width: int
     height: int
+    features: dict[str, float]
 
 
 def is_image(head: bytes) -> bool:
@@ -317,7 +323,8 @@ def _normalised(image: Image.Image, longest_side: int) -> NormalisedImage:
         picture = picture.transpose(_TURNS[orientation])
     if orientation >= 5:
         width, height = height, width
-    return NormalisedImage(_encoded(picture), width, height)
+    features = image_features(picture, width=width, height=height)
+    return NormalisedImage(_encoded(picture), width, height, features)
 
 
 def _fitting(width: int, height: int, longest_side: int) -> tuple[int, int]:

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import yaml
 
 from mm_assets.column_kinds import Draft, Label, Profile, draft_column, draft_label, shown
-from mm_assets.dataset import COMPONENT, DatasetSpec, load_spec
+from mm_assets.dataset import DatasetSpec
 from mm_assets.errors import SpecError
+from mm_assets.spec_file import COMPONENT, load_spec
 from mm_assets.tables import Table, TableRefused, open_table
 
 ROWS_READ = 200_000  # enough to judge columns by; the whole table is read by the pipeline
@@ -219,7 +220,7 @@ def _spec_with(image_name: str) -> DatasetSpec:
 def _fitting(shape: str, files: list[str], ids: set[str]) -> dict[str, str]:
     """File to ID, for the files whose name yields an ID that is in the table."""
     spec = _spec_with(shape)
-    named = {file: spec.image_id(file) for file in files}
+    named = {file: spec.named_image(file) for file in files}
     return {file: found[0] for file, found in named.items() if found and found[0] in ids}
 
 

@@ -18,7 +18,7 @@ import re
 import threading
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ YELLOW = "#F0E442"
 BLACK = "#000000"
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK)
 GREY = "#6B6B6B"
+PALE = "#B8B8B8"  # for amounts and for all that has no colour of its own
 SHADES = "Blues"  # for amounts: one hue from white to dark, so that lightness alone tells them
 
 DOTS_PER_INCH = 110
@@ -140,6 +141,39 @@ def draw_counts(
         text = f"{count:,}" if many else f"{count:,}\n{share:.0%}"
         color = "white" if share > 0.7 else "black"
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+
+
+def draw_reliability(top: Axes, bottom: Axes, bins: Sequence[Mapping[str, float]]) -> None:
+    """A reliability diagram: the share that was right against confidence, and how many there are.
+
+    bins: `low`, `high`, `count`, `confidence` (mean) and `right` (share) of each, as
+    models.evaluation.calibration_bins gives them. The axes share their x axis; what was drawn on
+    `top` before stays, and is named in the legend.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    top.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="ideal")
+    confidence, right, counts = (
+        [b[name] for b in bins] for name in ("confidence", "right", "count")
+    )
+    sizes = [14 + 90 * count / max(counts) for count in counts]  # few records weigh little
+    top.plot(confidence, right, color=BLUE, linewidth=0.8)
+    top.scatter(confidence, right, s=sizes, color=BLUE, zorder=3, label="model")
+    top.set_ylabel("share that was right")
+    top.set(ylim=(-0.03, 1.03), xlim=(min(0.5, *(b["low"] for b in bins), 1), 1.01))
+    top.legend(loc="upper left")
+    middles = [(b["low"] + b["high"]) / 2 for b in bins]
+    bottom.bar(middles, counts, width=0.092, color=SKY)
+    for middle, count in zip(middles, counts, strict=True):
+        bottom.annotate(
+            f"{count:,.0f}", (middle, count), (0, 1), textcoords="offset points", ha="center",
+            fontsize=7, color=GREY,
+        )  # fmt: skip
+    bottom.set_ylim(0, 1.25 * max(counts))
+    bottom.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
+    bottom.yaxis.set_major_formatter("{x:,.0f}")
+    bottom.set_xlabel("confidence (highest probability)")
+    bottom.set_ylabel("records")
 
 
 @contextmanager

@@ -9,14 +9,10 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel, ConfigDict
 
-from mm_assets.dataset import DatasetSpec, Modality, load_spec, load_specs
+from mm_assets.dataset import DatasetSpec
 from mm_assets.scope import LakeResource, Scope
 from mm_assets.settings import Settings
-
-# The steps of an upload's run, in their order.
-RECEIVING = ("raw_uploads", "manifest", "records_with_image", "records_without_image")
-PREDICTING = ("predictions_with_image", "predictions_without_image", "predictions")
-TRAINING = ("training_set", *(f"model_{modality.value}" for modality in Modality))
+from mm_assets.spec_file import load_spec, load_specs
 
 
 class _AnyAttributes(BaseModel):
@@ -47,6 +43,9 @@ class DatasetPipeline(dg.Component):
         return cls(load_spec(Path(context.path) / "defs.yaml"))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
+        wanted = Settings.from_environment().datasets
+        if wanted and self.spec.dataset not in wanted.split(","):
+            return dg.Definitions()
         return dataset_definitions(self.spec)
 
 
@@ -107,6 +106,21 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     return [check for room in rooms for check in room.build_checks(scope)]
 
 
+def receiving(scope: Scope) -> tuple[str, ...]:
+    """The first steps of an upload's run, in their order: up to the records of each modality."""
+    return ("raw_uploads", "manifest", *(f"records_{m.value}" for m in scope.spec.modalities))
+
+
+def predicting(scope: Scope) -> tuple[str, ...]:
+    """The other steps of an upload's run."""
+    return (*(f"predictions_{m.value}" for m in scope.spec.modalities), "predictions")
+
+
+def training(scope: Scope) -> tuple[str, ...]:
+    """The steps of a training."""
+    return ("training_set", *(f"model_{m.value}" for m in scope.spec.modalities))
+
+
 def build_jobs(scope: Scope) -> list[Any]:
     """upload: one upload from bytes to predictions; train; predict: one upload once more.
 
@@ -123,10 +137,11 @@ def build_jobs(scope: Scope) -> list[Any]:
             tags={"mm/dataset": scope.dataset},
         )
 
-    steps = (*RECEIVING, *PREDICTING)
+    steps = (*receiving(scope), *predicting(scope))
+    words = "Train the models; promote those that pass the gate."
     return [
         job("upload", steps, "One upload, from its bytes to predictions.", True),
-        job("train", TRAINING, "Train both models; promote those that pass the gate.", False),
+        job("train", training(scope), words, False),
         job("predict", steps[1:], "Join and predict one upload again, as things are now.", True),
         job("monitor", ("monitoring",), "Draw the monitoring pictures again.", False),
     ]
@@ -148,8 +163,8 @@ def build_check_jobs(scope: Scope) -> list[Any]:
         )
 
     return [
-        job("check_upload", (*RECEIVING, *PREDICTING)),
-        job("check_models", (*TRAINING, "monitoring")),
+        job("check_upload", (*receiving(scope), *predicting(scope))),
+        job("check_models", (*training(scope), "monitoring")),
     ]
 
 

@@ -53,6 +53,14 @@ class Settings(BaseSettings):
     )
     aws_region: str | None = Field(None, validation_alias="AWS_REGION")
     aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
+    mlflow_tracking_uri: str | None = Field(
+        None,
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="Where MLflow keeps what is known of trainings. Default: it is not told.",
+    )
+    datasets: str = Field(
+        "", description="Only these datasets, by name and separated by commas. Default: all."
+    )
     dagster_home: Path | None = Field(None, validation_alias="DAGSTER_HOME")
 
     @model_validator(mode="after")

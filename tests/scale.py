@@ -29,7 +29,7 @@ import pytest
 from mm_assets.dataset import Modality
 from mm_assets.lake import Lake
 from mm_assets.layout import MARKER, inbox
-from mm_assets.pipeline import PREDICTING, RECEIVING
+from mm_assets.pipeline import predicting, receiving
 from mm_assets.settings import Settings
 from mm_assets.triggers import sensors
 from mm_assets.uploads.find import upload_key
@@ -66,7 +66,8 @@ def fill_instance(instance: dg.DagsterInstance, uploads: int) -> float:
     instance.add_dynamic_partitions(f"{DATASET}_uploads", keys)
     storage: Any = instance.event_log_storage
     table = storage_table()
-    steps = [*RECEIVING, *PREDICTING]
+    scope = Scope(load_spec(Settings.from_environment().defs_folder / DATASET / "defs.yaml"))
+    steps = [*receiving(scope), *predicting(scope)]
     # One real event of each asset; the others are its copies with another partition.
     for step in steps:
         asset = dg.AssetKey([DATASET, step])

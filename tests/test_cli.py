@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mm_assets.cli import app
-from mm_assets.dataset import load_spec
+from mm_assets.spec_file import load_spec
 from mm_assets.triggers import ledger
 from tests.make import drop_zip, found
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mm_assets.dataset import COMPONENT, DatasetSpec, Modality, load_spec, load_specs
+from mm_assets.dataset import DatasetSpec, Modality
 from mm_assets.errors import SpecError
+from mm_assets.spec_file import COMPONENT, load_spec, load_specs
 from tests.make import dataset
 
 GOOD = f"""\
@@ -213,7 +214,8 @@ def test_all_datasets_of_a_folder_are_read_and_other_components_left_alone(tmp_p
 def test_a_file_name_yields_the_id_that_its_template_says(
     template: str, file: str, expected: tuple[str, int] | None
 ) -> None:
-    assert dataset(image_name=template).image_id(file) == expected
+    named = dataset(image_name=template).named_image(file)
+    assert (named and named[:2]) == expected
 
 
 @pytest.mark.parametrize(
@@ -260,12 +262,14 @@ def test_the_fingerprint_stays_when_reading_stays() -> None:
 def test_every_key_of_the_spec_either_changes_the_fingerprint_or_is_known_not_to() -> None:
     reading = {
         "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
-        "encoding", "image_name", "image_longest_side", "image_maximum_megapixels",
+        "encoding", "records", "image_name", "image_longest_side", "image_maximum_megapixels",
+        "image_features",
     }  # fmt: skip
     using = {
         "dataset", "description", "model_with_image", "model_without_image", "review_threshold",
         "regression_tolerance", "holdout_share", "promotion_tolerance",
         "minimum_training_records", "retrain_growth", "keep_inbox", "upload_tries",
-        "retry_pause_seconds", "train_schedule", "limits",
+        "retry_pause_seconds", "train_schedule", "limits", "metric", "minimum_score",
+        "tolerated_failure_share",
     }  # fmt: skip
     assert set(DatasetSpec.model_fields) == reading | using

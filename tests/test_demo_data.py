@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mm_assets.dataset import DatasetSpec, load_spec
+from mm_assets.dataset import DatasetSpec
 from mm_assets.demo_data import COLUMNS, make_pets, make_sample
 from mm_assets.demo_drawing import FURS, SIDE, draw_pet
 from mm_assets.init import draft_spec
+from mm_assets.spec_file import load_spec
 from mm_assets.uploads.send import check
 
 DEFS = Path(__file__).parents[1] / "dagster_project" / "defs" / "pets" / "defs.yaml"
@@ -84,7 +85,7 @@ def test_some_pets_lack_a_picture_have_two_or_have_no_row(pets: Made, spec: Data
     broken = {problem.file for problem in check(folder / "labelled", spec).problems}
     seen = Counter[str]()
     for path in (folder / "labelled" / "images").iterdir():
-        named = spec.image_id(path.name)
+        named = spec.named_image(path.name)
         if f"images/{path.name}" not in broken:
             assert named is not None
             seen[named[0]] += 1

@@ -12,11 +12,12 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from mm_assets.dataset import Modality, load_spec
+from mm_assets.dataset import Modality
 from mm_assets.lake import Lake
 from mm_assets.models.store import ModelStore
 from mm_assets.run import Runner
 from mm_assets.settings import Settings
+from mm_assets.spec_file import load_spec
 from mm_assets.store.base import Query, open_store
 from mm_assets.uploads.send import send
 
@@ -38,7 +39,9 @@ def story(tmp_path_factory):
     settings = Settings.from_environment()
     spec = load_spec(settings.defs_folder / "fashion" / "defs.yaml")
     quick = {
-        f"model_{modality}": spec.engine_for(modality).model_copy(update={"hyperparameters": QUICK})
+        f"model_{modality}": tuple(
+            one.model_copy(update={"hyperparameters": QUICK}) for one in spec.candidates(modality)
+        )
         for modality in Modality
     }
     with dg.instance_for_test(temp_dir=str(tmp_path_factory.mktemp("home"))) as instance:

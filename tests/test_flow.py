@@ -15,14 +15,15 @@ import dagster as dg
 import pytest
 from PIL import Image, ImageDraw
 
-from mm_assets.dataset import Modality, load_spec
+from mm_assets.dataset import Modality
 from mm_assets.lake import Lake
 from mm_assets.layout import of_upload
 from mm_assets.models.store import ModelStore
-from mm_assets.models.training import engine_of
+from mm_assets.models.engines import make_engine
 from mm_assets.pipeline import resources
 from mm_assets.run import Runner
 from mm_assets.settings import Settings
+from mm_assets.spec_file import load_spec
 from mm_assets.store.base import Query, open_store
 
 YAML = """
@@ -309,7 +310,7 @@ def test_a_stored_prediction_is_the_same_as_the_record_predicted_alone(story):
     champion = story.models.champion(Modality.WITH_IMAGE)
     folder = story.models.fetch(Modality.WITH_IMAGE, champion.version)
     alone = (
-        engine_of(story.spec, Modality.WITH_IMAGE)
+        make_engine(story.spec.model_with_image[0])
         .load(folder)
         .predict(feature_frame(records, story.spec, Modality.WITH_IMAGE, pictures))
     )

@@ -15,9 +15,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mm_assets.dataset import DatasetSpec, load_spec
+from mm_assets.dataset import DatasetSpec
 from mm_assets.errors import MMError, SpecError
 from mm_assets.init import draft_spec
+from mm_assets.spec_file import load_spec
 
 N = 60
 Columns = dict[str, list[str]]
@@ -228,7 +229,7 @@ def test_the_shape_of_picture_names_is_found(shape: str, name: str, write: Write
     table, images = write(base(), pictures)
     text, notes, _ = draft_spec(table, images, "id", "label")
     spec = loaded(text)
-    assert {found[0] for p in pictures if (found := spec.image_id(p))} == set(base()["id"][:30])
+    assert {found[0] for p in pictures if (found := spec.named_image(p))} == set(base()["id"][:30])
     if shape != "*_{id}":  # several shapes say the same there
         assert spec.image_name == shape
     assert any("30 of 30 pictures (100%)" in note and "(50%)" in note for note in notes)

@@ -33,7 +33,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
             metadata["first records"] = shown_table(rows.slice(0, 10), columns)
         return dg.MaterializeResult(metadata=metadata)
 
-    return [manifest, *(_records(scope, modality) for modality in Modality)]
+    return [manifest, *(_records(scope, modality) for modality in scope.spec.modalities)]
 
 
 def _records(scope: Scope, modality: Modality) -> dg.AssetsDefinition:

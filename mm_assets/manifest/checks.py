@@ -112,7 +112,10 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         no_row_is_lost, no_image_is_lost, ids_are_unique, schema_holds, reject_share,
         image_coverage,
     ]  # fmt: skip
-    return [*manifest_checks, *(_split_is_complete(scope, modality) for modality in Modality)]
+    return [
+        *manifest_checks,
+        *(_split_is_complete(scope, modality) for modality in scope.spec.modalities),
+    ]
 
 
 def _split_is_complete(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:

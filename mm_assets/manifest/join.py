@@ -16,7 +16,12 @@ from mm_assets.lake_errors import working_folder
 from mm_assets.layout import of_upload
 from mm_assets.manifest.rows import TypedRows, empty_records, type_rows
 from mm_assets.store.base import Store
-from mm_assets.uploads.received import read_parquet, read_receipt
+from mm_assets.uploads.received import (
+    empty_image_features,
+    read_image_features,
+    read_parquet,
+    read_receipt,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,6 +58,7 @@ def build_manifest(
     ).combine_chunks()
     known = store.look_up(spec.dataset, touched)
     rows = gather_rows(lake, spec, with_row_upload(known, labelled_too=False), {upload: typed})
+    rows = with_image_features(lake, spec, rows)
     return _publish(lake, spec, upload, receipt, typed, images, known, rows, run_id)
 
 
@@ -105,6 +111,26 @@ def gather_rows(
         empty = empty_records(spec).drop_columns(["label"])
         return _beside(empty, known.slice(0, 0))
     return pa.concat_tables(parts).sort_by("record_id")
+
+
+def with_image_features(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> pa.Table:
+    """Add `image_features`, a struct of the numbers that the spec names; null without a picture.
+
+    rows: with image_upload and image_sha256. Without `image_features` in the spec, as they are.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not spec.image_features:
+        return rows
+    measured = []
+    for upload in pc.unique(rows["image_upload"].drop_null()).to_pylist():
+        own = rows.filter(pc.equal(rows["image_upload"], upload))
+        measured.append(read_image_features(lake, spec, upload, pc.unique(own["image_sha256"])))
+    known = pa.concat_tables(measured) if measured else empty_image_features(spec)
+    hashes = rows["image_sha256"].cast(pa.string())
+    positions = pc.index_in(hashes, known["sha256"].combine_chunks())
+    return rows.append_column("image_features", known["features"].combine_chunks().take(positions))
 
 
 def _beside(records: pa.Table, known: pa.Table) -> pa.Table:
@@ -181,7 +207,10 @@ def _manifest_table(rows: pa.Table) -> pa.Table:
     own = pa.schema(
         [(name, pa.int64() if name == "row_line" else pa.string()) for name in MANIFEST_COLUMNS]
     )
-    return table.cast(own).append_column("features", rows["features"])
+    table = table.cast(own).append_column("features", rows["features"])
+    if "image_features" in rows.column_names:
+        table = table.append_column("image_features", rows["image_features"])
+    return table
 
 
 def image_fates(upload: str, images: pa.Table, known: pa.Table) -> pa.Table:

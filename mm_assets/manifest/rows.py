@@ -204,13 +204,14 @@ _REJECTS = """
         WHERE code IS NOT NULL
         UNION ALL
         SELECT 'label_conflict', 'the label is ''' || left(label, 60) || ''' here and '''
-            || left(own_label, 60) || ''' in line ' || own_line || ' of ' || own_file,
+            || left(own_label, 60) || ''' in ' || coalesce('line ' || own_line || ' of ', '')
+            || own_file,
             _file, _line, record_id
         FROM conflicts
         UNION ALL
         SELECT CASE WHEN j.row_hash = f.row_hash AND j.label IS NOT DISTINCT FROM f.label
                 THEN 'duplicate_row' ELSE 'duplicate_id' END,
-            'the ID stands first in line ' || f._line || ' of ' || f._file,
+            'the ID stands first in ' || coalesce('line ' || f._line || ' of ', '') || f._file,
             j._file, j._line, j.record_id
         FROM judged AS j JOIN firsts AS f USING (record_id, labels_only)
         WHERE j.code IS NULL AND (j._file, j._line) <> (f._file, f._line)

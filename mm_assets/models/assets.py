@@ -7,11 +7,16 @@ import dagster as dg
 
 from mm_assets.dataset import Modality
 from mm_assets.errors import ModelError
-from mm_assets.models.training import TrainingResult, build_training_set, train_model
-from mm_assets.scope import TABLE_POOL, LakeResource, Scope, numbers, picture
+from mm_assets.models.training import TrainingResult, train_model
+from mm_assets.models.training_set import build_training_set
+from mm_assets.scope import TABLE_POOL, LakeResource, Scope, numbers, picture, shown_table
 
 # A model that cannot be trained yet is not a failure of the run: the other one may be fine.
-NOT_YET = {"too_few_records", "one_class", "nothing_to_learn_from"}
+NOT_YET = {
+    "too_few_records", "no_images", "one_class", "nothing_to_learn_from", "records_missing",
+    "classes_differ", "metric_not_measurable",
+}  # fmt: skip
+KINDS = {"autogluon": "pytorch", "gradient_boosting": "xgboost", "sklearn": "scikitlearn"}
 
 
 def model_name(modality: Modality) -> str:
@@ -36,12 +41,14 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
             data_version=dg.DataVersion(document["fingerprint"][:16]),
         )
 
-    return [training_set, *(_model(scope, modality) for modality in Modality)]
+    return [training_set, *(_model(scope, modality) for modality in scope.spec.modalities)]
 
 
 def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
+    kinds = {KINDS.get(one.engine, "python") for one in scope.spec.candidates(modality)}
+
     @dg.asset(
-        **scope.options(model_name(modality), partitioned=False, kinds={"pytorch"}),
+        **scope.options(model_name(modality), partitioned=False, kinds=kinds),
         deps=[scope.key("training_set")],
         output_required=False,
         description="The champion for records "
@@ -59,6 +66,7 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
                 modality,
                 run_id=context.run_id,
                 progress=context.log.info,
+                tracking_uri=lake.settings().mlflow_tracking_uri,
             )
         except ModelError as error:
             if error.code not in NOT_YET:
@@ -67,6 +75,8 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
             metadata = {"not trained": str(error)}
             context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=metadata))
             return
+        for words in result.warnings:
+            context.log.warning(words)
         if result.champion is None:
             context.log.warning(f"not promoted: {result.decision.reason}")
             context.log_event(
@@ -83,8 +93,9 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
 
 def _metadata(result: TrainingResult) -> dict[str, Any]:
     evaluation = result.evaluation
-    return {
+    metadata = {
         "version": result.version,
+        "engine": result.engine,
         "promoted": result.champion is not None,
         "decision": result.decision.reason,
         **{name: picture(png, name) for name, png in result.pictures.items()},
@@ -93,3 +104,31 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
         **{f"baseline {name}": value for name, value in numbers(evaluation.baseline).items()},
         **{f"{name} records": n for name, n in result.counts.items() if name != "holdout"},
     }
+    if len(result.candidates) > 1:
+        metadata["candidates table"] = _candidates_table(result.candidates)
+    for name, tuning in result.tunings.items():
+        metadata[f"trials ({name})"] = shown_table(tuning.trials, tuning.trials.column_names)
+        metadata[f"tuned ({name})"] = dg.MetadataValue.json(tuning.to_json())
+    if result.tracked:
+        metadata["tracked in MLflow"] = result.tracked
+    if result.warnings:
+        metadata["warnings"] = "; ".join(result.warnings)
+    return metadata
+
+
+def _candidates_table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
+    import pyarrow as pa
+
+    flat = [
+        {
+            "engine": row["name"],
+            "seconds": row["seconds"],
+            **{name: round(value, 4) for name, value in row["metrics"].items()},
+            "failure": row["failure"],
+        }
+        for row in rows
+    ]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    names = [*(name for name in names if name != "failure"), "failure"]
+    table = pa.table({name: [row.get(name) for row in flat] for name in names})
+    return shown_table(table, names)

@@ -1,7 +1,8 @@
 """What an AutoGluon model is made of: each preset's settings, and the backbones it begins with.
 
 A backbone is a folder (timm: `config.json` and `pytorch_model.bin`; text: what transformers saves)
-or a name on the hub. Nothing here knows of labels or of training. Heavy imports stay inside the
+or a name on the hub. The last part turns pictures into numbers with a frozen one, for engines that
+see only numbers. Nothing here knows of labels or of training. Heavy imports stay inside the
 functions.
 """
 
@@ -9,6 +10,7 @@ functions.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +79,7 @@ _SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 _KEPT_IMAGE_CONFIG = ("input_size", "interpolation", "mean", "std", "crop_pct", "classifier")
 IMAGE_NAME = "model.timm_image.checkpoint_name"
 TEXT_NAME = "model.hf_text.checkpoint_name"
+IMAGE_WEIGHTS = "pytorch_model.bin"
 _HUB_PREFIX = re.compile(r"^(?:hf[-_]hub:)?(?:timm/)?")
 
 
@@ -147,9 +150,16 @@ def build_image_backbone(folder: Path, *, architecture: str = IMAGE_ARCHITECTURE
         for weight in model.parameters():
             if weight.ndim == 4:  # of a convolution
                 weight.mul_(CONVOLUTION_SCALE)
+    return _write_image_backbone(folder, architecture, model, model.default_cfg)
+
+
+def _write_image_backbone(
+    folder: Path, architecture: str, model: Any, default: Mapping[str, Any]
+) -> Path:
+    import torch
+
     folder.mkdir(parents=True)
-    torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    default = model.default_cfg
+    torch.save(model.state_dict(), folder / IMAGE_WEIGHTS)
     config = {
         "architecture": architecture,
         "num_classes": 0,
@@ -258,7 +268,7 @@ def reach_image_backbone(backbone: str) -> str:
 
         timm.create_model(backbone, pretrained=True, num_classes=0)
 
-    return _reach(backbone, ("config.json", "pytorch_model.bin"), fetch, "image")
+    return _reach(backbone, ("config.json", IMAGE_WEIGHTS), fetch, "image")
 
 
 def reach_text_backbone(backbone: str) -> str:
@@ -294,8 +304,8 @@ def _reach(backbone: str, needed: tuple[str, ...], fetch: Callable[[], None], ki
             code="backbone_unreachable",
             what=f"the {kind} backbone {backbone!r} can't be had from the model hub: {reason}",
             where=where,
-            todo=f"Name a local folder as `{kind}_backbone`, let this machine reach the hub, or "
-            "use the preset from_scratch, which needs none.",
+            todo=f"Name a local folder as `{kind}_backbone`, let this machine reach the hub, or do "
+            "without: take it out, and with AutoGluon use the preset from_scratch.",
         ) from error
     return backbone
 
@@ -323,3 +333,84 @@ def make_portable(learner: Any, folder: Path) -> None:
     for path in folder.iterdir():
         if _LEFT_BY_TRAINING.fullmatch(path.name) and path.name != "model.ckpt":
             path.unlink()
+
+
+def keep_image_backbone(backbone: str, folder: Path) -> None:
+    """Write a copy of a backbone (a timm hub name or a local folder) that needs no hub to `folder`.
+
+    Raises ModelError: backbone_incomplete, backbone_unreachable.
+    """
+    import timm
+
+    reached = reach_image_backbone(backbone)
+    if Path(reached).is_dir():
+        architecture, model, default = _read_image_backbone(Path(reached))
+    else:
+        architecture = image_architecture(reached)
+        model = timm.create_model(reached, pretrained=True, num_classes=0)
+        default = model.default_cfg
+    _write_image_backbone(folder, architecture, model, default)
+
+
+def _read_image_backbone(folder: Path) -> tuple[str, Any, dict[str, Any]]:
+    """Its architecture, the model with its weights, and how pictures are prepared for it."""
+    import timm
+    import torch
+
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        weights = torch.load(folder / IMAGE_WEIGHTS, map_location="cpu", weights_only=True)
+        with torch.random.fork_rng(devices=[]):
+            model = timm.create_model(config["architecture"], pretrained=False, num_classes=0)
+        missing = model.load_state_dict(weights, strict=False).missing_keys  # a head is too much
+    except Exception as error:  # torch, timm and json each have their own
+        missing = [f"{type(error).__name__}: {str(error).splitlines()[0]}"]
+    if missing:
+        raise ModelError(
+            code="backbone_incomplete",
+            what=f"the image backbone can't be read: {missing[0]}",
+            where=f"image_backbone: {folder}",
+            todo="Copy the whole backbone there, or name another.",
+        )
+    return config["architecture"], model, {**model.default_cfg, **config.get("pretrained_cfg", {})}
+
+
+class FrozenBackbone:
+    """What a backbone, never trained any further, makes of pictures. On the processor, float32."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: what `keep_image_backbone` or `build_image_backbone` wrote."""
+        _, model, default = _read_image_backbone(folder)
+        self._model = model.eval()
+        self._side = tuple(default["input_size"][:0:-1])  # width, height
+        self._mean, self._deviation = (np.float32(default[key]) for key in ("mean", "std"))
+        self.width: int = model.num_features
+
+    def embed(self, pictures: Sequence[bytes]) -> np.ndarray:
+        """[pictures, width] float32. The whole picture is squeezed into the backbone's square.
+
+        One picture at a time: in a batch, the last digits would depend on its neighbours, and a
+        tree may turn on a last digit.
+        """
+        import torch
+
+        found = np.empty((len(pictures), self.width), dtype=np.float32)
+        with torch.inference_mode():
+            for place, picture in enumerate(pictures):
+                found[place] = self._model(torch.from_numpy(self._pixels(picture)))[0].numpy()
+        return found
+
+    def _pixels(self, picture: bytes) -> np.ndarray:
+        shown = pixels(picture, self._side)
+        return np.ascontiguousarray(((shown - self._mean) / self._deviation).transpose(2, 0, 1))[
+            None
+        ]
+
+
+def pixels(picture: bytes, size: tuple[int, int]) -> np.ndarray:
+    """[height, width, 3] float32 between 0 and 1: a normalised picture, brought to this size."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture)) as image:
+        sized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(sized, dtype=np.float32) / 255

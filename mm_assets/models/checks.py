@@ -8,7 +8,7 @@ from mm_assets.dataset import Modality
 from mm_assets.errors import ModelError
 from mm_assets.layout import of_dataset
 from mm_assets.models.assets import model_name
-from mm_assets.models.training import TRAINING_SET, split_of
+from mm_assets.models.training_set import TRAINING_SET, split_of
 from mm_assets.scope import LakeResource, Scope, check
 from mm_assets.uploads.received import read_parquet
 
@@ -54,7 +54,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     return [
         split_is_stable,
         labels_are_there,
-        *(_better_than_baseline(scope, modality) for modality in Modality),
+        *(_better_than_baseline(scope, modality) for modality in scope.spec.modalities),
     ]
 
 

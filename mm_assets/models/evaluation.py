@@ -7,12 +7,13 @@ split and the model itself. The pictures only lay out numbers; `pictures.py` kno
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from mm_assets.dataset import LOWER_IS_BETTER, OF_REGRESSION
 from mm_assets.errors import ModelError
 from mm_assets.models.confidence import VALUE
 
@@ -33,7 +34,7 @@ OTHERS = "(others)"
 class Evaluation:
     """What a model reached on `n` held-out records. No metric is ever NaN; such ones are absent.
 
-    `metric` names the primary metric: "accuracy" or, for regression, "mean_absolute_error".
+    `metric` names the primary metric: what decides which model is better.
     `baseline` holds the same metrics of the simplest guess from the training labels.
     """
 
@@ -46,16 +47,17 @@ class Evaluation:
     @property
     def score(self) -> float:
         """The primary metric, turned so that higher is better."""
-        return self._turned(self.metrics)
+        return self.turned(self.metrics[self.metric])
 
     @property
     def baseline_score(self) -> float:
         """The baseline's primary metric, turned so that higher is better."""
-        return self._turned(self.baseline)
+        return self.turned(self.baseline[self.metric])
 
-    def _turned(self, metrics: dict[str, float]) -> float:
-        sign = -1.0 if self.metric == MEAN_ABSOLUTE_ERROR else 1.0
-        return sign * metrics[self.metric]
+    def turned(self, figure: float) -> float:
+        """A figure of the primary metric, turned so that higher is better."""
+        sign = -1.0 if self.metric in LOWER_IS_BETTER else 1.0
+        return sign * figure
 
 
 @dataclass(frozen=True)
@@ -67,26 +69,50 @@ class Decision:
 
 
 def evaluate(
-    truth: pd.Series, predicted: pd.DataFrame, *, problem_type: str, training_labels: pd.Series
+    truth: pd.Series,
+    predicted: pd.DataFrame,
+    *,
+    problem_type: str,
+    training_labels: pd.Series,
+    metric: str | None = None,
 ) -> Evaluation:
     """Compare predictions with the truth of held-out records, in the same order and index.
 
     `predicted` has a column of probabilities for each class, or the one column "value"
     (regression). A true class that the model does not know counts as wrong, with probability 0.
-    Raises ModelError where there is nothing to evaluate or the predictions are not usable.
+    `metric` is the primary one; by default accuracy or, for regression, the mean absolute error.
+    Raises ModelError where there is nothing to evaluate, the predictions are not usable, or the
+    held-out records do not yield the metric.
     """
     _check(truth, predicted, training_labels)
     if problem_type == "regression":
-        return _evaluate_regression(truth, predicted, training_labels)
-    return _evaluate_classes(truth, predicted, training_labels)
+        evaluation = _evaluate_regression(truth, predicted, training_labels)
+    else:
+        evaluation = _evaluate_classes(truth, predicted, training_labels)
+    evaluation = replace(evaluation, metric=metric or evaluation.metric)
+    for figures in (evaluation.metrics, evaluation.baseline):
+        if evaluation.metric not in figures:
+            raise ModelError(
+                code="metric_not_measurable",
+                what=f"{evaluation.metric} cannot be measured on these {evaluation.n} records",
+                where="evaluation",
+                todo="Send more labelled records, so that every class is held out, or choose "
+                "another `metric` in the dataset's YAML.",
+            )
+    return evaluation
 
 
-def gate(candidate: Evaluation, champion: Evaluation | None, tolerance: float) -> Decision:
-    """Promote a model that beats the baseline and is not worse than the champion.
+def gate(
+    candidate: Evaluation,
+    champion: Evaluation | None,
+    tolerance: float,
+    minimum: float | None = None,
+) -> Decision:
+    """Promote a model that beats the baseline and `minimum`, and is not worse than the champion.
 
     Both evaluations must come from the same held-out records. `tolerance` is how much worse than
     the champion is still accepted: absolute for accuracy (0.01 is one point of a hundred), a share
-    of the champion's mean absolute error for regression.
+    of the champion's error for regression. `minimum` is in the unit of the metric.
     """
     name, figure = candidate.metric.replace("_", " "), candidate.metrics[candidate.metric]
     guess = candidate.baseline[candidate.metric]
@@ -94,6 +120,8 @@ def gate(candidate: Evaluation, champion: Evaluation | None, tolerance: float) -
     simplest = f"{guess:.4g} of the simplest guess"
     if not candidate.score > candidate.baseline_score:
         return Decision(False, f"Not promoted: {told} is no better than {simplest}.")
+    if minimum is not None and candidate.turned(figure) < candidate.turned(minimum):
+        return Decision(False, f"Not promoted: {told} does not reach the minimum of {minimum:g}.")
     if champion is None:
         return Decision(True, f"Promoted: {told} beats {simplest}; there was no champion.")
     if (champion.metric, champion.n) != (candidate.metric, candidate.n):
@@ -103,7 +131,7 @@ def gate(candidate: Evaluation, champion: Evaluation | None, tolerance: float) -
             f"candidate by {candidate.metric} on {candidate.n}",
             todo="Evaluate both on the same held-out records.",
         )
-    is_error = champion.metric == MEAN_ABSOLUTE_ERROR
+    is_error = champion.metric in OF_REGRESSION
     allowed = tolerance * (abs(champion.score) if is_error else 1.0)
     held = f"the champion's {champion.metrics[champion.metric]:.4g}"
     slack = 1e-12 * abs(champion.score)  # 0.90 - 0.01 is not quite 0.89 in floats
@@ -157,6 +185,20 @@ def _evaluate_classes(
     number = {name: index for index, name in enumerate(every)}
     true = np.array([number[name] for name in names])
     probabilities = _probabilities(predicted, len(unknown))
+    return Evaluation(
+        metric=ACCURACY,
+        metrics=_class_metrics(probabilities, true, len(classes)),
+        baseline=_class_baseline(names, [str(name) for name in training_labels]),
+        n=len(names),
+        classes=classes,
+    )
+
+
+def _class_metrics(
+    probabilities: Floats, true: npt.NDArray[np.int_], known: int
+) -> dict[str, float]:
+    """[records, classes] probabilities against the true classes; the first `known` ones are those
+    of the model."""
     chosen = probabilities.argmax(axis=1)
     metrics = {
         ACCURACY: float((chosen == true).mean()),
@@ -165,15 +207,9 @@ def _evaluate_classes(
         "brier_score": _brier_score(probabilities, true),
         "expected_calibration_error": calibration_error(probabilities.max(axis=1), chosen == true),
     }
-    if not unknown and len(set(names)) == len(classes) > 1:
+    if probabilities.shape[1] == known and len(np.unique(true)) == known > 1:
         metrics["roc_auc"] = _roc_auc(probabilities, true)
-    return Evaluation(
-        metric=ACCURACY,
-        metrics=_finite(metrics),
-        baseline=_class_baseline(names, [str(name) for name in training_labels]),
-        n=len(names),
-        classes=classes,
-    )
+    return _finite(metrics)
 
 
 def _probabilities(predicted: pd.DataFrame, unknown: int) -> Floats:
@@ -230,12 +266,12 @@ def _area(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
 def _class_baseline(truth: list[str], training: list[str]) -> dict[str, float]:
     """Always the most frequent training class, with the training shares as probabilities."""
     names, counts = np.unique(np.array(training, dtype=object).astype(str), return_counts=True)
-    majority = str(names[counts.argmax()])
-    share = dict(zip(names.tolist(), (counts / counts.sum()).tolist(), strict=True))
-    return {
-        ACCURACY: float(np.mean([name == majority for name in truth])),
-        "log_loss": _log_loss(np.array([share.get(name, 0.0) for name in truth])),
-    }
+    known: list[str] = names.tolist()
+    every = known + sorted(set(truth) - set(known))
+    shares = np.zeros(len(every))
+    shares[: len(known)] = counts / counts.sum()
+    true = np.array([every.index(name) for name in truth])
+    return _class_metrics(np.tile(shares, (len(truth), 1)), true, len(known))
 
 
 # -- regression -----------------------------------------------------------------------------------

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 def feature_frame(
     records: pa.Table, spec: DatasetSpec, modality: Modality, pictures: Mapping[str, bytes]
 ) -> pd.DataFrame:
-    """One row a record: the spec's columns in order, then `image` (bytes) if there is one.
+    """One row a record: the spec's columns in order, then what is known of the picture.
 
-    records: `features` (struct) and `image_sha256` (null: no picture, which only training may
-    have); pictures: that sha256 to normalised bytes.
+    records: `features` (struct), `image_features` (struct, if the spec names some) and
+    `image_sha256` (null: no picture, which only training may have); pictures: that sha256 to
+    normalised bytes. With images, the image features follow the columns, and `image` (bytes) is
+    last.
     Numbers are float64 with NaN for missing; categories and texts are str with None.
     """
     import pandas as pd
+    import pyarrow.compute as pc
 
     columns: dict[str, object] = {}
     features = records["features"].combine_chunks()
@@ -32,6 +35,9 @@ def feature_frame(
         else:
             columns[name] = pd.Series(values.to_pylist(), dtype=object)
     if modality is Modality.WITH_IMAGE:
+        for feature in spec.image_features:
+            numbers = pc.struct_field(records["image_features"].combine_chunks(), feature.column)
+            columns[feature.column] = numbers.to_numpy(zero_copy_only=False).astype("float64")
         shas = records["image_sha256"].to_pylist()
         columns[IMAGE] = pd.Series(
             [None if sha is None else pictures[sha] for sha in shas], dtype=object

@@ -1,7 +1,8 @@
-"""Guards around what AutoGluon does silently: what a frame must be before it may see it.
+"""Guards around what engines do silently: what a frame must be before a model may see it.
 
 AutoGluon replaces a missing picture by a black one, renames columns by position, takes NaN for 0
-and infinity for a huge number. Each of these is refused, or decided, here.
+and infinity for a huge number; others have ways of their own. Each of these is refused, or
+decided, here, alike for every engine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mm_assets.models import backbones
 MISSING_CATEGORY = "(missing)"
 REGRESSION = "regression"
 PROBLEM_TYPES = ("binary", "multiclass", REGRESSION)
+LARGEST = 3e37  # what is learnt of larger numbers: three times as much still fits into a float32
 
 
 def with_known_classes(
@@ -24,7 +26,7 @@ def with_known_classes(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The two parts, once it is certain that a model can come of them.
 
-    AutoGluon takes the classes from the training part alone, and stumbles over others: records
+    Engines take the classes from the training part alone, and stumble over others: records
     whose class only the tuning part knows move to the training part.
     """
     if problem_type not in PROBLEM_TYPES:
@@ -57,7 +59,7 @@ def with_known_classes(
 
 
 def check_columns(frame: pd.DataFrame, columns: dict[str, str]) -> None:
-    """AutoGluon itself would rename columns by their position, with a warning at most."""
+    """AutoGluon would rename columns by their position, with a warning at most."""
     missing, extra = columns.keys() - set(frame.columns), set(frame.columns) - columns.keys()
     twice = set(frame.columns[frame.columns.duplicated()])
     if missing or extra or twice:
@@ -82,7 +84,7 @@ def prepared_frame(
     *,
     picture_needed: bool = True,
 ) -> pd.DataFrame:
-    """A new frame as AutoGluon gets it: checked, in the order of `columns`, nothing missing.
+    """A new frame as an engine gets it: checked, in the order of `columns`, only numbers missing.
 
     Only while training may pictures be missing, and are None then.
     """
@@ -90,9 +92,10 @@ def prepared_frame(
     for column, kind in columns.items():
         values = frame[column]
         if kind == "number":
-            prepared[column] = _numbers(values, column, ranges[column])
+            low, high = ranges[column]
+            prepared[column] = np.clip(finite_numbers(values, column), low, high)
         elif kind == "image":
-            _check_pictures(values if picture_needed else values.dropna(), column)
+            check_pictures(values if picture_needed else values.dropna(), column)
             prepared[column] = values.to_numpy(dtype=object)
         else:
             filler = MISSING_CATEGORY if kind == "category" else ""
@@ -101,7 +104,8 @@ def prepared_frame(
     return pd.DataFrame(prepared, index=frame.index)
 
 
-def _numbers(values: pd.Series, column: str, limits: list[float]) -> np.ndarray:
+def finite_numbers(values: pd.Series, column: str) -> np.ndarray:
+    """[records] float64, NaN for missing."""
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     if np.isinf(numbers).any():
         refuse(
@@ -109,12 +113,11 @@ def _numbers(values: pd.Series, column: str, limits: list[float]) -> np.ndarray:
             f"column {column!r} holds an infinite number",
             "Use finite numbers, or leave the value missing.",
         )
-    low, high = limits
-    return np.clip(numbers, low, high)
+    return numbers
 
 
-def _check_pictures(values: pd.Series, column: str) -> None:
-    """AutoGluon itself would see a black picture, and predict from it."""
+def check_pictures(values: pd.Series, column: str) -> None:
+    """AutoGluon would see a black picture, and predict from it."""
     without = sum(not (isinstance(value, bytes) and value) for value in values)
     if without:
         refuse(
@@ -130,19 +133,20 @@ def value_range(values: pd.Series) -> list[float]:
     A network says nothing sensible far outside it, and 1e300 would overflow to NaN.
     """
     known = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    known = known[np.isfinite(known)]
+    known = np.clip(known[np.isfinite(known)], -LARGEST, LARGEST)
     low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
     return [float(2 * low - high), float(2 * high - low)]
 
 
-def varies(values: pd.Series, kind: str) -> bool:
-    """Whether a prepared column tells records apart, in the eyes of AutoGluon."""
+def varies(values: pd.Series, kind: str, rare: int = backbones.RARE) -> bool:
+    """Whether a prepared column tells records apart, where rarer categories count as one."""
     counts = values.value_counts(dropna=False)
     if kind == "category":
-        common = int((counts >= backbones.RARE).sum())
+        common = int((counts >= rare).sum())
         return common + int(common < len(counts)) > 1
     return len(counts) > 1
 
 
-def refuse(code: str, what: str, todo: str) -> NoReturn:
-    raise ModelError(code=code, what=what, where="the AutoGluon engine", todo=todo)
+def refuse(code: str, what: str, todo: str, where: str = "the model") -> NoReturn:
+    """Raise ModelError. where: the engine or the part of the YAML, if it is known."""
+    raise ModelError(code=code, what=what, where=where, todo=todo)

@@ -1,24 +1,25 @@
-"""The training set, and from it a trained, evaluated, stored and perhaps promoted model.
+"""From the training set to a trained, evaluated, stored and perhaps promoted model.
 
-The held-out split is decided by a hash of the record's ID, so a record stays on its side however
-much data comes later. Held-out records are never seen in training, not even for early stopping.
+Where the YAML names several engines for one modality, each is trained, tuned and evaluated on the
+same records, and the best of them faces the champion.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.engine_spec import EngineSpec
 from mm_assets.errors import ModelError
-from mm_assets.lake import Lake, sha256_of
+from mm_assets.lake import Lake
 from mm_assets.lake_errors import working_folder
 from mm_assets.layout import of_dataset
-from mm_assets.manifest.join import gather_rows, with_row_upload
 from mm_assets.models.confidence import Calibration
+from mm_assets.models.engines import Predictor, make_engine
 from mm_assets.models.evaluation import (
     Decision,
     Evaluation,
@@ -28,78 +29,63 @@ from mm_assets.models.evaluation import (
     gate,
     residual_picture,
 )
-from mm_assets.models.frames import feature_frame
 from mm_assets.models.store import Champion, ModelStore
-from mm_assets.store.base import Store
-from mm_assets.uploads.received import read_images, read_parquet
+from mm_assets.models.training_set import SPLITS, TRAINING_SET, labelled_frame, records_for
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
-TRAINING_SET = "training_set"
-TUNING_SHARE = 0.15  # of the records that are not held out; for early stopping
+    from mm_assets.models.tuning import TuningResult
+
 Progress = Callable[[str], None]
 
 
-def split_of(record_id: str, holdout_share: float) -> str:
-    """`holdout`, `tuning` or `training`: a function of the ID and nothing else."""
-    digest = hashlib.sha256(record_id.encode("utf-8", "surrogatepass")).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    if place < holdout_share:
-        return "holdout"
-    rest = int.from_bytes(digest[8:16], "big") / 2**64
-    return "tuning" if rest < TUNING_SHARE else "training"
+@dataclass(frozen=True)
+class Candidate:
+    """One engine that was trained and evaluated; `engine` has the hyperparameters it ended with."""
 
-
-def build_training_set(
-    lake: Lake, store: Store, spec: DatasetSpec, *, run_id: str
-) -> dict[str, Any]:
-    """Publish every labelled record, its newest row, label and image; returns the document."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    known = with_row_upload(store.look_up(spec.dataset, None), labelled_too=True)
-    rows = gather_rows(lake, spec, known, {})
-    names = ["record_id", "label", "row_upload", "image_upload", "image_sha256", "features"]
-    splits = [split_of(i, spec.holdout_share) for i in rows["record_id"].to_pylist()]
-    records = rows.select(names).append_column("split", pa.array(splits, pa.string()))
-    counted = pc.value_counts(records["split"].combine_chunks()).to_pylist()
-    labels = pc.value_counts(records["label"].combine_chunks()).to_pylist()
-    with working_folder("training") as folder:
-        path = folder / "training_set.parquet"
-        pq.write_table(records, path, compression="zstd")
-        return lake.publish(
-            of_dataset(spec.dataset, TRAINING_SET),
-            {"training_set.parquet": path},
-            {
-                "dataset": spec.dataset,
-                "fingerprint": sha256_of(path),
-                "run_id": run_id,
-                "labelled": store.count_labelled(spec.dataset),
-                "counts": {
-                    "records": records.num_rows,
-                    "with_image": records.num_rows - records["image_sha256"].null_count,
-                    **{item["values"]: item["counts"] for item in counted},
-                },
-                "labels": None
-                if spec.is_regression
-                else {item["values"]: item["counts"] for item in labels},
-            },
-        )
+    name: str
+    engine: EngineSpec
+    folder: Path
+    predicted: pd.DataFrame
+    evaluation: Evaluation
+    seconds: float
+    tuning: TuningResult | None
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What became of one training. `champion` is set only if the new model was promoted."""
+    """What became of one training. `champion` is set only if the new model was promoted.
+
+    `candidates` has one row an engine: its name, the seconds it took, and its metrics or, under
+    `failure`, why it has none.
+    """
 
     version: str
+    engine: str
     evaluation: Evaluation
     decision: Decision
     champion: Champion | None
     pictures: dict[str, bytes]
     counts: dict[str, int]
+    candidates: list[dict[str, Any]]
+    tunings: dict[str, TuningResult] = field(default_factory=dict)
+    tracked: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The records of one training, in the order of the training set, divided by split."""
+
+    document: dict[str, Any]
+    parts: dict[str, pd.DataFrame]
+    ids: dict[str, list[str]]
+    counts: dict[str, int]
+    truth: pd.Series
+
+    def learned_from(self, label: str) -> pd.Series:
+        return self.parts["training"][label]
 
 
 def train_model(
@@ -110,11 +96,58 @@ def train_model(
     *,
     run_id: str,
     progress: Progress,
+    tracking_uri: str | None = None,
 ) -> TrainingResult:
     """Train on the published training set, evaluate, store, and promote through the gate.
 
-    Raises ModelError, before anything is stored, when there is too little to learn from.
+    Raises ModelError, before anything is stored, when there is too little to learn from or no
+    engine could learn. With `tracking_uri`, MLflow is told; if it can't be, that is a warning.
     """
+    data = _read(lake, spec, modality)
+    with working_folder("model") as folder:
+        trained, failures = _compete(lake, spec, modality, data, folder, progress)
+        best = max(trained, key=lambda one: one.evaluation.score)  # the first of equals
+        stored = models.save(
+            modality, best.folder, _manifest(spec, modality, data, best, trained, run_id)
+        )
+        rival = _champion_evaluation(models, spec, modality, data, progress)
+        decision = gate(best.evaluation, rival, spec.promotion_tolerance, spec.minimum_score)
+        progress(f"{modality}: {decision.reason}")
+        champion = None
+        if decision.promote:
+            champion = models.promote(
+                modality,
+                stored.version,
+                decision.reason,
+                manifest_sha256=stored.manifest_sha256,
+            )
+        pictures = _pictures(spec, data, best, trained)
+        warnings = [f"{name}: {why}" for name, why in failures.items()]
+        tracked = ""
+        if tracking_uri:
+            try:
+                tracked = _track(
+                    tracking_uri, spec, modality, stored.version, run_id, trained, best,
+                    pictures, promoted=champion is not None,
+                )  # fmt: skip
+            except ModelError as error:
+                warnings.append(f"not tracked: {error}")
+    return TrainingResult(
+        version=stored.version,
+        engine=best.name,
+        evaluation=best.evaluation,
+        decision=decision,
+        champion=champion,
+        pictures=pictures,
+        counts=data.counts,
+        candidates=[*map(_row, trained), *_failed_rows(failures)],
+        tunings={one.name: one.tuning for one in trained if one.tuning},
+        tracked=tracked,
+        warnings=tuple(warnings),
+    )
+
+
+def _read(lake: Lake, spec: DatasetSpec, modality: Modality) -> _Data:
     document = lake.read_json(of_dataset(spec.dataset, TRAINING_SET))
     if document is None:
         raise ModelError(
@@ -123,198 +156,182 @@ def train_model(
             where=f"{spec.dataset}/{TRAINING_SET}",
             todo="Materialise it first, or run `mm train`.",
         )
-    records, counts = _records_for(lake, spec, modality, document)
-    frame = _frame_with_label(lake, spec, modality, records)
+    records, counts = records_for(lake, spec, modality, document)
+    frame = labelled_frame(lake, spec, modality, records)
     splits = records["split"].to_numpy(zero_copy_only=False)
-    parts = {name: frame[splits == name].reset_index(drop=True) for name in counts}
-    with working_folder("model") as folder:
-        directory = folder
-        engine = engine_of(spec, modality)
-        engine.train(
-            parts["training"],
-            parts["tuning"],
-            columns=spec.features(modality),
-            label=spec.label_column,
-            problem_type=spec.problem_type,
-            directory=directory,
-            progress=progress,
-        )
-        # Loaded again from its files, so that what is evaluated is what is stored.
-        holdout = parts["holdout"]
-        truth = holdout.pop(spec.label_column)
-        predicted = engine.load(directory).predict(holdout)
-        learned_from = parts["training"][spec.label_column]
-        evaluation = evaluate(
-            truth, predicted, problem_type=spec.problem_type, training_labels=learned_from
-        )
-        manifest = _manifest(spec, modality, document, counts, evaluation, truth, predicted, run_id)
-        stored = models.save(modality, directory, manifest)
-    rival = _champion_evaluation(models, spec, modality, holdout, truth, learned_from, progress)
-    decision = gate(evaluation, rival, spec.promotion_tolerance)
-    progress(f"{modality}: {decision.reason}")
-    champion = None
-    if decision.promote:
-        champion = models.promote(
+    ids = records["record_id"].to_numpy(zero_copy_only=False)
+    parts = {name: frame[splits == name].reset_index(drop=True) for name in SPLITS}
+    truth = parts["holdout"].pop(spec.label_column)
+    named = {name: ids[splits == name].tolist() for name in SPLITS}
+    return _Data(document, parts, named, counts, truth)
+
+
+# -- candidates -----------------------------------------------------------------------------------
+
+
+def names_of(candidates: tuple[EngineSpec, ...]) -> list[str]:
+    """A name for each engine: its own, with a number where one competes with itself."""
+    engines = [chosen.engine for chosen in candidates]
+    return [
+        engine if engines.count(engine) == 1 else f"{engine} {engines[:place].count(engine) + 1}"
+        for place, engine in enumerate(engines)
+    ]
+
+
+def _compete(
+    lake: Lake,
+    spec: DatasetSpec,
+    modality: Modality,
+    data: _Data,
+    folder: Path,
+    progress: Progress,
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Every engine's candidate, and why others could not learn. Raises if none could."""
+    trained: list[Candidate] = []
+    failures: dict[str, ModelError] = {}
+    candidates = spec.candidates(modality)
+    for name, chosen in zip(names_of(candidates), candidates, strict=True):
+        own = folder / name.replace(":", "-").replace(" ", "-")
+        own.mkdir()
+        try:
+            trained.append(_candidate(lake, spec, modality, data, name, chosen, own, progress))
+        except ModelError as error:
+            if len(candidates) == 1:
+                raise
+            progress(f"{modality}: {name} could not learn: {error}")
+            failures[name] = error
+    if not trained:
+        raise next(iter(failures.values()))
+    return trained, {name: str(error) for name, error in failures.items()}
+
+
+def _candidate(
+    lake: Lake,
+    spec: DatasetSpec,
+    modality: Modality,
+    data: _Data,
+    name: str,
+    chosen: EngineSpec,
+    folder: Path,
+    progress: Progress,
+) -> Candidate:
+    """Tune and train one engine, and evaluate what it stored on the held-out records."""
+    began = time.monotonic()
+
+    def said(words: str) -> None:
+        progress(f"{modality}: {name}: {words}")
+
+    tuning = None
+    if chosen.tuning is not None:
+        from mm_assets.models.tuning import tune
+
+        seen = ("training", "tuning")
+        tuning = tune(
+            lake,
+            spec,
             modality,
-            stored.version,
-            decision.reason,
-            manifest_sha256=stored.manifest_sha256,
+            chosen,
+            {part: data.parts[part] for part in seen},
+            {part: data.ids[part] for part in seen},
+            training_fingerprint=data.document["fingerprint"],
+            progress=said,
         )
-    pictures = _pictures(spec, truth, predicted)
-    return TrainingResult(stored.version, evaluation, decision, champion, pictures, counts)
+        chosen = chosen.model_copy(update={"hyperparameters": tuning.hyperparameters})
+    engine = make_engine(chosen)
+    engine.train(
+        data.parts["training"],
+        data.parts["tuning"],
+        columns=spec.features(modality),
+        label=spec.label_column,
+        problem_type=spec.problem_type,
+        directory=folder,
+        progress=said,
+    )
+    # Loaded again from its files, so that what is evaluated is what is stored.
+    predicted = engine.load(folder).predict(data.parts["holdout"])
+    evaluation = _evaluation(spec, data, predicted)
+    said(f"{evaluation.metric} {evaluation.metrics[evaluation.metric]:.4g}")
+    seconds = time.monotonic() - began
+    return Candidate(name, chosen, folder, predicted, evaluation, seconds, tuning)
 
 
-def engine_of(spec: DatasetSpec, modality: Modality) -> Any:
-    """The engine that the spec names for this modality.
+def _evaluation(spec: DatasetSpec, data: _Data, predicted: pd.DataFrame) -> Evaluation:
+    return evaluate(
+        data.truth,
+        predicted,
+        problem_type=spec.problem_type,
+        training_labels=data.learned_from(spec.label_column),
+        metric=spec.metric,
+    )
 
-    An engine of one's own is a class `package.module:ClassName` with the methods `train` and `load`
-    of `AutoGluonEngine`. It is made with the keywords `hyperparameters`, `time_limit` and `seed`.
-    Raises ModelError if there is no such class.
+
+# -- the champion ---------------------------------------------------------------------------------
+
+
+def load_model(
+    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion
+) -> Predictor:
+    """A stored model, verified. Raises ModelError if the YAML no longer names its engine.
+
+    Which class is imported is the YAML's word, never the stored manifest's.
     """
-    chosen = spec.engine_for(modality)
-    options: dict[str, Any] = {
-        "hyperparameters": chosen.hyperparameters,
-        "time_limit": chosen.time_limit_seconds,
-        "seed": chosen.seed,
-    }
-    if chosen.engine != "autogluon":
-        return _own_engine(chosen.engine)(**options)
-    from mm_assets.models.autogluon import AutoGluonEngine
-
-    return AutoGluonEngine(
-        preset=chosen.preset,
-        image_backbone=chosen.image_backbone,
-        text_backbone=chosen.text_backbone,
-        **options,
-    )
-
-
-def _own_engine(path: str) -> Any:
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    if fault := other_wording(manifest, spec, modality):
         raise ModelError(
-            code="engine_missing",
-            what=f"the engine {path} cannot be imported: {error}",
-            where="engine, in the dataset's YAML",
-            todo="Write package.module:ClassName of an installed package, or `autogluon`.",
-        ) from None
-
-
-def _records_for(
-    lake: Lake, spec: DatasetSpec, modality: Modality, document: dict[str, Any]
-) -> tuple[pa.Table, dict[str, int]]:
-    """The labelled records this model learns from, and how many there are in each split."""
-    import pyarrow.compute as pc
-
-    where = f"{spec.dataset}/model_{modality}"
-    if not spec.features(modality):
-        raise ModelError(
-            code="nothing_to_learn_from",
-            what="the dataset has no columns besides the ID, the label and the image",
-            where=where,
-            todo="Add `columns`, or rely on the model with images alone.",
+            code="model_other_wording",
+            what=f"the champion {fault}",
+            where=f"{spec.dataset}/model_{modality}",
+            todo="Run `mm train`.",
         )
-    records = read_parquet(lake, document, "training_set.parquet")
-    judged = records
-    if modality is Modality.WITH_IMAGE:
-        judged = records.filter(pc.is_valid(records["image_sha256"]))
-    splits = judged["split"].to_pylist()
-    counts = {name: splits.count(name) for name in ("training", "tuning", "holdout")}
-    if judged.num_rows < spec.minimum_training_records or not all(counts.values()):
-        raise ModelError(
-            code="too_few_records",
-            what=f"{judged.num_rows} labelled records ({counts}); "
-            f"the dataset asks for {spec.minimum_training_records}",
-            where=where,
-            todo="Send more labelled records, or lower `minimum_training_records`.",
-        )
-    if modality is Modality.WITH_IMAGE:
-        # Rows without an image teach the part of the model that reads the table; what is held out
-        # has an image, because the model is only ever asked about records that have one.
-        held_out_unseen = pc.and_(
-            pc.equal(records["split"], "holdout"), pc.is_null(records["image_sha256"])
-        )
-        records = records.filter(pc.invert(held_out_unseen))
-    learned = judged.filter(pc.equal(judged["split"], "training"))
-    if not spec.is_regression and pc.count_distinct(learned["label"]).as_py() < 2:
-        raise ModelError(
-            code="one_class",
-            what=f"every labelled record is '{learned['label'][0].as_py()}'",
-            where=where,
-            todo="Send records of another class: there is nothing to tell apart.",
-        )
-    return records, counts
+    folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    named = manifest["engine"]["engine"]
+    chosen = next(one for one in spec.candidates(modality) if one.engine == named)
+    return make_engine(chosen).load(folder)
 
 
-def _frame_with_label(
-    lake: Lake, spec: DatasetSpec, modality: Modality, records: pa.Table
-) -> pd.DataFrame:
-    import pandas as pd
-    import pyarrow.compute as pc
-
-    pictures: dict[str, bytes] = {}
-    if modality is Modality.WITH_IMAGE:
-        for upload in pc.unique(records["image_upload"].drop_null()).to_pylist():
-            own = records.filter(pc.equal(records["image_upload"], upload))
-            wanted: set[str] = set(own["image_sha256"].to_pylist())
-            for some in read_images(lake, spec.dataset, upload, wanted):
-                pictures.update(some)
-    frame = feature_frame(records, spec, modality, pictures)
-    labels = records["label"].to_pylist()
-    frame[spec.label_column] = pd.Series(
-        [float(label) for label in labels] if spec.is_regression else labels
-    )
-    return frame
+def other_wording(manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality) -> str:
+    """Why a stored model does not fit the YAML as it is now, as the end of a sentence; or ''."""
+    if manifest["columns"] != spec.features(modality):
+        return "was trained on other columns"
+    if manifest["engine"]["engine"] not in {c.engine for c in spec.candidates(modality)}:
+        return "was trained by another engine"
+    return ""
 
 
 def _champion_evaluation(
-    models: ModelStore,
-    spec: DatasetSpec,
-    modality: Modality,
-    holdout: pd.DataFrame,
-    truth: pd.Series,
-    learned_from: pd.Series,
-    progress: Progress,
+    models: ModelStore, spec: DatasetSpec, modality: Modality, data: _Data, progress: Progress
 ) -> Evaluation | None:
     """How the champion does on the same held-out records; None where there is none to beat."""
     champion = models.champion(modality)
     if champion is None:
         return None
     try:
-        manifest = models.manifest(modality, champion.version)
-        if manifest["columns"] != spec.features(modality):
-            progress(f"{modality}: the champion was trained on other columns, so it is replaced")
-            return None
-        if manifest["engine"]["engine"] != spec.engine_for(modality).engine:
-            progress(f"{modality}: the champion was trained by another engine, so it is replaced")
-            return None
-        folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
-        predicted = engine_of(spec, modality).load(folder).predict(holdout)
+        predicted = load_model(models, spec, modality, champion).predict(data.parts["holdout"])
     except ModelError as error:  # a lake that cannot be read is no reason to replace anything
         progress(f"{modality}: the champion cannot be used, so it is replaced: {error}")
         return None
-    return evaluate(truth, predicted, problem_type=spec.problem_type, training_labels=learned_from)
+    return _evaluation(spec, data, predicted)
+
+
+# -- what is noted --------------------------------------------------------------------------------
 
 
 def _manifest(
     spec: DatasetSpec,
     modality: Modality,
-    document: dict[str, Any],
-    counts: dict[str, int],
-    evaluation: Evaluation,
-    truth: pd.Series,
-    predicted: pd.DataFrame,
+    data: _Data,
+    best: Candidate,
+    trained: list[Candidate],
     run_id: str,
 ) -> dict[str, Any]:
+    evaluation = best.evaluation
     calibration = None
     if spec.is_regression:
         tolerance = spec.regression_tolerance or evaluation.baseline["mean_absolute_error"]
-        calibration = Calibration.from_holdout(predicted["value"], truth, tolerance).to_json()
-    chosen = spec.engine_for(modality)
+        values = best.predicted["value"]
+        calibration = Calibration.from_holdout(values, data.truth, tolerance).to_json()
     return {
-        "engine": chosen.model_dump(mode="json"),
+        "engine": best.engine.model_dump(mode="json"),
         "problem_type": spec.problem_type,
         "classes": evaluation.classes,
         "columns": spec.features(modality),
@@ -322,18 +339,89 @@ def _manifest(
         "metrics": evaluation.metrics,
         "baseline": evaluation.baseline,
         "n": evaluation.n,
-        "training_fingerprint": document["fingerprint"],
-        "training_counts": counts,
+        "training_fingerprint": data.document["fingerprint"],
+        "training_counts": data.counts,
         "spec_fingerprint": spec.fingerprint,
         "calibration": calibration,
+        "tuning": best.tuning.to_json() if best.tuning else None,
+        "candidates": [_row(one) for one in trained],
         "run_id": run_id,
     }
 
 
-def _pictures(spec: DatasetSpec, truth: pd.Series, predicted: pd.DataFrame) -> dict[str, bytes]:
-    if spec.is_regression:
-        return {"residuals": residual_picture(truth, predicted)}
+def _row(candidate: Candidate) -> dict[str, Any]:
     return {
-        "confusion matrix": confusion_picture(truth, predicted),
-        "calibration": calibration_picture(truth, predicted),
+        "name": candidate.name,
+        "seconds": round(candidate.seconds, 1),
+        "metrics": candidate.evaluation.metrics,
+        "failure": "",
     }
+
+
+def _failed_rows(failures: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "seconds": None, "metrics": {}, "failure": why}
+        for name, why in failures.items()
+    ]
+
+
+def _pictures(
+    spec: DatasetSpec, data: _Data, best: Candidate, trained: list[Candidate]
+) -> dict[str, bytes]:
+    pictures = {}
+    if len(trained) > 1:
+        from mm_assets.models.competition import competition_picture
+
+        rows = [{**_row(one), "promoted": one is best} for one in trained]
+        evaluation = best.evaluation
+        pictures["candidates"] = competition_picture(
+            rows, evaluation.metric, evaluation.baseline[evaluation.metric]
+        )
+    if spec.is_regression:
+        pictures["residuals"] = residual_picture(data.truth, best.predicted)
+    else:
+        pictures["confusion matrix"] = confusion_picture(data.truth, best.predicted)
+        pictures["calibration"] = calibration_picture(data.truth, best.predicted)
+    for one in trained:
+        if one.tuning:
+            named = {f"{what} ({one.name})": png for what, png in one.tuning.pictures.items()}
+            pictures |= named
+    return pictures
+
+
+def _track(
+    uri: str,
+    spec: DatasetSpec,
+    modality: Modality,
+    version: str,
+    run_id: str,
+    trained: list[Candidate],
+    best: Candidate,
+    pictures: dict[str, bytes],
+    *,
+    promoted: bool,
+) -> str:
+    """Tell MLflow of every candidate; returns where to look at the best one."""
+    from mm_assets.models.tracking import track_training
+
+    found = ""
+    for one in trained:
+        is_best = one is best
+        tracked = track_training(
+            uri,
+            dataset=spec.dataset,
+            modality=modality.value,
+            version=version,
+            run_id=run_id,
+            candidate=one.name,
+            parameters=one.engine.model_dump(mode="json", exclude={"tuning"}),
+            metrics=one.evaluation.metrics,
+            baseline=one.evaluation.baseline,
+            tags={"seconds": f"{one.seconds:.1f}"},
+            artefacts=pictures if is_best else {},
+            folder=one.folder if is_best else None,
+            trials=one.tuning.trials if one.tuning else None,
+            promoted=promoted and is_best,
+        )
+        found = tracked.url if is_best else found
+    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 7  # as many colours as can be told apart, and grey for all others
 MOST_BARS = 30
+MOST_LINES = 3
 LONGEST_LABEL = 28
 WIDTH, HEIGHT = 8.4, 3.6  # inches
-PALE = "#B8B8B8"  # for amounts and for all that has no colour of its own
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,20 +34,24 @@ Floats = npt.NDArray[np.float64]
 
 def confidence_over_time(predictions: pa.Table, threshold: float) -> bytes:
     """Median and quartiles of the confidence, the review threshold, and how many records (PNG)."""
-    confidence = _numbers(predictions["confidence"])
+    confidence = as_floats(predictions["confidence"])
     below = float((confidence < threshold).mean()) if len(confidence) else 0.0
-    title = f"Confidence: {below:.1%} of {len(confidence):,} records are below {threshold:g}"
+    title = f"Confidence below {threshold:g}: {below:.1%} of {in_records(len(confidence))}"
     return _quartiles_over_time(
         confidence, time_bins(predictions), title, "confidence", threshold, (-0.03, 1.03)
     )
 
 
-def value_distribution(predictions: pa.Table) -> bytes:
-    """Regression: median and quartiles of the predicted values over time (PNG)."""
-    values = _numbers(predictions["prediction"])
-    middle = f"median {_written(float(np.median(values)))}, " if len(values) else ""
-    title = f"Predicted values: {middle}{len(values):,} records"
-    return _quartiles_over_time(values, time_bins(predictions), title, "predicted value")
+def value_distribution(predictions: pa.Table, name: str) -> bytes:
+    """Regression: median and quartiles of the predicted values of `name` over time (PNG)."""
+    from mm_assets.pictures import short
+
+    values = as_floats(predictions["prediction"])
+    middle = f"median {written_out(float(np.median(values)))}, " if len(values) else ""
+    title = f"Predicted values: {middle}{in_records(len(values))}"
+    return _quartiles_over_time(
+        values, time_bins(predictions), title, f"predicted {short(name, LONGEST_LABEL)}"
+    )
 
 
 def _quartiles_over_time(
@@ -71,36 +75,35 @@ def _quartiles_over_time(
             )
         if limits is not None:
             top.set_ylim(*limits)
+        top.yaxis.set_major_formatter("{x:,.6g}")
         top.set_ylabel(name)
         top.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        _draw_amounts(bottom, bins)
+        draw_amounts(bottom, bins)
         return pictures.to_png(fig)
 
 
 def class_balance(predictions: pa.Table, expected: dict[str, int] | None) -> bytes:
-    """The share of each predicted class over time, beside that of the training labels (PNG)."""
+    """The share of each predicted class over time, against that of the training labels (PNG)."""
     from mm_assets import pictures
 
-    names = predictions["prediction"].combine_chunks().dictionary_encode()
-    found = names.dictionary.to_pylist()
-    place = names.indices.to_numpy(zero_copy_only=False)
-    counts = dict(zip(found, np.bincount(place, minlength=len(found)).tolist(), strict=True))
-    shown, others = _classes_shown(counts, expected or {})
-    row = np.array([shown.index(n) if n in shown else len(shown) for n in found], dtype=np.int64)
     bins = time_bins(predictions)
-    amounts = np.zeros((len(shown) + 1, len(bins.labels)))
-    np.add.at(amounts, (row[place], bins.codes), 1)
+    classes = class_amounts(predictions, expected, bins)
     bright = [color for color in pictures.PALETTE if color != pictures.BLACK]
-    colors = [*bright[: len(shown)], PALE]
-    labels = [*_told_apart(shown), f"{others} other classes"]
-    before = [(expected or {}).get(name, 0) for name in shown]
-    before.append(sum((expected or {}).values()) - sum(before))
-    title = f"Predicted classes of {predictions.num_rows:,} records"
+    colors = [*bright[: len(classes.names) - 1], pictures.PALE]
+    said = _shares(classes.amounts.sum(axis=1))
+    labels = [f"{name}: {share:.0%}" for name, share in zip(classes.names, said, strict=True)]
+    legend = "share of predictions"
+    if classes.expected is not None:
+        parts = zip(classes.names, classes.expected, said, strict=True)
+        labels = [f"{name}: {before:.0%} → {now:.0%}" for name, before, now in parts]
+        legend = "training → predictions"
+    title = f"Predicted classes of {in_records(predictions.num_rows)}"
     with pictures.figure(WIDTH, HEIGHT + 0.3, title) as fig:
         axes = fig.subplots()
-        _draw_shares(axes, bins, amounts, labels, colors)
-        if expected and sum(before):
-            _draw_training(axes, np.array(before, dtype=float), colors)
+        _draw_shares(axes, bins, classes.amounts, colors)
+        if classes.expected is not None:
+            _draw_training(axes, classes.expected, colors)
+        _name_parts(axes, labels, classes.there, colors, legend)
         return pictures.to_png(fig)
 
 
@@ -113,64 +116,19 @@ def image_share(predictions: pa.Table) -> bytes:
     amounts = np.zeros((2, len(bins.labels)))
     np.add.at(amounts, (np.where(with_image, 0, 1), bins.codes), 1)
     share = float(with_image.mean()) if len(with_image) else 0.0
-    title = f"Images: {share:.1%} of {len(with_image):,} records have one"
+    title = f"With an image: {share:.1%} of {in_records(len(with_image))}"
     with pictures.figure(WIDTH, HEIGHT, title) as fig:
         axes = fig.subplots()
         labels, colors = ["with image", "without image"], [pictures.BLUE, pictures.ORANGE]
-        _draw_shares(axes, bins, amounts, labels, colors)
+        _draw_shares(axes, bins, amounts, colors)
+        _name_parts(axes, labels, amounts.any(axis=1), colors)
         return pictures.to_png(fig)
 
 
-def live_accuracy(predictions: pa.Table, problem_type: str) -> bytes | None:
-    """How good predictions were where the label came later, over time (PNG); None if none did."""
-    from mm_assets import pictures
-
-    known, right = _judged(predictions, problem_type)
-    figures = live_accuracy_figures(predictions, problem_type)
-    if not figures:
-        return None
-    regression = problem_type == "regression"
-    bins = time_bins(known)
-    n = np.bincount(bins.codes, minlength=len(bins.labels)).astype(float)
-    with np.errstate(invalid="ignore"):
-        mean = np.bincount(bins.codes, weights=right, minlength=len(n)) / n
-    name = "mean absolute error" if regression else "accuracy"
-    overall = figures["mean_absolute_error" if regression else "accuracy"]
-    shown = _written(overall) if regression else f"{overall:.1%}"
-    title = f"Known labels: {name} {shown} on {len(right):,} records"
-    with pictures.figure(WIDTH, HEIGHT + 0.5, title) as fig:
-        top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        if not regression:
-            low, high = _wilson(mean, n)
-            top.vlines(bins.places, low, high, color=pictures.SKY, linewidth=5, label="95% range")
-            top.set_ylim(-0.03, 1.03)
-            top.yaxis.set_major_formatter("{x:.0%}")
-        else:
-            top.set_ylim(0, 1.15 * max(float(np.nanmax(mean)), 1e-9))
-        top.plot(bins.places, mean, color=pictures.BLUE, marker="o", ms=4, label=name)
-        top.axhline(overall, color=pictures.GREY, linestyle=":", label=f"all: {shown}")
-        top.set_ylabel(name)
-        top.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        _draw_amounts(bottom, bins)
-        return pictures.to_png(fig)
-
-
-def live_accuracy_figures(predictions: pa.Table, problem_type: str) -> dict[str, float | int]:
-    """`n` and `accuracy`, or `mean_absolute_error`, where the label is known; {} if nowhere.
-
-    Read it with care after a new champion has predicted again: it may have learned these labels.
-    """
-    _, right = _judged(predictions, problem_type)
-    if not len(right):
-        return {}
-    name = "mean_absolute_error" if problem_type == "regression" else "accuracy"
-    return {"n": len(right), name: float(right.mean())}
-
-
-def rejects_by_code(counts: dict[str, int], title: str) -> bytes | None:
-    """How many refusals there were of each code, most first (PNG); None if there were none."""
+def rejects_by_code(counts: dict[str, int], title: str, things: str) -> bytes | None:
+    """How many rows or files were refused by each code, most first (PNG); None if none was."""
     refused = {code: count for code, count in counts.items() if count}
-    return ranked_bars(refused, title, "refused", "{:,}".format) if refused else None
+    return ranked_bars(refused, title, things, "{:,}".format) if refused else None
 
 
 def ranked_bars(
@@ -200,7 +158,11 @@ def ranked_bars(
             )  # fmt: skip
         if limit is not None:
             axes.axvline(limit, color=pictures.BLACK, linestyle="--", linewidth=1.2, zorder=0.9)
-        axes.set_yticks(range(len(amounts)), _told_apart(ranked[:MOST_BARS]))
+            axes.annotate(
+                f"limit {limit:g}", (limit, 1), (0, 2), xycoords=axes.get_xaxis_transform(),
+                textcoords="offset points", ha="center", va="bottom", fontsize=8,
+            )  # fmt: skip
+        axes.set_yticks(range(len(amounts)), told_apart(ranked[:MOST_BARS]))
         axes.set_ylim(len(amounts) - 0.4, -0.6)
         axes.set_xlim(0, 1.15 * max(*amounts, limit or 0))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=limit is None))
@@ -213,13 +175,13 @@ def ranked_bars(
 # -- parts of pictures ----------------------------------------------------------------------------
 
 
-def _draw_amounts(axes: Axes, bins: Bins) -> None:
+def draw_amounts(axes: Axes, bins: Bins) -> None:
     from matplotlib.ticker import MaxNLocator
 
     from mm_assets import pictures
 
     n = np.bincount(bins.codes, minlength=len(bins.labels))
-    axes.bar(bins.places, n, color=PALE, width=0.7)
+    axes.bar(bins.places, n, color=pictures.PALE, width=0.7)
     axes.set_ylabel("records")
     axes.set_ylim(0, 1.25 * max(n.max(initial=0), 1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
@@ -233,41 +195,63 @@ def _draw_amounts(axes: Axes, bins: Bins) -> None:
     name_bins(axes, bins)
 
 
-def _draw_shares(
-    axes: Axes, bins: Bins, amounts: Floats, labels: Sequence[str], colors: Sequence[str]
-) -> None:
-    """Stacked bars that add up to one; a part that is nowhere is left out of the legend."""
-    shares = amounts / np.maximum(amounts.sum(axis=0), 1)
-    floor = np.zeros(len(bins.labels))
-    for share, label, color in zip(shares, labels, colors, strict=True):
-        name = label if share.any() else "_nowhere"
-        axes.bar(
-            bins.places, share, bottom=floor, width=0.8, color=color, label=name,
-            edgecolor="white", linewidth=0.4,
-        )  # fmt: skip
-        floor += share
+def _draw_shares(axes: Axes, bins: Bins, amounts: Floats, colors: Sequence[str]) -> None:
+    """Stacked bars that add up to one."""
+    _stack(axes, bins.places, _shares(amounts), 0.8, colors)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_ylabel("share of records")
     name_bins(axes, bins)
-    handles, names = axes.get_legend_handles_labels()
+
+
+def _stack(axes: Axes, places: Any, shares: Floats, width: float, colors: Sequence[str]) -> None:
+    floor = np.zeros(shares.shape[1])
+    for share, color in zip(shares, colors, strict=True):
+        axes.bar(
+            places, share, bottom=floor, width=width, color=color, edgecolor="white", linewidth=0.4
+        )
+        floor += share
+
+
+def _name_parts(
+    axes: Axes,
+    labels: Sequence[str],
+    there: Sequence[bool],
+    colors: Sequence[str],
+    title: str | None = None,
+) -> None:
+    """The legend of stacked bars, in their order; a part that is nowhere is left out."""
+    from matplotlib.patches import Patch
+
+    parts = zip(labels, there, colors, strict=True)
+    handles: list[Any] = [Patch(color=color, label=label) for label, is_there, color in parts
+                          if is_there][::-1]  # fmt: skip
+    handles += axes.get_legend_handles_labels()[0]
     axes.legend(
-        handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5),
+        handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), title=title,
+        title_fontsize=8, alignment="left",
     )  # fmt: skip
 
 
-def _draw_training(axes: Axes, counts: Floats, colors: Sequence[str]) -> None:
-    """One more stacked bar to the left, set apart: what the training labels were."""
-    floor = 0.0
+def _draw_training(axes: Axes, shares: Floats, colors: Sequence[str]) -> None:
+    """One more stacked bar to the left, set apart: what the training labels were.
+
+    Where few classes leave room for it, lines lead its steps through all bars.
+    """
     left, right = axes.get_xlim()
     wide = max(0.8, (right - left) / 12)
     place = left - 0.9 * wide
-    for share, color in zip(counts / counts.sum(), colors, strict=True):
-        axes.bar(
-            place, share, bottom=floor, width=wide, color=color, edgecolor="white", linewidth=0.4
-        )
-        floor += share
+    _stack(axes, [place], shares[:, None], wide, colors)
     axes.axvline(left, color="black", linewidth=0.8)
+    steps = np.cumsum(shares)
+    steps = steps[(steps > 0) & (steps < 1 - 1e-9)]
+    if len(steps) <= MOST_LINES:
+        for number, step in enumerate(steps):
+            label = "_more" if number else "steps of training"
+            axes.plot(
+                [place + wide / 2, right], [step, step], color="black", linestyle="--",
+                linewidth=1, label=label,
+            )  # fmt: skip
     axes.set_xlim(place - 0.7 * wide, right)
     ticks, names = list(axes.get_xticks()), [t.get_text() for t in axes.get_xticklabels()]
     axes.set_xticks([place, *ticks], ["training\nlabels", *names])
@@ -276,13 +260,58 @@ def _draw_training(axes: Axes, counts: Floats, colors: Sequence[str]) -> None:
 # -- numbers --------------------------------------------------------------------------------------
 
 
-def _numbers(column: Any) -> Floats:
+class ClassAmounts(NamedTuple):
+    """How often each class was predicted, the last one being all classes that have no colour."""
+
+    names: list[str]  # as labels
+    amounts: Floats  # records [class, bin]
+    expected: Floats | None  # share of the training labels [class]; None where there are none
+
+    @property
+    def there(self) -> list[bool]:
+        """Whether a class is anywhere in the picture."""
+        seen = self.amounts.any(axis=1)
+        return list(seen if self.expected is None else seen | (self.expected > 0))
+
+
+def class_amounts(
+    predictions: pa.Table, expected: dict[str, int] | None, bins: Bins
+) -> ClassAmounts:
+    """Count predictions by class and bin; `expected` holds the training labels and their counts."""
+    expected = expected or {}
+    names = predictions["prediction"].combine_chunks().dictionary_encode()
+    found = names.dictionary.to_pylist()
+    place = names.indices.to_numpy(zero_copy_only=False)
+    counts = dict(zip(found, np.bincount(place, minlength=len(found)).tolist(), strict=True))
+    shown, others = _classes_shown(counts, expected)
+    row = np.array([shown.index(n) if n in shown else len(shown) for n in found], dtype=np.int64)
+    amounts = np.zeros((len(shown) + 1, len(bins.labels)))
+    np.add.at(amounts, (row[place], bins.codes), 1)
+    before = [expected.get(name, 0) for name in shown]
+    before.append(sum(expected.values()) - sum(before))
+    return ClassAmounts(
+        names=[*told_apart(shown), f"{others} other classes"],
+        amounts=amounts,
+        expected=_shares(np.array(before, dtype=float)) if sum(before) else None,
+    )
+
+
+def _shares(amounts: Floats) -> Floats:
+    """Each column divided by its sum; 0 where a column is empty."""
+    return amounts / np.maximum(amounts.sum(axis=0), 1)
+
+
+def in_records(n: int) -> str:
+    return f"{n:,} record{'' if n == 1 else 's'}"
+
+
+def as_floats(column: Any) -> Floats:
     import pyarrow as pa
 
     return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 
-def _written(value: float) -> str:
+def written_out(value: float) -> str:
     """A number with four digits or more, never as a power of ten if it is not huge."""
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
 
@@ -305,26 +334,6 @@ def _quartiles(values: Floats, bins: Bins) -> Floats:
     return result
 
 
-def _judged(predictions: pa.Table, problem_type: str) -> tuple[pa.Table, Floats]:
-    """The records whose label is known, and for each 1 if right, 0 if wrong, or how far off."""
-    import pyarrow.compute as pc
-
-    known = predictions.filter(pc.is_valid(predictions["label"]))
-    if problem_type == "regression":
-        return known, np.abs(_numbers(known["label"]) - _numbers(known["prediction"]))
-    right = pc.equal(known["label"], known["prediction"]).to_numpy()
-    return known, np.asarray(right, dtype=np.float64)
-
-
-def _wilson(share: Floats, n: Floats) -> tuple[Floats, Floats]:
-    """The 95% score interval of a share (Wilson 1927); it is sensible for few records too."""
-    z = 1.96
-    with np.errstate(invalid="ignore", divide="ignore"):
-        middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return middle - half, middle + half
-
-
 def _classes_shown(counts: dict[str, int], expected: dict[str, int]) -> tuple[list[str], int]:
     """The classes that get a colour, and how many are left to share grey."""
     totals = [sum(counts.values()) or 1, sum(expected.values()) or 1]
@@ -337,8 +346,8 @@ def _classes_shown(counts: dict[str, int], expected: dict[str, int]) -> tuple[li
     return ranked[:most], len(ranked) - most
 
 
-def _told_apart(names: Sequence[str]) -> list[str]:
-    """Names as labels. Long ones that begin alike are shown from where they begin to differ."""
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Names as labels. Long ones that begin alike are cut before where they begin to differ."""
     from mm_assets.pictures import short
 
     whole = [short(name, 1000) for name in names]
@@ -351,6 +360,7 @@ def _told_apart(names: Sequence[str]) -> list[str]:
         ends = zip(min(alike[label]), max(alike[label]), strict=False)
         differs = next((i for i, (one, other) in enumerate(ends) if one != other), 0)
         if differs > 6 and len(name) > LONGEST_LABEL:
-            label = "…" + short(name[differs - 6 :], LONGEST_LABEL - 1)
+            end = short(name[differs - 6 :], LONGEST_LABEL - 8)
+            label = f"{name[: LONGEST_LABEL - 1 - len(end)]}…{end}"
         labels.append(label)
     return labels

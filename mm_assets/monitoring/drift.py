@@ -40,20 +40,27 @@ Codes = npt.NDArray[np.int64]
 
 
 def feature_drift(reference: pa.Table, current: pa.Table, spec: DatasetSpec) -> dict[str, float]:
-    """The drift of each feature in the struct column `features`, in the order of the spec.
+    """The drift of each feature, in the order of the spec: its columns, then its image features.
 
-    Left out: features that one of the tables lacks or types otherwise (the YAML was changed after
-    training), and all of them where one table has fewer than 30 records.
+    Columns are fields of the struct column `features`, numbers about pictures of `image_features`,
+    where records without an image are null and count for nothing. Left out: features that one of
+    the tables lacks or types otherwise (the YAML was changed after training), and those that one
+    table has for fewer than 30 records.
     """
     drifts = {}
     for name, kind in spec.kinds.items():
-        before, now = _feature(reference, name), _feature(current, name)
-        if before is None or now is None or before.type != now.type:
-            continue
-        drift = psi(before, now, kind)
-        if drift is not None:
-            drifts[name] = drift
-    return drifts
+        before, now = (_field(table, "features", name) for table in (reference, current))
+        drifts[name] = _drift_of(before, now, kind)
+    for feature in spec.image_features:
+        before, now = (_measured(table, feature.column) for table in (reference, current))
+        drifts[feature.column] = _drift_of(before, now, ColumnKind.NUMBER)
+    return {name: drift for name, drift in drifts.items() if drift is not None}
+
+
+def _drift_of(reference: pa.Array | None, current: pa.Array | None, kind: str) -> float | None:
+    if reference is None or current is None or reference.type != current.type:
+        return None
+    return psi(reference, current, kind)
 
 
 def label_drift(
@@ -239,14 +246,23 @@ def _true(column: pa.Array) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
-def _feature(table: pa.Table, name: str) -> Any:
-    """One field of the struct column `features` as an array, or None if there is none."""
+def _field(table: pa.Table, column: str, name: str) -> Any:
+    """One field of a struct column as an array, or None if there is none."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    features = table["features"].combine_chunks()
-    if not pa.types.is_struct(features.type) or features.type.get_field_index(name) < 0:
+    if column not in table.column_names:
         return None
-    return features.field(features.type.get_field_index(name))
+    whole = table[column].combine_chunks()
+    if not pa.types.is_struct(whole.type) or whole.type.get_field_index(name) < 0:
+        return None
+    return pc.struct_field(whole, name)
+
+
+def _measured(table: pa.Table, name: str) -> Any:
+    """An image feature of the records that have an image, or None if there is no such feature."""
+    found = _field(table, "image_features", name)
+    return None if found is None else found.drop_null()
 
 
 # -- the picture ----------------------------------------------------------------------------------

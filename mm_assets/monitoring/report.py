@@ -13,8 +13,8 @@ from mm_assets.lake import Lake
 from mm_assets.lake_errors import working_folder
 from mm_assets.layout import of_dataset, of_upload, uploads_prefix
 from mm_assets.manifest.join import MANIFEST
-from mm_assets.models.training import TRAINING_SET
-from mm_assets.monitoring import charts
+from mm_assets.models.training_set import TRAINING_SET
+from mm_assets.monitoring import charts, live
 from mm_assets.monitoring.drift import drift_picture, feature_drift, label_drift
 from mm_assets.pictures import contact_sheet
 from mm_assets.store.base import Store
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MONITORING = "monitoring"
-LEAST_CONFIDENT = 12
+LEAST_CONFIDENT = 18
 RECENT_UPLOADS = 20
 REFUSAL_UPLOADS = 500  # whose rejects and quarantines are counted: two small documents for each
 MOST_RECENT_RECORDS = 200_000  # enough to see any drift; older uploads are then left out
@@ -33,7 +33,7 @@ READERS = 16  # small documents read side by side
 # Every picture that there may be, in the order in which people look at them.
 PICTURES = (
     "confidence", "predicted_classes", "predicted_values", "images", "live_accuracy",
-    "least_confident", "drift", "rejects", "quarantines",
+    "calibration", "least_confident", "drift", "rejects", "quarantines",
 )  # fmt: skip
 
 Figures = dict[str, float | int]
@@ -85,20 +85,24 @@ def _of_predictions(
     }
     if not n:
         return {}, figures
-    live = charts.live_accuracy_figures(predictions, spec.problem_type)
+    found = live.live_figures(predictions, spec.problem_type)
     figures |= {
         "low_confidence_share": review / n,
-        "image_share": with_image / n,
         "median_confidence": pc.quantile(predictions["confidence"], 0.5)[0].as_py(),
-        **{f"live_{name}": value for name, value in live.items()},
+        **{f"live_{name}": value for name, value in found.items()},
     }
     pictures: dict[str, bytes | None] = {
         "confidence": charts.confidence_over_time(predictions, spec.review_threshold),
-        "images": charts.image_share(predictions),
-        "live_accuracy": charts.live_accuracy(predictions, spec.problem_type),
+        "live_accuracy": live.live_accuracy(
+            predictions, spec.problem_type, spec.limits.minimum_live_accuracy
+        ),
+        "calibration": live.live_calibration(predictions, spec.problem_type),
     }
+    if len(spec.modalities) > 1:  # else every record has an image, or none
+        figures["image_share"] = with_image / n
+        pictures["images"] = charts.image_share(predictions)
     if spec.is_regression:
-        pictures["predicted_values"] = charts.value_distribution(predictions)
+        pictures["predicted_values"] = charts.value_distribution(predictions, spec.label_column)
     else:
         expected = training["labels"] if training else None
         pictures["predicted_classes"] = charts.class_balance(predictions, expected)
@@ -108,7 +112,7 @@ def _of_predictions(
 def _least_confident(
     lake: Lake, store: Store, spec: DatasetSpec, predictions: pa.Table
 ) -> tuple[dict[str, bytes | None], Figures]:
-    """The pictures of the records that the model with images is least sure of."""
+    """A gallery of the records that the model with images is least sure of, the lowest first."""
     import pyarrow.compute as pc
 
     seen = predictions.filter(pc.equal(predictions["modality"], Modality.WITH_IMAGE.value))
@@ -123,15 +127,20 @@ def _least_confident(
         if row["image_upload"] is not None
     }
     found = _fetch_images(lake, spec.dataset, set(image_of.values()))
-    items = []
+    items: list[tuple[bytes, list[str]]] = []
     for row in records.to_pylist():
-        label = [] if row["label"] is None else [f"label {row['label']}"]
-        caption = [row["record_id"], f"{row['confidence']:.2f} {row['prediction']}", *label]
         place = image_of.get(row["record_id"])
-        items.append((found.get(place, b"") if place else b"", caption))
-    title = f"The {len(items)} least certain records with an image"
+        items.append((found.get(place, b"") if place else b"", caption_of(row)))
+    title = f"Least confident first: {len(items)} of {seen.num_rows:,} records with an image"
     lost = sum(not data for data, _ in items)
     return {"least_confident": contact_sheet(items, title)}, {"images_lost": lost}
+
+
+def caption_of(row: dict[str, Any]) -> list[str]:
+    """Lines to write below a record's picture: ID, confidence and prediction, review, label."""
+    said = [row["record_id"], f"{row['confidence']:.2f} {row['prediction']}"]
+    said.append("to review" if row["needs_review"] else "no review")
+    return said if row["label"] is None else [*said, f"label {row['label']}"]
 
 
 def _fetch_images(
@@ -171,9 +180,11 @@ def _refusals(
     }
     part = "" if all_of_them == len(uploads) else f" in the newest {len(uploads):,} uploads"
     return {
-        "rejects": charts.rejects_by_code(rejected, f"Rejected rows{part}: {bad_rows:,}"),
+        "rejects": charts.rejects_by_code(
+            rejected, f"Rejected rows{part}: {bad_rows:,}", "rows"
+        ),
         "quarantines": charts.rejects_by_code(
-            quarantined, f"Quarantined files{part}: {bad_files:,}"
+            quarantined, f"Quarantined files{part}: {bad_files:,}", "files"
         ),
     }, figures
 
@@ -207,19 +218,23 @@ def _drift(
 def _recent_records(lake: Lake, spec: DatasetSpec, recent: list[str]) -> pa.Table | None:
     """The records to predict of the newest uploads, each once, or None if there are none.
 
+    Columns: record_id, purpose, features, and image_features if the spec names some.
+
     Uploads that were read by another version of the dataset's YAML are left out.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    names = ["record_id", "purpose", "features"]
+    names += ["image_features"] if spec.image_features else []
     parts: list[pa.Table] = []
     for upload in reversed(recent):
         document = lake.read_json(of_upload(spec.dataset, upload, MANIFEST))
         if document is None or document["fingerprint"] != spec.fingerprint:
             continue
         with lake.open_published(document, "manifest.parquet") as file:
-            part = pq.read_table(file, columns=["record_id", "purpose", "features"])
+            part = pq.read_table(file, columns=names)
         part = part.filter(pc.equal(part["purpose"], "predict"))
         for newer in parts:
             part = part.filter(pc.invert(pc.is_in(part["record_id"], newer["record_id"])))

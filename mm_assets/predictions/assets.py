@@ -17,7 +17,8 @@ from mm_assets.models.pins import (
     pinned_champions,
 )
 from mm_assets.models.store import ModelStore
-from mm_assets.predictions.predict import merge_predictions, predict_records, predictions_name
+from mm_assets.predictions.merge import merge_predictions
+from mm_assets.predictions.predict import predict_records, predictions_name
 from mm_assets.scope import TABLE_POOL, LakeResource, Scope, numbers, shown_table
 from mm_assets.store.base import Query
 from mm_assets.uploads.received import read_parquet
@@ -28,7 +29,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         **scope.options("predictions", partitioned=True, kinds={"duckdb"}),
-        deps=[scope.key(predictions_name(modality)) for modality in Modality],
+        deps=[scope.key(predictions_name(modality)) for modality in scope.spec.modalities],
         pool=TABLE_POOL,
         description="The upload's part of the predictions table: the current answer for every "
         "record, whatever came in which order.",
@@ -46,7 +47,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
             metadata["least confident"] = shown_table(least_sure, columns)
         return dg.MaterializeResult(metadata=metadata)
 
-    return [*(_predictions(scope, modality) for modality in Modality), predictions]
+    return [*(_predictions(scope, modality) for modality in scope.spec.modalities), predictions]
 
 
 def _pin_of(context: dg.AssetExecutionContext, lake: Lake, models: ModelStore) -> Generations:
@@ -69,7 +70,7 @@ def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
         deps=[
             *(
                 scope.key(records_name(needed))
-                for needed in Modality
+                for needed in scope.spec.modalities
                 if needed is modality or modality is Modality.WITHOUT_IMAGE
             ),
             scope.key(model_name(modality)),
@@ -97,6 +98,9 @@ def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
         metadata["model version"] = document["model_version"] or "none"
         if document["reason"]:
             metadata["waiting because"] = document["reason"]
+        failed = read_parquet(lake.lake(), document, "failed.parquet")
+        if failed.num_rows:
+            metadata["failed"] = shown_table(failed, ["record_id", "code", "reason", "todo"])
         offered = read_parquet(lake.lake(), document, f"{predictions_name(modality)}.parquet")
         if offered.num_rows:
             columns = ["record_id", "prediction", "confidence", "needs_review"]

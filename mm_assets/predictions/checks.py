@@ -4,12 +4,13 @@ from typing import Any
 
 import dagster as dg
 
-from mm_assets.dataset import Modality
+from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.lake import Lake
 from mm_assets.manifest.join import MANIFEST, records_name
 from mm_assets.predictions.predict import predictions_name
 from mm_assets.scope import LakeResource, Scope, check
 from mm_assets.store.base import Query
-from mm_assets.uploads.received import read_document, read_parquet
+from mm_assets.uploads.received import read_document, read_parquet, read_receipt
 
 
 def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
@@ -79,12 +80,55 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             metadata={"share": share},
         )
 
+    @dg.asset_check(
+        **asset, description="No more of the upload's files, rows and predictions failed than the "
+        "YAML tolerates.",
+    )  # fmt: skip
+    def failures_are_tolerated(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        failed, items = failed_items(lake.lake(), scope.spec, context.partition_key)
+        share, limit = len(failed) / max(1, items), scope.spec.tolerated_failure_share or 0.0
+        named = "; ".join(failed[:20]) + (" …" if len(failed) > 20 else "")
+        return check(
+            share <= limit,
+            f"{len(failed)} of {items} items failed ({share:.1%}), tolerated are {limit:.1%}"
+            f"{': ' + named if named else ''}",
+            metadata={"share": share, "failed": len(failed)},
+        )
+
+    both = len(scope.spec.modalities) > 1
     return [
         no_record_is_lost,
-        image_beats_no_image,
+        *([image_beats_no_image] if both else []),
+        *([failures_are_tolerated] if scope.spec.tolerated_failure_share is not None else []),
         low_confidence_share,
-        *(_offers_are_complete(scope, modality) for modality in Modality),
+        *(_offers_are_complete(scope, modality) for modality in scope.spec.modalities),
     ]
+
+
+def failed_items(lake: Lake, spec: DatasetSpec, upload: str) -> tuple[list[str], int]:
+    """What failed in an upload, in words, and how many items it has: files and rows.
+
+    An item fails when its file is quarantined, its row is rejected, or its prediction fails.
+    """
+    import pyarrow.compute as pc
+
+    receipt = read_receipt(lake, spec.dataset, upload)
+    files = read_parquet(lake, receipt, "files.parquet")
+    files = files.filter(pc.invert(pc.equal(files["kind"], "system")))
+    bad = files.filter(pc.is_valid(files["code"]))
+    said = [f"{one['file']}: {one['code']}" for one in bad.to_pylist()]
+    manifest = read_document(lake, spec.dataset, upload, MANIFEST)
+    for one in read_parquet(lake, manifest, "rejects.parquet").to_pylist():
+        line = f" line {one['line']}" if one["line"] else ""
+        said.append(f"{one['file']}{line}: {one['code']}")
+    for modality in spec.modalities:
+        document = read_document(lake, spec.dataset, upload, predictions_name(modality))
+        failed = read_parquet(lake, document, "failed.parquet")
+        said += [f"{one['record_id']}: {one['reason']}" for one in failed.to_pylist()]
+    rows = 0 if spec.records == "images" else receipt["counts"]["rows"]
+    return said, files.num_rows + rows
 
 
 def _offers_are_complete(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import UploadError
+from mm_assets.errors import Refusal, UploadError
 from mm_assets.lake import Lake, utc_now
 from mm_assets.lake_errors import working_folder
 from mm_assets.layout import dataset_prefix, of_upload, uploads_prefix
@@ -23,31 +20,25 @@ from mm_assets.manifest.join import records_name
 from mm_assets.models.confidence import Calibration, confidence_of
 from mm_assets.models.frames import feature_frame
 from mm_assets.models.store import Champion, ModelStore
-from mm_assets.models.training import engine_of
+from mm_assets.models.training import other_wording
 from mm_assets.models.versions import other_version
-from mm_assets.store.base import COLUMNS, ORDER, MergeResult, Store
+from mm_assets.predictions.ask import Answers, ask, judge_failures, load
+from mm_assets.store.base import COLUMNS, ORDER
+from mm_assets.uploads.receive import refusals_table
 from mm_assets.uploads.received import read_document, read_images, read_parquet
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 BATCH = 2048
 DIGITS = 6  # of a probability; more would only hold the noise of floating point
 RANK = {Modality.WITHOUT_IMAGE: 0, Modality.WITH_IMAGE: 1}
+MOST_LOADED = 8  # models kept in a process
 Progress = Callable[[str], None]
 
 
 def predictions_name(modality: Modality) -> str:
     return f"predictions_{modality.value}"
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A verified model in memory."""
-
-    predictor: Any
-    calibration: Calibration | None
 
 
 def predict_records(
@@ -72,26 +63,28 @@ def predict_records(
     champion = champions[modality]
     records = _to_predict(lake, spec, upload, modality)
     standing_in = 0
-    if modality is Modality.WITHOUT_IMAGE:
+    if modality is Modality.WITHOUT_IMAGE and Modality.WITH_IMAGE in spec.modalities:
         rival = champions[Modality.WITH_IMAGE]
         if _why_not(models, spec, Modality.WITH_IMAGE, rival):
             pictured = _to_predict(lake, spec, upload, Modality.WITH_IMAGE)
             records, standing_in = _with(records, _without_image(pictured)), pictured.num_rows
     reason = _why_not(models, spec, modality, champion) if records.num_rows else ""
     parts: list[pa.Table] = []
+    failed: list[Refusal] = []
     if records.num_rows and not reason:
         assert champion is not None  # noqa: S101  _why_not has seen to it
-        loaded = _load(models, spec, modality, champion)
+        loaded = load(models, spec, modality, champion)
         generation = spec_generation(lake, spec)
         for batch, pictures in _batches(lake, spec, records, modality):
             frame = feature_frame(batch, spec, modality, pictures)
-            predicted = loaded.predictor.predict(frame)
+            answered, answers, faults = ask(loaded.predictor, spec, batch, frame)
+            failed += faults
             parts.append(
                 _offered(
                     spec,
                     generation,
-                    batch,
-                    predicted,
+                    answered,
+                    answers,
                     loaded.calibration,
                     modality,
                     champion,
@@ -99,11 +92,14 @@ def predict_records(
                 )
             )
             progress(f"{modality}: {sum(p.num_rows for p in parts):,} of {records.num_rows:,}")
+        reason = judge_failures(spec, modality, upload, failed, records.num_rows)
     document = _publish(
-        lake, spec, upload, modality, champion, parts, records.num_rows, standing_in, reason
-    )
+        lake, spec, upload, modality, champion, parts, failed, records.num_rows, standing_in,
+        reason,
+    )  # fmt: skip
     if parts:
-        lake.write_json(f"{_unmerged(spec.dataset, upload)}{run_id}-{modality}.json", document)
+        note = f"{unmerged_prefix(spec.dataset, upload)}{run_id}-{modality}.json"
+        lake.write_json(note, document)
     return document
 
 
@@ -144,62 +140,13 @@ def _with(records: pa.Table, more: pa.Table) -> pa.Table:
     return pa.concat_tables([records, more.cast(records.schema)])
 
 
-def _unmerged(dataset: str, upload: str) -> str:
+def unmerged_prefix(dataset: str, upload: str) -> str:
     """Where each run notes what it said of an upload, until that is in the table.
 
     The document of an asset is the one that was written last; of two runs of one upload at the
     same moment that is perhaps not the one with the newer champion.
     """
     return f"{uploads_prefix(dataset)}{upload}/unmerged/"
-
-
-def merge_predictions(
-    lake: Lake, store: Store, spec: DatasetSpec, upload: str
-) -> tuple[MergeResult, dict[str, Any]]:
-    """Merge what both models said of an upload into the predictions table.
-
-    Returns what the merge did, and the document: counts and, where records wait, the reasons.
-    """
-    import pyarrow as pa
-
-    documents = {
-        predictions_name(modality): read_document(
-            lake, spec.dataset, upload, predictions_name(modality)
-        )
-        for modality in Modality
-    }
-    noted = [item.key for item in lake.list(_unmerged(spec.dataset, upload))]
-    # One that is gone by now was merged by another run.
-    unmerged = [document for key in noted if (document := lake.read_json(key)) is not None]
-    said = {
-        file["key"]: (document, name)
-        for document in [*documents.values(), *unmerged]
-        for name, file in document["files"].items()
-    }
-    offered = pa.concat_tables(read_parquet(lake, *one) for _, one in sorted(said.items()))
-    result = store.merge(spec.dataset, offered)
-    document = {
-        "dataset": spec.dataset,
-        "upload": upload,
-        "counts": {
-            "offered": offered.num_rows,
-            "inserted": result.inserted,
-            "updated": result.updated,
-            "unchanged": result.unchanged,
-            "waiting": _waiting(documents),
-        },
-        "reasons": sorted({d["reason"] for d in documents.values() if d["reason"]}),
-    }
-    document = lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)
-    for key in noted:
-        lake.delete(key)
-    return result, document
-
-
-def _waiting(documents: Mapping[str, dict[str, Any]]) -> int:
-    """How many records nobody answers for. One that another model stands in for is in both."""
-    counts = [document["counts"] for document in documents.values()]
-    return sum(one["waiting"] - one["standing_in"] for one in counts)
 
 
 def spec_generation(lake: Lake, spec: DatasetSpec) -> int:
@@ -230,31 +177,11 @@ def _why_not(
     if champion is None:
         return f"{modality}: no champion yet; send labelled records and run `mm train`"
     manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
-    if manifest["columns"] != spec.features(modality):
-        return f"{modality}: the champion was trained on other columns; run `mm train`"
-    if manifest["engine"]["engine"] != spec.engine_for(modality).engine:
-        return f"{modality}: the champion was trained by another engine; run `mm train`"
+    if fault := other_wording(manifest, spec, modality):
+        return f"{modality}: the champion {fault}; run `mm train`"
     if fault := other_version(manifest):
         return f"{modality}: the champion {fault}; run `mm train`"
     return ""
-
-
-def _load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion) -> _Loaded:
-    folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
-    manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
-    calibration = manifest["calibration"] and json.dumps(manifest["calibration"])
-    return _load_once(folder, calibration, spec.model_dump_json(), modality)
-
-
-@lru_cache(maxsize=8)
-def _load_once(
-    folder: Path, calibration: str | None, spec_json: str, modality: Modality
-) -> _Loaded:
-    spec = DatasetSpec.model_validate_json(spec_json)
-    return _Loaded(
-        engine_of(spec, modality).load(folder),
-        Calibration.from_json(json.loads(calibration)) if calibration else None,
-    )
 
 
 def _batches(
@@ -281,7 +208,7 @@ def _offered(
     spec: DatasetSpec,
     generation: int,
     batch: pa.Table,
-    predicted: pd.DataFrame,
+    answers: Answers,
     calibration: Calibration | None,
     modality: Modality,
     champion: Champion,
@@ -291,7 +218,7 @@ def _offered(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    n = batch.num_rows
+    n, predicted = batch.num_rows, answers.predicted
     confidence = confidence_of(predicted, calibration).round(DIGITS)
     if spec.is_regression:
         said = [f"{value:.{DIGITS}g}" for value in predicted["value"]]
@@ -321,6 +248,7 @@ def _offered(
         "input_hash": batch["input_hash"],
         "run_id": pa.array([run_id] * n, pa.string()),
         "predicted_at": pa.array([utc_now()] * n, pa.string()),
+        "reasons": pa.array(answers.reasons, pa.string()),
         "modality_rank": pa.array([RANK[modality]] * n, pa.int32()),
         "image_upload": pc.fill_null(batch["image_upload"], ""),
         "model_generation": pa.array([champion.generation] * n, pa.int32()),
@@ -337,6 +265,7 @@ def _publish(
     modality: Modality,
     champion: Champion | None,
     parts: list[pa.Table],
+    failed: list[Refusal],
     n_records: int,
     standing_in: int,
     reason: str,
@@ -350,9 +279,11 @@ def _publish(
     with working_folder("predictions") as folder:
         path = folder / "predictions.parquet"
         pq.write_table(offered, path, compression="zstd")
+        failures = folder / "failed.parquet"
+        pq.write_table(refusals_table(failed), failures, compression="zstd")
         return lake.publish(
             of_upload(spec.dataset, upload, predictions_name(modality)),
-            {f"{predictions_name(modality)}.parquet": path},
+            {f"{predictions_name(modality)}.parquet": path, "failed.parquet": failures},
             {
                 "dataset": spec.dataset,
                 "upload": upload,
@@ -362,6 +293,7 @@ def _publish(
                 "counts": {
                     "records": n_records,
                     "predicted": offered.num_rows,
+                    "failed": len(failed),
                     "waiting": n_records - offered.num_rows,
                     "standing_in": standing_in,
                     "needs_review": pc.sum(offered["needs_review"]).as_py() or 0,

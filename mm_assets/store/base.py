@@ -32,7 +32,7 @@ ORDER = (
 # What people see, in this order, the same in the table, in JSON and on the command line.
 COLUMNS = (
     "record_id", "prediction", "probabilities", "confidence", "needs_review", "modality",
-    "model_version", "upload", "input_hash", "run_id", "predicted_at",
+    "model_version", "upload", "input_hash", "run_id", "predicted_at", "reasons",
 )  # fmt: skip
 
 

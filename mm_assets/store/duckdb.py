@@ -36,8 +36,9 @@ CREATE TABLE IF NOT EXISTS predictions (
     predicted_at VARCHAR NOT NULL,
     modality_rank INTEGER NOT NULL, image_upload VARCHAR NOT NULL,
     model_generation INTEGER NOT NULL, spec_generation INTEGER NOT NULL,
-    content_hash VARCHAR NOT NULL,
+    content_hash VARCHAR NOT NULL, reasons VARCHAR,
     PRIMARY KEY (dataset, record_id));
+ALTER TABLE predictions ADD COLUMN IF NOT EXISTS reasons VARCHAR; -- tables made before it came
 """
 
 STORED = (*COLUMNS, *(name for name in ORDER if name not in COLUMNS))

@@ -12,7 +12,7 @@ from mm_assets.lake import Lake
 from mm_assets.layout import of_dataset, of_upload
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.models.pins import CHAMPIONS, generations, pin_text
-from mm_assets.models.training import TRAINING_SET
+from mm_assets.models.training_set import TRAINING_SET
 from mm_assets.scope import LakeResource, Scope
 from mm_assets.triggers import ledger
 from mm_assets.triggers.decide import (

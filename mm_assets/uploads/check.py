@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mm_assets.dataset import DatasetSpec
+from mm_assets.dataset import DatasetSpec, NamedImage
 from mm_assets.errors import Refusal, UploadError
+from mm_assets.images import NormalisedImage
 from mm_assets.layout import MARKER, SIZE_MARKER
 from mm_assets.uploads.archive import open_archive
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered, take_member
@@ -194,7 +195,7 @@ def empty_folder(folder: Path, left_out: list[str]) -> UploadError:
 class _NotKept(ImageFile):
     """Takes verified pictures and keeps none."""
 
-    def add(self, file: Delivered, record_id: str, number: int, data: bytes) -> None:
+    def add(self, file: Delivered, named: NamedImage, image: NormalisedImage) -> None:
         pass
 
 

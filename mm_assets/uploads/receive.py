@@ -16,9 +16,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.dataset import DatasetSpec
+from mm_assets.dataset import DatasetSpec, NamedImage
 from mm_assets.errors import Refusal, UploadError
 from mm_assets.ids import fault_of
+from mm_assets.image_features import FEATURE_NAMES
 from mm_assets.images import ImageRefused, NormalisedImage, is_image, normalise
 from mm_assets.lake import Lake
 from mm_assets.lake_errors import working_folder
@@ -89,6 +90,7 @@ class Packer:
         self.rejects: list[Refusal] = []
         self.waiting_tables: list[tuple[Delivered, Path]] = []
         self.row_files: dict[str, Path] = {}
+        self.named_by_files: list[tuple[NamedImage, str]] = []
         self.images = ImageFile(folder / "images.parquet")
 
     def pack(self, files: Iterable[Delivered], progress: Progress) -> None:
@@ -110,6 +112,7 @@ class Packer:
         for file, path in sorted(self.waiting_tables, key=lambda item: item[0].name):
             self._add_table(file, path)
             progress(f"table {file.name}: read")
+        self._add_rows_of_files()
 
     def _sort(self, file: Delivered, pool: ThreadPoolExecutor) -> Future[NormalisedImage] | None:
         if file.problem is not None:
@@ -151,25 +154,28 @@ class Packer:
 
     def _name_fault(self, file: str) -> tuple[str, str] | None:
         """Why no record can have the ID in this picture's name, or None."""
-        named = self.spec.image_id(file)
+        if self.spec.image_name is None:
+            return "image_unexpected", "this dataset has no pictures (image_name: null)"
+        named = self.spec.named_image(file)
         if named is None:
             return "image_name", f"the name does not fit image_name: {self.spec.image_name}"
-        fault = fault_of(named[0])
+        fault = fault_of(named.record_id)
         if fault is None or fault[0] == "id_too_long":
             return fault
         return "image_name", f"no record can have the ID in this name: {fault[1]}"
 
     def _add_image(self, file: Delivered, future: Future[NormalisedImage]) -> None:
-        named = self.spec.image_id(file.name)
+        named = self.spec.named_image(file.name)
         assert named is not None  # noqa: S101  _sort has seen to it
-        record_id, number = named
         try:
             image = future.result()
         except ImageRefused as error:
-            self._quarantine(file, "image", error.code, error.reason, record_id)
+            self._quarantine(file, "image", error.code, error.reason, named.record_id)
             return
-        self.images.add(file, record_id, number, image.data)
-        self._note(file, "image", record_id=record_id, width=image.width, height=image.height)
+        self.images.add(file, named, image)
+        if self.spec.records == "images":
+            self.named_by_files.append((named, file.name))
+        self._note(file, "image", record_id=named.record_id, width=image.width, height=image.height)
 
     def _add_table(self, file: Delivered, path: Path) -> None:
         name = f"rows-{len(self.tables):04d}.parquet"
@@ -200,6 +206,36 @@ class Packer:
             }
         )
         self._note(file, "table")
+
+    def _add_rows_of_files(self) -> None:
+        """Where each picture is a record: its row, as if a table had brought ID and label.
+
+        Of several pictures of one record with one label, the best one's file stands in the row.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not self.named_by_files:
+            return
+        files: dict[tuple[str, str], str] = {}
+        for named, file in sorted(self.named_by_files, key=lambda one: (one[0].number, one[1])):
+            files.setdefault((named.record_id, named.label or ""), file)
+        name = f"rows-{len(self.tables):04d}.parquet"
+        ids, labels = zip(*files, strict=True)
+        rows = pa.table({"_file": list(files.values()), "_line": pa.nulls(len(files), pa.int64()),
+                         "c0": list(ids), "c1": list(labels)})  # fmt: skip
+        pq.write_table(rows, self.folder / name, compression="zstd", compression_level=1)
+        self.row_files[name] = self.folder / name
+        self.tables.append(
+            {
+                "file": "the pictures' names",
+                "rows_file": name,
+                "columns": [self.spec.id_column, self.spec.label_column],
+                "labels_only": False,
+                "rows": len(files),
+                "rejected": 0,
+            }
+        )
 
     def _judge_columns(self, table: Table) -> bool:
         """Whether the table only brings labels. Raises TableRefused when columns are missing."""
@@ -262,7 +298,7 @@ class Packer:
 
 
 class ImageFile:
-    """images.parquet: record_id, number, file, sha256 (of the original) and the picture."""
+    """images.parquet: record_id, number, file, sha256 (of the original), picture and features."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -276,6 +312,7 @@ class ImageFile:
                 ("file", pa.string()),
                 ("sha256", pa.string()),
                 ("image", pa.binary()),
+                ("features", pa.struct([(name, pa.float64()) for name in FEATURE_NAMES])),
             ]
         )
         self.rows: list[tuple[Any, ...]] = []
@@ -285,11 +322,12 @@ class ImageFile:
             path, self.schema, compression="none", use_dictionary=False, write_statistics=["sha256"]
         )
 
-    def add(self, file: Delivered, record_id: str, number: int, data: bytes) -> None:
+    def add(self, file: Delivered, named: NamedImage, image: NormalisedImage) -> None:
         # `{n}` may be any row of digits; beyond 64 bits the file's name decides the order.
-        number = min(number, 2**63 - 1)
-        self.rows.append((record_id, number, file.name, file.sha256, data))
-        self.bytes += len(data)
+        number = min(named.number, 2**63 - 1)
+        row = (named.record_id, number, file.name, file.sha256, image.data, image.features)
+        self.rows.append(row)
+        self.bytes += len(image.data)
         if self.bytes >= ROW_GROUP_BYTES:
             self._flush()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING, Any
 
+from mm_assets.dataset import DatasetSpec
 from mm_assets.errors import LakeError
 from mm_assets.lake import Lake
 from mm_assets.layout import of_upload
@@ -68,12 +69,46 @@ def read_images(
             left -= found.keys()
             yield found
     if left:
-        raise LakeError(
-            code="image_lost",
-            what=f"{len(left)} pictures that the index knows are not in upload '{upload}'",
-            where=of_upload(dataset, upload, RAW),
-            todo=f"Materialise {dataset}/raw_uploads and manifest again for this partition.",
-        )
+        raise _lost(len(left), dataset, upload)
+
+
+def empty_image_features(spec: DatasetSpec) -> pa.Table:
+    """No pictures, in the columns that `read_image_features` has."""
+    import pyarrow as pa
+
+    fields = [(feature.column, pa.float64()) for feature in spec.image_features]
+    return pa.schema([("sha256", pa.string()), ("features", pa.struct(fields))]).empty_table()
+
+
+def read_image_features(lake: Lake, spec: DatasetSpec, upload: str, wanted: pa.Array) -> pa.Table:
+    """`sha256` and `features`, those that the spec names, of the wanted pictures of an upload.
+
+    Raises LakeError when a picture that is wanted is not there.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    receipt = read_receipt(lake, spec.dataset, upload)
+    with lake.open_published(receipt, "images.parquet") as handle:
+        listed = pq.read_table(handle, columns=["sha256", "features"])
+    listed = listed.take(pc.index_in(wanted.cast(pa.string()), listed["sha256"]).drop_null())
+    if len(listed) < len(wanted):
+        raise _lost(len(wanted) - len(listed), spec.dataset, upload)
+    whole = listed["features"].combine_chunks()
+    chosen = [pc.struct_field(whole, feature.value) for feature in spec.image_features]
+    names = [feature.column for feature in spec.image_features]
+    features = pa.StructArray.from_arrays(chosen, names=names)
+    return pa.table({"sha256": listed["sha256"].combine_chunks(), "features": features})
+
+
+def _lost(count: int, dataset: str, upload: str) -> LakeError:
+    return LakeError(
+        code="image_lost",
+        what=f"{count} pictures that the index knows are not in upload '{upload}'",
+        where=of_upload(dataset, upload, RAW),
+        todo=f"Materialise {dataset}/raw_uploads and manifest again for this partition.",
+    )
 
 
 def read_sample_images(

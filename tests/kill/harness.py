@@ -59,7 +59,7 @@ CODE = """
 import os
 from pathlib import Path
 import dagster as dg
-from mm_assets.dataset import load_spec
+from mm_assets.spec_file import load_spec
 from mm_assets.pipeline import dataset_definitions, resources
 
 spec = load_spec(Path(os.environ["MM_ROOT"]) / "kill.yaml")
@@ -182,10 +182,11 @@ class Project:
 
     def end_state(self) -> dict[str, Any]:
         """All that must be the same after any crash, whatever happened on the way."""
-        from mm_assets.dataset import Modality, load_spec
+        from mm_assets.dataset import Modality
         from mm_assets.lake import Lake
         from mm_assets.models.store import ModelStore
         from mm_assets.receipt import build_receipt
+        from mm_assets.spec_file import load_spec
         from mm_assets.store.base import open_store
         from mm_assets.triggers import ledger
 
@@ -241,7 +242,7 @@ def differences(quiet: dict[str, Any], killed: dict[str, Any]) -> dict[str, int]
 
 def run_quietly(root: Path, seed: int) -> dict[str, Any]:
     """The same uploads, one after another in one process, with nothing going wrong."""
-    from mm_assets.dataset import load_spec
+    from mm_assets.spec_file import load_spec
     from mm_assets.run import Runner, open_instance
 
     project = Project(root)
@@ -377,7 +378,7 @@ def is_quiet(project: Project, wave: int) -> bool:
     training_set = lake.read_json(of_dataset("kill", "training_set"))
     if training_set is None or training_set["labelled"] < (60, 60, 90)[wave]:
         return False
-    from mm_assets.dataset import load_spec
+    from mm_assets.spec_file import load_spec
     from mm_assets.scope import Scope
 
     scope = Scope(load_spec(project.root / "kill.yaml"))

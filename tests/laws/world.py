@@ -29,7 +29,8 @@ from mm_assets.models.pins import (
     pinned_champions,
 )
 from mm_assets.models.store import ModelStore
-from mm_assets.predictions.predict import merge_predictions, predict_records
+from mm_assets.predictions.merge import merge_predictions
+from mm_assets.predictions.predict import predict_records
 from mm_assets.settings import Settings
 from mm_assets.store.base import ORDER, MergeResult, Store
 from mm_assets.store.duckdb import DuckDBStore

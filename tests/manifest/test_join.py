@@ -17,7 +17,7 @@ from mm_assets.manifest.join import (
     split_records,
     with_row_upload,
 )
-from mm_assets.models.training import build_training_set
+from mm_assets.models.training_set import build_training_set
 from mm_assets.settings import Settings
 from mm_assets.store.base import Store, open_store
 from tests.make import dataset, drop_zip, found, picture, processed, received, rows_of, table

@@ -20,7 +20,7 @@ from mm_assets.lake import Lake
 from mm_assets.models import backbones
 from mm_assets.models.autogluon import AutoGluonEngine
 from mm_assets.models.store import REQUIRED, ModelStore
-from mm_assets.predictions.predict import _load
+from mm_assets.predictions.ask import load as load_once
 from tests.make import dataset
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test may ask the hub
@@ -257,15 +257,16 @@ class Marking:
 def stored(trained, folder_settings):
     """The trained model in a model store, promoted; and what loads it there for a prediction."""
     models = ModelStore(Lake(folder_settings), "things")
-    spec = dataset(dataset="things", columns={"price": "number"})
+    table = {column: kind for column, kind in COLUMNS.items() if kind != "image"}
+    spec = dataset(dataset="things", columns=table)
     manifest = dict.fromkeys(REQUIRED) | {
-        "engine": "autogluon",
+        "engine": {"engine": "autogluon"},
         "columns": COLUMNS,
         "training_fingerprint": "abc",
     }
     model = models.save("with_image", trained[0], manifest)
     champion = models.promote("with_image", model.version, "good")
-    return models, model, lambda: _load(models, spec, Modality.WITH_IMAGE, champion)
+    return models, model, lambda: load_once(models, spec, Modality.WITH_IMAGE, champion)
 
 
 def pickles_of(folder):

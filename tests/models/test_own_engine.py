@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mm_assets.dataset import Modality
 from mm_assets.errors import ModelError
-from mm_assets.models.training import engine_of
+from mm_assets.models.engines import make_engine
 from tests.kill.engine import NearestMean
 from tests.make import dataset
 
 
 def test_the_class_that_the_yaml_names_is_made_with_its_options() -> None:
     chosen = {"engine": "tests.kill.engine:NearestMean", "seed": 3}
-    engine = engine_of(dataset(model_with_image=chosen), Modality.WITH_IMAGE)
+    engine = make_engine(dataset(model_with_image=chosen).model_with_image[0])
     assert type(engine).__name__ == NearestMean.__name__
     assert type(engine).__module__ == "tests.kill.engine"
 
@@ -23,7 +22,7 @@ def test_the_class_that_the_yaml_names_is_made_with_its_options() -> None:
 def test_an_engine_that_cannot_be_imported_is_said_in_words(path: str) -> None:
     spec = dataset(model_without_image={"engine": path})
     with pytest.raises(ModelError) as caught:
-        engine_of(spec, Modality.WITHOUT_IMAGE)
+        make_engine(spec.model_without_image[0])
     assert caught.value.code == "engine_missing"
     assert path in caught.value.what
 

@@ -14,8 +14,9 @@ from mm_assets.lake import Lake
 from mm_assets.manifest.join import split_records
 from mm_assets.models import versions
 from mm_assets.models.store import Champion, ModelStore
-from mm_assets.models.training import _champion_evaluation
-from mm_assets.predictions.predict import merge_predictions, predict_records
+from mm_assets.models.training import _champion_evaluation, _Data
+from mm_assets.predictions.merge import merge_predictions
+from mm_assets.predictions.predict import predict_records
 from mm_assets.settings import Settings
 from mm_assets.store.base import open_store
 from tests.make import dataset, drop_zip, processed, table
@@ -23,7 +24,7 @@ from tests.make import dataset, drop_zip, processed, table
 SPEC = dataset()
 HERE = {"python": "3.11.7", "autogluon": "1.6.3", "torch": "2.10.0+cpu"}
 MANIFEST: dict[str, Any] = {
-    "engine": SPEC.model_without_image.model_dump(mode="json"),
+    "engine": SPEC.model_without_image[0].model_dump(mode="json"),
     "problem_type": "binary",
     "classes": ["cat", "dog"],
     "columns": SPEC.features(Modality.WITHOUT_IMAGE),
@@ -138,6 +139,7 @@ def test_records_wait_for_a_model_of_this_version_and_say_so(
     assert document["counts"] == {
         "records": 2,
         "predicted": 0,
+        "failed": 0,
         "waiting": 2,
         "standing_in": 0,
         "needs_review": 0,
@@ -156,9 +158,9 @@ def test_a_champion_of_another_version_is_no_rival_for_a_new_model(
     models, champion = old_champion
     said: list[str] = []
     labels = pd.Series(["cat", "dog"])
-    rival = _champion_evaluation(
-        models, SPEC, champion.modality, pd.DataFrame(), labels, labels, said.append
-    )
+    parts = {"training": pd.DataFrame({"label": labels}), "holdout": pd.DataFrame()}
+    data = _Data(document={}, parts=parts, ids={}, counts={}, truth=labels)
+    rival = _champion_evaluation(models, SPEC, champion.modality, data, said.append)
     assert rival is None
     assert "model_other_version" in said[0]
     assert "so it is replaced" in said[0]

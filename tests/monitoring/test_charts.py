@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mm_assets.monitoring import charts
+from mm_assets.monitoring import charts, live
 from mm_assets.monitoring.timeline import MOST_BINS, time_bins, time_of
 from mm_assets.pictures import contact_sheet
 from mm_assets.uploads.find import upload_key
@@ -117,23 +117,23 @@ def test_accuracy_counts_only_records_with_a_label() -> None:
     table = pa.table(
         {"prediction": ["a", "b", "a", "a"], "label": ["a", "a", None, "a"], "upload": ["u"] * 4}
     )
-    figures = charts.live_accuracy_figures(table, "multiclass")
+    figures = live.live_figures(table, "multiclass")
     assert figures == {"n": 3, "accuracy": pytest.approx(2 / 3)}
-    assert opened(charts.live_accuracy(table, "multiclass"))
+    assert opened(live.live_accuracy(table, "multiclass"))
 
 
 def test_the_error_of_a_regression_is_the_mean_absolute_one() -> None:
     table = pa.table({"prediction": ["1", "2.5"], "label": ["2", "2"], "upload": ["u"] * 2})
-    figures = charts.live_accuracy_figures(table, "regression")
+    figures = live.live_figures(table, "regression")
     assert figures == {"n": 2, "mean_absolute_error": 0.75}
-    assert opened(charts.live_accuracy(table, "regression"))
+    assert opened(live.live_accuracy(table, "regression"))
     assert opened(charts.value_distribution(table))
 
 
 def test_without_labels_there_is_no_accuracy() -> None:
     table = pa.table({"prediction": ["a"], "label": pa.array([None], pa.string()), "upload": ["u"]})
-    assert charts.live_accuracy_figures(table, "binary") == {}
-    assert charts.live_accuracy(table, "binary") is None
+    assert live.live_figures(table, "binary") == {}
+    assert live.live_accuracy(table, "binary") is None
 
 
 def test_long_names_that_begin_alike_are_told_apart() -> None:

@@ -16,7 +16,7 @@ from mm_assets.dataset import DatasetSpec
 from mm_assets.lake import Lake
 from mm_assets.layout import inbox, of_dataset, of_upload
 from mm_assets.manifest.join import build_manifest
-from mm_assets.models.training import build_training_set
+from mm_assets.models.training_set import build_training_set
 from mm_assets.monitoring import report
 from mm_assets.monitoring.report import PICTURES, build_monitoring
 from mm_assets.predictions.predict import empty_predictions
@@ -71,6 +71,7 @@ def predict(parts: Parts, upload: str, said: dict[str, str], with_image: set[str
             "modality": "with_image" if record_id in with_image else "without_image",
             "model_version": "v1", "upload": upload, "input_hash": record_id, "run_id": "run",
             "predicted_at": "2026-11-21T10:00:00.000000+00:00",
+            "reasons": None,
             "modality_rank": int(record_id in with_image),
             "image_upload": upload if record_id in with_image else "",
             "model_generation": 1, "spec_generation": 1, "content_hash": record_id,

@@ -52,6 +52,7 @@ def offer(record_id: str = "a", **changes: Any) -> dict[str, Any]:
         "input_hash": text,
         "run_id": "run",
         "predicted_at": "2026-01-01T00:00:00.000000+00:00",
+        "reasons": None,
         **decided,
         **changes,
     }

@@ -1,0 +1,109 @@
+"""Asking a stored model: load it once a process, and know which records it fails on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.errors import ModelError, Refusal
+from mm_assets.models.confidence import Calibration
+from mm_assets.models.store import Champion, ModelStore
+from mm_assets.models.training import load_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+MOST_LOADED = 8  # models kept in a process
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A verified model in memory."""
+
+    predictor: Any
+    calibration: Calibration | None
+
+
+_in_memory: dict[tuple[str, str, Modality, str], Loaded] = {}
+
+
+def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion) -> Loaded:
+    # Every time verified again; what is read once a process is the model.
+    models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    key = (str(models.cache), spec.model_dump_json(), modality, champion.version)
+    if key not in _in_memory:
+        manifest = models.manifest(
+            modality, champion.version, manifest_sha256=champion.manifest_sha256
+        )
+        calibration = manifest["calibration"]
+        while len(_in_memory) >= MOST_LOADED:
+            _in_memory.pop(next(iter(_in_memory)))
+        _in_memory[key] = Loaded(
+            load_model(models, spec, modality, champion),
+            Calibration.from_json(calibration) if calibration else None,
+        )
+    return _in_memory[key]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said of a batch: predictions and, where it has them, its reasons."""
+
+    predicted: pd.DataFrame
+    reasons: Sequence[str | None]
+
+
+def ask(
+    predictor: Any, spec: DatasetSpec, batch: pa.Table, frame: pd.DataFrame
+) -> tuple[pa.Table, Answers, list[Refusal]]:
+    """The batch's answers; with `tolerated_failure_share` without the records that fail alone."""
+    try:
+        return batch, _answers(predictor, frame), []
+    except Exception:
+        if spec.tolerated_failure_share is None:
+            raise
+    import pandas as pd
+
+    kept: list[int] = []
+    answers: list[Answers] = []
+    failed: list[Refusal] = []
+    ids = batch["record_id"].to_pylist()
+    for place, record_id in enumerate(ids):
+        try:
+            answers.append(_answers(predictor, frame.iloc[[place]].reset_index(drop=True)))
+            kept.append(place)
+        except Exception as error:  # noqa: BLE001  whatever an engine raises, the record is named
+            why = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+            failed.append(Refusal("prediction_failed", why, "", record_id=record_id))
+    predicted = pd.concat([one.predicted for one in answers]) if answers else pd.DataFrame()
+    reasons = [reason for one in answers for reason in one.reasons]
+    return batch.take(kept), Answers(predicted.reset_index(drop=True), reasons), failed
+
+
+def _answers(predictor: Any, frame: pd.DataFrame) -> Answers:
+    predicted = predictor.predict(frame)
+    said = predictor.reasons(frame) if hasattr(predictor, "reasons") else [None] * len(frame)
+    return Answers(predicted, said)
+
+
+def judge_failures(
+    spec: DatasetSpec, modality: Modality, upload: str, failed: list[Refusal], n_records: int
+) -> str:
+    """Why some records wait, or ''. Raises ModelError where more failed than is tolerated."""
+    if not failed:
+        return ""
+    named = "; ".join(f"{one.record_id}: {one.reason}" for one in failed[:10])
+    more = f"; and {len(failed) - 10} more" if len(failed) > 10 else ""
+    words = f"{len(failed)} of {n_records} predictions failed ({named}{more})"
+    if len(failed) > (spec.tolerated_failure_share or 0) * n_records:
+        raise ModelError(
+            code="too_many_failures",
+            what=f"{words}; tolerated is a share of {spec.tolerated_failure_share}",
+            where=f"{spec.dataset}/predictions_{modality}, upload {upload}",
+            todo="Look at what fails; to let such records wait and predict the rest, raise "
+            "`tolerated_failure_share` in the dataset's YAML.",
+        )
+    return f"{modality}: {words}"

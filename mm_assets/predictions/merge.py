@@ -1,0 +1,79 @@
+"""From what the models said of an upload to the predictions table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.lake import Lake
+from mm_assets.layout import of_upload
+from mm_assets.manifest.join import MANIFEST
+from mm_assets.predictions.predict import predictions_name, unmerged_prefix
+from mm_assets.store.base import MergeResult, Store
+from mm_assets.uploads.received import read_document, read_parquet
+
+
+def merge_predictions(
+    lake: Lake, store: Store, spec: DatasetSpec, upload: str
+) -> tuple[MergeResult, dict[str, Any]]:
+    """Merge what both models said of an upload into the predictions table.
+
+    Returns what the merge did, and the document: counts and, where records wait, the reasons.
+    """
+    import pyarrow as pa
+
+    documents = {
+        predictions_name(modality): read_document(
+            lake, spec.dataset, upload, predictions_name(modality)
+        )
+        for modality in spec.modalities
+    }
+    noted = [item.key for item in lake.list(unmerged_prefix(spec.dataset, upload))]
+    # One that is gone by now was merged by another run.
+    unmerged = [document for key in noted if (document := lake.read_json(key)) is not None]
+    said = {
+        file["key"]: (document, name)
+        for document in [*documents.values(), *unmerged]
+        for name, file in document["files"].items()
+        if name != "failed.parquet"
+    }
+    offered = pa.concat_tables(read_parquet(lake, *one) for _, one in sorted(said.items()))
+    result = store.merge(spec.dataset, offered)
+    reasons = {d["reason"] for d in documents.values() if d["reason"]}
+    if pictureless := _pictureless(lake, spec, upload):
+        reasons.add(f"{pictureless} records wait for their pictures: there are no others here")
+    document = {
+        "dataset": spec.dataset,
+        "upload": upload,
+        "counts": {
+            "offered": offered.num_rows,
+            "inserted": result.inserted,
+            "updated": result.updated,
+            "unchanged": result.unchanged,
+            "waiting": _waiting(documents) + pictureless,
+        },
+        "reasons": sorted(reasons),
+    }
+    document = lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)
+    for key in noted:
+        lake.delete(key)
+    return result, document
+
+
+def _pictureless(lake: Lake, spec: DatasetSpec, upload: str) -> int:
+    """How many records that only a picture can answer for have none, where pictures are all."""
+    import pyarrow.compute as pc
+
+    if Modality.WITHOUT_IMAGE in spec.modalities:
+        return 0
+    document = read_document(lake, spec.dataset, upload, MANIFEST)
+    manifest = read_parquet(lake, document, "manifest.parquet")
+    to_predict = pc.equal(manifest["purpose"], "predict")
+    return pc.sum(pc.and_(to_predict, pc.is_null(manifest["image_sha256"]))).as_py() or 0
+
+
+def _waiting(documents: Mapping[str, dict[str, Any]]) -> int:
+    """How many records nobody answers for. One that another model stands in for is in both."""
+    counts = [document["counts"] for document in documents.values()]
+    return sum(one["waiting"] - one["standing_in"] for one in counts)

@@ -1,0 +1,179 @@
+"""The folder that people review from: tasks for Label Studio, a sheet, and the pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mm_assets.dataset import DatasetSpec
+from mm_assets.errors import LakeError, UploadError
+from mm_assets.lake import Lake
+from mm_assets.manifest.join import MANIFEST
+from mm_assets.review.label_studio import labelling_config, task
+from mm_assets.review.queue import Item, review_classes, review_queue
+from mm_assets.review.sheet import own_name, write_sheet
+from mm_assets.store.base import Store
+from mm_assets.uploads.received import read_document, read_images
+
+IMAGES = "images"
+# Where a Label Studio that serves local files finds `images/` of the folder.
+IMAGE_PREFIX = "/data/local-files/?d=images/"
+NO_PICTURE = "none.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written. `lost` pictures are known but not in the lake any more."""
+
+    records: int
+    pictures: int
+    lost: int
+
+
+def export_review(
+    lake: Lake,
+    store: Store,
+    spec: DatasetSpec,
+    folder: Path,
+    *,
+    limit: int | None = None,
+    image_prefix: str = IMAGE_PREFIX,
+) -> Exported:
+    """Write tasks.json, tasks.csv, labelling.xml and images/ for the records to review.
+
+    Raises UploadError if the folder holds an earlier export: somebody may have filled it in.
+    """
+    _refuse_earlier(folder)
+    classes = review_classes(lake, spec)
+    items = review_queue(store, spec, limit)
+    features = _features(lake, spec, items)
+    with _writing(folder):
+        (folder / IMAGES).mkdir(parents=True, exist_ok=True)
+        pictures = _write_pictures(lake, spec, items, folder / IMAGES)
+        tasks, rows = [], []
+        for item in items:
+            picture, values = pictures.get(item.record_id), features.get(item.record_id, {})
+            url = None if spec.image_name is None else image_prefix + (picture or NO_PICTURE)
+            tasks.append(task(spec, item, values, url))
+            rows.append(_sheet_row(spec, item, values, picture))
+        config = labelling_config(spec, classes)
+        (folder / "labelling.xml").write_text(config, encoding="utf-8")
+        text = json.dumps(tasks, indent=1, ensure_ascii=False)
+        (folder / "tasks.json").write_text(text, encoding="utf-8")
+        write_sheet(folder / "tasks.csv", spec, rows)
+    with_picture = sum(item.image_sha256 is not None for item in items)
+    return Exported(len(items), len(pictures), with_picture - len(pictures))
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say in words that the folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UploadError(
+            code="export_unwritable",
+            what=error.strerror or str(error),
+            where=error.filename or str(folder),
+            todo="Choose a folder that you may write to, on a disk with free space.",
+        ) from None
+
+
+def _refuse_earlier(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        what = "this is a file and no folder"
+    elif earlier := [n for n in ("tasks.csv", "tasks.json") if (folder / n).exists()]:
+        what = f"the folder holds {earlier[0]} of an earlier export"
+    else:
+        return
+    raise UploadError(
+        code="export_exists",
+        what=what,
+        where=str(folder),
+        todo="Choose another folder, or move what is there away.",
+    )
+
+
+def _sheet_row(
+    spec: DatasetSpec, item: Item, values: Mapping[str, Any], picture: str | None
+) -> dict[str, Any]:
+    own = {
+        "record_id": item.record_id,
+        "prediction": item.prediction,
+        "confidence": item.confidence,
+        "reasons": item.reasons,
+        "picture": picture and f"{IMAGES}/{picture}",
+    }
+    return {**{own_name(spec, name): value for name, value in own.items()}, **values}
+
+
+def _features(lake: Lake, spec: DatasetSpec, items: Sequence[Item]) -> dict[str, Mapping[str, Any]]:
+    """Each record's columns, from the manifest of the upload that its row came in."""
+    import pyarrow.parquet as pq
+
+    found: dict[str, Mapping[str, Any]] = {}
+    if not spec.columns:
+        return found
+    for upload in sorted({item.upload for item in items}):
+        wanted = [item.record_id for item in items if item.upload == upload]
+        document = read_document(lake, spec.dataset, upload, MANIFEST)
+        with lake.open_published(document, "manifest.parquet") as file:
+            table = pq.read_table(
+                file, columns=["record_id", "features"], filters=[("record_id", "in", wanted)]
+            )
+        found |= {row["record_id"]: row["features"] or {} for row in table.to_pylist()}
+    return found
+
+
+def _write_pictures(
+    lake: Lake, spec: DatasetSpec, items: Sequence[Item], folder: Path
+) -> dict[str, str]:
+    """Write the pictures, a few megabytes at a time; returns each record's file name.
+
+    A record whose picture is lost has none. Those without one share the picture NO_PICTURE.
+    """
+    names: dict[str, str] = {}
+    for upload in sorted({item.image_upload for item in items if item.image_upload}):
+        of: dict[str, list[str]] = {}
+        for item in items:
+            if item.image_upload == upload and item.image_sha256:
+                of.setdefault(item.image_sha256, []).append(item.record_id)
+        try:
+            for some in read_images(lake, spec.dataset, upload, of.keys()):
+                for sha256, data in some.items():
+                    for record_id in of[sha256]:
+                        names[record_id] = picture_name(record_id, data)
+                        (folder / names[record_id]).write_bytes(data)
+        except LakeError as error:
+            if error.code not in ("image_lost", "not_materialised"):
+                raise
+    if spec.image_name is not None and len(names) < len(items):
+        (folder / NO_PICTURE).write_bytes(_no_picture())
+    return names
+
+
+def picture_name(record_id: str, data: bytes) -> str:
+    """A file name that is safe anywhere and the record's own: readable letters and a hash."""
+    letters = re.sub(r"[^A-Za-z0-9_-]+", "-", record_id).strip("-")[:40]
+    digest = hashlib.sha256(record_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    suffix = "png" if data.startswith(b"\x89PNG") else "jpg"
+    return f"{letters}-{digest}.{suffix}" if letters else f"{digest}.{suffix}"
+
+
+def _no_picture() -> bytes:
+    """What Label Studio shows for a record without a picture, instead of an error."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", (320, 120), "#EEEEEE")
+    words = "no picture"
+    ImageDraw.Draw(picture).text((160, 60), words, fill="#555555", anchor="mm", font_size=24)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,110 @@
+"""The review queue: predictions that need a person and have no known label yet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.dataset import DatasetSpec
+from mm_assets.errors import ModelError
+from mm_assets.lake import Lake
+from mm_assets.layout import of_dataset
+from mm_assets.store.base import Query, Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# What `mm review list` shows, in this order.
+SHOWN = (
+    "record_id", "prediction", "confidence", "second", "second_probability", "reasons", "modality",
+    "image_upload", "image_file",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One record to review.
+
+    second, second_probability: the runner-up among the classes, None for numbers. upload: where
+    its row came. image_upload, image_file, image_sha256: its newest picture, None without one.
+    """
+
+    record_id: str
+    prediction: str
+    confidence: float
+    second: str | None
+    second_probability: float | None
+    reasons: str | None
+    modality: str
+    upload: str
+    model_version: str
+    image_upload: str | None
+    image_file: str | None
+    image_sha256: str | None
+
+    def as_row(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name in SHOWN}
+
+
+def review_queue(store: Store, spec: DatasetSpec, limit: int | None = None) -> list[Item]:
+    """The records to review, least confident first; `limit` is how many at most."""
+    import pyarrow.compute as pc
+
+    found = store.read(spec.dataset, Query(needs_review=True))
+    # Here and not in the query: its limit would count records whose label came meanwhile.
+    waiting = found.filter(pc.is_null(found["label"])).slice(0, limit)
+    pictures = _pictures(store, spec, waiting)
+    return [_item(row, pictures.get(row["record_id"], {})) for row in waiting.to_pylist()]
+
+
+def _pictures(store: Store, spec: DatasetSpec, waiting: pa.Table) -> dict[str, dict[str, Any]]:
+    if not waiting.num_rows:
+        return {}
+    known = store.look_up(spec.dataset, waiting["record_id"].combine_chunks())
+    return {row["record_id"]: row for row in known.to_pylist()}
+
+
+def _item(row: dict[str, Any], known: dict[str, Any]) -> Item:
+    second, probability = _second(row["probabilities"])
+    return Item(
+        record_id=row["record_id"],
+        prediction=row["prediction"],
+        confidence=row["confidence"],
+        second=second,
+        second_probability=probability,
+        reasons=row.get("reasons"),
+        modality=row["modality"],
+        upload=row["upload"],
+        model_version=row["model_version"],
+        image_upload=known.get("image_upload"),
+        image_file=known.get("image_file"),
+        image_sha256=known.get("image_sha256"),
+    )
+
+
+def _second(probabilities: str | None) -> tuple[str | None, float | None]:
+    said: dict[str, float] = json.loads(probabilities or "{}")
+    ranked = sorted(said.items(), key=lambda item: -item[1])
+    return ranked[1] if len(ranked) > 1 else (None, None)
+
+
+def review_classes(lake: Lake, spec: DatasetSpec) -> tuple[str, ...]:
+    """The classes that a person chooses from; none for a regression.
+
+    Those of the YAML, else those of the training set. Raises ModelError if nobody knows any.
+    """
+    if spec.is_regression:
+        return ()
+    if spec.classes is not None:
+        return spec.classes
+    key = of_dataset(spec.dataset, "training_set")
+    labels = (lake.read_json(key) or {}).get("labels")
+    if not labels:
+        raise ModelError(
+            code="classes_unknown",
+            what="the dataset's classes are not known yet",
+            where=f"{lake.url}/{key}",
+            todo="Name them in the dataset's YAML (`classes: [a, b]`), or run `mm train` first.",
+        )
+    return tuple(sorted(labels))

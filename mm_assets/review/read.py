@@ -1,0 +1,92 @@
+"""Reading what people answered, from whatever file they bring."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from mm_assets.dataset import DatasetSpec
+from mm_assets.errors import UploadError
+from mm_assets.review.answers import Answer
+from mm_assets.review.label_studio import (
+    CONTROL,
+    CSV_COLUMNS,
+    answer_of_cell,
+    answers_of_json,
+)
+from mm_assets.review.sheet import own_name, unguard
+from mm_assets.tables import LINE_COLUMN, Table, TableRefused, open_table
+from mm_assets.uploads.check import reading
+
+
+def read_answers(path: Path, spec: DatasetSpec) -> list[Answer]:
+    """The answers in Label Studio's JSON, JSON-MIN or CSV, or in a filled-in tasks.csv.
+
+    What the file holds decides, not its name. Raises UploadError for any other file.
+    """
+    if not path.is_file():
+        raise UploadError(
+            code="upload_missing", what="there is no such file", where=str(path),
+            todo="Check the path.",
+        )  # fmt: skip
+    with reading(path), path.open("rb") as file:
+        head = file.read(4096)
+    if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"[", b"{")):
+        return list(_of_table(path, spec))
+    try:
+        with reading(path):
+            document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, f"it begins as JSON but is none: {error}") from None
+    return list(answers_of_json(document if isinstance(document, list) else [document]))
+
+
+def _unreadable(path: Path, what: str) -> UploadError:
+    return UploadError(
+        code="answers_unreadable",
+        what=what,
+        where=str(path),
+        todo="Bring Label Studio's export (JSON, JSON-MIN or CSV), or the tasks.csv that "
+        "`mm review export` wrote, filled in and saved as CSV in UTF-8.",
+    )
+
+
+def _of_table(path: Path, spec: DatasetSpec) -> Iterator[Answer]:
+    try:
+        table, id_column = _open(path, spec)
+        is_label_studio = CSV_COLUMNS - set(spec.columns) <= set(table.header)
+        label_column = CONTROL if is_label_studio else spec.label_column
+        if label_column not in table.header and not is_label_studio:
+            raise _unreadable(path, f"it has no column '{label_column}'")
+        for record_id, cell, line in _cells(table, id_column, label_column):
+            if is_label_studio:
+                yield answer_of_cell(record_id, f"line {line}", cell)
+            else:
+                yield Answer(unguard(record_id), f"line {line}", unguard(cell))
+        for reject in table.rejects:
+            yield Answer(reject.record_id or "", f"line {reject.line}", problem=reject.reason)
+    except TableRefused as refused:
+        where = f" (line {refused.line})" if refused.line else ""
+        raise _unreadable(path, f"{refused.reason}{where}") from None
+
+
+def _open(path: Path, spec: DatasetSpec) -> tuple[Table, str]:
+    """The table and the name of its ID column: that of tasks.csv, else that of our tasks."""
+    ours = own_name(spec, "record_id")
+    for name in dict.fromkeys((ours, "record_id")):
+        try:
+            return open_table(path, file=path.name, id_column=name, encoding="utf-8"), name
+        except TableRefused as refused:
+            first = refused
+            if refused.code != "table_no_id":
+                break
+    raise first
+
+
+def _cells(table: Table, id_column: str, label_column: str) -> Iterator[tuple[str, str, int]]:
+    for batch in table.batches():
+        ids, lines = batch[id_column].to_pylist(), batch[LINE_COLUMN].to_pylist()
+        there = label_column in table.header  # an export in which nobody answered has none
+        labels = batch[label_column].to_pylist() if there else [""] * len(ids)
+        yield from zip(ids, labels, lines, strict=True)

@@ -1,0 +1,57 @@
+"""tasks.csv: the review queue as a table that people fill in with any spreadsheet program.
+
+A spreadsheet takes text that begins with `=`, `+`, `-` or `@` for a formula. Such a cell gets a `'`
+in front when it is written, which is taken off again when it is read. So that this is exact, text
+that begins with a `'` of its own gets another one.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mm_assets.dataset import DatasetSpec
+
+OWN = ("record_id", "prediction", "confidence", "reasons", "picture")
+_GUARDED = re.compile(r"['=+\-@\t\r\n＝＋－＠]")
+_NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+def guard(value: Any) -> str:
+    """A cell that no spreadsheet takes for a formula; a negative number is none."""
+    if value is None:
+        return ""
+    text = str(value)
+    if isinstance(value, int | float) or _NEGATIVE.fullmatch(text) or not _GUARDED.match(text):
+        return text
+    return "'" + text
+
+
+def unguard(cell: str) -> str:
+    """What `guard` made the cell from."""
+    return cell[1:] if cell[:1] == "'" and _GUARDED.match(cell[1:]) else cell
+
+
+def own_name(spec: DatasetSpec, name: str) -> str:
+    """What a column of ours is called where the dataset has a column of that name, too."""
+    while name in spec.columns or name == spec.label_column:
+        name = f"_{name}"
+    return name
+
+
+def header(spec: DatasetSpec) -> list[str]:
+    """The columns of tasks.csv; the last one is empty, for people to fill in."""
+    return [*(own_name(spec, name) for name in OWN), *spec.columns, spec.label_column]
+
+
+def write_sheet(path: Path, spec: DatasetSpec, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write tasks.csv. rows: by the names of `header`. Encoded as spreadsheet programs expect."""
+    names = header(spec)
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        # All quoted: Python 3.11 would leave a lone CR bare, and what follows it begins a row.
+        writer = csv.writer(file, lineterminator="\r\n", quoting=csv.QUOTE_ALL)
+        writer.writerow(names)
+        writer.writerows([guard(row.get(name)) for name in names] for row in rows)

@@ -1,0 +1,80 @@
+"""A small dataset with predictions to review, and IDs that are hard on files and spreadsheets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from mm_assets.dataset import DatasetSpec
+from mm_assets.lake import Lake
+from mm_assets.predictions.predict import empty_predictions
+from mm_assets.settings import Settings
+from mm_assets.store.base import Store, open_store
+from tests.make import csv_table, dataset, drop_zip, picture, processed
+from tests.store.offers import offer
+
+# Record to how sure the model is of "cat"; the first four have a picture.
+RECORDS = {
+    "plain": 0.51, "=1+2": 0.52, "Ünïcode id": 0.53, "A b": 0.55, "a-b": 0.56, "a b": 0.57,
+    "'=1+2": 0.58, "007": 0.59, "sure": 0.95,
+}  # fmt: skip
+PICTURED = list(RECORDS)[:4]
+SPEC = dataset(columns={"age": "number", "note": "text"})
+
+
+class World:
+    """A lake and a table in which every record of RECORDS has a prediction."""
+
+    def __init__(self, settings: Settings, spec: DatasetSpec, said: dict[str, str | None]) -> None:
+        self.settings, self.spec = settings, spec
+        self.lake = Lake(settings)
+        self.store: Store = open_store(settings)
+        rows = [[name, str(n), "=HYPERLINK(1)", ""] for n, name in enumerate(RECORDS)]
+        files = {"rows.csv": csv_table(["id", "age", "note", spec.label_column], rows)}
+        if spec.image_name:
+            files |= {f"p/{name}.png": picture(n) for n, name in enumerate(PICTURED)}
+        self.upload = self.deliver("first.zip", files)
+        self.store.merge(spec.dataset, self._offered(said))
+
+    def deliver(self, name: str, files: dict[str, bytes]) -> str:
+        drop_zip(self.lake, name, files)
+        return processed(self.lake, self.store, self.spec, name)["upload"]
+
+    def _offered(self, said: dict[str, str | None]) -> pa.Table:
+        offered = [
+            offer(
+                name, upload=self.upload, prediction=said.get(name) or "cat", confidence=sure,
+                needs_review=sure < 0.6, content_hash=name, reasons="age is high",
+                probabilities=None if self.spec.is_regression
+                else json.dumps({"dog": 1 - sure, "cat": sure}),
+            )
+            for name, sure in RECORDS.items()
+        ]  # fmt: skip
+        return pa.Table.from_pylist(offered, schema=empty_predictions().schema)
+
+    def take_in(self, name: str) -> None:
+        """What a sync does with an upload that was sent."""
+        processed(self.lake, self.store, self.spec, name)
+
+
+@pytest.fixture
+def world(folder_settings: Settings) -> World:
+    return World(folder_settings, SPEC, {})
+
+
+@pytest.fixture
+def numbers(folder_settings: Settings) -> World:
+    """The same records, with a number to predict and no pictures."""
+    spec = dataset(
+        columns={"age": "number", "note": "text"}, problem_type="regression", classes=None,
+        label_column="prediction", image_name=None,
+    )  # fmt: skip
+    return World(folder_settings, spec, dict.fromkeys(RECORDS, "1.5"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "to review"

@@ -1,0 +1,164 @@
+"""What people are given: the queue, and the folder with tasks, sheet and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mm_assets.errors import ModelError, UploadError
+from mm_assets.review.export import NO_PICTURE, export_review, picture_name
+from mm_assets.review.queue import review_classes, review_queue
+from mm_assets.review.sheet import guard, header, unguard
+from tests.make import dataset, picture, table
+from tests.review.conftest import PICTURED, RECORDS, World
+
+TO_REVIEW = [name for name, sure in RECORDS.items() if sure < 0.6]
+
+
+def export(world: World, folder: Path, **more) -> tuple[list[dict], list[dict]]:
+    """Export; returns the tasks and the rows of the sheet."""
+    export_review(world.lake, world.store, world.spec, folder, **more)
+    with (folder / "tasks.csv").open(encoding="utf-8-sig", newline="") as file:
+        return json.loads((folder / "tasks.json").read_text("utf-8")), list(csv.DictReader(file))
+
+
+def test_the_queue_is_what_needs_review_least_confident_first(world: World) -> None:
+    items = review_queue(world.store, world.spec)
+    assert [item.record_id for item in items] == TO_REVIEW
+    first = items[0]
+    assert (first.prediction, first.second) == ("cat", "dog")
+    assert first.second_probability == pytest.approx(0.49)
+    assert (first.image_upload, first.image_file) == (world.upload, "p/plain.png")
+    assert items[-1].image_file is None
+
+
+def test_a_record_leaves_the_queue_when_its_label_comes_and_the_limit_does_not_count_it(
+    world: World,
+) -> None:
+    world.deliver("labels.zip", {"l.csv": table("id,label", "plain,dog")})
+    items = review_queue(world.store, world.spec, 2)
+    assert [item.record_id for item in items] == TO_REVIEW[1:3]
+
+
+def test_tasks_carry_the_record_its_columns_and_the_prediction(world: World, folder: Path) -> None:
+    tasks, _ = export(world, folder)
+    assert [task["data"]["record_id"] for task in tasks] == TO_REVIEW
+    first = tasks[0]
+    assert first["data"]["columns"]["age"] == "0.0"
+    assert first["data"]["columns"]["note"] == "=HYPERLINK(1)"
+    [prediction] = first["predictions"]
+    assert prediction["score"] == 0.51
+    assert prediction["result"] == [
+        {"from_name": "label", "to_name": "record", "type": "choices",
+         "value": {"choices": ["cat"]}}
+    ]  # fmt: skip
+
+
+def test_pictures_have_safe_names_of_their_own_and_are_the_record_s(
+    world: World, folder: Path
+) -> None:
+    tasks, rows = export(world, folder, image_prefix="/data/local-files/?d=pets/images/")
+    files = {path.name for path in (folder / "images").iterdir()} - {NO_PICTURE}
+    assert len({name.lower() for name in files}) == len(PICTURED)
+    assert all(name.isascii() and " " not in name and "=" not in name for name in files)
+    by_record = {row["record_id"]: row["picture"] for row in rows}
+    for n, name in enumerate(PICTURED):
+        with Image.open(folder / by_record[guard(name)]) as written:
+            with Image.open(io.BytesIO(picture(n))) as sent:
+                assert written.getpixel((0, written.height - 1)) == sent.getpixel((1, 22))
+    urls = [task["data"]["image"] for task in tasks]
+    names = [url.removeprefix("/data/local-files/?d=pets/images/") for url in urls]
+    assert set(names[:4]) == files
+    assert set(names[4:]) == {NO_PICTURE}
+
+
+def test_a_lost_picture_is_counted_and_holds_nobody_back(world: World, folder: Path) -> None:
+    pictures = next(
+        item.key for item in world.lake.list("datasets/pets/") if "images.parquet" in item.key
+    )
+    document = world.lake.read_json(f"datasets/pets/uploads/{world.upload}/raw_uploads.json")
+    assert document["files"]["images.parquet"]["key"] == pictures
+    world.lake.delete(f"datasets/pets/uploads/{world.upload}/raw_uploads.json")
+    written = export_review(world.lake, world.store, world.spec, folder)
+    assert (written.records, written.pictures, written.lost) == (len(TO_REVIEW), 0, 4)
+
+
+def test_the_sheet_is_safe_to_open_and_has_an_empty_column_for_the_label(
+    world: World, folder: Path
+) -> None:
+    _, rows = export(world, folder, limit=2)
+    assert list(rows[0]) == [
+        "record_id", "prediction", "confidence", "reasons", "picture", "age", "note", "label",
+    ]  # fmt: skip
+    assert [row["record_id"] for row in rows] == ["plain", "'=1+2"]
+    assert {row["note"] for row in rows} == {"'=HYPERLINK(1)"}
+    assert {row["label"] for row in rows} == {""}
+
+
+@given(st.text(max_size=6, alphabet="'=+-@1.e\t\r\nx＝é"))
+def test_a_guarded_cell_is_no_formula_and_is_read_back_exactly(text: str) -> None:
+    cell = guard(text)
+    assert unguard(cell) == text
+    # A spreadsheet shows what follows a first apostrophe as it is; a number is none to fear.
+    assert cell[:1] not in set("=+@\t\r\n＝") or cell == ""
+    if cell[:1] == "-":
+        float(cell)
+
+
+def test_the_labelling_config_offers_the_classes_or_a_number(world: World, folder: Path) -> None:
+    export(world, folder)
+    view = ET.parse(folder / "labelling.xml").getroot()
+    assert [one.get("value") for one in view.iter("Choice")] == ["cat", "dog"]
+    assert view.find("Image").get("value") == "$image"
+    assert view.find("Choices").get("toName") == view.find("Text").get("name")
+
+
+def test_a_regression_without_pictures_is_exported_with_numbers(
+    numbers: World, folder: Path
+) -> None:
+    tasks, rows = export(numbers, folder)
+    view = ET.parse(folder / "labelling.xml").getroot()
+    assert view.find("Number") is not None
+    assert view.find("Image") is None
+    assert "image" not in tasks[0]["data"]
+    assert tasks[0]["predictions"][0]["result"][0]["value"] == {"number": 1.5}
+    # The dataset's own column `prediction` keeps its name; ours gives way.
+    assert header(numbers.spec)[1] == "_prediction"
+    assert (rows[0]["_prediction"], rows[0]["prediction"]) == ("1.5", "")
+
+
+def test_an_earlier_export_is_never_overwritten(world: World, folder: Path) -> None:
+    export(world, folder)
+    with pytest.raises(UploadError, match="export_exists"):
+        export(world, folder)
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_words(world: World, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for at in ("file", "file/below"):
+        with pytest.raises(UploadError, match="export_exists|export_unwritable"):
+            export_review(world.lake, world.store, world.spec, tmp_path / at)
+
+
+def test_classes_come_from_the_yaml_else_from_the_training_set(world: World) -> None:
+    assert review_classes(world.lake, world.spec) == ("cat", "dog")
+    free = dataset(classes=None)
+    with pytest.raises(ModelError, match="classes_unknown"):
+        review_classes(world.lake, free)
+    world.lake.write_json("datasets/pets/training_set.json", {"labels": {"owl": 2, "ant": 9}})
+    assert review_classes(world.lake, free) == ("ant", "owl")
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_two_records_never_share_a_picture_s_name(one: str, other: str) -> None:
+    names = picture_name(one, b"").lower(), picture_name(other, b"").lower()
+    assert (names[0] == names[1]) == (one == other)
+    assert len(names[0]) < 80
