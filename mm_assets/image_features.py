@@ -1,21 +1,39 @@
 """Simple numbers about a picture: its size, light, colour and sharpness.
 
-What belongs here: how each `ImageFeature` is computed. What does not: which of them a dataset uses
-(`image_features` in its YAML) and what is normal (`limits.image_features`).
+What belongs here: how each `ImageFeature` is computed, and which pictures lie outside the ranges
+that a dataset's YAML calls normal (`limits.image_features`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mm_assets.dataset import ImageFeature
+from mm_assets.dataset import ImageFeature, Range
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import pyarrow as pa
     from PIL.Image import Image
 
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.value for feature in ImageFeature)
+
+MOST_EXAMPLES = 10
+
+
+class Unfit(NamedTuple):
+    """How many pictures lie outside what is normal."""
+
+    pictures: int  # all that were looked at
+    unfit: int  # those outside the range of one feature or more
+    by_feature: dict[str, int]  # for each feature that has a range
+    examples: list[str]  # the first ten: "b.png: brightness 3.1, contrast 0.4"
+
+    @property
+    def share(self) -> float:
+        """Of the pictures, 0 to 1; 0 where there are none."""
+        return self.unfit / max(1, self.pictures)
 
 
 def image_features(picture: Image, *, width: int, height: int) -> dict[str, float]:
@@ -40,6 +58,31 @@ def image_features(picture: Image, *, width: int, height: int) -> dict[str, floa
         gradient.var(dtype=np.float64),
     )  # fmt: skip
     return {name: float(value) for name, value in zip(FEATURE_NAMES, values, strict=True)}
+
+
+def unfit_images(images: pa.Table, ranges: Mapping[ImageFeature, Range]) -> Unfit:
+    """Which pictures lie outside these ranges; their ends are still normal.
+
+    images: `file` and the struct column `features`, one row a picture.
+    """
+    import numpy as np
+    import pyarrow.compute as pc
+
+    values = {
+        feature: pc.struct_field(images["features"], feature.value).to_numpy() for feature in ranges
+    }
+    outside = {
+        feature: (values[feature] < (-np.inf if normal.minimum is None else normal.minimum))
+        | (values[feature] > (np.inf if normal.maximum is None else normal.maximum))
+        for feature, normal in ranges.items()
+    }
+    unfit = np.any(list(outside.values()), axis=0)
+    examples = []
+    for place in np.flatnonzero(unfit)[:MOST_EXAMPLES].tolist():
+        told = [f"{f} {values[f][place]:.4g}" for f in ranges if outside[f][place]]
+        examples.append(f"{images['file'][place].as_py()}: {', '.join(told)}")
+    counts = {feature.value: int(those.sum()) for feature, those in outside.items()}
+    return Unfit(images.num_rows, int(unfit.sum()), counts, examples)
 
 
 def _saturation(pixels: npt.NDArray[np.uint8]) -> float:

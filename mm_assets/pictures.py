@@ -169,6 +169,7 @@ def draw_reliability(top: Axes, bottom: Axes, bins: Sequence[Mapping[str, float]
             f"{count:,.0f}", (middle, count), (0, 1), textcoords="offset points", ha="center",
             fontsize=7, color=GREY,
         )  # fmt: skip
+    bottom.grid(visible=False)
     bottom.set_ylim(0, 1.25 * max(counts))
     bottom.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     bottom.yaxis.set_major_formatter("{x:,.0f}")

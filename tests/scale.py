@@ -30,7 +30,9 @@ from mm_assets.dataset import Modality
 from mm_assets.lake import Lake
 from mm_assets.layout import MARKER, inbox
 from mm_assets.pipeline import predicting, receiving
+from mm_assets.scope import Scope
 from mm_assets.settings import Settings
+from mm_assets.spec_file import load_spec
 from mm_assets.triggers import sensors
 from mm_assets.uploads.find import upload_key
 from tests.conftest import AWS
@@ -66,7 +68,9 @@ def fill_instance(instance: dg.DagsterInstance, uploads: int) -> float:
     instance.add_dynamic_partitions(f"{DATASET}_uploads", keys)
     storage: Any = instance.event_log_storage
     table = storage_table()
-    scope = Scope(load_spec(Settings.from_environment().defs_folder / DATASET / "defs.yaml"))
+    scope = Scope(
+        load_spec(Path(__file__).parents[1] / "dagster_project" / "defs" / DATASET / "defs.yaml")
+    )
     steps = [*receiving(scope), *predicting(scope)]
     # One real event of each asset; the others are its copies with another partition.
     for step in steps:

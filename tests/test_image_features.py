@@ -1,4 +1,4 @@
-"""Each feature of a picture has the value that follows from its definition."""
+"""Each feature of a picture follows from its definition; pictures outside a range are found."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import colorsys
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from mm_assets.dataset import ImageFeature
-from mm_assets.image_features import FEATURE_NAMES, image_features
+from mm_assets.dataset import ImageFeature, Range
+from mm_assets.image_features import FEATURE_NAMES, image_features, unfit_images
 
 
 def of(pixels: object) -> dict[str, float]:
@@ -92,3 +93,39 @@ def test_every_size_has_finite_features_that_do_not_change_when_it_is_mirrored(
     assert np.isfinite(list(found.values())).all()
     assert of(pixels[:, ::-1]) == pytest.approx(found)
     assert of(pixels[::-1]) == pytest.approx(found)
+
+
+# -- what is normal -------------------------------------------------------------------------------
+
+
+def listed(*brightness: float) -> pa.Table:
+    kind = pa.struct([(name, pa.float64()) for name in FEATURE_NAMES])
+    features = [{**dict.fromkeys(FEATURE_NAMES, 1.0), "brightness": value} for value in brightness]
+    files = [f"{i}.png" for i in range(len(brightness))]
+    return pa.table({"file": pa.array(files, pa.string()), "features": pa.array(features, kind)})
+
+
+def test_pictures_outside_a_range_are_counted_and_its_ends_are_normal() -> None:
+    ranges = {
+        ImageFeature.BRIGHTNESS: Range(minimum=10, maximum=20),
+        ImageFeature.WIDTH: Range(minimum=1),
+    }
+    found = unfit_images(listed(9.5, 10, 15, 20, 20.123456), ranges)
+    assert (found.pictures, found.unfit, found.share) == (5, 2, 0.4)
+    assert found.by_feature == {"brightness": 2, "width": 0}
+    assert found.examples == ["0.png: brightness 9.5", "4.png: brightness 20.12"]
+
+
+def test_a_picture_that_is_unfit_in_two_ways_counts_once() -> None:
+    ranges = {feature: Range(minimum=50) for feature in (ImageFeature.BRIGHTNESS,
+                                                         ImageFeature.CONTRAST)}  # fmt: skip
+    found = unfit_images(listed(3, 60), ranges)
+    assert (found.unfit, found.by_feature) == (2, {"brightness": 1, "contrast": 2})
+    assert found.examples[0] == "0.png: brightness 3, contrast 1"
+
+
+def test_no_more_than_ten_pictures_are_named_and_none_is_no_trouble() -> None:
+    ranges = {ImageFeature.BRIGHTNESS: Range(maximum=0)}
+    found = unfit_images(listed(*range(1, 31)), ranges)
+    assert (found.unfit, len(found.examples)) == (30, 10)
+    assert unfit_images(listed(), ranges).share == 0

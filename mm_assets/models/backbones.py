@@ -362,16 +362,15 @@ def _read_image_backbone(folder: Path) -> tuple[str, Any, dict[str, Any]]:
         weights = torch.load(folder / IMAGE_WEIGHTS, map_location="cpu", weights_only=True)
         with torch.random.fork_rng(devices=[]):
             model = timm.create_model(config["architecture"], pretrained=False, num_classes=0)
-        missing = model.load_state_dict(weights, strict=False).missing_keys  # a head is too much
+        if missing := model.load_state_dict(weights, strict=False).missing_keys:
+            raise ValueError(f"there are no weights for {missing[0]}")
     except Exception as error:  # torch, timm and json each have their own
-        missing = [f"{type(error).__name__}: {str(error).splitlines()[0]}"]
-    if missing:
         raise ModelError(
             code="backbone_incomplete",
-            what=f"the image backbone can't be read: {missing[0]}",
+            what=f"the image backbone can't be read: {type(error).__name__}: {error}",
             where=f"image_backbone: {folder}",
             todo="Copy the whole backbone there, or name another.",
-        )
+        ) from error
     return config["architecture"], model, {**model.default_cfg, **config.get("pretrained_cfg", {})}
 
 
@@ -401,10 +400,8 @@ class FrozenBackbone:
         return found
 
     def _pixels(self, picture: bytes) -> np.ndarray:
-        shown = pixels(picture, self._side)
-        return np.ascontiguousarray(((shown - self._mean) / self._deviation).transpose(2, 0, 1))[
-            None
-        ]
+        scaled = (pixels(picture, self._side) - self._mean) / self._deviation
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
 
 
 def pixels(picture: bytes, size: tuple[int, int]) -> np.ndarray:

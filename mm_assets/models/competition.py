@@ -28,13 +28,13 @@ def competition_picture(rows: Sequence[dict[str, Any]], metric: str, baseline: f
         axes.barh(range(len(ordered)), figures, color=colors, height=0.66)
         for place, (row, figure) in enumerate(zip(ordered, figures, strict=True)):
             axes.annotate(
-                f"{figure:.4g}  ({in_words(row['seconds'])})", (figure, place), (5, 0),
+                f"{figure:,.4g}  ({in_words(row['seconds'])})", (figure, place), (5, 0),
                 textcoords="offset points", va="center", fontsize=8, color=pictures.BLACK,
                 bbox={"fc": "white", "ec": "none", "pad": 1.2},
             )  # fmt: skip
         axes.axvline(
             baseline, color=pictures.VERMILION, linestyle="--",
-            label=f"simplest guess: {baseline:.4g}",
+            label=f"simplest guess: {baseline:,.4g}",
         )  # fmt: skip
         axes.set_yticks(range(len(ordered)), [pictures.short(row["name"], 30) for row in ordered])
         axes.set_ylim(len(ordered) - 0.4, -0.6)

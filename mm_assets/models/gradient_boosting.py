@@ -1,9 +1,9 @@
 """The gradient boosting engine: XGBoost on numbers, categories and the words of texts.
 
 A picture counts by its numbers (`image_features`), and through a frozen backbone if
-`image_backbone` names one. What belongs here: how a frame becomes XGBoost's matrix, how XGBoost is
-asked, and its answers in words. A model is XGBoost's own file, engine.json and perhaps the
-backbone: nothing in it is unpickled.
+`image_backbone` names one. What belongs here: how XGBoost is asked. How a frame becomes its matrix
+is in tabular.py. A model is XGBoost's own file, engine.json and perhaps the backbone: only weights,
+no code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from mm_assets.models.backbones import FrozenBackbone, keep_image_backbone
 from mm_assets.models.guards import REGRESSION, check_columns, prepared_frame
 from mm_assets.models.packages import optional
 from mm_assets.models.tabular import (
-    RARE,
+    Encoder,
+    Encoding,
     Lesson,
     first_line,
+    learn_encoding,
     lesson,
     read_record,
     reading,
@@ -40,12 +42,7 @@ FORMAT = 1
 MODEL_FILE = "model.ubj"
 BACKBONE = "image_backbone"  # the folder, if there is one
 
-LEVELS = 255  # categories of one column that are told apart
-WORDS = 1000  # of one text column that are looked for
-_WORD = r"(?u)\b\w+\b"
-REASONS = 3
 _SHOWN_ROUNDS = 50
-_PICTURES_AT_A_TIME = 500
 _RECORDS_AT_A_TIME = 256  # when reasons are asked for: a matrix for each class
 
 _DEFAULTS = {"learning_rate": 0.1, "n_estimators": 1000, "early_stopping_rounds": 50}
@@ -113,7 +110,7 @@ class GradientBoostingEngine:
         settings = {**own, **_objective(learnt.classes, own), "seed": self.seed, "verbosity": 0}
         rounds, patience = settings.pop("n_estimators"), settings.pop("early_stopping_rounds")
         with _said_by(xgboost):  # before pictures are looked at for an hour
-            trial = xgboost.DMatrix(np.eye(2), label=[0, 1])
+            trial = xgboost.DMatrix(np.eye(2), label=[1, 2] if learnt.classes is None else [0, 1])
             xgboost.train(settings, trial, 1)
         encoder = self._encoder(learnt, directory)
         progress(f"training on {len(learnt.training)} records, tuning on {len(learnt.tuning)}")
@@ -177,15 +174,15 @@ class GradientBoostingEngine:
                 refuse_value(f"use an objective of {', '.join(_OBJECTIVES)}", ENGINE)
         return chosen
 
-    def _encoder(self, learnt: Lesson, directory: Path) -> _Encoder:
+    def _encoder(self, learnt: Lesson, directory: Path) -> Encoder:
+        encoding = learn_encoding(learnt)
+        if not encoding.columns:
+            refuse_to_learn()
         backbone = None
         if self.image_backbone and "image" in learnt.used.values():
             keep_image_backbone(self.image_backbone, directory / BACKBONE)
             backbone = FrozenBackbone(directory / BACKBONE)
-        encoding = _encoding(learnt)
-        if not encoding.columns:
-            refuse_to_learn()
-        return _Encoder(encoding, backbone)
+        return Encoder(encoding, backbone)
 
     def load(self, directory: Path) -> GradientBoostingPredictor:
         """What `train` wrote, from wherever it lies now.
@@ -199,13 +196,13 @@ class GradientBoostingEngine:
             encoding = Encoding(**record["encoding"])
             has_backbone = "image" in encoding.columns.values()
             backbone = FrozenBackbone(directory / BACKBONE) if has_backbone else None
-            return GradientBoostingPredictor(booster, _Encoder(encoding, backbone), record)
+            return GradientBoostingPredictor(booster, Encoder(encoding, backbone), record)
 
 
 class GradientBoostingPredictor:
     """A loaded model. `classes` are the probability columns in order, None for regression."""
 
-    def __init__(self, booster: Any, encoder: _Encoder, record: dict[str, Any]) -> None:
+    def __init__(self, booster: Any, encoder: Encoder, record: dict[str, Any]) -> None:
         self.classes: list[str] | None = record["classes"]
         self.columns: dict[str, str] = dict(record["columns"])
         self._booster = booster
@@ -257,140 +254,16 @@ class GradientBoostingPredictor:
         return _matrix(_xgboost(), self._encoder, prepared, lambda _: None)
 
 
-# -- from a frame to XGBoost's matrix -------------------------------------------------------------
+# -- how XGBoost is asked -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """What each column becomes, learnt from the training records.
-
-    columns: those that are used, and their kinds. levels: a category column to those of its values
-    that have a number; every other value is a missing one. words: a text column to its words, and
-    weights: to their inverse document frequencies.
-    """
-
-    columns: dict[str, str]
-    levels: dict[str, list[str]]
-    words: dict[str, list[str]]
-    weights: dict[str, list[float]]
-
-
-def _encoding(learnt: Lesson) -> Encoding:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    encoding = Encoding(dict(learnt.used), {}, {}, {})
-    for column, kind in learnt.used.items():
-        if kind == "category":
-            counts = learnt.training[column].value_counts()
-            counts = counts[counts >= RARE].sort_index().sort_values(ascending=False, kind="stable")
-            encoding.levels[column] = counts.index[:LEVELS].tolist()
-        elif kind == "text":
-            vectorizer = TfidfVectorizer(max_features=WORDS, min_df=RARE, token_pattern=_WORD)
-            try:
-                vectorizer.fit(learnt.training[column])
-            except ValueError:  # no word stands in two records
-                del encoding.columns[column]
-                continue
-            encoding.words[column] = vectorizer.get_feature_names_out().tolist()
-            encoding.weights[column] = vectorizer.idf_.tolist()
-    return encoding
-
-
-class _Encoder:
-    """Turns prepared frames into matrices, each record for itself."""
-
-    def __init__(self, encoding: Encoding, backbone: FrozenBackbone | None) -> None:
-        self.encoding = encoding
-        self._backbone = backbone
-        self._codes = {
-            column: {level: float(code) for code, level in enumerate(levels)}
-            for column, levels in encoding.levels.items()
-        }
-        self._vectorizers = {
-            column: _vectorizer(words, encoding.weights[column])
-            for column, words in encoding.words.items()
-        }
-        # Of each feature of the matrix: its column, and its word if it is one.
-        plain = [column for column, kind in encoding.columns.items() if kind in _CODES]
-        self._plain = plain
-        self._pictures = [column for column, kind in encoding.columns.items() if kind == "image"]
-        width = backbone.width if backbone else 0
-        self._features: list[tuple[str, str | None]] = [
-            *((column, None) for column in plain),
-            *((column, None) for column in self._pictures for _ in range(width)),
-            *((column, word) for column, words in encoding.words.items() for word in words),
-        ]
-        self.feature_types = [_CODES[encoding.columns[column]] for column in plain]
-        self.feature_types += ["q"] * (len(self._features) - len(plain))
-
-    def encode(self, frame: pd.DataFrame, progress: Callable[[str], None]) -> Any:
-        """[records, features]: a float array, NaN for missing; sparse if there are words."""
-        parts = [np.empty((len(frame), 0))]
-        for column in self._plain:
-            codes = self._codes.get(column)
-            values = frame[column] if codes is None else frame[column].map(codes)
-            parts.append(values.to_numpy(dtype=np.float64)[:, None])
-        parts += [self._embedded(frame[column], progress) for column in self._pictures]
-        dense = np.concatenate(parts, axis=1)
-        if not self._vectorizers:
-            return dense
-        from scipy import sparse
-
-        # Every cell is kept, because a cell that is not there would be a missing value.
-        rows, width = dense.shape
-        places = np.tile(np.arange(width), rows), np.arange(rows + 1) * width
-        whole = sparse.csr_matrix((dense.ravel(), *places), shape=dense.shape)
-        words = [v.transform(frame[column]) for column, v in self._vectorizers.items()]
-        return sparse.hstack([whole, *words], format="csr")
-
-    def _embedded(self, pictures: pd.Series, progress: Callable[[str], None]) -> np.ndarray:
-        assert self._backbone is not None  # noqa: S101  a column of pictures is used only with one
-        parts = [np.empty((0, self._backbone.width), dtype=np.float32)]
-        for start in range(0, len(pictures), _PICTURES_AT_A_TIME):
-            some = pictures.iloc[start : start + _PICTURES_AT_A_TIME].tolist()
-            parts.append(self._backbone.embed(some))
-            progress(f"looked at {start + len(some)} of {len(pictures)} pictures")
-        return np.concatenate(parts)
-
-    def in_words(self, values: dict[Any, Any], shares: np.ndarray) -> str:
-        """The loudest features of one record. shares: [features]; a picture's count as one."""
-        loudness: dict[tuple[str, str | None], float] = {}
-        for feature, share in zip(self._features, shares, strict=True):
-            loudness[feature] = loudness.get(feature, 0.0) + float(share)
-        loudest = sorted(loudness.items(), key=lambda item: -abs(item[1]))[:REASONS]
-        said = [
-            f"{_shown(values[column], column, word, self.encoding.columns[column])} ({share:+.2g})"
-            for (column, word), share in loudest
-            if share
-        ]
-        return ", ".join(said) or "no column makes a difference"
-
-
-_CODES = {"number": "q", "category": "c"}
-
-
-def _shown(value: Any, column: str, word: str | None, kind: str) -> str:
-    if kind == "image":
-        return column
-    if word is not None:
-        there = isinstance(value, str) and word in re.findall(_WORD, value.lower())
-        return f'{column} {"" if there else "without "}"{word}"'
-    if pd.isna(value):
-        return f"{column} missing"
-    return f"{column} {value:.4g}" if kind == "number" else f"{column} {str(value)[:40]}"
-
-
-def _vectorizer(words: list[str], weights: list[float]) -> Any:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(vocabulary=words, token_pattern=_WORD)
-    vectorizer.idf_ = np.array(weights)
-    return vectorizer
+def _xgboost() -> Any:
+    return optional("xgboost", "gradient-boosting", f"engine {ENGINE}")
 
 
 def _matrix(
     xgboost: Any,
-    encoder: _Encoder,
+    encoder: Encoder,
     frame: pd.DataFrame,
     progress: Callable[[str], None],
     targets: np.ndarray | None = None,
@@ -401,13 +274,6 @@ def _matrix(
         feature_types=encoder.feature_types,
         enable_categorical=True,
     )
-
-
-# -- how XGBoost is asked -------------------------------------------------------------------------
-
-
-def _xgboost() -> Any:
-    return optional("xgboost", "gradient-boosting", f"engine {ENGINE}")
 
 
 def _objective(classes: list[str] | None, chosen: dict[str, Any]) -> dict[str, Any]:

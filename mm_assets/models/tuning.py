@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mm_assets.dataset import IMAGE, LOWER_IS_BETTER, DatasetSpec, Modality
 from mm_assets.engine_spec import EngineSpec, Tuning
@@ -349,7 +349,7 @@ def _result(
     return TuningResult(
         study=study,
         metric=judge.metric,
-        value=float(best.value or 0),
+        value=cast("float", best.value),
         best=best.number,
         hyperparameters=judge.merged(best.parameters),
         n_done=n_done,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_BARS = 20
-SPREAD = 4.0  # a value so many times farther from the best than the middle one is shown at the edge
+SPREAD = 2.0  # values so many times farther off than three quarters of them are shown at the edge
 
 
 def history_picture(values: Sequence[float | None], metric: str, *, lower_is_better: bool) -> bytes:
@@ -29,7 +29,8 @@ def history_picture(values: Sequence[float | None], metric: str, *, lower_is_bet
     best = (np.fmin if lower_is_better else np.fmax).accumulate(y)
     name = metric.replace("_", " ")
     failed = int(np.isnan(y).sum())
-    told = f"{len(y) - failed} trials, best {name} {best[-1]:.4g}"
+    counted = f"{len(y):,} trials" if len(y) > 1 else "1 trial"
+    told = f"Best {name} {best[-1]:.4g} of {counted}" + (f", {failed:,} failed" if failed else "")
     with pictures.figure(7.4, 3.6, told) as fig:
         axes = fig.subplots()
         _limit(axes, y, lower_is_better=lower_is_better)
@@ -59,7 +60,8 @@ def history_picture(values: Sequence[float | None], metric: str, *, lower_is_bet
                 clip_on=False, label="failed",
             )  # fmt: skip
         axes.set_xlim(0.5, len(y) + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_formatter("{x:,.6g}")
         axes.set_xlabel("trial")
         axes.set_ylabel(f"{name} ({'lower' if lower_is_better else 'higher'} is better)")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -71,7 +73,8 @@ def _limit(axes: Axes, y: npt.NDArray[np.float64], *, lower_is_better: bool) -> 
     known = y[~np.isnan(y)]
     best = known.min() if lower_is_better else known.max()
     off = np.abs(known - best)
-    reach = min(off.max(), SPREAD * float(np.median(off))) or off.max() or abs(best) * 0.1 or 1.0
+    usual = max(SPREAD * float(np.quantile(off, 0.75)), float(np.nan_to_num(abs(y[0] - best))))
+    reach = min(off.max(), usual) or off.max() or abs(best) * 0.1 or 1.0
     worst = best + reach if lower_is_better else best - reach
     low, high = sorted((best, worst))
     axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
@@ -82,7 +85,7 @@ def importance_picture(importance: dict[str, float], n: int) -> bytes:
     from mm_assets import pictures
 
     ranked = sorted(importance, key=lambda name: (-importance[name], name))[:MOST_BARS]
-    with pictures.figure(6.4, 1.4 + 0.28 * len(ranked), "What the hyperparameters matter") as fig:
+    with pictures.figure(6.4, 1.4 + 0.28 * len(ranked), "How much each one matters") as fig:
         axes = fig.subplots()
         shares = [importance[name] for name in ranked]
         axes.barh(range(len(ranked)), shares, color=pictures.BLUE, height=0.7)

@@ -75,14 +75,15 @@ class Space:
         import optuna
 
         done = [trial for trial in trials if self._teaches(trial)]
-        if len(done) < FEWEST_FOR_IMPORTANCE or len(self.tuning.search) < 2:
+        differ = len({trial.value for trial in done}) > 1
+        if not differ or len(done) < FEWEST_FOR_IMPORTANCE or len(self.tuning.search) < 2:
             return None
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.seed)
         try:
             found = optuna.importance.get_param_importances(self._study(done), evaluator=evaluator)
-        except RuntimeError:  # all trials reached the same value
+        except RuntimeError:  # no tree of its forest found a difference
             return None
-        return (found, len(done)) if sum(found.values()) > 0 else None
+        return found, len(done)
 
     def _study(self, trials: Sequence[Trial], sampler: Any = None) -> optuna.Study:
         import optuna

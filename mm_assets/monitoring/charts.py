@@ -121,7 +121,7 @@ def image_share(predictions: pa.Table) -> bytes:
         axes = fig.subplots()
         labels, colors = ["with image", "without image"], [pictures.BLUE, pictures.ORANGE]
         _draw_shares(axes, bins, amounts, colors)
-        _name_parts(axes, labels, amounts.any(axis=1), colors)
+        _name_parts(axes, labels, (amounts.sum(axis=1) > 0).tolist(), colors)
         return pictures.to_png(fig)
 
 
@@ -187,6 +187,7 @@ def draw_amounts(axes: Axes, bins: Bins) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     axes.yaxis.set_major_formatter("{x:,.0f}")
     if len(n) <= 12:
+        axes.grid(visible=False)
         for place, count in enumerate(n):
             axes.annotate(
                 f"{count:,}", (place, count), (0, 1), textcoords="offset points", ha="center",
@@ -247,7 +248,7 @@ def _draw_training(axes: Axes, shares: Floats, colors: Sequence[str]) -> None:
     steps = steps[(steps > 0) & (steps < 1 - 1e-9)]
     if len(steps) <= MOST_LINES:
         for number, step in enumerate(steps):
-            label = "_more" if number else "steps of training"
+            label = "_more" if number else "as in training"
             axes.plot(
                 [place + wide / 2, right], [step, step], color="black", linestyle="--",
                 linewidth=1, label=label,
@@ -270,8 +271,9 @@ class ClassAmounts(NamedTuple):
     @property
     def there(self) -> list[bool]:
         """Whether a class is anywhere in the picture."""
-        seen = self.amounts.any(axis=1)
-        return list(seen if self.expected is None else seen | (self.expected > 0))
+        weights = self.amounts.sum(axis=1)
+        seen = weights if self.expected is None else weights + self.expected
+        return [weight > 0 for weight in seen.tolist()]
 
 
 def class_amounts(

@@ -1,40 +1,44 @@
-"""Checks on `monitoring`: drift against training, and accuracy where labels came later."""
+"""Checks on `monitoring`: drift against training, confidence, and what later labels tell.
+
+What is compared with which limit stands in limits.py.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import dagster as dg
 
 from mm_assets.layout import of_dataset
+from mm_assets.monitoring import limits
 from mm_assets.scope import LakeResource, Scope, check
 
 
 def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
-    """The checks on `<dataset>/monitoring`."""
-    asset = scope.key("monitoring")
-    limit = scope.spec.limits.maximum_drift
+    """The checks on `<dataset>/monitoring`; of later labels only where the YAML sets a limit."""
+    spec = scope.spec
+    built = [
+        _check(scope, limits.feature_drift, "Features are distributed as in training."),
+        _check(scope, limits.label_drift, "Predicted labels are distributed as in training."),
+        _check(scope, limits.low_confidence_share, "The share of all predictions to review."),
+    ]
+    if spec.limits.minimum_live_accuracy > 0 and not spec.is_regression:
+        words = "Predictions are right where the label came later."
+        built.append(_check(scope, limits.live_accuracy, words))
+    if spec.limits.maximum_calibration_error < 1 and not spec.is_regression:
+        words = "Confidence is the share that is right, where the label came later."
+        built.append(_check(scope, limits.live_calibration, words))
+    return built
 
-    @dg.asset_check(asset=asset, description="Features are distributed as in training.")
-    def feature_drift(lake: LakeResource) -> dg.AssetCheckResult:
-        document = lake.lake().read_json(of_dataset(scope.dataset, "monitoring")) or {}
-        drifts = document.get("feature_drift", {})
-        drifted = {name: value for name, value in drifts.items() if value > limit}
-        words = ", ".join(f"{name} {value:.2f}" for name, value in drifted.items())
-        return check(
-            not drifted,
-            f"{len(drifts)} features compared; "
-            + (f"population stability index above {limit}: {words}" if drifted else "none drifted"),
-            warn=True,
-            metadata={name: float(value) for name, value in drifts.items()},
+
+def _check(
+    scope: Scope, judge: Callable[..., limits.Verdict], description: str
+) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=scope.key("monitoring"), name=judge.__name__, description=description)
+    def compare(lake: LakeResource) -> dg.AssetCheckResult:
+        document: dict[str, Any] = (
+            lake.lake().read_json(of_dataset(scope.dataset, "monitoring")) or {}
         )
+        verdict = judge(document, scope.spec.limits)
+        return check(verdict.passed, verdict.words, warn=True, metadata=verdict.figures)
 
-    @dg.asset_check(asset=asset, description="Predicted labels are distributed as in training.")
-    def label_drift(lake: LakeResource) -> dg.AssetCheckResult:
-        document = lake.lake().read_json(of_dataset(scope.dataset, "monitoring")) or {}
-        value = document.get("prediction_drift")
-        if value is None:
-            return check(True, "too few predictions to compare")
-        return check(
-            value <= limit,
-            f"population stability index {value:.2f}; the limit is {limit}",
-            warn=True,
-        )
-
-    return [feature_drift, label_drift]
+    return compare

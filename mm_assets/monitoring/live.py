@@ -48,9 +48,7 @@ def live_figures(predictions: pa.Table, problem_type: str) -> dict[str, float | 
     return figures
 
 
-def live_accuracy(
-    predictions: pa.Table, problem_type: str, minimum: float = 0.0
-) -> bytes | None:
+def live_accuracy(predictions: pa.Table, problem_type: str, minimum: float = 0.0) -> bytes | None:
     """How good predictions were where the label came later, over time (PNG); None if none did.
 
     minimum: the accuracy below which a check complains, drawn as a line; 0 for none.

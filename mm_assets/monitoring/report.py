@@ -180,9 +180,7 @@ def _refusals(
     }
     part = "" if all_of_them == len(uploads) else f" in the newest {len(uploads):,} uploads"
     return {
-        "rejects": charts.rejects_by_code(
-            rejected, f"Rejected rows{part}: {bad_rows:,}", "rows"
-        ),
+        "rejects": charts.rejects_by_code(rejected, f"Rejected rows{part}: {bad_rows:,}", "rows"),
         "quarantines": charts.rejects_by_code(
             quarantined, f"Quarantined files{part}: {bad_files:,}", "files"
         ),

@@ -1,4 +1,4 @@
-"""Checks on `raw_uploads`: the upload was accepted, no file is lost, few are unreadable."""
+"""Checks on `raw_uploads`: accepted, no file lost, few unreadable, pictures as they should be."""
 
 from typing import Any
 
@@ -65,4 +65,40 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             metadata={"share": share},
         )
 
-    return [upload_accepted, no_file_is_lost, unreadable_share]
+    built = [upload_accepted, no_file_is_lost, unreadable_share]
+    return [*built, _image_features_fit(scope)] if scope.spec.limits.image_features else built
+
+
+def _image_features_fit(scope: Scope) -> dg.AssetChecksDefinition:
+    limits = scope.spec.limits
+
+    @dg.asset_check(
+        asset=scope.key("raw_uploads"),
+        partitions_def=scope.partitions,
+        description="The share of pictures that are too dark, blurred, small and so on.",
+    )
+    def image_features_fit(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        import pyarrow.parquet as pq
+
+        from mm_assets.image_features import unfit_images
+
+        receipt = read_receipt(lake.lake(), scope.dataset, context.partition_key)
+        with lake.lake().open_published(receipt, "images.parquet") as handle:
+            images = pq.read_table(handle, columns=["file", "features"])
+        if "features" not in images.column_names:
+            return check(True, "received before pictures were measured; materialise it again")
+        found = unfit_images(images, limits.image_features)
+        words = [f"{n} by {feature}" for feature, n in found.by_feature.items() if n]
+        more = "; ".join([", ".join(words), *found.examples]) if found.unfit else ""
+        return check(
+            found.share <= limits.maximum_unfit_image_share,
+            f"{found.unfit} of {found.pictures} pictures are outside what is normal "
+            f"({found.share:.1%}); the limit is {limits.maximum_unfit_image_share:.1%}"
+            f"{': ' + more if more else ''}",
+            warn=True,
+            metadata={"share": found.share, **found.by_feature},
+        )
+
+    return image_features_fit

@@ -27,6 +27,11 @@ def says_cat(model: int, age: float | None, seed: int | None) -> float:
     return (2 * int.from_bytes(digest[:2], "big") % 1000 + 1) / 1000
 
 
+def why(model: int, age: float | None, seed: int | None) -> str:
+    """The model's reasons: all that its answer hangs on."""
+    return f"model {model}, age {age}, picture {seed}"
+
+
 def _colour(data: bytes) -> tuple[int, ...]:
     with Image.open(io.BytesIO(data)) as image:
         image.load()
@@ -53,12 +58,20 @@ class Champion:
         return self
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        pictures = frame["image"] if "image" in frame else [None] * len(frame)
-        cat = [
-            says_cat(self.number, None if math.isnan(age) else age, image and seen(image))
-            for age, image in zip(frame["age"], pictures, strict=True)
-        ]
+        cat = [says_cat(self.number, age, seed) for age, seed in _known(frame)]
         return pd.DataFrame({"cat": cat, "dog": [1 - p for p in cat]}, index=frame.index)
+
+    def reasons(self, frame: pd.DataFrame) -> list[str]:
+        return [why(self.number, age, seed) for age, seed in _known(frame)]
+
+
+def _known(frame: pd.DataFrame) -> list[tuple[float | None, int | None]]:
+    """Each record's age and the number of its picture, None where there is none."""
+    pictures = frame["image"] if "image" in frame else [None] * len(frame)
+    return [
+        (None if math.isnan(age) else age, image and seen(image))
+        for age, image in zip(frame["age"], pictures, strict=True)
+    ]
 
 
 def save(models: ModelStore, spec: DatasetSpec, modality: Modality, number: int) -> str:

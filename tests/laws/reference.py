@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.laws.champion import says_cat
+from tests.laws.champion import says_cat, why
 from tests.laws.uploads import RECORDS, Photo, Row, Upload
 
 
@@ -75,6 +75,7 @@ def expected_table(
             "probabilities": {"cat": round(cat, 6), "dog": round(1 - cat, 6)},
             "confidence": round(max(cat, 1 - cat), 6),
             "needs_review": max(cat, 1 - cat) < review_threshold,
+            "reasons": why(model, age, image.seed if image else None),
             "modality": modality,
             "model_version": version,
             "upload": key,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mm_assets.monitoring import charts, live
+from mm_assets.monitoring import charts
 from mm_assets.monitoring.timeline import MOST_BINS, time_bins, time_of
 from mm_assets.pictures import contact_sheet
 from mm_assets.uploads.find import upload_key
@@ -113,34 +113,12 @@ def test_every_record_falls_in_exactly_one_of_few_bins(uploads: int, minutes: fl
     assert (np.diff(bins.codes) >= 0).all()  # uploads come in the order of time here
 
 
-def test_accuracy_counts_only_records_with_a_label() -> None:
-    table = pa.table(
-        {"prediction": ["a", "b", "a", "a"], "label": ["a", "a", None, "a"], "upload": ["u"] * 4}
-    )
-    figures = live.live_figures(table, "multiclass")
-    assert figures == {"n": 3, "accuracy": pytest.approx(2 / 3)}
-    assert opened(live.live_accuracy(table, "multiclass"))
-
-
-def test_the_error_of_a_regression_is_the_mean_absolute_one() -> None:
-    table = pa.table({"prediction": ["1", "2.5"], "label": ["2", "2"], "upload": ["u"] * 2})
-    figures = live.live_figures(table, "regression")
-    assert figures == {"n": 2, "mean_absolute_error": 0.75}
-    assert opened(live.live_accuracy(table, "regression"))
-    assert opened(charts.value_distribution(table))
-
-
-def test_without_labels_there_is_no_accuracy() -> None:
-    table = pa.table({"prediction": ["a"], "label": pa.array([None], pa.string()), "upload": ["u"]})
-    assert live.live_figures(table, "binary") == {}
-    assert live.live_accuracy(table, "binary") is None
-
-
 def test_long_names_that_begin_alike_are_told_apart() -> None:
-    labels = charts._told_apart([*LONG, "short"])
+    labels = charts.told_apart([*LONG, "short"])
     assert len(set(labels)) == 13
     assert max(map(len, labels)) <= charts.LONGEST_LABEL
     assert labels[-1] == "short"
+    assert all(label.startswith("a very long ") for label in labels[:-1])
 
 
 def test_more_classes_than_colours_share_grey() -> None:
@@ -150,10 +128,57 @@ def test_more_classes_than_colours_share_grey() -> None:
     assert len(shown) < charts.MOST_CLASSES
 
 
+def test_classes_are_counted_by_time_and_set_against_the_training_labels() -> None:
+    table = pa.table({"prediction": ["b", "a", "b", "b"], "upload": ["u2", "u1", "u1", "u2"]})
+    found = charts.class_amounts(table, {"a": 3, "c": 1}, time_bins(table))
+    assert found.names == ["a", "b", "c", "0 other classes"]
+    assert found.amounts.tolist() == [[1, 0], [1, 2], [0, 0], [0, 0]]
+    assert found.expected is not None
+    assert found.expected.tolist() == [0.75, 0, 0.25, 0]
+    assert found.there == [True, True, True, False]
+
+
+def test_without_training_labels_nothing_is_expected() -> None:
+    table = pa.table({"prediction": ["b"], "upload": ["u"]})
+    for nothing in (None, {}):
+        found = charts.class_amounts(table, nothing, time_bins(table))
+        assert found.expected is None
+        assert found.there == [True, False]
+
+
+def test_no_record_is_left_out_when_classes_share_grey() -> None:
+    table = predictions(LONG, uploads=3, n=500)
+    found = charts.class_amounts(table, dict.fromkeys(LONG, 1), time_bins(table))
+    assert found.amounts.sum() == 500
+    assert len(found.names) == charts.MOST_CLASSES
+    assert found.expected is not None
+    assert found.expected.sum() == pytest.approx(1)
+    assert found.expected[-1] == pytest.approx(6 / 12)
+
+
+def test_quartiles_are_those_of_each_bin_and_an_empty_bin_has_none() -> None:
+    table = predictions(("a",), uploads=30, n=300, step=timedelta(days=1.5))
+    bins = time_bins(table)
+    confidence = charts.as_floats(table["confidence"])
+    found = charts._quartiles(confidence, bins)
+    for place in range(len(bins.labels)):
+        inside = confidence[bins.codes == place]
+        expected = np.quantile(inside, [0.25, 0.5, 0.75]) if len(inside) else [np.nan] * 3
+        assert found[place] == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(found).any()
+
+
+def test_predicted_values_are_drawn_for_one_record_and_for_many() -> None:
+    for n in (1, 5000):
+        table = predictions(("1.5", "-2e6", "0"), uploads=min(n, 40), n=n)
+        assert opened(charts.value_distribution(table, "price in euros, of a very long name"))
+
+
 def test_refusals_are_drawn_unless_there_are_none() -> None:
-    assert opened(charts.rejects_by_code({"duplicate_id": 1200, "row_width": 1}, "Rejected"))
-    assert charts.rejects_by_code({}, "Rejected") is None
-    assert charts.rejects_by_code({"row_width": 0}, "Rejected") is None
+    refused = {"duplicate_id": 1200, "row_width": 1}
+    assert opened(charts.rejects_by_code(refused, "Rejected", "rows"))
+    assert charts.rejects_by_code({}, "Rejected", "rows") is None
+    assert charts.rejects_by_code({"row_width": 0}, "Rejected", "rows") is None
 
 
 # -- the contact sheet ----------------------------------------------------------------------------

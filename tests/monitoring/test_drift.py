@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_assets.dataset import DatasetSpec
+from mm_assets.dataset import DatasetSpec, ImageFeature
 from mm_assets.monitoring.drift import (
     beyond_chance,
     drift_picture,
@@ -186,6 +186,37 @@ def test_features_that_changed_with_the_yaml_are_left_out() -> None:
     before = records(a=[1.0] * 90, b=["x"] * 90)
     now = records(b=[1.0] * 60, c=["x"] * 60)
     assert feature_drift(before, now, spec(a="number", b="number", c="text")) == {}
+
+
+def measured(brightness: list[float | None]) -> pa.Table:
+    there = [None if value is None else {"image_brightness": value} for value in brightness]
+    kind = pa.struct([("image_brightness", pa.float64())])
+    return pa.table({"features": pa.nulls(len(there)), "image_features": pa.array(there, kind)})
+
+
+def with_brightness() -> DatasetSpec:
+    return spec().model_copy(update={"image_features": (ImageFeature.BRIGHTNESS,)})
+
+
+def test_darker_pictures_are_drift_and_records_without_one_count_for_nothing() -> None:
+    draw = np.random.default_rng(4)
+    bright, dark = (list(draw.normal(middle, 10, 90)) for middle in (150, 60))
+    found = feature_drift(measured(bright), measured(dark), with_brightness())
+    assert found["image_brightness"] > LIMIT
+    mostly_without = feature_drift(
+        measured(bright), measured([*bright, *[None] * 500]), with_brightness()
+    )
+    assert mostly_without == {"image_brightness": 0.0}
+
+
+def test_fewer_than_30_pictures_give_no_answer() -> None:
+    few = measured([*range(29), *[None] * 500])
+    assert feature_drift(measured(list(range(90))), few, with_brightness()) == {}
+
+
+def test_without_the_column_of_image_features_there_is_no_drift_of_them() -> None:
+    table = pa.table({"features": pa.nulls(50)})
+    assert feature_drift(table, measured([1.0] * 50), with_brightness()) == {}
 
 
 def test_a_dataset_without_columns_has_no_drift() -> None:

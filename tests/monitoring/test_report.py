@@ -28,10 +28,10 @@ from mm_assets.uploads.receive import RAW, receive
 Parts = tuple[Lake, Store, DatasetSpec]
 
 
-def make_spec(problem_type: str = "binary") -> DatasetSpec:
+def make_spec(problem_type: str = "binary", **more: Any) -> DatasetSpec:
     return DatasetSpec.model_validate(
         {"dataset": "pets", "id_column": "id", "label_column": "kind",
-         "problem_type": problem_type, "columns": {"age": "number", "breed": "category"}}
+         "problem_type": problem_type, "columns": {"age": "number", "breed": "category"}, **more}
     )  # fmt: skip
 
 
@@ -169,6 +169,83 @@ def test_labels_that_came_later_tell_the_accuracy(parts: Parts) -> None:
     assert (figures["live_n"], figures["live_accuracy"]) == (2, 0.5)
 
 
+def test_many_later_labels_tell_whether_confidence_can_be_believed(parts: Parts) -> None:
+    train_and_predict(parts, age_now=5)
+    upload(parts, "labels", [(f"p{i}", 5, "a", "cat") for i in range(40)], {})
+    pictures, figures = build_monitoring(*parts, None)
+    assert "calibration" in pictures
+    assert (figures["live_n"], figures["live_accuracy"]) == (40, 0.5)
+    # The first 40 of 60 records are 0.5 to 0.76 sure, in three bins of 0.1; every other is right.
+    sure = [0.5 + 0.4 * (i / 60) for i in range(40)]
+    off = [
+        abs(sum(c - (i % 2 == 0) for i, c in enumerate(sure) if tenth == int(c * 10)))
+        for tenth in (5, 6, 7)
+    ]
+    assert figures["live_calibration_error"] == pytest.approx(sum(off) / 40)
+
+
+def test_pictures_that_became_dark_show_as_drift_of_that_feature(parts: Parts) -> None:
+    lake, store, _ = parts
+    spec = make_spec(image_features=["brightness", "width"])
+    parts = (lake, store, spec)
+    rows = [(f"t{i}", 5, "a", ["cat", "dog"][i % 2]) for i in range(50)]
+    upload(parts, "first", rows, {f"t{i}.png": picture(150 + i) for i in range(40)})
+    build_training_set(lake, store, spec, run_id="run")
+    new = [(f"p{i}", 5, "a", "") for i in range(60)]
+    upload(parts, "second", new, {f"p{i}.png": picture(i) for i in range(35)})
+    pictures, figures = build_monitoring(lake, store, spec, None)
+    published = lake.read_json(of_dataset("pets", "monitoring"))
+    assert published is not None
+    drifts = published["feature_drift"]
+    assert list(drifts) == ["age", "breed", "image_brightness", "image_width"]
+    assert drifts["image_brightness"] == figures["largest_drift"] > spec.limits.maximum_drift
+    assert drifts["image_width"] == 0.0
+    assert "drift" in pictures
+
+
+@pytest.mark.parametrize(
+    ("more", "with_image"), [({"image_name": None}, False), ({"columns": {}}, True)]
+)
+def test_where_all_records_or_none_have_an_image_no_share_is_drawn(
+    parts: Parts, more: dict[str, Any], with_image: bool
+) -> None:
+    lake, store, _ = parts
+    parts = (lake, store, make_spec(**more))
+    rows = [(f"p{i}", i, "a", "") for i in range(40)]
+    images = {f"p{i}.png": picture(i) for i in range(40)} if with_image else {}
+    key = upload(parts, "only", rows, images)
+    said = {f"p{i}": "cat" for i in range(40)}
+    predict(parts, key, said, set(said) if with_image else set())
+    pictures, figures = build_monitoring(*parts, None)
+    assert "images" not in pictures
+    assert "image_share" not in figures
+    assert ("least_confident" in pictures) == with_image
+    assert {"confidence", "predicted_classes"} <= set(pictures)
+
+
+def test_the_gallery_shows_the_lowest_confidence_first_and_what_is_to_review(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[list[str]] = []
+    draw = report.contact_sheet
+
+    def spy(items: list[tuple[bytes, list[str]]], title: str) -> bytes | None:
+        assert all(data for data, _ in items)
+        shown.extend(caption for _, caption in items)
+        return draw(items, title)
+
+    monkeypatch.setattr(report, "contact_sheet", spy)
+    train_and_predict(parts, age_now=5)
+    upload(parts, "labels", [("p1", 5, "a", "cat")], {})
+    build_monitoring(*parts, None)
+    assert len(shown) == report.LEAST_CONFIDENT
+    assert shown[0] == ["p0", "0.50 cat", "to review"]
+    assert shown[1] == ["p1", "0.51 dog", "to review", "label cat"]
+    assert shown[-1][2] == "no review"
+    confidences = [float(caption[1].split()[0]) for caption in shown]
+    assert confidences == sorted(confidences)
+
+
 def test_a_regression_shows_values_instead_of_classes(parts: Parts) -> None:
     lake, store, _ = parts
     parts = (lake, store, make_spec("regression"))
@@ -211,7 +288,7 @@ def test_a_lost_picture_is_shown_and_counted_as_lost(parts: Parts) -> None:
     lake.delete(of_upload("pets", key, RAW))
     pictures, figures = build_monitoring(lake, store, spec, None)
     assert "least_confident" in pictures
-    assert figures["images_lost"] == 12
+    assert figures["images_lost"] == report.LEAST_CONFIDENT == 18
 
 
 def test_rejects_are_counted_in_the_newest_uploads_only_and_the_picture_says_so(
@@ -224,9 +301,9 @@ def test_rejects_are_counted_in_the_newest_uploads_only_and_the_picture_says_so(
     titles: list[str] = []
     draw = report.charts.rejects_by_code
 
-    def spy(counts: dict[str, int], title: str) -> bytes | None:
+    def spy(counts: dict[str, int], title: str, things: str) -> bytes | None:
         titles.append(title)
-        return draw(counts, title)
+        return draw(counts, title, things)
 
     monkeypatch.setattr(report.charts, "rejects_by_code", spy)
     _, figures = build_monitoring(lake, store, spec, None)

@@ -71,9 +71,9 @@ def test_pictures_have_safe_names_of_their_own_and_are_the_record_s(
     assert all(name.isascii() and " " not in name and "=" not in name for name in files)
     by_record = {row["record_id"]: row["picture"] for row in rows}
     for n, name in enumerate(PICTURED):
-        with Image.open(folder / by_record[guard(name)]) as written:
-            with Image.open(io.BytesIO(picture(n))) as sent:
-                assert written.getpixel((0, written.height - 1)) == sent.getpixel((1, 22))
+        written = Image.open(folder / by_record[guard(name)])
+        sent = Image.open(io.BytesIO(picture(n)))
+        assert written.getpixel((0, written.height - 1)) == sent.getpixel((1, 22))
     urls = [task["data"]["image"] for task in tasks]
     names = [url.removeprefix("/data/local-files/?d=pets/images/") for url in urls]
     assert set(names[:4]) == files
@@ -81,11 +81,6 @@ def test_pictures_have_safe_names_of_their_own_and_are_the_record_s(
 
 
 def test_a_lost_picture_is_counted_and_holds_nobody_back(world: World, folder: Path) -> None:
-    pictures = next(
-        item.key for item in world.lake.list("datasets/pets/") if "images.parquet" in item.key
-    )
-    document = world.lake.read_json(f"datasets/pets/uploads/{world.upload}/raw_uploads.json")
-    assert document["files"]["images.parquet"]["key"] == pictures
     world.lake.delete(f"datasets/pets/uploads/{world.upload}/raw_uploads.json")
     written = export_review(world.lake, world.store, world.spec, folder)
     assert (written.records, written.pictures, written.lost) == (len(TO_REVIEW), 0, 4)

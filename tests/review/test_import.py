@@ -10,7 +10,7 @@ import pytest
 
 from mm_assets.errors import UploadError
 from mm_assets.lake import Lake
-from mm_assets.models import training
+from mm_assets.models.training_set import build_training_set
 from mm_assets.review.answers import Judged, judge, send_labels
 from mm_assets.review.export import export_review
 from mm_assets.review.queue import review_classes, review_queue
@@ -56,8 +56,7 @@ def filled_in(folder: Path, label_column: str, **labels: str) -> Path:
 
 
 def labels_of_training_set(world: World) -> dict[str, str]:
-    build = training.build_training_set
-    document = build(world.lake, world.store, world.spec, run_id="run")
+    document = build_training_set(world.lake, world.store, world.spec, run_id="run")
     rows = read_parquet(world.lake, document, "training_set.parquet").to_pylist()
     return {row["record_id"]: row["label"] for row in rows}
 

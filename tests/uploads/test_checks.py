@@ -1,0 +1,84 @@
+"""The check of the pictures of an upload, over a real upload in a real lake."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import Any
+
+import dagster as dg
+import pytest
+from PIL import Image
+
+from mm_assets.dataset import DatasetSpec
+from mm_assets.lake import Lake
+from mm_assets.layout import inbox
+from mm_assets.scope import LakeResource, Scope
+from mm_assets.settings import Settings
+from mm_assets.uploads.checks import build_checks
+from mm_assets.uploads.find import find_uploads
+from mm_assets.uploads.receive import receive
+
+
+def make_scope(**limited: Any) -> Scope:
+    return Scope(
+        DatasetSpec.model_validate(
+            {"dataset": "pets", "id_column": "id", "label_column": "kind", "limits": limited,
+             "problem_type": "binary", "columns": {"age": "number"}}
+        )
+    )  # fmt: skip
+
+
+def picture(shade: int, width: int = 40) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, 20), (shade, shade, shade)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def received(settings: Settings, scope: Scope, images: dict[str, bytes]) -> str:
+    lake = Lake(settings)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("table.csv", "id,age,kind\np0,1,\n")
+        for file, data in images.items():
+            archive.writestr(file, data)
+    lake.write(f"{inbox('pets')}a.zip", buffer.getvalue())
+    source = find_uploads(lake, "pets").finished[0]
+    receive(lake, scope.spec, source, run_id="run", progress=lambda _: None)
+    return source.upload
+
+
+def checked(scope: Scope, upload: str) -> dg.AssetCheckResult:
+    check = next(c for c in build_checks(scope) if "image_features_fit" in str(c.check_keys))
+    context = dg.build_op_context(partition_key=upload)
+    result = check(context, lake=LakeResource())
+    assert isinstance(result, dg.AssetCheckResult)
+    return result
+
+
+def test_without_ranges_in_the_yaml_there_is_no_such_check() -> None:
+    assert "image_features_fit" not in str([c.check_keys for c in build_checks(make_scope())])
+
+
+def test_dark_and_small_pictures_are_counted_and_named(folder_settings: Settings) -> None:
+    normal = {"brightness": {"minimum": 40, "maximum": 200}, "width": {"minimum": 30}}
+    scope = make_scope(image_features=normal, maximum_unfit_image_share=0.5)
+    shades = {f"p{i}.png": picture(100 + i) for i in range(4)}
+    upload = received(
+        folder_settings, scope, {**shades, "dark.png": picture(5), "tiny.png": picture(9, 20)}
+    )
+    result = checked(scope, upload)
+    assert result.passed
+    assert result.severity == dg.AssetCheckSeverity.WARN
+    assert result.description == (
+        "2 of 6 pictures are outside what is normal (33.3%); the limit is 50.0%: 2 by brightness, "
+        "1 by width; dark.png: brightness 5; tiny.png: brightness 9, width 20"
+    )
+    assert result.metadata["share"].value == pytest.approx(1 / 3)
+    strict = make_scope(image_features=normal, maximum_unfit_image_share=0.3)
+    assert not checked(strict, upload).passed
+
+
+def test_an_upload_without_pictures_passes(folder_settings: Settings) -> None:
+    scope = make_scope(image_features={"width": {"minimum": 30}}, maximum_unfit_image_share=0)
+    assert checked(scope, received(folder_settings, scope, {})).passed
