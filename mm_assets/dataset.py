@@ -19,6 +19,7 @@ from mm_assets.engine_spec import EngineSpec, Strict
 from mm_assets.ids import normalised
 
 IMAGE = "image"
+CONTENT_ID = 16  # hexadecimal digits of an ID that is made of a picture's bytes
 
 
 class ImageFeature(StrEnum):
@@ -127,7 +128,8 @@ class DatasetSpec(Strict):
         "{id}",
         description="How a picture's file name without suffix yields its ID: `{id}` or `{id}-{n}`; "
         "`*` stands for anything. With `records: images` also the label: `{label}/{id}` (the "
-        "folder) or `{label}_{id}`. null: the dataset has no pictures.",
+        "folder) or `{label}_{id}`; without `{id}`, as in `{label}/*`, the ID is made of the "
+        "picture's bytes. null: the dataset has no pictures.",
     )
     image_features: tuple[ImageFeature, ...] = Field(
         (), description="Numbers about the picture that models see beside the columns."
@@ -222,7 +224,8 @@ class DatasetSpec(Strict):
         if value is None:
             return None
         counts = [value.count(part) for part in ("{id}", "{n}", "{label}", "/")]
-        if counts[0] != 1 or max(counts[1:]) > 1:
+        by_content = counts[0] == 0 and counts[1] == 0 and counts[2] == 1
+        if max(counts) > 1 or not (counts[0] or by_content):
             raise ValueError("write {id} once, and {n} at most once, for example {id}-{n}")
         return value
 
@@ -316,10 +319,11 @@ class DatasetSpec(Strict):
             pattern = pattern.replace(escaped, group)
         return re.compile(pattern.replace("\\*", "[^/]*"))
 
-    def named_image(self, file: str) -> NamedImage | None:
+    def named_image(self, file: str, sha256: str = "") -> NamedImage | None:
         """What a picture's path stands for, or None if it does not fit `image_name`.
 
-        A picture that lies in no folder, where the label would be the folder, has no label.
+        A picture that lies in no folder, where the label would be the folder, has no label. Where
+        `image_name` has no `{id}`, the ID is the beginning of `sha256`, that of the file's bytes.
         """
         if self.image_name is None:
             return None
@@ -331,7 +335,8 @@ class DatasetSpec(Strict):
         if match is None:
             return None
         found = match.groupdict()
-        return NamedImage(found["id"], int(found.get("n") or 0), found.get("label") or None)
+        record_id = found["id"] if "id" in found else sha256[:CONTENT_ID]
+        return NamedImage(record_id, int(found.get("n") or 0), found.get("label") or None)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -87,7 +87,7 @@ class Formulas:
         self._turn = threading.Lock()
         self._safe = {name: f"mm_{place}" for place, name in enumerate([*kinds, *parameters])}
         self.formulas = [self._read(title, text) for title, text in texts.items()]
-        nothing: dict[str, Any] = {name: np.array([], dtype=object) for name in kinds}
+        nothing: dict[str, Any] = {name: np.array([None]) for name in kinds}
         for formula in self.formulas:
             self._check_type(formula, nothing, boolean)
 
@@ -96,18 +96,20 @@ class Formulas:
         """The columns and parameters that some formula uses."""
         return {name for formula in self.formulas for _, name in formula.places}
 
-    def booleans(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """[records, formulas] whether each is true. values: every used column's, for each record.
+    def booleans(self, values: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+        """[records, formulas] whether each is true. values: every used column's; count: of records.
 
         What is NULL, or can't be computed for a record, is false.
         """
-        found = [self._run(f"TRY({formula.sql})", formula, values) for formula in self.formulas]
+        found = [
+            self._run(f"TRY({formula.sql})", formula, values, count) for formula in self.formulas
+        ]
         return np.stack([np.ma.filled(one, False) for one in found], axis=1).astype(bool)
 
-    def numbers(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    def numbers(self, values: Mapping[str, np.ndarray], count: int) -> np.ndarray:
         """[records] the value of the first formula; NaN where it has none."""
         formula = self.formulas[0]
-        found = self._run(f"TRY(CAST({formula.sql} AS DOUBLE))", formula, values)
+        found = self._run(f"TRY(CAST({formula.sql} AS DOUBLE))", formula, values, count)
         return np.ma.filled(found.astype(np.float64), np.nan)
 
     # -- reading ----------------------------------------------------------------------------------
@@ -121,7 +123,7 @@ class Formulas:
         parts = {key for key, value in nodes[0].items() if value not in (None, [], {})}
         is_one = (
             len(nodes) == 1
-            and parts <= _NODE | {"group_sets"}
+            and parts <= _NODE
             and nodes[0]["type"] == "SELECT_NODE"
             and nodes[0]["from_table"]["type"] == "EMPTY"
             and nodes[0]["aggregate_handling"] == "STANDARD_HANDLING"
@@ -170,7 +172,8 @@ class Formulas:
     def _check_type(self, formula: Formula, nothing: Mapping[str, Any], boolean: bool) -> None:
         import duckdb
 
-        self._show(nothing)
+        # Without TRY: what fails although every column is NULL would fail for each record.
+        self._show(nothing, 1)
         try:
             answer = self._connection.execute(f"SELECT {formula.sql} FROM frame")
             found = str(answer.description[0][1])
@@ -227,11 +230,10 @@ class Formulas:
     def _ask(self, question: str, *values: Any) -> Any:
         return self._connection.execute(question, list(values)).fetchall()[0][0]
 
-    def _show(self, values: Mapping[str, np.ndarray]) -> None:
+    def _show(self, values: Mapping[str, np.ndarray], count: int) -> None:
         """Let DuckDB see the values and parameters as the table `frame`."""
         import pyarrow as pa
 
-        count = len(next(iter(values.values()), ()))
         table: dict[str, Any] = {_ROW: pa.array(np.arange(count))}
         for name, found in values.items():
             kind = pa.float64() if self._kinds[name] == "number" else pa.string()
@@ -240,12 +242,12 @@ class Formulas:
             table[self._safe[name]] = pa.repeat(pa.scalar(value), count)
         self._connection.register("frame", pa.table(table))
 
-    def _run(self, sql: str, formula: Formula, values: Mapping[str, np.ndarray]) -> Any:
+    def _run(self, sql: str, formula: Formula, values: Mapping[str, np.ndarray], count: int) -> Any:
         """[records] what the expression gives; masked where it is NULL."""
         import duckdb
 
         with self._turn:
-            self._show(values)
+            self._show(values, count)
             try:
                 answer = self._connection.execute(f"SELECT {sql} AS found FROM frame")
                 return answer.fetchnumpy()["found"]

@@ -109,7 +109,7 @@ class RulesEngine:
                         "Write it as it stands in the label column, or send such records.",
                         f"the engine {ENGINE}",
                     )
-            decided = _deciding(formulas, values)
+            decided = _deciding(formulas, values, len(training))
             truth = training[label].to_numpy()
             table, lines = _calibrated(decided, truth, named, classes)
             record |= {"classes": classes, "probabilities": table}
@@ -142,11 +142,11 @@ class RulesPredictor:
         check_columns(frame, self.columns)
         values = _checked(frame, self.columns, self._formulas)
         if self.classes is None:
-            found = self._formulas.numbers(values)
+            found = self._formulas.numbers(values, len(frame))
             found = np.where(np.isfinite(found), found, self._record["fallback"])
             return pd.DataFrame({"value": found}, index=frame.index)
         table = np.array(self._record["probabilities"])
-        decided = _deciding(self._formulas, values)
+        decided = _deciding(self._formulas, values, len(frame))
         return pd.DataFrame(table[decided], index=frame.index, columns=self.classes)
 
     def reasons(self, frame: pd.DataFrame) -> list[str]:
@@ -155,7 +155,8 @@ class RulesPredictor:
         rows = frame.to_dict("records")
         if self.classes is None:
             return [formulas[0].with_values(row, self._record["parameters"]) for row in rows]
-        decided = _deciding(self._formulas, _checked(frame, self.columns, self._formulas))
+        values = _checked(frame, self.columns, self._formulas)
+        decided = _deciding(self._formulas, values, len(frame))
         return [self._reason(int(rule), row) for rule, row in zip(decided, rows, strict=True)]
 
     def _reason(self, rule: int, row: dict[Any, Any]) -> str:
@@ -231,9 +232,9 @@ def _checked(
     return {column: found for column, found in values.items() if column in formulas.names}
 
 
-def _deciding(formulas: Formulas, values: dict[str, np.ndarray]) -> np.ndarray:
+def _deciding(formulas: Formulas, values: dict[str, np.ndarray], count: int) -> np.ndarray:
     """[records] the number of the first rule that holds; one past the last, where none does."""
-    holds = formulas.booleans(values)
+    holds = formulas.booleans(values, count)
     none = np.ones((len(holds), 1), dtype=bool)
     return np.concatenate([holds, none], axis=1).argmax(axis=1)
 

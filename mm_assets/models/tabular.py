@@ -250,6 +250,8 @@ class Encoder:
 
     def encode(self, frame: pd.DataFrame, progress: Callable[[str], None]) -> Any:
         """[records, features]: a float array, NaN for missing; sparse if there are words."""
+        if frame.empty:
+            return np.empty((0, len(self._features)))
         parts: list[np.ndarray] = [np.empty((len(frame), 0))]
         for column in self._plain:
             codes = self._codes.get(column)

@@ -168,9 +168,12 @@ def _tell_figures(
     params = [Param(_name(name), value) for name, value in _flat(parameters).items()]
     figures = {**metrics, **{f"baseline/{name}": value for name, value in baseline.items()}}
     kept = [Metric(name, value, began, 0) for name, value in figures.items()]
-    for trial in trials.select(["number", "value"]).to_pylist() if trials else []:
-        if trial["value"] is not None:
-            kept.append(Metric("tuning/value", trial["value"], began, trial["number"]))
+    tried = [] if trials is None else trials.select(["number", "value"]).to_pylist()
+    kept += [
+        Metric("tuning/value", one["value"], began, one["number"])
+        for one in tried
+        if one["value"] is not None
+    ]
     for start in range(0, max(len(params), len(kept)), MOST_AT_ONCE):
         some = slice(start, start + MOST_AT_ONCE)
         client.log_batch(run.info.run_id, params=params[some], metrics=kept[some])
@@ -267,9 +270,10 @@ def _speaking(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    of_mlflow = (MlflowException, SQLAlchemyError, CommandError)
     try:
         yield
-    except (MlflowException, SQLAlchemyError, CommandError, OSError, ValueError) as error:
+    except (*of_mlflow, OSError, ImportError, ValueError) as error:
         what = _without_password(str(error), uri)
         raise _failed(what, uri) from None
     except LakeError as error:  # the disk for temporary files is full

@@ -50,7 +50,8 @@ FORMAT = 1  # of a trial's document; another number starts every study anew
 EARLY_STOPPING_SHARE = 0.15  # of the records that an engine of a fold learns from
 # What is wrong with the machine or the YAML and not with a trial's hyperparameters.
 NOT_OF_A_TRIAL = (
-    "package_missing", "engine_missing", "backbone_incomplete", "backbone_unreachable",
+    "package_missing", "engine_missing", "engine_step_missing", "backbone_incomplete",
+    "backbone_unreachable",
 )  # fmt: skip
 Progress = Callable[[str], None]
 
@@ -220,14 +221,16 @@ class _Judge:
                 "records, set fewer `folds`, or choose another `metric`.",
             ) from error
         if error.code == "hyperparameter_unknown":
-            named = [name for name in parameters if name in error.what]
+            # The first that it names; others may follow as a suggestion.
+            places = {name: error.what.find(repr(name)) for name in parameters}
+            named = [name for name in parameters if places[name] >= 0]
             if not named:  # it is in `hyperparameters`, not in the search space
                 raise error
             raise ModelError(
                 code="search_space_unfit",
                 what=f"the search space does not fit the engine: {error.what}",
-                where=f"{where}.search: {', '.join(named)}",
-                todo=f"Take it out, or correct its name. {error.todo}".strip(),
+                where=f"{where}.search: {min(named, key=places.__getitem__)}",
+                todo="Take it out, or correct its name.",
             ) from error
 
 

@@ -8,6 +8,7 @@ that could not be read.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections import deque
@@ -156,7 +157,7 @@ class Packer:
         """Why no record can have the ID in this picture's name, or None."""
         if self.spec.image_name is None:
             return "image_unexpected", "this dataset has no pictures (image_name: null)"
-        named = self.spec.named_image(file)
+        named = self.spec.named_image(file, "content")
         if named is None:
             return "image_name", f"the name does not fit image_name: {self.spec.image_name}"
         fault = fault_of(named.record_id)
@@ -165,7 +166,7 @@ class Packer:
         return "image_name", f"no record can have the ID in this name: {fault[1]}"
 
     def _add_image(self, file: Delivered, future: Future[NormalisedImage]) -> None:
-        named = self.spec.named_image(file.name)
+        named = self.spec.named_image(file.name, file.sha256 or _sha256(file.content))
         assert named is not None  # noqa: S101  _sort has seen to it
         try:
             image = future.result()
@@ -295,6 +296,11 @@ class Packer:
             },
             "quarantined_by_code": refused,
         }
+
+
+def _sha256(content: bytes | Path | None) -> str:
+    """Of a picture that was not sent yet; those that were have their checksum."""
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
 
 
 class ImageFile:

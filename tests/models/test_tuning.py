@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from mm_assets.dataset import Modality
-from mm_assets.engine_spec import EngineSpec
+from mm_assets.engine_spec import EngineSpec, Search
 from mm_assets.errors import ModelError
 from mm_assets.lake import Lake
 from mm_assets.models.tuning import TuningResult, tune
@@ -339,12 +339,11 @@ def test_if_all_trials_fail_it_says_the_first_reason_and_the_next_try_begins_ane
 def test_a_search_space_that_does_not_fit_the_engine_stops_at_once_and_is_named(
     lake: Lake,
 ) -> None:
-    search = {**SEARCH, "max_depth": {"low": 2, "high": 8}}
+    search = {"max_depth": {"low": 2, "high": 8}, **SEARCH}
     error = refusal(lake, engine(search=search, trials=500))
     assert error.code == "search_space_unfit"
     assert "'max_depth'" in error.what
     assert error.where == "pets/model_without_image, tuning.search: max_depth"
-    assert "centre, slope and shape" in error.todo
     assert len(toy.TRAINED) == 1
 
 
@@ -416,3 +415,42 @@ def test_the_pictures_are_drawn_where_there_is_something_to_show(lake: Lake) -> 
     same = run(lake, engine(search=search, trials=8), columns=flat)
     assert len(set(same.trials["value"].to_pylist())) == 1
     assert set(same.pictures) == {"tuning history"}
+
+
+# -- the engines of ours --------------------------------------------------------------------------
+
+OF_OURS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "gradient_boosting": (
+        {"n_estimators": 30},
+        {"max_depth": {"low": 1, "high": 4}, "learning_rate": {"low": 0.01, "high": 0.5}},
+    ),
+    "sklearn": (
+        {"steps": ["sklearn.linear_model.LogisticRegression"]},
+        {"logisticregression__C": {"low": 0.001, "high": 10.0, "log": True}},
+    ),
+    "rules": (
+        {"rules": [{"when": "age > threshold", "then": "dog"}], "otherwise": "cat",
+         "threshold": 90},
+        {"threshold": {"low": 0, "high": 99}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_OURS)
+def test_each_engine_of_ours_is_tuned(lake: Lake, name: str) -> None:
+    written, search = OF_OURS[name]
+    chosen = EngineSpec.model_validate(
+        {"engine": name, "hyperparameters": written, "tuning": {"search": search, "trials": 5}}
+    )
+    result = run(lake, chosen)
+    assert (result.n_done, result.n_failed) == (5, 0)
+    values = result.trials["value"].to_pylist()
+    assert result.value == min(values) < max(values)
+    assert result.hyperparameters.keys() == written.keys() | search.keys()
+    misspelt = {"max_depht": {"low": 1, "high": 4}, **search}
+    unfit = chosen.tuning.model_copy(  # type: ignore[union-attr]
+        update={"search": {key: Search.model_validate(one) for key, one in misspelt.items()}}
+    )
+    error = refusal(lake, chosen.model_copy(update={"tuning": unfit}))
+    assert error.code == "search_space_unfit"
+    assert error.where.endswith("search: max_depht")

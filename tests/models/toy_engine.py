@@ -24,7 +24,7 @@ class Toy:
         for name in sorted(set(hyperparameters) - set(KNOWN)):
             raise ModelError(
                 code="hyperparameter_unknown",
-                what=f"the engine toy has no hyperparameter '{name}'",
+                what=f"the engine toy has no hyperparameter {name!r}; there is 'centre'",
                 where="hyperparameters",
                 todo="It has centre, slope and shape.",
             )

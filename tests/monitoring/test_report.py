@@ -52,7 +52,8 @@ def upload(parts: Parts, name: str, rows: list[tuple[Any, ...]], images: dict[st
     table = "id,age,breed,kind\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("table.csv", table)
+        if rows:
+            archive.writestr("table.csv", table)
         for file, data in images.items():
             archive.writestr(file, data)
     lake.write(f"{inbox(spec.dataset)}{name}.zip", buffer.getvalue())
@@ -204,14 +205,15 @@ def test_pictures_that_became_dark_show_as_drift_of_that_feature(parts: Parts) -
 
 
 @pytest.mark.parametrize(
-    ("more", "with_image"), [({"image_name": None}, False), ({"columns": {}}, True)]
+    ("more", "with_image"),
+    [({"image_name": None}, False), ({"records": "images", "columns": {}}, True)],
 )
 def test_where_all_records_or_none_have_an_image_no_share_is_drawn(
     parts: Parts, more: dict[str, Any], with_image: bool
 ) -> None:
     lake, store, _ = parts
     parts = (lake, store, make_spec(**more))
-    rows = [(f"p{i}", i, "a", "") for i in range(40)]
+    rows = [] if with_image else [(f"p{i}", i, "a", "") for i in range(40)]
     images = {f"p{i}.png": picture(i) for i in range(40)} if with_image else {}
     key = upload(parts, "only", rows, images)
     said = {f"p{i}": "cat" for i in range(40)}
