@@ -261,19 +261,34 @@ def receipt(
 
 @app.command()
 def init(
-    table: Annotated[Path, typer.Argument(help="A CSV or TSV with the records.")],
-    id_column: Annotated[str, typer.Option("--id", help="The column that holds the ID.")],
-    label: Annotated[str, typer.Option("--label", help="The column to predict.")],
+    source: Annotated[
+        Path, typer.Argument(help="A CSV or TSV with the records, or a folder of pictures alone.")
+    ],
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="The table's column that holds the ID.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="The table's column to predict.")
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="The folder with the pictures.")] = None,
     dataset: Annotated[str | None, typer.Option(help="The dataset's name.")] = None,
     force: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
-    """Draft a dataset's YAML from your own table and pictures."""
+    """Draft a dataset's YAML from your own table and pictures, or from pictures alone."""
     from mm_assets.init import draft_spec
+    from mm_assets.init_images import draft_images
 
     with speaking_errors():
         settings = Settings.from_environment()
-        text, notes, name = draft_spec(table, images, id_column, label, dataset)
+        if source.is_dir():
+            if id_column or label or images:
+                raise typer.BadParameter("a folder of pictures alone takes no --id, --label, "
+                                         "--images")  # fmt: skip
+            text, notes, name = draft_images(source, dataset)
+        elif id_column is None or label is None:
+            raise typer.BadParameter("a table needs --id COLUMN and --label COLUMN")
+        else:
+            text, notes, name = draft_spec(source, images, id_column, label, dataset)
         file = settings.defs_folder / name / "defs.yaml"
         if file.exists() and not force:
             raise SpecError(

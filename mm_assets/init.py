@@ -27,7 +27,7 @@ FILES_TRIED = 5_000
 MISSING = (
     "", "NA", "N/A", "n/a", "na", "#N/A", "null", "NULL", "Null", "None", "none", "nan", "NaN", "?",
 )  # fmt: skip
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 _SHAPES = (
     "{id}", "{id}-{n}", "{id}_{n}", "{id} ({n})", "{id} {n}", "{id}.{n}", "{id}({n})",
     "*_{id}", "*-{id}", "*_{id}_{n}", "*_{id}-{n}", "{id}_*", "{id}-*",
@@ -54,11 +54,14 @@ def draft_spec(
     ids, label_profile = profiles.pop(id_column), profiles.pop(label_column)
     label = draft_label(label_profile, table)
     columns = {name: draft_column(profile) for name, profile in profiles.items()}
-    if images is None:
-        image_name, image_notes = "{id}", ["no pictures were given: correct `image_name` yourself"]
-    else:
+    image_name: str | None = None
+    image_notes = ["no pictures were given: the dataset has none; --images DIR names them"]
+    if images is not None:
         image_name, image_notes = _guess_image_name(images, set(ids.values), id_column)
-    name = dataset or _name_of(table)
+    elif all(column.kind is None for column in columns.values()):
+        image_name = "{id}"  # there is nothing else to learn from
+        image_notes = ["no pictures were given: correct `image_name` yourself"]
+    name = dataset or name_of(table)
     missing = _missing_tokens([*profiles.values(), label_profile])
     notes += _notes(ids, label, columns) + image_notes
     if len(missing) > 1:
@@ -73,19 +76,20 @@ def draft_spec(
         encoding=encoding,
         image_name=image_name,
     )
-    _load(text)
+    load_draft(text)
     return Drafted(text, notes, name)
 
 
-def _load(text: str) -> DatasetSpec:
+def load_draft(text: str) -> DatasetSpec:
     with tempfile.TemporaryDirectory(prefix="mm-init-") as folder:
         file = Path(folder, "defs.yaml")
         file.write_text(text, encoding="utf-8")
         return load_spec(file, shown_as="the drafted defs.yaml")
 
 
-def _name_of(table: Path) -> str:
-    name = re.sub(r"[^a-z0-9]+", "_", table.stem.lower()).strip("_")[:40].rstrip("_")
+def name_of(path: Path) -> str:
+    """A dataset's name made of a file's or folder's."""
+    name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")[:40].rstrip("_")
     return name if re.match("[a-z]", name) else f"data_{name}"[:40].rstrip("_")
 
 
@@ -184,7 +188,7 @@ def _guess_image_name(images: Path, ids: set[str], id_column: str) -> tuple[str,
             code="init_no_images", what="there is no such folder", where=str(images),
             todo="Give the folder of the pictures: --images DIR (unpack a zip first).",
         )  # fmt: skip
-    files = sorted(path.name for path in images.rglob("*") if path.suffix.lower() in _PICTURES)
+    files = sorted(path.name for path in images.rglob("*") if path.suffix.lower() in PICTURES)
     if not files:
         raise SpecError(
             code="init_no_images", what="the folder holds no JPEG, PNG or WEBP", where=str(images),
@@ -270,7 +274,7 @@ def _notes(ids: Profile, label: Label, columns: dict[str, Draft]) -> list[str]:
     return notes
 
 
-def _scalar(value: str) -> str:
+def scalar(value: str) -> str:
     """A string as YAML on one line."""
     text: str = yaml.safe_dump([value], allow_unicode=True, width=1 << 30, default_flow_style=True)
     return text.strip()[1:-1]
@@ -305,11 +309,11 @@ def _yaml(
     columns: dict[str, Draft],
     missing: list[str],
     encoding: str,
-    image_name: str,
+    image_name: str | None,
 ) -> str:
     classes = ""
     if label.classes:
-        listed = ", ".join(map(_scalar, label.classes))
+        listed = ", ".join(map(scalar, label.classes))
         if listed.isprintable():
             classes = "\n  # Take the # away to refuse rows with any other label:"
             classes += f"\n  # classes: [{listed}]"
@@ -320,9 +324,9 @@ def _yaml(
 type: {COMPONENT}
 
 attributes:
-  dataset: {_scalar(dataset)} # the name in the lake, the table and the UI: a-z, 0-9 and _
-  id_column: {_scalar(id_column)} # one row and its pictures belong together by this
-  label_column: {_scalar(label.name)} # what is to be predicted; rows without it get a prediction
+  dataset: {scalar(dataset)} # the name in the lake, the table and the UI: a-z, 0-9 and _
+  id_column: {scalar(id_column)} # one row and its pictures belong together by this
+  label_column: {scalar(label.name)} # what is to be predicted; rows without it get a prediction
   problem_type: {label.problem_type} # {label.comment}{classes}
 
   # number: a quantity. category: one of a few values. text: free words.
@@ -332,15 +336,30 @@ attributes:
   # What stands for "no value", exactly as written, in every column and the label.
   missing_values: [{", ".join(f'"{token}"' for token in missing)}]{not_utf8}
 
-  # How a picture's file name, without its suffix, yields the ID.
-  image_name: {_scalar(image_name)}
-  image_longest_side: 256 # pixels; larger pictures are scaled down once, when they arrive
-
+{_PICTURELESS if image_name is None else _pictured(image_name)}
   # A prediction less confident than this goes to the review queue.
   review_threshold: 0.6
   minimum_training_records: 50 # fewer labelled records than this train no model
+{_ENGINE_OF_TABLES if image_name is None else _ENGINES}"""
 
+
+_PICTURELESS = """\
+  image_name: null # there are no pictures; "{id}" would let them come as ID.jpg
+"""
+_ENGINE_OF_TABLES = """
+  # gradient_boosting is XGBoost on the columns; autogluon would train a network.
+  model_without_image: {engine: gradient_boosting}
+"""
+_ENGINES = """
   # from_scratch needs no download. `preset: pretrained` learns more from few pictures.
-  model_with_image: {{engine: autogluon, preset: from_scratch}}
-  model_without_image: {{engine: autogluon, preset: from_scratch}}
+  model_with_image: {engine: autogluon, preset: from_scratch}
+  model_without_image: {engine: autogluon, preset: from_scratch}
+"""
+
+
+def _pictured(image_name: str) -> str:
+    return f"""\
+  # How a picture's file name, without its suffix, yields the ID.
+  image_name: {scalar(image_name)}
+  image_longest_side: 256 # pixels; larger pictures are scaled down once, when they arrive
 """

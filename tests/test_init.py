@@ -257,11 +257,22 @@ def test_a_folder_without_pictures_is_refused(write: Write) -> None:
         assert error.value.code == "init_no_images"
 
 
-def test_without_a_folder_the_note_asks_to_correct_the_name(write: Write) -> None:
+def test_without_a_folder_the_dataset_has_no_pictures_and_learns_from_its_columns(
+    write: Write,
+) -> None:
+    table, _ = write({**base(), "age": [str(i) for i in range(len(base()["id"]))]})
+    text, notes, _ = draft_spec(table, None, "id", "label")
+    spec = loaded(text)
+    assert spec.image_name is None
+    assert [one.engine for one in spec.model_without_image] == ["gradient_boosting"]
+    assert any("no pictures were given" in note for note in notes)
+
+
+def test_without_a_folder_or_any_column_pictures_are_all_there_can_be(write: Write) -> None:
     table, _ = write(base())
     text, notes, _ = draft_spec(table, None, "id", "label")
     assert loaded(text).image_name == "{id}"
-    assert any("image_name" in note for note in notes)
+    assert any("correct `image_name` yourself" in note for note in notes)
 
 
 # -- how the table is written ---------------------------------------------------------------------
