@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mm_assets import cli_review, cli_workflow
 from mm_assets.console import (
     USER_ERROR,
     Format,
@@ -42,6 +43,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_review.app, name="review")
+app.add_typer(cli_workflow.app, name="workflow")
 DatasetOption = Annotated[
     str | None, typer.Option("--dataset", "-d", help="The dataset; may be left out if only one.")
 ]
@@ -152,7 +155,7 @@ def predictions(
         if form is Format.TABLE:
             columns = (
                 "record_id", "prediction", "confidence", "needs_review", "modality", "label",
-                "upload", "predicted_at",
+                "reasons",
             )  # fmt: skip
         print_rows(rows, columns, form, f"{spec.dataset}: predictions")
         if limit is None and len(rows) == shown:

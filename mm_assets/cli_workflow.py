@@ -134,7 +134,7 @@ def _summary(repository: dg.RepositoryDefinition, job: dg.JobDefinition) -> dict
     choice = choice_of(job)
     return {
         "name": job.name,
-        "steps": len(job.asset_layer.executable_asset_keys),
+        "steps": len(list(job.asset_layer.executable_asset_keys)),
         "each": "upload" if job.partitions_def is not None else "",
         "started_by": ", ".join(_started_by(repository, job.name)),
         "choice": choice.words if choice else "",
@@ -148,13 +148,13 @@ def _started_by(repository: dg.RepositoryDefinition, name: str) -> Iterator[str]
             off = "" if schedule.default_status.value == "RUNNING" else ", switched off at first"
             yield f"{schedule.cron_schedule} {schedule.execution_timezone or 'UTC'}{off}"
     for sensor in repository.sensor_defs:
-        if sensor.has_jobs and name in {job.name for job in sensor.jobs}:
+        if name in {target.job_name for target in sensor.targets}:
             yield f"sensor {sensor.name}"
 
 
 def _steps(definitions: dg.Definitions, job: dg.JobDefinition) -> Iterator[dict[str, str]]:
     graph = definitions.resolve_asset_graph()
-    chosen = job.asset_layer.executable_asset_keys
+    chosen = set(job.asset_layer.executable_asset_keys)
     for key in graph.toposorted_asset_keys:
         if key in chosen:
             node = graph.get(key)

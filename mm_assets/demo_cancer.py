@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 TABLE = "biopsies.csv"
 ID, LABEL = "biopsy_id", "diagnosis"
+# Which records are held out hangs on their IDs, and 90 records weigh little: over 16 seeds the ROC
+# AUC of gradient boosting on them was 0.991 on average, from 0.972 to 1. This seed is a middling one.
+SEED = 5
 
 
 def make_cancer(
-    folder: Path, *, seed: int = 0, unlabelled: int = 100, late_labels: int = 50
+    folder: Path, *, seed: int = SEED, unlabelled: int = 100, late_labels: int = 50
 ) -> dict[str, str]:
     """Write three uploads into `folder`; returns the diagnosis of each unlabelled record.
 
@@ -37,7 +40,7 @@ def make_cancer(
     return dict(zip(unknown[ID], unknown[LABEL], strict=True))
 
 
-def all_records(seed: int) -> pd.DataFrame:
+def all_records(seed: int = SEED) -> pd.DataFrame:
     """[569, 32]: the ID, the 30 measurements (float) and the diagnosis, in an order of chance."""
     import numpy as np
     from sklearn.datasets import load_breast_cancer

@@ -249,11 +249,18 @@ def load_definitions(settings: Settings) -> dg.Definitions:
     module.__file__, module.__path__ = str(folder / "__init__.py"), [str(folder)]
     from mm_assets.pipeline import resources
 
+    if not folder.is_dir():
+        raise SpecError(
+            code="no_dataset",
+            what="there is no such folder with datasets and workflows",
+            where=str(folder),
+            todo="Change to the project's folder, or correct MM_ROOT and MM_DEFS.",
+        )
     try:
         found = dg.ComponentTree.from_module(module, root).build_defs()
         shared = dg.Definitions(resources=resources(), executor=dg.in_process_executor)
         definitions = dg.Definitions.merge(found, shared)
-        definitions.get_repository_def()
+        dg.Definitions.validate_loadable(definitions)
     except Exception as error:
         raise _in_words(error, folder) from error
     return definitions

@@ -43,6 +43,7 @@ MODEL_FILE = "model.ubj"
 BACKBONE = "image_backbone"  # the folder, if there is one
 
 _SHOWN_ROUNDS = 50
+_FEW = 1000  # records that one thread predicts sooner than several that wait for each other
 _RECORDS_AT_A_TIME = 256  # when reasons are asked for: a matrix for each class
 
 _DEFAULTS = {"learning_rate": 0.1, "n_estimators": 1000, "early_stopping_rounds": 50}
@@ -129,7 +130,7 @@ class GradientBoostingEngine:
                 evals=[(matrices[1], "tuning")],
                 verbose_eval=False,
                 callbacks=[
-                    xgboost.callback.EarlyStopping(patience, save_best=True),
+                    xgboost.callback.EarlyStopping(rounds=patience, save_best=True),
                     _watch(xgboost, started, self.time_limit, progress),
                 ],
             )
@@ -251,7 +252,9 @@ class GradientBoostingPredictor:
     def _matrix(self, frame: pd.DataFrame) -> Any:
         check_columns(frame, self.columns)
         prepared = prepared_frame(frame, self.columns, self._ranges)
-        return _matrix(_xgboost(), self._encoder, prepared, lambda _: None)
+        threads = 1 if len(frame) <= _FEW else 0  # 0: as many as there are processors
+        self._booster.set_param({"nthread": threads})
+        return _matrix(_xgboost(), self._encoder, prepared, lambda _: None, threads=threads)
 
 
 # -- how XGBoost is asked -------------------------------------------------------------------------
@@ -267,12 +270,14 @@ def _matrix(
     frame: pd.DataFrame,
     progress: Callable[[str], None],
     targets: np.ndarray | None = None,
+    threads: int = 0,
 ) -> Any:
     return xgboost.DMatrix(
         encoder.encode(frame, progress),
         label=targets,
         feature_types=encoder.feature_types,
         enable_categorical=True,
+        nthread=threads,
     )
 
 

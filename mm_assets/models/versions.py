@@ -12,8 +12,18 @@ from typing import Any
 
 from mm_assets.errors import ModelError
 
-_PACKAGES = {"autogluon": "autogluon.multimodal", "torch": "torch"}
-_PARTS_THAT_MATTER = {"autogluon": 2, "torch": 1}  # of a version: major and minor, or major
+_PACKAGES = {
+    "autogluon": "autogluon.multimodal",
+    "torch": "torch",
+    "xgboost": "xgboost",
+    "scikit-learn": "scikit-learn",
+}
+# Each engine's libraries, and the parts of a version that matter: major and minor, or major.
+_PARTS_THAT_MATTER = {
+    "autogluon": {"autogluon": 2, "torch": 1},
+    "gradient_boosting": {"xgboost": 1},
+    "sklearn": {"scikit-learn": 2},
+}
 
 
 def installed() -> dict[str, str]:
@@ -29,13 +39,13 @@ def other_version(manifest: dict[str, Any]) -> str:
     """Why a stored model is not known to be read right here, as the end of a sentence; or ''.
 
     AutoGluon's pickles and weights are only sure to mean the same to the same minor version of it
-    and the same major version of torch. Engines of one's own answer for themselves.
+    and the same major version of torch; scikit-learn's pickles, to its minor version; XGBoost's own
+    files, to its major one. Rules are plain text, and engines of one's own answer for themselves.
     """
     engine = manifest.get("engine")
-    if (engine.get("engine") if isinstance(engine, dict) else engine) != "autogluon":
-        return ""
+    name_of_engine = engine.get("engine") if isinstance(engine, dict) else engine
     stored, here = manifest.get("libraries") or {}, installed()
-    for name, parts in _PARTS_THAT_MATTER.items():
+    for name, parts in _PARTS_THAT_MATTER.get(str(name_of_engine), {}).items():
         was, now = stored.get(name, "unknown"), here.get(name, "not installed")
         if was.split(".")[:parts] != now.split(".")[:parts]:
             return f"was stored by {name} {was}, and here is {name} {now}"

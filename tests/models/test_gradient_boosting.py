@@ -150,6 +150,12 @@ def test_neighbours_and_order_do_not_matter(model, chosen):
     pd.testing.assert_frame_equal(some, together.iloc[chosen], check_exact=True)
 
 
+def test_a_record_among_thousands_gets_the_same_prediction(model):
+    alone = model.predict(features())
+    among = model.predict(pd.concat([features(), records(5000, seed=2)[[*COLUMNS]]]))
+    pd.testing.assert_frame_equal(among.iloc[:60], alone, check_exact=True)
+
+
 def test_missing_unseen_and_huge_values_still_get_a_probability(model):
     strange = features(4)
     strange["price"] = [np.nan, 1e300, -1e300, 15.0]

@@ -22,7 +22,13 @@ from mm_assets.store.base import open_store
 from tests.make import dataset, drop_zip, processed, table
 
 SPEC = dataset()
-HERE = {"python": "3.11.7", "autogluon": "1.6.3", "torch": "2.10.0+cpu"}
+HERE = {
+    "python": "3.11.7",
+    "autogluon": "1.6.3",
+    "torch": "2.10.0+cpu",
+    "xgboost": "3.2.0",
+    "scikit-learn": "1.9.1",
+}
 MANIFEST: dict[str, Any] = {
     "engine": SPEC.model_without_image[0].model_dump(mode="json"),
     "problem_type": "binary",
@@ -75,6 +81,35 @@ def test_another_version_is_named_beside_the_one_that_is_here(
     assert versions.other_version(stored_by(libraries)) == f"was stored by {reason}"
     engine = {"engine": "autogluon", "seed": 0}
     assert versions.other_version(stored_by(libraries, engine)) == f"was stored by {reason}"
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("engine", "libraries", "reason"),
+    [
+        ("gradient_boosting", {"xgboost": "3.9.1"}, ""),
+        ("gradient_boosting", {"xgboost": "2.2.0"}, "xgboost 2.2.0, and here is xgboost 3.2.0"),
+        ("gradient_boosting", {}, "xgboost unknown, and here is xgboost 3.2.0"),
+        ("sklearn", {"scikit-learn": "1.9.9"}, ""),
+        (
+            "sklearn",
+            {"scikit-learn": "1.8.1"},
+            "scikit-learn 1.8.1, and here is scikit-learn 1.9.1",
+        ),
+        ("rules", {"autogluon": "0.1", "xgboost": "1.0", "scikit-learn": "0.1"}, ""),
+    ],
+)
+def test_each_engine_depends_on_its_own_libraries_alone(
+    engine: str, libraries: dict[str, str], reason: str
+) -> None:
+    fault = versions.other_version(stored_by(libraries, {"engine": engine, "seed": 0}))
+    assert fault == (f"was stored by {reason}" if reason else "")
+
+
+def test_the_libraries_of_every_engine_are_noted() -> None:
+    noted = versions.installed()
+    assert noted.keys() == {"python", "autogluon", "torch", "xgboost", "scikit-learn"}
+    assert all(version[0].isdigit() for version in noted.values())
 
 
 @pytest.mark.usefixtures("here")
