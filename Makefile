@@ -28,8 +28,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m uv pip install --quiet --no-deps --editable . uv
 	@touch $@
 
-demo: setup ## Drawn pets, a local S3 server, sensors, training, predictions (under 5 minutes)
-	@mm demo
+demo: setup ## A local S3 server, sensors, training, predictions; DATASET=pets, vehicles, cancer or blur
+	@mm demo --dataset $(or $(DATASET),pets)
 
 dev: setup ## Dagster's UI and daemon on http://127.0.0.1:3000
 	@mkdir -p $(DAGSTER_HOME) && cp -n dagster_project/dagster.yaml $(DAGSTER_HOME)/ || true
@@ -53,4 +53,4 @@ lock: $(BIN)/python ## Resolve requirements.lock again (after a change of pyproj
 	@python -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --group dev --all-extras --output-file requirements.lock pyproject.toml
 
 clean: ## Remove local state (data/lake, the table, Dagster's history), not the venv
-	@rm -rf data/lake data/dagster data/demo data/cache data/monitoring data/checks data/predictions.duckdb*
+	@rm -rf data/lake data/dagster data/demo data/demo-* data/cache data/monitoring data/checks data/predictions.duckdb*

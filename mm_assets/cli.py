@@ -365,15 +365,17 @@ def checks(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo keeps everything.")] = Path(
-        "data/demo"
-    ),
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Whose demo.")] = "pets",
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where it keeps everything. Default: data/demo or data/demo-DATASET."),
+    ] = None,
 ) -> None:
-    """Uploads of drawn pets through a local S3 server, sensors and training to predictions."""
+    """Uploads of made data through a local S3 server, sensors and training to predictions."""
     from mm_assets.demo import run_demo
 
     with speaking_errors():
-        if not run_demo(Settings.from_environment(), folder):
+        if not run_demo(Settings.from_environment(), dataset, folder):
             raise typer.Exit(USER_ERROR)
 
 

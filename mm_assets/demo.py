@@ -1,33 +1,27 @@
-"""`mm demo`: uploads of drawn pets through a local S3 server, by themselves, to predictions.
+"""`mm demo`: uploads of a made dataset through a local S3 server, by themselves, to predictions.
 
 It does what a person and a daemon would do: `send` puts uploads into a bucket, Dagster's daemon
 runs the sensors, and this process only watches. `sample_checks` is the small, quick relative that
-CI runs.
+CI runs. What happens in which dataset's demo stands in demo_stories.py.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.console import Format as Form
-from mm_assets.console import bad, err, good, print_rows, say
+from mm_assets.console import bad, err, good, print_rows, say, warn
 from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import MMError, SettingsError
+from mm_assets.demo_machine import daemon, empty, keep_lake, local_s3, local_settings
+from mm_assets.demo_stories import Story, story_of
+from mm_assets.errors import MMError
 from mm_assets.lake import Lake
+from mm_assets.layout import uploads_prefix
 from mm_assets.models.store import ModelStore
-from mm_assets.run import Outcome, Runner, open_instance, prepare_home
+from mm_assets.run import Outcome, Runner, open_instance
 from mm_assets.settings import Settings
 from mm_assets.spec_file import load_spec
 from mm_assets.store.base import Query, open_store
@@ -36,60 +30,57 @@ from mm_assets.uploads.send import send
 if TYPE_CHECKING:
     import dagster as dg
 
-BUCKET = "mm-demo"
-DATASET = "pets"
+DATASET = "pets"  # the one that is shown where none is named
 PATIENCE = 600  # seconds for any one step
 
 
-def run_demo(settings: Settings, folder: Path) -> bool:
-    """Run the demo in `folder`, which is emptied first; whether all went well."""
-    from mm_assets.demo_data import make_pets
+def run_demo(settings: Settings, dataset: str, folder: Path | None = None) -> bool:
+    """Run the dataset's demo in `folder`, which is emptied first; whether all went well.
 
-    folder = settings.root / folder
-    spec = load_spec(settings.defs_folder / DATASET / "defs.yaml")
-    _empty(folder)
+    Without a folder it is data/demo for pets, and data/demo-<dataset> for the others. Raises
+    SpecError for a dataset that has no demo.
+    """
+    story = story_of(dataset)
+    beside = Path("data") / ("demo" if dataset == DATASET else f"demo-{dataset}")
+    folder = settings.root / (folder or beside)
+    spec = load_spec(settings.defs_folder / dataset / "defs.yaml")
+    empty(folder)
     began = time.monotonic()
-    with err.status("drawing pets …"):
-        make_pets(folder / "uploads")
+    with err.status(f"{story.making} …"):
+        story.make(folder / "uploads")
     # The instance comes first: two processes that make it at the same moment spoil it.
-    with _local_s3(folder) as inside, open_instance(inside) as instance, _daemon(inside, folder):
+    with (
+        local_s3(folder, dataset) as inside,
+        open_instance(inside) as instance,
+        daemon(inside, folder),
+    ):
         watch = _Watch(inside, spec, instance)
         try:
-            _story(inside, folder / "uploads", watch)
+            _tell(story, inside, folder / "uploads", watch)
         except MMError as error:
             bad(str(error))
             say(f"The daemon's log is {folder / 'daemon.log'}.")
             return False
         rows = watch.rows
-        _keep_lake(Lake(inside), folder / "lake")
+        keep_lake(Lake(inside), folder / "lake")
     _ending(folder, spec, rows, time.monotonic() - began)
     return True
 
 
-def _story(settings: Settings, uploads: Path, watch: _Watch) -> None:
+def _tell(story: Story, settings: Settings, uploads: Path, watch: _Watch) -> None:
     """What happens in the demo, in order."""
     lake = Lake(settings)
-    say("1. Pets with known outcome arrive: a folder, sent as a person would send it.")
-    send(lake, uploads / "labelled", DATASET)
-    watch.until("the sensor sees the upload and takes it in", lambda: watch.finished("upload", 1))
-    watch.note("labelled")
-    say("2. Enough labelled records are there: the training sensor asks for both models.")
-    watch.until(
-        "two models are trained, evaluated and promoted", lambda: watch.finished("train", 1)
-    )
-    watch.note("training")
-    say("3. Pets without outcome arrive: a folder and a zip, some of them without a picture.")
-    send(lake, uploads / "unlabelled", DATASET)
-    send(lake, uploads / "unlabelled-2.zip", DATASET)
-    watch.until("both are predicted", lambda: watch.finished("upload", 3))
-    watch.note("unlabelled")
-    say("4. Pictures that were missing arrive late, in an upload of their own.")
-    send(lake, uploads / "late-images", DATASET)
-    watch.until(
-        "predictions with an image replace those without", lambda: watch.finished("upload", 4)
-    )
-    watch.note("late images")
-    say("5. The monitoring pictures are drawn.")
+    sent = trained = 0
+    for number, step in enumerate(story.steps, 1):
+        say(f"{number}. {step.words}")
+        for name in step.uploads:
+            send(lake, uploads / name, watch.spec.dataset)
+        sent += len(step.uploads)
+        trained += not step.uploads
+        job, count = ("upload", sent) if step.uploads else ("train", trained)
+        watch.until(step.waits, lambda job=job, count=count: watch.finished(job, count))  # type: ignore[misc]
+        watch.note(step.note)
+    say(f"{len(story.steps) + 1}. The monitoring pictures are drawn.")
     watch.until("monitoring is fresh", watch.monitored)
 
 
@@ -151,121 +142,77 @@ class _Watch:
         self.rows.append({"after": after, "models": champions, **shown})
 
 
+# -- the ending -----------------------------------------------------------------------------------
+
+
 def _ending(folder: Path, spec: DatasetSpec, rows: list[dict[str, Any]], seconds: float) -> None:
-    columns = ["after", "models", "records", "with image", "without image", "needs review"]
+    """Show what came of it: only what this dataset has."""
+    from mm_assets.monitoring.live import live_figures
+
+    settings = local_settings(folder, spec.dataset)
+    lake, store = Lake(settings), open_store(settings)
+    split = ["with image", "without image"] if len(spec.modalities) > 1 else []
+    columns = ["after", "models", "records", *split, "needs review"]
     print_rows(rows, columns, Form.TABLE, "Predictions in the table")
-    settings = _settings_of(folder)
-    models = ModelStore(Lake(settings), spec.dataset)
-    for modality in Modality:
-        champion = models.champion(modality)
-        if champion:
-            good(f"model {modality.replace('_', ' ')}: {champion.reason}")
-    least = open_store(settings).read(spec.dataset, Query(limit=5)).to_pylist()
+    for modality in spec.modalities:
+        _show_model(lake, spec, modality)
+    if spec.tolerated_failure_share is not None:
+        _show_failures(lake, spec)
+    least = store.read(spec.dataset, Query(limit=5)).to_pylist()
     columns = ["record_id", "prediction", "confidence", "modality", "needs_review"]
     print_rows(least, columns, Form.TABLE, "The least confident predictions")
-    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    known = live_figures(store.read(spec.dataset), spec.problem_type)
+    if known:
+        good(f"of {known['n']} predictions the label is known by now; right: {known['accuracy']:.1%}")
     good(f"done in {seconds:.0f} s")
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    ui = "make demo-ui     then open http://127.0.0.1:3000"
+    if spec.dataset != DATASET:
+        ui = f"make dev MM_DATA={folder} MM_DATASETS={spec.dataset}"
     say(f"Pictures:     {shown / 'monitoring' / spec.dataset}")
     say(f"Table:        {shown / 'predictions.duckdb'}")
-    say("In Dagster:   make demo-ui     then open http://127.0.0.1:3000")
+    say(f"In Dagster:   {ui}")
     say("Your own:     mm init TABLE --images FOLDER --id COLUMN --label COLUMN")
 
 
-# -- the parts it runs on -------------------------------------------------------------------------
+def _show_model(lake: Lake, spec: DatasetSpec, modality: Modality) -> None:
+    """The champion and why it was promoted; every candidate, where several competed."""
+    name = f"model {modality.replace('_', ' ')}"
+    models = ModelStore(lake, spec.dataset)
+    champion = models.champion(modality)
+    if champion is None:
+        warn(f"{name}: none passed its gate, so none was promoted")
+        return
+    good(f"{name}: {champion.reason}")
+    manifest = models.manifest(modality, champion.version)
+    if len(manifest["candidates"]) < 2:
+        return
+    figures = list(dict.fromkeys([manifest["metric"], "accuracy", "roc_auc", "log_loss"]))
+    rows = [
+        {
+            "engine": one["name"],
+            **{name: one["metrics"].get(name) for name in figures},
+            "seconds": one["seconds"],
+            "promoted": one["metrics"] == manifest["metrics"],
+        }
+        for one in manifest["candidates"]
+    ]
+    print_rows(rows, list(rows[0]), Form.TABLE, f"Candidates for the {name}")
 
 
-def _empty(folder: Path) -> None:
-    marker = folder / ".mm-demo"
-    if folder.exists() and any(folder.iterdir()) and not marker.exists():
-        raise SettingsError(
-            code="demo_folder",
-            what="the folder holds something that no demo made",
-            where=str(folder),
-            todo="Name an empty folder with --folder.",
-        )
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    marker.touch()
+def _show_failures(lake: Lake, spec: DatasetSpec) -> None:
+    """The files and rows of each upload that failed, by name."""
+    from mm_assets.predictions.checks import failed_items
+    from mm_assets.uploads.received import read_receipt
 
-
-def _environment(folder: Path, lake: str) -> dict[str, str]:
-    return {
-        "MM_DATA": str(folder),
-        "MM_LAKE": lake,
-        "MM_TABLE": f"duckdb:///{folder / 'predictions.duckdb'}",
-        "DAGSTER_HOME": str(folder / "dagster"),
-    }
-
-
-def _settings_of(folder: Path) -> Settings:
-    os.environ.update(_environment(folder, str(folder / "lake")))
-    return Settings.from_environment()
-
-
-@contextmanager
-def _local_s3(folder: Path) -> Iterator[Settings]:
-    """A server on this machine that speaks S3, with an empty bucket; the settings to use it."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    # These are no secrets: the server takes any.
-    os.environ.update(
-        AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}",
-        AWS_ACCESS_KEY_ID="demo",
-        AWS_SECRET_ACCESS_KEY="demo",  # noqa: S106
-        AWS_REGION="us-east-1",
-        **_environment(folder, f"s3://{BUCKET}/lake"),
-    )
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        os.environ.pop(name, None)
-    try:
-        settings = Settings.from_environment()
-        Lake(settings).s3_client.create_bucket(Bucket=BUCKET)
-        yield settings
-    finally:
-        server.stop()
-
-
-@contextmanager
-def _daemon(settings: Settings, folder: Path) -> Iterator[None]:
-    """Dagster's daemon with the project's code location; its output goes to daemon.log."""
-    prepare_home(settings)
-    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"]
-    with (folder / "daemon.log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603
-            command,
-            cwd=settings.root,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            yield
-        finally:
-            _end_all(process)
-
-
-def _end_all(process: subprocess.Popen[bytes]) -> None:
-    """End the daemon and whatever it started: they share a process group of their own."""
-    for sign, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
-    process.wait()
-
-
-def _keep_lake(lake: Lake, folder: Path) -> None:
-    """Copy what the pipeline made into a folder, since the local server forgets it."""
-    for item in lake.list("datasets/"):
-        path = folder / item.key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lake.fetch(item.key, path)
+    rows = []
+    for upload in lake.names(uploads_prefix(spec.dataset)):
+        name = read_receipt(lake, spec.dataset, upload)["source"]["name"]
+        failed, items = failed_items(lake, spec, upload)
+        share = f"{len(failed) / max(1, items):.1%}"
+        rows += [{"upload": name, "share": share, "failed": words} for words in failed]
+    title = f"What failed; tolerated is {spec.tolerated_failure_share:.1%} of an upload"
+    print_rows(rows, ["upload", "share", "failed"], Form.TABLE, title)
 
 
 # -- for CI ---------------------------------------------------------------------------------------
@@ -279,10 +226,9 @@ def sample_checks(
 
     folder = settings.root / folder
     spec = load_spec(settings.defs_folder / DATASET / "defs.yaml")
-    _empty(folder)
+    empty(folder)
     make_pets(folder / "uploads", labelled=200, unlabelled=40)
-    os.environ.update(_environment(folder, str(folder / "lake")))
-    inside = Settings.from_environment()
+    inside = local_settings(folder, DATASET)
     quick = spec.model_with_image[0].model_copy(
         update={"hyperparameters": {"optim.max_epochs": 15}}
     )

@@ -110,11 +110,6 @@ def make_pets(
     }
 
 
-def make_sample(folder: Path) -> dict[str, Any]:
-    """A small version of the same uploads, for checks in CI: under half a megabyte."""
-    return make_pets(folder, seed=1, labelled=60, unlabelled=20)
-
-
 class _Maker:
     """Makes one upload after the other, with IDs that go on."""
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from mm_assets.dataset import DatasetSpec
-from mm_assets.demo_data import COLUMNS, make_pets, make_sample
+from mm_assets.demo_data import COLUMNS, make_pets
 from mm_assets.demo_drawing import FURS, SIDE, draw_pet
 from mm_assets.init import draft_spec
 from mm_assets.spec_file import load_spec
@@ -164,17 +164,6 @@ def test_a_glad_pet_is_drawn_brighter_in_every_fur(species: str) -> None:
                 assert image.size == (SIDE, SIDE)
                 means.append(np.asarray(image).mean())
         assert means[0] > means[1] + 20
-
-
-def test_the_sample_for_ci_is_small_and_has_all_uploads(tmp_path: Path) -> None:
-    made = make_sample(tmp_path)
-    assert made["uploads"]["labelled"]["records"] == 60
-    assert made["uploads"]["unlabelled"]["records"] == 20
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "labelled", "late-images", "unlabelled", "unlabelled-2.zip",
-    ]  # fmt: skip
-    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 400_000
-    assert made["late_ids"]
 
 
 def test_the_demos_yaml_says_the_same_as_what_init_would_draft(
