@@ -112,7 +112,7 @@ def sync(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> No
 
 @app.command()
 def train(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
-    """Train both models here; what passes its gate is promoted and predicts every upload again."""
+    """Train the models here; what passes its gate is promoted and predicts every upload again."""
     from mm_assets.lake import Lake
     from mm_assets.models.store import ModelStore
 

@@ -252,6 +252,12 @@ class DatasetSpec(Strict):
     def _problem_fits(self) -> None:
         if self.metric and (self.metric in OF_REGRESSION) != self.is_regression:
             raise ValueError(f"`metric: {self.metric}` does not fit a {self.problem_type} problem")
+        measured = self.limits.minimum_live_accuracy > 0, self.limits.maximum_calibration_error < 1
+        if self.is_regression and any(measured):
+            raise ValueError(
+                "a regression has no accuracy and no calibration: take `minimum_live_accuracy` and "
+                "`maximum_calibration_error` out of `limits`"
+            )
         if self.classes is not None:
             if self.problem_type == "regression":
                 raise ValueError("a regression has no `classes`: take them out")

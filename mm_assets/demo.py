@@ -30,7 +30,7 @@ from mm_assets.uploads.send import send
 if TYPE_CHECKING:
     import dagster as dg
 
-DATASET = "pets"  # the one that is shown where none is named
+DATASET, FOLDER = "pets", Path("data/demo")  # what is shown where none is named
 PATIENCE = 600  # seconds for any one step
 
 
@@ -41,8 +41,8 @@ def run_demo(settings: Settings, dataset: str, folder: Path | None = None) -> bo
     SpecError for a dataset that has no demo.
     """
     story = story_of(dataset)
-    beside = Path("data") / ("demo" if dataset == DATASET else f"demo-{dataset}")
-    folder = settings.root / (folder or beside)
+    own = FOLDER if dataset == DATASET else FOLDER.with_name(f"demo-{dataset}")
+    folder = settings.root / (folder or own)
     spec = load_spec(settings.defs_folder / dataset / "defs.yaml")
     empty(folder)
     began = time.monotonic()
@@ -103,7 +103,7 @@ class _Watch:
                     raise MMError(
                         code="demo_too_slow",
                         what=f"after {PATIENCE} s it still was not so that {words}",
-                        todo="Look into the daemon's log, or open the UI (make demo-ui).",
+                        todo=f"Look into the daemon's log, or open the UI ({_ui(self.settings)}).",
                     )
                 time.sleep(1)
         good(f"{words} ({time.monotonic() - began:.0f} s)")
@@ -120,7 +120,7 @@ class _Watch:
             raise MMError(
                 code="demo_run_failed",
                 what=f"the job {name} failed {len(failed)} times",
-                todo="Open the UI (make demo-ui) and look at its runs.",
+                todo=f"Open the UI ({_ui(self.settings)}) and look at its runs.",
             )
         return len(succeeded) >= count
 
@@ -163,16 +163,21 @@ def _ending(folder: Path, spec: DatasetSpec, rows: list[dict[str, Any]], seconds
     print_rows(least, columns, Form.TABLE, "The least confident predictions")
     known = live_figures(store.read(spec.dataset), spec.problem_type)
     if known:
-        good(f"of {known['n']} predictions the label is known by now; right: {known['accuracy']:.1%}")
+        good(f"{known['accuracy']:.1%} of the {known['n']} predictions with a label are right")
     good(f"done in {seconds:.0f} s")
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    ui = "make demo-ui     then open http://127.0.0.1:3000"
-    if spec.dataset != DATASET:
-        ui = f"make dev MM_DATA={folder} MM_DATASETS={spec.dataset}"
     say(f"Pictures:     {shown / 'monitoring' / spec.dataset}")
     say(f"Table:        {shown / 'predictions.duckdb'}")
-    say(f"In Dagster:   {ui}")
+    say(f"In Dagster:   {_ui(settings)}     then open http://127.0.0.1:3000")
     say("Your own:     mm init TABLE --images FOLDER --id COLUMN --label COLUMN")
+
+
+def _ui(settings: Settings) -> str:
+    """The command that shows in Dagster what the demo with these settings left behind."""
+    folder = settings.data_folder
+    if folder == settings.root / FOLDER:
+        return "make demo-ui"
+    return f"make dev MM_DATA={folder} MM_DATASETS={settings.datasets}"
 
 
 def _show_model(lake: Lake, spec: DatasetSpec, modality: Modality) -> None:

@@ -1,4 +1,4 @@
-"""What happens in each dataset's demo: who makes its data, what arrives when, what is waited for."""
+"""What happens in each dataset's demo: how its data is made, what arrives when, what is awaited."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ datasets/<dataset>/pins/<backfill>.json          the champions that a backfill p
 datasets/<dataset>/uploads/<upload>/…            what became of one upload
 datasets/<dataset>/training_set.json             the newest training set
 datasets/<dataset>/models/<modality>/…           trained models and promotions
+datasets/<dataset>/tuning/<modality>/<study>/…   one document for each trial
 datasets/<dataset>/monitoring.json               the pictures
 datasets/<dataset>/specs/<generation>.json       each wording of the YAML that was used
 """

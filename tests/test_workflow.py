@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -301,16 +305,38 @@ def test_the_shipped_example_loads_and_begins_switched_off() -> None:
     assert all(s.default_status is dg.DefaultScheduleStatus.STOPPED for s in schedules)
 
 
-def yaml_of_the_page() -> list[str]:
+def of_the_page(language: str) -> list[str]:
     page = (ROOT / "docs" / "workflows.md").read_text(encoding="utf-8")
-    return [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "type:" in text]
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(len(yaml_of_the_page())))
-def test_every_yaml_of_the_page_about_workflows_loads(project, monkeypatch, number) -> None:
-    monkeypatch.setenv("NIGHTLY_CRON", "0 2 * * *")
-    text = yaml_of_the_page()[number]
-    if "template_vars_module" in text:
-        pytest.skip("it has a Python file beside it: the next test")
-    write(project, "from_the_page", text)
-    load_definitions(project)
+def test_every_yaml_and_python_of_the_page_about_workflows_works(tmp_path: Path) -> None:
+    defs = tmp_path / "dagster_project" / "defs"
+    shutil.copytree(ROOT / "dagster_project", defs.parent)
+    letter, template = of_the_page("python")
+    (defs / "letter").mkdir()
+    (defs / "letter" / "assets.py").write_text(letter)
+    for number, text in enumerate(of_the_page("yaml")):
+        folder = defs / f"page_{number}"
+        folder.mkdir()
+        (folder / "defs.yaml").write_text(text)
+        if "template_vars_module" in text:
+            (folder / "template_vars.py").write_text(template)
+    of_letter = "attributes: {workflow: w, steps: ['key:pets/letter']}"
+    (defs / "page_letter").mkdir()
+    text = f"type: mm_assets.workflow.Workflow\n{of_letter}\n"
+    (defs / "page_letter" / "defs.yaml").write_text(text)
+    code = "from mm_assets.cli_workflow import app; app(['list', '--format', 'json'])"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "MM_ROOT": str(tmp_path),
+             "NIGHTLY_CRON": "0 2 * * *"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert rows.keys() >= {"pets_nights", "pets_nights_otherwise", "cars_upload"}
+    assert rows["pets_letter"]["started_by"] == "0 2 * * * UTC"
+    assert rows["fashion_models"]["steps"] == rows["pets_models"]["steps"] == 3
+    assert rows["pets_join_again"]["each"] == "upload"
+    assert rows["w"]["steps"] == 1

@@ -365,16 +365,7 @@ def calibration_picture(truth: pd.Series, predicted: pd.DataFrame) -> bytes:
     title = f"Confidence is off by {calibration_error(confidence, right):.3f} on average"
     with pictures.figure(5.2, 5.2, title) as fig:
         top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        top.plot([0, 1], [0, 1], color=pictures.GREY, linestyle="--", label="ideal")
-        xs, ys = [b["confidence"] for b in bins], [b["right"] for b in bins]
-        top.plot(xs, ys, color=pictures.BLUE, marker="o", label="model")
-        top.set_ylabel("share that was right")
-        top.set(ylim=(-0.03, 1.03), xlim=(0, 1))
-        top.legend(loc="upper left")
-        middles = [(b["low"] + b["high"]) / 2 for b in bins]
-        bottom.bar(middles, [b["count"] for b in bins], width=0.092, color=pictures.SKY)
-        bottom.set_xlabel("confidence (highest probability)")
-        bottom.set_ylabel("records")
+        pictures.draw_reliability(top, bottom, bins)
         return pictures.to_png(fig)
 
 
