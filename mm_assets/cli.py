@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from mm_assets import cli_review, cli_workflow
 from mm_assets.console import (
@@ -21,6 +22,7 @@ from mm_assets.console import (
     Format,
     bad,
     byte_progress,
+    err,
     good,
     print_json,
     print_rows,
@@ -415,8 +417,8 @@ def _run(settings: Settings, spec: DatasetSpec, work: str) -> list[Outcome]:
     from mm_assets.run import Runner, open_instance
 
     outcomes = []
-    with open_instance(settings) as instance:
-        runner = Runner(spec, instance, say)
+    with open_instance(settings) as instance, err.status(f"{spec.dataset}: {work} …") as status:
+        runner = Runner(spec, instance, say, lambda text: status.update(escape(text)))
         for outcome in getattr(runner, work)():
             outcomes.append(outcome)
             report(spec, outcome)

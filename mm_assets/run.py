@@ -5,6 +5,7 @@ The same jobs as the daemon launches, on the same Dagster instance, so that the 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+LOGGER: dict[str, Any] = {"loggers": {"mm": {}}}  # instead of Dagster's own, which fills the terminal
 Progress = Callable[[str], None]
 
 
@@ -67,10 +69,41 @@ def prepare_home(settings: Settings) -> Any:
     return home
 
 
-class Runner:
-    """Runs one dataset's jobs in this process."""
+class _Said(logging.Handler):
+    """Hands on what a step says in its own words, each warning once; Dagster's events are not."""
 
-    def __init__(self, spec: DatasetSpec, instance: dg.DagsterInstance, progress: Progress) -> None:
+    def __init__(self, progress: Progress, live: Progress) -> None:
+        super().__init__()
+        self.progress = progress
+        self.live = live
+        self.warned: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta = getattr(record, "dagster_meta", {})
+        if meta.get("dagster_event") is not None:
+            return
+        text = str(meta.get("orig_message", record.getMessage()))
+        if record.levelno < logging.WARNING:
+            if not text.startswith("Skipping step"):  # Dagster's own words
+                self.live(text)
+        elif text not in self.warned:
+            self.warned.add(text)
+            self.progress(f"! {text}")
+
+
+class Runner:
+    """Runs one dataset's jobs in this process.
+
+    `progress` is given what people should read, line by line; `live` what is going on this moment.
+    """
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        instance: dg.DagsterInstance,
+        progress: Progress,
+        live: Progress = lambda _: None,
+    ) -> None:
         import dagster as dg
 
         from mm_assets.lake import Lake
@@ -81,9 +114,14 @@ class Runner:
         self.lake = Lake(Settings.from_environment())
         self.instance = instance
         self.progress = progress
+        self.live = live
         self.definitions = dg.Definitions.merge(
             dataset_definitions(spec),
-            dg.Definitions(jobs=build_check_jobs(self.scope), resources=resources()),
+            dg.Definitions(
+                jobs=build_check_jobs(self.scope),
+                resources=resources(),
+                loggers={"mm": self._logger()},
+            ),
         )
 
     def sync(self) -> Iterator[Outcome]:
@@ -181,9 +219,21 @@ class Runner:
                 **({"dagster/partition": upload} if upload else {}),
                 **(tags or {}),
             },
-            run_config=QUIET,
+            run_config=LOGGER,
         )
         return outcome_of(result, job, upload)
+
+    def _logger(self) -> dg.LoggerDefinition:
+        """What steps log: warnings become lines, the rest is shown for the moment."""
+        import dagster as dg
+
+        @dg.logger
+        def mm(_context: dg.InitLoggerContext) -> logging.Logger:
+            logger = logging.Logger("mm", logging.INFO)
+            logger.addHandler(_Said(self.progress, self.live))
+            return logger
+
+        return mm
 
     def _champions(self) -> list[int]:
         from mm_assets.models.store import ModelStore

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mm_assets.dataset import DatasetSpec
 from mm_assets.errors import UploadError
 from mm_assets.lake import Lake
 from mm_assets.models.training_set import build_training_set
@@ -15,7 +16,9 @@ from mm_assets.review.answers import Judged, judge, send_labels
 from mm_assets.review.export import export_review
 from mm_assets.review.queue import review_classes, review_queue
 from mm_assets.review.read import read_answers
+from mm_assets.store.base import open_store
 from mm_assets.uploads.received import read_parquet
+from tests.make import drop_zip, picture, processed
 from tests.review.conftest import SPEC, World
 
 HERE = Path(__file__).parent
@@ -219,3 +222,25 @@ def test_labels_are_written_in_the_encoding_of_the_dataset(folder_settings) -> N
         assert text == '"id","label"\n"Ü","cat"\n'
     with pytest.raises(UploadError, match="label_encoding"):
         send_labels(lake, spec, Judged(labels={"日": "cat"}, before={}))
+
+
+def test_pictures_that_are_records_of_their_own_are_labelled_the_same_way(
+    folder_settings, tmp_path: Path
+) -> None:
+    spec = DatasetSpec.model_validate(
+        {"dataset": "photos", "records": "images", "problem_type": "binary",
+         "classes": ["cat", "dog"], "image_longest_side": 16}
+    )  # fmt: skip
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    drop_zip(lake, "a.zip", {f"p{n}.png": picture(n) for n in range(3)}, "photos")
+    processed(lake, store, spec, "a.zip")
+    path = tmp_path / "export.json"
+    path.write_text(exported(("p1", [chose("dog")]), ("p9", [chose("cat")])))
+    found = judge(read_answers(path, spec), store, spec, ("cat", "dog"))
+    assert found.labels == {"p1": "dog"}
+    assert [one.code for one in found.refused] == ["record_unknown"]
+    processed(lake, store, spec, send_labels(lake, spec, found).name)
+    document = build_training_set(lake, store, spec, run_id="run")
+    rows = read_parquet(lake, document, "training_set.parquet").to_pylist()
+    assert [(row["record_id"], row["label"]) for row in rows] == [("p1", "dog")]
+    assert rows[0]["image_sha256"] is not None
