@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from mm_assets.console import (
     USER_ERROR,
     Format,
     bad,
+    err,
     good,
     print_json,
     print_rows,
@@ -80,14 +82,16 @@ def run(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Run a job to its end, in this process."""
-    from mm_assets.run import open_instance
+    from mm_assets.run import mm_logger, open_instance
+    from mm_assets.workflow import load_definitions
 
     with speaking_errors():
         if otherwise and choose:
             raise typer.BadParameter("write --otherwise or --choose, not both")
         settings = Settings.from_environment()
-        repository = _load(settings).get_repository_def()
-        with open_instance(settings) as instance:
+        with open_instance(settings) as instance, err.status(name) as status:
+            loggers = {"mm": mm_logger(say, lambda text: status.update(escape(text)))}
+            repository = load_definitions(settings, loggers).get_repository_def()
             branch = _chosen(instance, _job(repository, name)) if choose else None
             takes_other = otherwise or branch == "otherwise"
             job = _job(repository, f"{name}_otherwise" if takes_other else name)
@@ -105,10 +109,10 @@ def run(
 # -- reading the code location --------------------------------------------------------------------
 
 
-def _load(settings: Settings | None = None) -> dg.Definitions:
+def _load() -> dg.Definitions:
     from mm_assets.workflow import load_definitions
 
-    return load_definitions(settings or Settings.from_environment())
+    return load_definitions(Settings.from_environment())
 
 
 def _jobs(repository: dg.RepositoryDefinition) -> list[dg.JobDefinition]:
@@ -215,7 +219,7 @@ def _partition(
 def _run(instance: dg.DagsterInstance, job: dg.JobDefinition, upload: str | None) -> Any:
     import dagster as dg
 
-    from mm_assets.run import QUIET, outcome_of
+    from mm_assets.run import LOGGER, outcome_of
     from mm_assets.scope import WORKER, worker_name
 
     steps = {key.to_python_identifier(): key for key in job.asset_layer.executable_asset_keys}
@@ -230,7 +234,7 @@ def _run(instance: dg.DagsterInstance, job: dg.JobDefinition, upload: str | None
     result = job.with_hooks({told}).execute_in_process(
         instance=instance,
         raise_on_error=False,
-        run_config=QUIET,
+        run_config=LOGGER,
         partition_key=upload,
         tags={WORKER: worker_name(os.getpid())},
     )

@@ -43,8 +43,7 @@ class DatasetPipeline(dg.Component):
         return cls(load_spec(Path(context.path) / "defs.yaml"))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
-        wanted = Settings.from_environment().datasets
-        if wanted and self.spec.dataset not in wanted.split(","):
+        if not Settings.from_environment().serves(self.spec.dataset):
             return dg.Definitions()
         return dataset_definitions(self.spec)
 

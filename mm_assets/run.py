@@ -20,8 +20,9 @@ from mm_assets.settings import Settings
 if TYPE_CHECKING:
     import dagster as dg
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-LOGGER: dict[str, Any] = {"loggers": {"mm": {}}}  # instead of Dagster's own, which fills the terminal
+LOGGER: dict[str, Any] = {
+    "loggers": {"mm": {}}
+}  # instead of Dagster's own, which fills the terminal
 Progress = Callable[[str], None]
 
 
@@ -91,6 +92,19 @@ class _Said(logging.Handler):
             self.progress(f"! {text}")
 
 
+def mm_logger(progress: Progress, live: Progress) -> dg.LoggerDefinition:
+    """What steps log: warnings become lines, the rest is shown for the moment."""
+    import dagster as dg
+
+    @dg.logger
+    def mm(_context: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("mm", logging.INFO)
+        logger.addHandler(_Said(progress, live))
+        return logger
+
+    return mm
+
+
 class Runner:
     """Runs one dataset's jobs in this process.
 
@@ -120,7 +134,7 @@ class Runner:
             dg.Definitions(
                 jobs=build_check_jobs(self.scope),
                 resources=resources(),
-                loggers={"mm": self._logger()},
+                loggers={"mm": mm_logger(progress, live)},
             ),
         )
 
@@ -222,18 +236,6 @@ class Runner:
             run_config=LOGGER,
         )
         return outcome_of(result, job, upload)
-
-    def _logger(self) -> dg.LoggerDefinition:
-        """What steps log: warnings become lines, the rest is shown for the moment."""
-        import dagster as dg
-
-        @dg.logger
-        def mm(_context: dg.InitLoggerContext) -> logging.Logger:
-            logger = logging.Logger("mm", logging.INFO)
-            logger.addHandler(_Said(self.progress, self.live))
-            return logger
-
-        return mm
 
     def _champions(self) -> list[int]:
         from mm_assets.models.store import ModelStore

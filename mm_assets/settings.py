@@ -94,6 +94,10 @@ class Settings(BaseSettings):
             settings.queue_url  # noqa: B018  validates MM_EVENTS
         return settings
 
+    def serves(self, dataset: str) -> bool:
+        """Whether this dataset is one of those that MM_DATASETS names, or all are."""
+        return not self.datasets or dataset in self.datasets.replace(" ", "").split(",")
+
     @property
     def is_s3(self) -> bool:
         return self.lake.startswith("s3://")

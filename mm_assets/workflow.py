@@ -89,6 +89,9 @@ class Workflow(dg.Component, dg.Model, dg.Resolvable):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         where = f"{context.path}/defs.yaml, workflow {self.workflow}"
         self._check(where)
+        settings = Settings.from_environment()
+        if not all(settings.serves(dataset) for dataset in self._datasets()):
+            return dg.Definitions()
         branches = {STEPS: self.steps, OTHERWISE: self.otherwise}
         jobs = [self._job(name, lines, where) for name, lines in branches.items() if lines]
         schedules = [self._schedule(job, where) for job in jobs] if self.schedule else []
@@ -108,14 +111,19 @@ class Workflow(dg.Component, dg.Model, dg.Resolvable):
         if todo:
             raise _invalid("the workflow's YAML does not fit together", where, todo)
 
+    def _datasets(self) -> set[str]:
+        """Those that it speaks of."""
+        named = {self.choice.dataset} if self.choice else set()
+        for line in (*self.steps, *self.otherwise):
+            named |= set(re.findall(r'(?:key:|group:)"?([a-z][a-z0-9_]*)', line))
+        return named
+
     def job_name(self, branch: str) -> str:
         return self.workflow if branch == STEPS else f"{self.workflow}_{branch}"
 
     def _job(self, branch: str, lines: Sequence[str], where: str) -> Any:
         retry = dg.RetryPolicy(max_retries=self.retries, delay=self.retry_pause_seconds)
-        named = {self.choice.dataset} if self.choice else set()
-        for line in lines:
-            named |= set(re.findall(r'(?:key:|group:)"?([a-z][a-z0-9_]*)', line))
+        named = self._datasets()
         return dg.define_asset_job(
             self.job_name(branch),
             selection=_selection(lines, where),
@@ -237,7 +245,9 @@ def _invalid(what: str, where: str, todo: str) -> SpecError:
 # -- the code location, for `mm workflow` ---------------------------------------------------------
 
 
-def load_definitions(settings: Settings) -> dg.Definitions:
+def load_definitions(
+    settings: Settings, loggers: Mapping[str, dg.LoggerDefinition] | None = None
+) -> dg.Definitions:
     """Everything below the defs folder with our resources, as the code location has it.
 
     Raises SpecError in the words of whoever refused the YAML.
@@ -258,7 +268,9 @@ def load_definitions(settings: Settings) -> dg.Definitions:
         )
     try:
         found = dg.ComponentTree.from_module(module, root).build_defs()
-        shared = dg.Definitions(resources=resources(), executor=dg.in_process_executor)
+        shared = dg.Definitions(
+            resources=resources(), executor=dg.in_process_executor, loggers=loggers
+        )
         definitions = dg.Definitions.merge(found, shared)
         dg.Definitions.validate_loadable(definitions)
     except Exception as error:
