@@ -51,7 +51,14 @@ def list_(
         shown = limit if limit or form is not Format.TABLE else 40
         items = review_queue(open_store(settings), spec, shown)
         rows = [item.as_row() for item in items]
-        print_rows(rows, SHOWN, form, f"{spec.dataset}: to review")
+        columns: tuple[str, ...] = SHOWN
+        if form is Format.TABLE:
+            for row in rows:
+                if row["second"]:
+                    row["second"] += f" {row['second_probability']:.2f}"
+            asked = ("record_id", "prediction", "confidence", "second", "reasons", "image_file")
+            columns = tuple(name for name in asked if any(row[name] for row in rows) or not rows)
+        print_rows(rows, columns, form, f"{spec.dataset}: to review")
         if not rows:
             say("Nothing needs review.")
         elif limit is None and len(rows) == shown:
