@@ -58,7 +58,8 @@ def list_(
                     row["second"] += f" {row['second_probability']:.2f}"
             asked = ("record_id", "prediction", "confidence", "second", "reasons", "image_file")
             columns = tuple(name for name in asked if any(row[name] for row in rows) or not rows)
-        print_rows(rows, columns, form, f"{spec.dataset}: to review")
+        if rows or form is not Format.TABLE:
+            print_rows(rows, columns, form, f"{spec.dataset}: to review")
         if not rows:
             say("Nothing needs review.")
         elif limit is None and len(rows) == shown:
@@ -151,8 +152,9 @@ def _report(judged: Any, where: str | None, already_there: bool) -> None:
     if len(judged.refused) > SHOWN_REFUSED:
         warn(f"… and {len(judged.refused) - SHOWN_REFUSED} more: --format json shows all")
     if where:
-        words = "were there already:" if already_there else "sent to"
-        good(f"{len(judged.labels)} labels {words} {where}")
+        count = len(judged.labels)
+        words = "there already:" if already_there else "sent to"
+        good(f"{count} label{'' if count == 1 else 's'} {words} {where}")
     reasons = ", ".join(f"{n} {reason}" for reason, n in judged.left_out.most_common())
     say(f"{judged.left_out.total()} left out{f' ({reasons})' if reasons else ''}, "
         f"{len(judged.refused)} refused")  # fmt: skip

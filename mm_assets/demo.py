@@ -26,6 +26,7 @@ from mm_assets.settings import Settings
 from mm_assets.spec_file import load_spec
 from mm_assets.store.base import Query, open_store
 from mm_assets.uploads.send import send
+from mm_assets.workflow import load_definitions
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -48,6 +49,7 @@ def run_demo(settings: Settings, dataset: str, folder: Path | None = None) -> bo
     began = time.monotonic()
     with err.status(f"{story.making} …"):
         story.make(folder / "uploads")
+        load_definitions(local_settings(folder, dataset))  # else the daemon would fail in silence
     # The instance comes first: two processes that make it at the same moment spoil it.
     with (
         local_s3(folder, dataset) as inside,
@@ -151,7 +153,8 @@ def _ending(folder: Path, spec: DatasetSpec, rows: list[dict[str, Any]], seconds
 
     settings = local_settings(folder, spec.dataset)
     lake, store = Lake(settings), open_store(settings)
-    split = ["with image", "without image"] if len(spec.modalities) > 1 else []
+    both = len(spec.modalities) > 1
+    split, which = (["with image", "without image"], ["modality"]) if both else ([], [])
     columns = ["after", "models", "records", *split, "needs review"]
     print_rows(rows, columns, Form.TABLE, "Predictions in the table")
     for modality in spec.modalities:
@@ -159,7 +162,7 @@ def _ending(folder: Path, spec: DatasetSpec, rows: list[dict[str, Any]], seconds
     if spec.tolerated_failure_share is not None:
         _show_failures(lake, spec)
     least = store.read(spec.dataset, Query(limit=5)).to_pylist()
-    columns = ["record_id", "prediction", "confidence", "modality", "needs_review"]
+    columns = ["record_id", "prediction", "confidence", *which, "needs_review"]
     print_rows(least, columns, Form.TABLE, "The least confident predictions")
     known = live_figures(store.read(spec.dataset), spec.problem_type)
     if known:

@@ -30,18 +30,21 @@ def make_vehicles(
     """
     chance = random.Random(seed)  # noqa: S311  vehicles, not secrets
     answers: dict[str, str] = {}
+    places = {kind: folder / "labelled" / kind for kind in CLASSES}
+    nowhere = folder / "unlabelled"
+    for place in (*places.values(), nowhere):
+        place.mkdir(parents=True, exist_ok=True)
     for number in range(labelled + unlabelled):
         kind, name = CLASSES[number % 2], f"v{number:04d}"
-        place = folder / "labelled" / kind
         if number >= labelled:
-            place, answers[name] = folder / "unlabelled", kind
-        place.mkdir(parents=True, exist_ok=True)
+            answers[name] = kind
+        place = places[kind] if number < labelled else nowhere
         (place / f"{name}.png").write_bytes(draw_vehicle(kind, chance))
     whole = draw_vehicle("truck", chance)
     faults = {"cut": whole[: len(whole) // 2], "note": b"hello, no picture\n", "empty": b""}
     for name, data in list(faults.items())[:broken]:
-        (folder / "labelled" / "truck" / f"broken-{name}.png").write_bytes(data)
-        (folder / "unlabelled" / f"broken-{name}.png").write_bytes(data)
+        for place in (places["truck"], nowhere):
+            (place / f"broken-{name}.png").write_bytes(data)
     return answers
 
 

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.engine_spec import EngineSpec
 from mm_assets.errors import MMError
 from mm_assets.settings import Settings
 from mm_assets.spec_file import load_specs
@@ -153,6 +154,7 @@ def _dataset(settings: Settings, spec: DatasetSpec) -> Iterator[Fact]:
     from mm_assets.models.store import ModelStore
 
     yield Fact(f"dataset {spec.dataset}", True, f"{len(spec.columns)} columns, good YAML")
+    yield _engines(settings, spec)
     for modality in spec.modalities:
         yield _backbones(settings, spec, modality)
         what = f"{spec.dataset} champion {modality}"
@@ -166,6 +168,24 @@ def _dataset(settings: Settings, spec: DatasetSpec) -> Iterator[Fact]:
             return Fact(what, True, f"{found.version}, every file verified")
 
         yield _try(what, champion)
+
+
+def _engines(settings: Settings, spec: DatasetSpec) -> Fact:
+    """Whether the packages are there that the dataset's engines, tuning and tracking need."""
+    what = f"{spec.dataset} engines"
+    chosen = [one for modality in spec.modalities for one in spec.candidates(modality)]
+    needed = {"gradient-boosting": "xgboost"} if _named(chosen, "gradient_boosting") else {}
+    needed |= {"tuning": "optuna"} if any(one.tuning for one in chosen) else {}
+    needed |= {"tracking": "mlflow"} if settings.mlflow_tracking_uri else {}
+    for extra, package in needed.items():
+        if importlib.util.find_spec(package) is None:
+            todo = f'Install it: pip install "mm-assets[{extra}]"'
+            return Fact(what, False, f"the package {package} is missing", todo)
+    return Fact(what, True, ", ".join(sorted({one.engine for one in chosen})))
+
+
+def _named(chosen: list[EngineSpec], engine: str) -> bool:
+    return any(one.engine == engine for one in chosen)
 
 
 def _backbones(settings: Settings, spec: DatasetSpec, modality: Modality) -> Fact:

@@ -78,7 +78,7 @@ class EngineSpec(Strict):
         description="autogluon, gradient_boosting, rules, sklearn, or an engine of your own: "
         "package.module:ClassName.",
     )
-    preset: Literal["from_scratch", "pretrained"] = "from_scratch"
+    preset: Literal["from_scratch", "pretrained", "high", "best"] = "from_scratch"
     image_backbone: str | None = Field(None, description="A local folder or a timm hub name.")
     text_backbone: str | None = Field(None, description="A local folder or a Hugging Face name.")
     hyperparameters: dict[str, Any] = Field(

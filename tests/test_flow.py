@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw
 from mm_assets.dataset import Modality
 from mm_assets.lake import Lake
 from mm_assets.layout import of_upload
-from mm_assets.models.store import ModelStore
 from mm_assets.models.engines import make_engine
+from mm_assets.models.store import ModelStore
 from mm_assets.pipeline import resources
 from mm_assets.run import Runner
 from mm_assets.settings import Settings

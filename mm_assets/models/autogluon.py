@@ -44,7 +44,8 @@ FORMAT = 1
 ENGINE_FILE = "engine.json"
 JOINT, TABLE, PICTURE = "joint", "table", "picture"  # the predictors' folders
 PREDICTION_BATCH = 64
-PRESETS = ("from_scratch", "pretrained")
+FROM_SCRATCH = "from_scratch"
+PRESETS = (FROM_SCRATCH, *backbones.PRETRAINED)
 
 _COLUMN_TYPES = {
     "number": "numerical",
@@ -61,9 +62,10 @@ _NOISY_LOGGERS = (
 class AutoGluonEngine:
     """Trains one AutoGluon MultiModalPredictor on a table, with or without pictures.
 
-    `preset="from_scratch"` needs no model hub and no weights; `"pretrained"` starts from backbones
-    on the hub or in local folders. `hyperparameters` are AutoGluon's own, and win over the preset.
-    `time_limit` is in seconds. Training is repeatable for a `seed` on one kind of processor.
+    `preset="from_scratch"` needs no model hub and no weights; `"pretrained"`, `"high"` and `"best"`
+    start from backbones on the hub or in local folders, the later the larger. `hyperparameters`
+    are AutoGluon's own, and win over the preset. `time_limit` is in seconds. Training is
+    repeatable for a `seed` on one kind of processor.
     """
 
     def __init__(
@@ -84,9 +86,10 @@ class AutoGluonEngine:
                 "the preset from_scratch builds its own backbones, but one is named",
                 "Leave the backbone out, or use the preset pretrained.",
             )
+        image, text = backbones.PRETRAINED.get(preset, ("", ""))
         self.preset = preset
-        self.image_backbone = image_backbone or backbones.PRETRAINED_IMAGE
-        self.text_backbone = text_backbone or backbones.PRETRAINED_TEXT
+        self.image_backbone = image_backbone or image
+        self.text_backbone = text_backbone or text
         self.hyperparameters = dict(hyperparameters or {})
         self.time_limit = time_limit
         self.seed = seed

@@ -31,9 +31,14 @@ TEXT_MAX_TOKENS = 512
 VOCABULARY = 20_000  # words
 TEXTS_READ = 50_000  # more texts than this teach the word vectors little and cost much
 
-# AutoGluon's own choices for medium quality: they fine-tune on a laptop.
-PRETRAINED_IMAGE = "mobilenetv3_large_100"
-PRETRAINED_TEXT = "google/electra-small-discriminator"
+# What a preset starts from: an image backbone (timm) and a text backbone (Hugging Face), as
+# AutoGluon chooses them for medium, high and best quality. The first fine-tunes on a laptop; the
+# others want a GPU.
+PRETRAINED = {
+    "pretrained": ("mobilenetv3_large_100", "google/electra-small-discriminator"),
+    "high": ("swin_base_patch4_window7_224", "google/electra-base-discriminator"),
+    "best": ("swin_large_patch4_window7_224", "microsoft/deberta-v3-base"),
+}
 
 RARE = 3  # a category seen less often than this in training is treated as an unknown one
 

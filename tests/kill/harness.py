@@ -242,8 +242,8 @@ def differences(quiet: dict[str, Any], killed: dict[str, Any]) -> dict[str, int]
 
 def run_quietly(root: Path, seed: int) -> dict[str, Any]:
     """The same uploads, one after another in one process, with nothing going wrong."""
-    from mm_assets.spec_file import load_spec
     from mm_assets.run import Runner, open_instance
+    from mm_assets.spec_file import load_spec
 
     project = Project(root)
     settings = project.enter()
@@ -378,8 +378,8 @@ def is_quiet(project: Project, wave: int) -> bool:
     training_set = lake.read_json(of_dataset("kill", "training_set"))
     if training_set is None or training_set["labelled"] < (60, 60, 90)[wave]:
         return False
-    from mm_assets.spec_file import load_spec
     from mm_assets.scope import Scope
+    from mm_assets.spec_file import load_spec
 
     scope = Scope(load_spec(project.root / "kill.yaml"))
     wanted = pin_text(generations(ModelStore(lake, "kill")))

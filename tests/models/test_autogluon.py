@@ -399,8 +399,19 @@ def test_a_backbone_that_the_hub_does_not_give_is_named_with_what_to_do(tmp_path
         train(tmp_path, columns=only(column), preset="pretrained")
     assert caught.value.code == "backbone_unreachable"
     assert (
-        f"_backbone: {AutoGluonEngine().text_backbone}" in caught.value.where or column == "image"
+        "_backbone: google/electra-small-discriminator" in caught.value.where or column == "image"
     )
+
+
+@pytest.mark.parametrize("preset", ["pretrained", "high", "best"])
+def test_every_preset_names_an_image_backbone_that_timm_has_and_takes_another(preset):
+    import timm
+
+    engine = AutoGluonEngine(preset=preset)
+    assert timm.is_model_pretrained(engine.image_backbone)
+    assert engine.text_backbone.count("/") == 1
+    own = AutoGluonEngine(preset=preset, image_backbone="./mine")
+    assert (own.image_backbone, own.text_backbone) == ("./mine", engine.text_backbone)
 
 
 def test_half_a_backbone_folder_is_refused(tmp_path):
@@ -428,7 +439,7 @@ def test_records_that_nothing_can_be_learnt_from_are_refused(tmp_path, change, c
 @pytest.mark.parametrize(
     ("engine", "code"),
     [
-        ({"preset": "best"}, "preset_unknown"),
+        ({"preset": "wonderful"}, "preset_unknown"),
         ({"image_backbone": "resnet18"}, "backbone_not_used"),
     ],
 )

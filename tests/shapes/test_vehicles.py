@@ -16,7 +16,7 @@ from mm_assets.dataset import Modality
 from mm_assets.demo_vehicles import make_vehicles
 from mm_assets.engine_spec import EngineSpec
 from mm_assets.predictions.checks import failed_items
-from mm_assets.uploads.received import read_receipt, read_parquet
+from mm_assets.uploads.received import read_parquet, read_receipt
 
 ONLY = Modality.WITH_IMAGE
 TREES = EngineSpec(
