@@ -180,7 +180,9 @@ def _ui(settings: Settings) -> str:
     folder = settings.data_folder
     if folder == settings.root / FOLDER:
         return "make demo-ui"
-    return f"make dev MM_DATA={folder} MM_DATASETS={settings.datasets}"
+    inside = folder.is_relative_to(settings.root)
+    where = f"$PWD/{folder.relative_to(settings.root)}" if inside else str(folder)
+    return f"make dev MM_DATA={where} MM_DATASETS={settings.datasets}"
 
 
 def _show_model(lake: Lake, spec: DatasetSpec, modality: Modality) -> None:

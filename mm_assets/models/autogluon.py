@@ -119,6 +119,8 @@ class AutoGluonEngine:
             pictured = pd.concat([some[label][has_pictures(some, columns)] for some in both])
             training, tuning = (some[some[label].isin(pictured)] for some in both)
         training, tuning = with_known_classes(training, tuning, label, problem_type)
+        if problem_type == "multiclass" and training[label].nunique() == 2:
+            problem_type = "binary"  # AutoGluon insists; the other classes may come later
         ranges = {c: value_range(training[c]) for c, kind in columns.items() if kind == "number"}
         seen = [has_pictures(part, columns) for part in (training, tuning)]
         frames = [

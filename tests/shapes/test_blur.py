@@ -48,7 +48,7 @@ def test_the_report_shows_every_candidate(story):
 
 def test_the_rules_threshold_was_tuned(story):
     tuned = story.shape.metadata("model_with_image")["tuned (rules)"].value
-    assert tuned["trials"] == 25
+    assert tuned["trials"] == 15
     assert 5 < tuned["hyperparameters"]["threshold"] < 2000
     assert tuned["value"] < 0.6  # log loss; of a coin it is 0.69
 
