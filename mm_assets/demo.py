@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def _tell(story: Story, settings: Settings, uploads: Path, watch: _Watch) -> Non
         sent += len(step.uploads)
         trained += not step.uploads
         job, count = ("upload", sent) if step.uploads else ("train", trained)
-        watch.until(step.waits, lambda job=job, count=count: watch.finished(job, count))  # type: ignore[misc]
+        watch.until(step.waits, partial(watch.finished, job, count))
         watch.note(step.note)
     say(f"{len(story.steps) + 1}. The monitoring pictures are drawn.")
     watch.until("monitoring is fresh", watch.monitored)
