@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -160,36 +159,26 @@ class Runner:
     def _take_through(self, upload: str) -> Outcome | None:
         """Run one pending upload, without the pauses of the sensor; None if no run is needed."""
         from mm_assets.triggers import ledger
-        from mm_assets.triggers.decide import next_step
-        from mm_assets.triggers.runs import tries_of
-        from mm_assets.triggers.sensors import is_through_now, run_tags
+        from mm_assets.triggers.sensors import run_tags, take_step
+
+        def step() -> Any:
+            return take_step(self.instance, self.lake, self.scope, upload, pause=0)
 
         dataset = self.scope.dataset
-        pending = ledger.read_pending(self.lake, dataset, upload)
-        if pending is None:
-            return None
-        tries = tries_of(self.instance, self.scope, upload, pending.round)
-        if is_through_now(self.instance, self.scope, pending, tries):
-            ledger.settle(self.lake, dataset, upload)
-            return None
-        maximum = self.scope.spec.upload_tries
-        step = next_step(tries, time.time(), maximum, pause=0)
-        if step.do == "wait":
-            self.progress(f"{dataset}: {upload}: {step.reason}")
-            return None
+        pending, now = step()
         outcome = None
-        if step.do == "run":
+        if pending is not None and now.do == "run":
             self.instance.add_dynamic_partitions(self.scope.partitions.name or "", [upload])
             self.progress(f"{dataset}: {pending.source.name} is upload {upload}")
-            outcome = self.run("upload", upload, run_tags(pending, step.number))
+            outcome = self.run("upload", upload, run_tags(pending, now.number))
             if outcome.success:
                 ledger.settle(self.lake, dataset, upload)
                 return outcome
-        if step.do == "set aside" or step.number == maximum:
-            reason = outcome.problem if outcome else step.reason
-            run_id = outcome.run_id if outcome else tries[-1].run_id
-            ledger.set_aside(self.lake, pending, reason or "see its runs", maximum, run_id)
-            self.progress(f"{dataset}: {upload} is set aside after {maximum} tries; `mm retry`")
+            _, now = step()  # the last of its tries sets it aside
+        if now.do == "set aside":
+            self.progress(f"{dataset}: {upload} is {now.reason}; `mm retry` takes it up again")
+        elif outcome is None and now.reason:
+            self.progress(f"{dataset}: {upload}: {now.reason}")
         return outcome
 
     def train(self) -> Iterator[Outcome]:

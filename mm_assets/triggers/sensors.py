@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import dagster as dg
 
@@ -17,6 +17,7 @@ from mm_assets.scope import LakeResource, Scope
 from mm_assets.triggers import ledger
 from mm_assets.triggers.decide import (
     CHUNK,
+    Step,
     Try,
     choose,
     is_through,
@@ -177,27 +178,37 @@ def _next_run(
     instance: dg.DagsterInstance, lake: Lake, scope: Scope, upload: str
 ) -> dg.RunRequest | str:
     """The run to request for a pending upload, or why there is none now."""
-    pending = ledger.read_pending(lake, scope.dataset, upload)
-    if pending is None:
-        return ""
-    tries = tries_of(instance, scope, upload, pending.round)
-    if is_through_now(instance, scope, pending, tries):
-        ledger.settle(lake, scope.dataset, upload)
-        return ""
-    spec = scope.spec
-    step = next_step(tries, time.time(), spec.upload_tries, spec.retry_pause_seconds)
-    if step.do == "set aside":
-        run_id = [one.run_id for one in tries if one.counts][-1]
-        reason = step.reason or why_it_failed(instance, run_id)
-        ledger.set_aside(lake, pending, reason, step.number, run_id)
-        return f"set aside: {reason}"
-    if step.do == "wait":
+    pending, step = take_step(instance, lake, scope, upload, scope.spec.retry_pause_seconds)
+    if pending is None or step.do != "run":
         return step.reason
     return dg.RunRequest(
         run_key=f"{upload}-{pending.round}-{step.number}",
         partition_key=upload,
         tags=run_tags(pending, step.number),
     )
+
+
+def take_step(
+    instance: dg.DagsterInstance, lake: Lake, scope: Scope, upload: str, pause: float
+) -> tuple[ledger.Pending | None, Step]:
+    """What comes next for a pending upload; settling and setting aside are done here.
+
+    No note is returned when nothing is left to do. `pause`: seconds after the first failed try.
+    """
+    pending = ledger.read_pending(lake, scope.dataset, upload)
+    if pending is None:
+        return None, Step("wait")
+    tries = tries_of(instance, scope, upload, pending.round)
+    if is_through_now(instance, scope, pending, tries):
+        ledger.settle(lake, scope.dataset, upload)
+        return None, Step("wait")
+    step = next_step(tries, time.time(), scope.spec.upload_tries, pause)
+    if step.do != "set aside":
+        return pending, step
+    run_id = [one.run_id for one in tries if one.counts][-1]
+    reason = step.reason or why_it_failed(instance, run_id)
+    ledger.set_aside(lake, pending, reason, step.number, run_id)
+    return None, replace(step, reason=f"set aside: {reason}")
 
 
 def is_through_now(
