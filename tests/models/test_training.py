@@ -64,7 +64,11 @@ def pets(**keys: Any) -> DatasetSpec:
 
 
 def trained(
-    lake: Lake, *engines: dict[str, Any], modality: Modality = WITHOUT, **keys: Any
+    lake: Lake,
+    *engines: dict[str, Any],
+    modality: Modality = WITHOUT,
+    tracking_uri: str | None = None,
+    **keys: Any,
 ) -> TrainingResult:
     """Train on 90 pets, of which dogs are old; every other one has a picture."""
     spec = pets(**{f"model_{modality}": list(engines)}, **keys)
@@ -77,7 +81,10 @@ def trained(
         processed(lake, store, spec, "labelled.zip")
     build_training_set(lake, store, spec, run_id="run")
     models = ModelStore(lake, "pets")
-    return train_model(lake, models, spec, modality, run_id="run", progress=lambda _: None)
+    return train_model(
+        lake, models, spec, modality,
+        run_id="run", progress=lambda _: None, tracking_uri=tracking_uri,
+    )  # fmt: skip
 
 
 def code_of(do: Any) -> str:
@@ -254,3 +261,29 @@ def test_a_dataset_without_pictures_refuses_them_with_a_code(lake: Lake) -> None
     assert receipt is not None
     assert receipt["quarantined_by_code"] == {"image_unexpected": 1}
     assert spec.modalities == (WITHOUT,)
+
+
+# -- tracking -------------------------------------------------------------------------------------
+
+
+def test_every_candidate_is_tracked_and_the_champion_has_its_alias(
+    lake: Lake, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    result = trained(lake, {"engine": GUESSING}, {"engine": NEAREST}, tracking_uri=uri)
+    client = MlflowClient(tracking_uri=uri)
+    champion = client.get_model_version_by_alias("pets-without_image", "champion")
+    assert result.warnings == ()
+    run = client.get_run(champion.run_id)
+    assert run.data.tags["mm.version"] == result.version
+    assert run.data.metrics["accuracy"] == 1.0
+    [experiment] = [e for e in client.search_experiments() if "pets" in e.name]
+    assert len(client.search_runs([experiment.experiment_id])) == 2
+
+
+def test_a_tracking_server_that_is_down_costs_a_warning_and_nothing_else(lake: Lake) -> None:
+    result = trained(lake, {"engine": NEAREST}, tracking_uri="http://127.0.0.1:9")
+    assert result.champion is not None
+    assert any("tracking_failed" in words for words in result.warnings)
