@@ -127,8 +127,14 @@ def train(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> N
             champion = models.champion(modality)
             if champion is None:
                 warn(f"{modality}: no champion yet")
-            else:
-                good(f"{modality}: champion {champion.version}: {champion.reason}")
+                continue
+            manifest = models.manifest(modality, champion.version)
+            engine, candidates = manifest["engine"]["engine"], manifest.get("candidates", [])
+            good(f"{modality}: champion {champion.version} ({engine}): {champion.reason}")
+            if len(candidates) > 1:
+                metric = manifest["metric"]
+                scores = (f"{c['name']} {c['metrics'][metric]:.4g}" for c in candidates)
+                say(f"  {metric} of all candidates: {', '.join(scores)}")
         _finish(outcomes, form)
 
 
