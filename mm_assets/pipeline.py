@@ -69,15 +69,7 @@ def dataset_definitions(spec: DatasetSpec) -> dg.Definitions:
         asset_checks=build_checks(scope),
         jobs=jobs,
         schedules=schedules,
-        sensors=[
-            *build_sensors(scope),
-            dg.AutomationConditionSensorDefinition(
-                f"{spec.dataset}_monitoring",
-                target=dg.AssetSelection.assets(scope.key("monitoring")),
-                default_status=dg.DefaultSensorStatus.RUNNING,
-                minimum_interval_seconds=10,
-            ),
-        ],
+        sensors=build_sensors(scope),
     )
 
 

@@ -12,7 +12,6 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         **scope.options("monitoring", partitioned=False, kinds={"matplotlib"}),
         deps=[dg.AssetDep(scope.key("predictions"), partition_mapping=dg.AllPartitionMapping())],
         pool=TABLE_POOL,
-        automation_condition=refreshed_after_predictions(),
         description="Confidence, classes, images, drift and accuracy over time, as pictures.",
     )
     def monitoring(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
@@ -25,12 +24,3 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         return dg.MaterializeResult(metadata={**shown, **numbers(figures)})
 
     return [monitoring]
-
-
-def refreshed_after_predictions() -> dg.AutomationCondition:
-    """Refresh when predictions changed and none are under way."""
-    return (
-        dg.AutomationCondition.any_deps_updated().since_last_handled()
-        & ~dg.AutomationCondition.any_deps_in_progress()
-        & ~dg.AutomationCondition.in_progress()
-    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 CHUNK = 50  # run requests in one tick
+LONGEST_WITHOUT_PICTURES = 300.0  # seconds that monitoring waits where uploads never pause
 LONGEST_PAUSE = 3600.0  # seconds between two tries
 
 
@@ -82,6 +83,24 @@ def should_train(
     if labelled >= needed and labelled > trained_on:
         return True, f"labelled records grew from {trained_on} to {labelled}"
     return False, f"{labelled} labelled records; the next training comes at {needed:.0f}"
+
+
+def should_draw(
+    merged: float | None, drawn_from: float | None, is_busy: bool, now: float
+) -> tuple[bool, str]:
+    """Whether the monitoring pictures are to be drawn again, and why (not).
+
+    merged: when predictions last came into the table; drawn_from: when the run began that drew
+    the newest pictures; both in seconds since 1970, None for never. While predictions are under
+    way (`is_busy`), pictures wait for them, unless they are old.
+    """
+    if merged is None:
+        return False, "Nothing was predicted yet."
+    if drawn_from is not None and drawn_from > merged:
+        return False, "No predictions came since the pictures were drawn."
+    if is_busy and (drawn_from is None or now - drawn_from < LONGEST_WITHOUT_PICTURES):
+        return False, "Predictions are under way; they are drawn together."
+    return True, "predictions came since the pictures were drawn"
 
 
 def is_through(cursor: str | None, wanted: str) -> bool:

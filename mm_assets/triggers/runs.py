@@ -161,6 +161,16 @@ def is_busy(instance: dg.DagsterInstance, job: str) -> bool:
     return bool(runs)
 
 
+def began_at(instance: dg.DagsterInstance, asset: dg.AssetKey) -> float | None:
+    """When the run began that materialised an asset last, in seconds since 1970; None for never."""
+    event = instance.get_latest_materialization_event(asset)
+    if event is None:
+        return None
+    record = instance.get_run_record_by_id(event.run_id) if event.run_id else None
+    started = record.start_time if record is not None else None
+    return started if started is not None else event.timestamp
+
+
 def uploads_under_way(instance: dg.DagsterInstance, scope: Scope, champions: str) -> set[str]:
     """Uploads with a run that may predict with other champions than these.
 

@@ -23,11 +23,13 @@ from mm_assets.triggers.decide import (
     is_through,
     next_step,
     next_wave,
+    should_draw,
     should_train,
 )
 from mm_assets.triggers.runs import (
     TRY,
     Known,
+    began_at,
     end_dead_runs,
     failed_predictions,
     finished_of,
@@ -48,7 +50,12 @@ FOLDERS = 200  # looked into in one tick, and new uploads noted in one
 
 def build_sensors(scope: Scope) -> list[dg.SensorDefinition]:
     """The sensors of one dataset; they run by themselves once the daemon does."""
-    return [_uploads_sensor(scope), _training_sensor(scope), _repredict_sensor(scope)]
+    return [
+        _uploads_sensor(scope),
+        _training_sensor(scope),
+        _repredict_sensor(scope),
+        _monitoring_sensor(scope),
+    ]
 
 
 def build_events_sensor(datasets: Set[str]) -> dg.SensorDefinition:
@@ -350,3 +357,34 @@ def _again(instance: dg.DagsterInstance, scope: Scope, champions: str) -> Iterat
         step = next_step(tries, time.time(), spec.upload_tries, spec.retry_pause_seconds)
         if step.do == "run":
             yield _predict_run(upload, champions, step.number)
+
+
+def _monitoring_sensor(scope: Scope) -> dg.SensorDefinition:
+    # Not an automation condition: one that looks at "updated since" loses predictions that come
+    # between two ticks in which the pictures are drawn, too.
+    @dg.sensor(
+        name=f"{scope.dataset}_monitoring",
+        job_name=f"{scope.dataset}_monitor",
+        minimum_interval_seconds=2 * SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Draws the monitoring pictures again after new predictions.",
+    )
+    def monitoring(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        instance = context.instance
+        if is_busy(instance, f"{scope.dataset}_monitor"):
+            return dg.SkipReason("The pictures are being drawn.")
+        merged = instance.get_latest_materialization_event(scope.key("predictions"))
+        is_predicting = any(
+            is_busy(instance, f"{scope.dataset}_{j}") for j in ("upload", "predict")
+        )
+        draw, why = should_draw(
+            merged.timestamp if merged else None,
+            began_at(instance, scope.key("monitoring")),
+            is_predicting,
+            time.time(),
+        )
+        if not draw or merged is None:
+            return dg.SkipReason(why)
+        return dg.RunRequest(run_key=f"drawn-after-{merged.timestamp:.6f}")
+
+    return monitoring
