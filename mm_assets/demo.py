@@ -43,8 +43,7 @@ def run_demo(settings: Settings, dataset: str, folder: Path | None = None) -> bo
     SpecError for a dataset that has no demo.
     """
     story = story_of(dataset)
-    own = FOLDER if dataset == DATASET else FOLDER.with_name(f"demo-{dataset}")
-    folder = settings.root / (folder or own)
+    folder = settings.root / folder if folder else folder_of(settings, dataset)
     spec = load_spec(settings.defs_folder / dataset / "defs.yaml")
     empty(folder)
     began = time.monotonic()
@@ -176,14 +175,20 @@ def _ending(folder: Path, spec: DatasetSpec, rows: list[dict[str, Any]], seconds
     say("Your own:     mm init TABLE --images FOLDER --id COLUMN --label COLUMN")
 
 
+def folder_of(settings: Settings, dataset: str) -> Path:
+    """Where a dataset's demo keeps everything, unless it is told."""
+    own = FOLDER if dataset == DATASET else FOLDER.with_name(f"demo-{dataset}")
+    return settings.root / own
+
+
 def _ui(settings: Settings) -> str:
     """The command that shows in Dagster what the demo with these settings left behind."""
-    folder = settings.data_folder
-    if folder == settings.root / FOLDER:
-        return "make demo-ui"
+    folder, dataset = settings.data_folder, settings.datasets
+    if folder == folder_of(settings, dataset):
+        return "make demo-ui" if dataset == DATASET else f"make demo-ui DATASET={dataset}"
     inside = folder.is_relative_to(settings.root)
     where = f"$PWD/{folder.relative_to(settings.root)}" if inside else str(folder)
-    return f"make dev MM_DATA={where} MM_DATASETS={settings.datasets}"
+    return f"make dev MM_DATA={where} MM_DATASETS={dataset}"
 
 
 def _show_model(lake: Lake, spec: DatasetSpec, modality: Modality) -> None:

@@ -70,7 +70,8 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         table = read_parquet(lake.lake(), document, "manifest.parquet")
         kind = table.schema.field("features").type
         found = [kind.field(i).name for i in range(kind.num_fields)]
-        names = [*MANIFEST_COLUMNS, "features"]
+        measured = ["image_features"] if scope.spec.image_features else []
+        names = [*MANIFEST_COLUMNS, "features", *measured]
         return check(
             table.column_names == names and found == list(scope.spec.columns),
             f"features: {', '.join(found) or 'none'}",
