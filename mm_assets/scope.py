@@ -124,7 +124,9 @@ def picture(png: bytes, alt: str) -> dg.MetadataValue[Any]:
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float):
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if value is None or isinstance(value, bool | int):
         return "" if value is None else value
     return str(value)[:300]
 

@@ -99,13 +99,15 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
         "promoted": result.champion is not None,
         "decision": result.decision.reason,
         **{name: picture(png, name) for name, png in result.pictures.items()},
+    }
+    if len(result.candidates) > 1:
+        metadata["candidates table"] = _candidates_table(result.candidates)
+    metadata |= {
         "held-out records": evaluation.n,
         **{f"held-out {name}": value for name, value in numbers(evaluation.metrics).items()},
         **{f"baseline {name}": value for name, value in numbers(evaluation.baseline).items()},
         **{f"{name} records": n for name, n in result.counts.items() if name != "holdout"},
     }
-    if len(result.candidates) > 1:
-        metadata["candidates table"] = _candidates_table(result.candidates)
     for name, tuning in result.tunings.items():
         metadata[f"trials ({name})"] = shown_table(tuning.trials, tuning.trials.column_names)
         metadata[f"tuned ({name})"] = dg.MetadataValue.json(tuning.to_json())
@@ -123,7 +125,7 @@ def _candidates_table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
         {
             "engine": row["name"],
             "seconds": row["seconds"],
-            **{name: round(value, 4) for name, value in row["metrics"].items()},
+            **row["metrics"],
             "failure": row["failure"],
         }
         for row in rows
