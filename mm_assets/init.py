@@ -276,14 +276,17 @@ def _notes(ids: Profile, label: Label, columns: dict[str, Draft]) -> list[str]:
 
 def scalar(value: str) -> str:
     """A string as YAML on one line."""
-    text: str = yaml.safe_dump([value], allow_unicode=True, width=1 << 30, default_flow_style=True)
+    # PyYAML writes some line breaks of Unicode as they are, and reads them as a space.
+    text: str = yaml.safe_dump(
+        [value], allow_unicode=value.isprintable(), width=1 << 30, default_flow_style=True
+    )
     return text.strip()[1:-1]
 
 
 def _entry(name: str, kind: str) -> str:
     """`name: kind` as lines of YAML; a very long name needs a `?` in front."""
     text: str = yaml.safe_dump(
-        {name: kind}, allow_unicode=True, width=1 << 30, default_flow_style=False
+        {name: kind}, allow_unicode=name.isprintable(), width=1 << 30, default_flow_style=False
     )
     return text.rstrip("\n").replace("\n", "\n    ")
 

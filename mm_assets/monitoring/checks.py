@@ -21,10 +21,10 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         _check(scope, limits.label_drift, "Predicted labels are distributed as in training."),
         _check(scope, limits.low_confidence_share, "The share of all predictions to review."),
     ]
-    if spec.limits.minimum_live_accuracy > 0 and not spec.is_regression:
+    if spec.limits.minimum_live_accuracy > 0:
         words = "Predictions are right where the label came later."
         built.append(_check(scope, limits.live_accuracy, words))
-    if spec.limits.maximum_calibration_error < 1 and not spec.is_regression:
+    if spec.limits.maximum_calibration_error < 1:
         words = "Confidence is the share that is right, where the label came later."
         built.append(_check(scope, limits.live_calibration, words))
     return built

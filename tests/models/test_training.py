@@ -18,6 +18,7 @@ from mm_assets.models.training import TrainingResult, names_of, train_model
 from mm_assets.models.training_set import build_training_set, labelled_frame, records_for
 from mm_assets.settings import Settings
 from mm_assets.store.base import open_store
+from tests.kill.engine import NearestMean
 from tests.make import dataset, drop_zip, picture, processed, rows_of, table
 
 NEAREST = "tests.kill.engine:NearestMean"
@@ -141,13 +142,12 @@ def test_a_champion_whose_engine_left_the_yaml_is_replaced(lake: Lake) -> None:
     assert "there was no champion" in again.decision.reason
 
 
-class Copy:
-    """NearestMean by another name."""
+class Copy(NearestMean):
+    """NearestMean by another name; its files differ, so that it is not the same model."""
 
-    def __new__(cls, **options: Any) -> Any:
-        from tests.kill.engine import NearestMean
-
-        return NearestMean(**options)
+    def train(self, training: pd.DataFrame, tuning: pd.DataFrame, **given: Any) -> None:
+        super().train(training, tuning, **given)
+        (given["directory"] / "copy.txt").write_text("a copy")
 
 
 def test_a_model_below_the_minimum_score_is_not_promoted(lake: Lake) -> None:

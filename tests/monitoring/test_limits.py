@@ -36,7 +36,9 @@ def test_checks_of_later_labels_are_there_only_where_the_yaml_limits_them() -> N
     assert names(scope(minimum_live_accuracy=0.8)) == {*ALWAYS, "live_accuracy"}
     assert names(scope(maximum_calibration_error=0.1)) == {*ALWAYS, "live_calibration"}
     both = {"minimum_live_accuracy": 0.8, "maximum_calibration_error": 0.1}
-    assert names(scope("regression", **both)) == ALWAYS
+    with pytest.raises(ValueError, match="a regression has no accuracy"):
+        scope("regression", **both)
+    assert names(scope("regression")) == ALWAYS
 
 
 @pytest.mark.parametrize(
