@@ -18,8 +18,9 @@ from mm_assets.errors import ModelError
 from mm_assets.lake import Lake
 from mm_assets.lake_errors import working_folder
 from mm_assets.layout import of_dataset
+from mm_assets.models.champions import load_model
 from mm_assets.models.confidence import Calibration
-from mm_assets.models.engines import Predictor, make_engine
+from mm_assets.models.engines import make_engine
 from mm_assets.models.evaluation import (
     Decision,
     Evaluation,
@@ -266,36 +267,6 @@ def _evaluation(spec: DatasetSpec, data: _Data, predicted: pd.DataFrame) -> Eval
 
 
 # -- the champion ---------------------------------------------------------------------------------
-
-
-def load_model(
-    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion
-) -> Predictor:
-    """A stored model, verified. Raises ModelError if the YAML no longer names its engine.
-
-    Which class is imported is the YAML's word, never the stored manifest's.
-    """
-    manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
-    if fault := other_wording(manifest, spec, modality):
-        raise ModelError(
-            code="model_other_wording",
-            what=f"the champion {fault}",
-            where=f"{spec.dataset}/model_{modality}",
-            todo="Run `mm train`.",
-        )
-    folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
-    named = manifest["engine"]["engine"]
-    chosen = next(one for one in spec.candidates(modality) if one.engine == named)
-    return make_engine(chosen).load(folder)
-
-
-def other_wording(manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality) -> str:
-    """Why a stored model does not fit the YAML as it is now, as the end of a sentence; or ''."""
-    if manifest["columns"] != spec.features(modality):
-        return "was trained on other columns"
-    if manifest["engine"]["engine"] not in {c.engine for c in spec.candidates(modality)}:
-        return "was trained by another engine"
-    return ""
 
 
 def _champion_evaluation(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
 from mm_assets.errors import ModelError, Refusal
+from mm_assets.models.champions import load_model
 from mm_assets.models.confidence import Calibration
 from mm_assets.models.store import Champion, ModelStore
-from mm_assets.models.training import load_model
 
 if TYPE_CHECKING:
     import pandas as pd

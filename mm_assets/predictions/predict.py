@@ -17,10 +17,10 @@ from mm_assets.lake import Lake, utc_now
 from mm_assets.lake_errors import working_folder
 from mm_assets.layout import dataset_prefix, of_upload, uploads_prefix
 from mm_assets.manifest.join import records_name
+from mm_assets.models.champions import other_wording
 from mm_assets.models.confidence import Calibration, confidence_of
 from mm_assets.models.frames import feature_frame
 from mm_assets.models.store import Champion, ModelStore
-from mm_assets.models.training import other_wording
 from mm_assets.models.versions import other_version
 from mm_assets.predictions.ask import Answers, ask, judge_failures, load
 from mm_assets.store.base import COLUMNS, ORDER

@@ -83,7 +83,7 @@ def empty_image_features(spec: DatasetSpec) -> pa.Table:
 def read_image_features(lake: Lake, spec: DatasetSpec, upload: str, wanted: pa.Array) -> pa.Table:
     """`sha256` and `features`, those that the spec names, of the wanted pictures of an upload.
 
-    Raises LakeError when a picture that is wanted is not there.
+    Raises LakeError when a picture that is wanted is not there, or none was measured.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -91,7 +91,15 @@ def read_image_features(lake: Lake, spec: DatasetSpec, upload: str, wanted: pa.A
 
     receipt = read_receipt(lake, spec.dataset, upload)
     with lake.open_published(receipt, "images.parquet") as handle:
-        listed = pq.read_table(handle, columns=["sha256", "features"])
+        packed = pq.ParquetFile(handle)
+        if "features" not in packed.schema_arrow.names:
+            raise LakeError(
+                code="image_features_missing",
+                what=f"upload '{upload}' was received before pictures were measured",
+                where=of_upload(spec.dataset, upload, RAW),
+                todo=f"Materialise {spec.dataset}/raw_uploads again for this partition.",
+            )
+        listed = packed.read(columns=["sha256", "features"])
     listed = listed.take(pc.index_in(wanted.cast(pa.string()), listed["sha256"]).drop_null())
     if len(listed) < len(wanted):
         raise _lost(len(wanted) - len(listed), spec.dataset, upload)

@@ -10,8 +10,9 @@ import pytest
 from mm_assets.dataset import Modality
 from mm_assets.errors import ModelError
 from mm_assets.lake import Lake
+from mm_assets.models.champions import load_model
 from mm_assets.models.store import ModelStore
-from mm_assets.models.training import TrainingResult, load_model, train_model
+from mm_assets.models.training import TrainingResult, train_model
 from mm_assets.models.training_set import build_training_set, split_of
 from mm_assets.settings import Settings
 from mm_assets.store.base import open_store

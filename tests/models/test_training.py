@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import ModelError
+from mm_assets.errors import LakeError, ModelError
 from mm_assets.image_features import image_features
 from mm_assets.images import normalise
 from mm_assets.lake import Lake
@@ -18,6 +19,7 @@ from mm_assets.models.training import TrainingResult, names_of, train_model
 from mm_assets.models.training_set import build_training_set, labelled_frame, records_for
 from mm_assets.settings import Settings
 from mm_assets.store.base import open_store
+from mm_assets.uploads.received import read_image_features, read_parquet
 from tests.kill.engine import NearestMean
 from tests.make import dataset, drop_zip, picture, processed, rows_of, table
 
@@ -240,6 +242,24 @@ def test_a_row_gets_the_features_of_an_image_that_came_in_another_upload(lake: L
     rows = {row["record_id"]: row for row in rows_of(lake, document, "manifest.parquet")}
     assert rows["a"]["image_features"] == pytest.approx(expected(picture(1)))
     assert rows["c"]["image_features"] is None
+
+
+def test_an_upload_whose_pictures_were_never_measured_says_what_to_do(
+    lake: Lake,
+) -> None:
+    store = open_store(lake.settings)
+    drop_zip(lake, "1.zip", {"a.png": picture(1)})
+    upload = processed(lake, store, dataset(), "1.zip")["upload"]
+    key = f"datasets/pets/uploads/{upload}/raw_uploads.json"
+    document = lake.read_json(key)
+    assert document is not None
+    old = read_parquet(lake, document, "images.parquet").drop_columns(["features"])
+    path = lake.settings.root / "images.parquet"
+    pq.write_table(old, path)
+    lake.publish(key, {"images.parquet": path}, document)
+    with pytest.raises(LakeError) as caught:
+        read_image_features(lake, dataset(image_features=CHOSEN), upload, old["sha256"])
+    assert caught.value.code == "image_features_missing"
 
 
 def test_other_image_features_are_another_wording() -> None:

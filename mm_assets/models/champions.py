@@ -1,0 +1,41 @@
+"""Stored models as the dataset's YAML allows them: which fit it, and loading those."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.errors import ModelError
+from mm_assets.models.engines import Predictor, make_engine
+from mm_assets.models.store import Champion, ModelStore
+
+
+def load_model(
+    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion
+) -> Predictor:
+    """A stored model, verified. Raises ModelError if the YAML no longer names its engine.
+
+    Which class is imported is the YAML's word, never the stored manifest's.
+    """
+    manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    if fault := other_wording(manifest, spec, modality):
+        raise ModelError(
+            code="model_other_wording",
+            what=f"the champion {fault}",
+            where=f"{spec.dataset}/model_{modality}",
+            todo="Run `mm train`.",
+        )
+    folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    named = manifest["engine"]["engine"]
+    chosen = next(one for one in spec.candidates(modality) if one.engine == named)
+    return make_engine(chosen).load(folder)
+
+
+def other_wording(manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality) -> str:
+    """Why a stored model does not fit the YAML as it is now, as the end of a sentence; or ''."""
+    if manifest["columns"] != spec.features(modality):
+        return "was trained on other columns"
+    if manifest["engine"]["engine"] not in {c.engine for c in spec.candidates(modality)}:
+        return "was trained by another engine"
+    return ""
