@@ -29,6 +29,7 @@ import pandas as pd
 
 from mm_assets.errors import ModelError
 from mm_assets.models import backbones
+from mm_assets.models.blend import as_sure_as_right, combined, shares_of
 from mm_assets.models.guards import (
     REGRESSION,
     check_columns,
@@ -159,7 +160,8 @@ class AutoGluonEngine:
         with quiet():
             judged = frames[1].loc[seen[1]]
             outputs = [member.outputs(judged) for member in members]
-        weights = _blend(outputs, judged[label].to_numpy(), classes)
+        truth = judged[label].to_numpy()
+        weights = as_sure_as_right(outputs, shares_of(outputs, truth, classes), truth, classes)
         record = {
             "format": FORMAT,
             "engine": "autogluon",
@@ -302,7 +304,7 @@ class AutoGluonPredictor:
         prepared = prepared_frame(frame, self.columns, self._ranges)
         with quiet():
             outputs = [member.outputs(prepared) for member in self._members]
-        values = _combined(outputs, self._weights, self.classes)
+        values = combined(outputs, self._weights, self.classes)
         return pd.DataFrame(values, index=frame.index, columns=self.classes or ["value"])
 
 
@@ -342,37 +344,6 @@ class _Member:
         if learner.problem_type != REGRESSION:
             return torch.log_softmax(logits, dim=1).numpy()
         return learner._df_preprocessor.label_scaler.inverse_transform(logits.reshape(-1, 1))
-
-
-def _combined(
-    outputs: list[np.ndarray], weights: list[float], classes: list[str] | None
-) -> np.ndarray:
-    """Probabilities (a logarithmic opinion pool) or values, as the weights have it."""
-    total = np.einsum("m,mrc->rc", weights, np.stack(outputs))
-    if classes is None:
-        return total
-    odds = np.exp(total - np.max(total, axis=1, keepdims=True)) if len(total) else total
-    return odds / odds.sum(axis=1, keepdims=True)
-
-
-def _blend(outputs: list[np.ndarray], truth: np.ndarray, classes: list[str] | None) -> list[float]:
-    """How much each of one or two predictors counts: the shares that fit the tuning records best.
-
-    They add up to 1. Free weights fit the few tuning records better, and make the model too sure.
-    """
-    if len(outputs) == 1:
-        return [1.0]
-    from scipy.optimize import minimize_scalar
-
-    def loss(share: float) -> float:  # convex in the share, for both kinds of problem
-        values = _combined(outputs, [share, 1 - share], classes)
-        if classes is None:
-            return float(np.mean((values[:, 0] - truth) ** 2))
-        right = values[np.arange(len(truth)), [classes.index(name) for name in truth]]
-        return float(-np.mean(np.log(np.maximum(right, 1e-12))))
-
-    share = float(minimize_scalar(loss, bounds=(0, 1), method="bounded").x)
-    return [share, 1 - share]
 
 
 @contextlib.contextmanager
