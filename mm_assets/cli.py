@@ -184,6 +184,9 @@ def uploads(
         settings = Settings.from_environment()
         spec = choose_dataset(settings, dataset)
         rows = [asdict(one) for one in newest_uploads(Lake(settings), spec.dataset, limit)]
+        if form is Format.TABLE:
+            for row in rows:
+                row["arrived"] = row["arrived"][:19].replace("T", " ")
         columns = ["upload", "name", "arrived", "state", "words"]
         print_rows(rows, columns, form, f"{spec.dataset}: uploads")
         if len(rows) == limit:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from mm_assets.errors import LakeError, UploadError
 from mm_assets.lake import CHUNK, Lake, LakeObject
-from mm_assets.layout import INBOX_NOTE, MARKER, SIZE_MARKER, of_upload, received
+from mm_assets.layout import INBOX_NOTE, MARKER, SIZE_MARKER, inbox, of_upload, received
 from mm_assets.uploads.archive import open_archive
 from mm_assets.uploads.find import UNSAFE, Source, announced_files, folder_identity, printable
 
@@ -83,7 +83,8 @@ def _zip_delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterato
         lake.fetch(source.key, local)
     if not _holds(lake, source) or local.stat().st_size != source.size:
         raise _superseded(lake, source)
-    with open_archive(local, where=source.key) as archive:
+    # Named as it was sent, so that a receipt does not hang on where the zip lies by now.
+    with open_archive(local, where=f"{inbox(source.dataset)}{source.name}") as archive:
         yield (take_member(name, stream, workdir) for name, stream in archive.entries())
 
 
