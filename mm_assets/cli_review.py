@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mm_assets.cli_options import DatasetOption, FormatOption, choose_dataset
 from mm_assets.console import (
     USER_ERROR,
     Format,
@@ -28,10 +29,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-DatasetOption = Annotated[
-    str | None, typer.Option("--dataset", "-d", help="The dataset; may be left out if only one.")
-]
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print the data.")]
 
 
 @app.command("list")
@@ -41,7 +38,6 @@ def list_(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Records that need review and have no known label, least confident first."""
-    from mm_assets.cli import choose_dataset
     from mm_assets.review.queue import SHOWN, review_queue
     from mm_assets.store.base import open_store
 
@@ -78,7 +74,6 @@ def export(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Write the queue as Label Studio tasks, as a sheet to fill in, and with its pictures."""
-    from mm_assets.cli import choose_dataset
     from mm_assets.lake import Lake
     from mm_assets.review.export import IMAGE_PREFIX, export_review
     from mm_assets.store.base import open_store
@@ -116,7 +111,6 @@ def import_(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Check what people answered and send it as labels; `mm sync` then takes them in."""
-    from mm_assets.cli import choose_dataset
     from mm_assets.lake import Lake
     from mm_assets.review.answers import KNOWN, judge, send_labels
     from mm_assets.review.queue import review_classes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from mm_assets.cli_options import FormatOption
 from mm_assets.console import (
     USER_ERROR,
     Format,
@@ -34,7 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 NameArgument = Annotated[str, typer.Argument(help="The job's name; see `mm workflow list`.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print the data.")]
 
 
 @app.command("list")
