@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Container, Sequence, Set
 from typing import Literal
 
 import dagster as dg
@@ -57,8 +57,8 @@ def is_finished(instance: dg.DagsterInstance, scope: Scope, upload: str) -> bool
     return bool(finished_of(instance, scope, [upload]))
 
 
-class Known(Set[str]):
-    """The uploads that were noted, and those that are finished, as a set that is only asked.
+class Known(Container[str]):
+    """The uploads that were noted, and those that are finished; it is only asked.
 
     Dagster is asked for one upload at a time, so that all of them are never loaded.
     """
@@ -68,12 +68,6 @@ class Known(Set[str]):
 
     def __contains__(self, upload: object) -> bool:
         return upload in self.noted or is_finished(self.instance, self.scope, str(upload))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.noted | finished_uploads(self.instance, self.scope))
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
 
 
 def tries_of(

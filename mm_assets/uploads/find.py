@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Set
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -70,7 +70,7 @@ def upload_key(modified: datetime, *identity: object) -> str:
 def find_uploads(
     lake: Lake,
     dataset: str,
-    known: Set[str] = frozenset(),
+    known: Container[str] = frozenset(),
     *,
     after: str = "",
     at_most: int | None = None,
@@ -130,7 +130,9 @@ def _of_object(dataset: str, name: str, item: LakeObject) -> Source | Waiting | 
     return Waiting(name, "not a .zip, and not in a folder of its own")
 
 
-def _of_folder(lake: Lake, dataset: str, name: str, known: Set[str]) -> Source | Waiting | None:
+def _of_folder(
+    lake: Lake, dataset: str, name: str, known: Container[str]
+) -> Source | Waiting | None:
     if UNSAFE.search(name):
         return _unsafe(name)
     folder = f"{inbox(dataset)}{name}/"
