@@ -159,7 +159,6 @@ def predictions(
         if form is Format.TABLE:
             columns = (
                 "record_id", "prediction", "confidence", "needs_review", "modality", "label",
-                "reasons",
             )  # fmt: skip
         print_rows(rows, columns, form, f"{spec.dataset}: predictions")
         if limit is None and len(rows) == shown:
@@ -252,7 +251,8 @@ def receipt(
         if form is Format.CSV:
             print_rows(document["files"], ["file", "kind", "fate", "code", "reason", "todo"], form)
             return
-        say(f"{document['name']} ({document['upload']}), arrived {document['arrived_at']}")
+        arrived = document["arrived_at"][:19].replace("T", " ")
+        say(f"{document['name']} ({document['upload']}), arrived {arrived} UTC")
         if document["refused"]:
             bad("refused: [{code}] {what}. What to do: {todo}".format(**document["refused"]))
         counts = [{"what": key, "number": value} for key, value in document["counts"].items()]
