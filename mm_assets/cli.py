@@ -416,12 +416,7 @@ def report(spec: DatasetSpec, outcome: Outcome) -> None:
 def _finish(outcomes: list[tuple[DatasetSpec, Any]], form: Format) -> None:
     """Print the outcomes as data if asked to; leave with 1 if one is not good."""
     if form is not Format.TABLE:
-        rows = [
-            {"dataset": s.dataset, "job": o.job, "upload": o.upload, "run_id": o.run_id,
-             "good": o.is_good, "problem": o.problem, "failed_checks": o.failed_checks,
-             "warnings": o.warnings}
-            for s, o in outcomes
-        ]  # fmt: skip
+        rows = [{"dataset": spec.dataset, **outcome.as_row()} for spec, outcome in outcomes]
         print_rows(rows, list(rows[0]) if rows else [], form)
     failed = [o for _, o in outcomes if not o.is_good]
     if failed:

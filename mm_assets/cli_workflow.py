@@ -97,10 +97,8 @@ def run(
             job = _job(repository, f"{name}_otherwise" if takes_other else name)
             key = _partition(settings, instance, job, upload)
             outcome = _run(instance, job, key)
-        row = {"job": outcome.job, "upload": outcome.upload, "run_id": outcome.run_id,
-               "good": outcome.is_good, "problem": outcome.problem,
-               "failed_checks": outcome.failed_checks, "warnings": outcome.warnings}  # fmt: skip
         if form is not Format.TABLE:
+            row = outcome.as_row()
             print_rows([row], list(row), form)
         if not outcome.is_good:
             raise typer.Exit(USER_ERROR)

@@ -96,20 +96,24 @@ def _shown(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")  # how a cell begins that a spreadsheet runs
 _NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
+def is_formula(value: Any) -> bool:
+    """Whether a spreadsheet would take it for a formula; a negative number is none."""
+    text = str(value)
+    is_number = isinstance(value, int | float) or bool(_NEGATIVE.fullmatch(text))
+    return not is_number and bool(FORMULA.match(text))
+
+
 def _cell(value: Any) -> str:
-    """A CSV cell that no spreadsheet takes for a formula; a negative number is none."""
+    """A CSV cell that no spreadsheet takes for a formula."""
     if value is None:
         return ""
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)
-    text = str(value)
-    if isinstance(value, int | float) or _NEGATIVE.fullmatch(text) or not _FORMULA.match(text):
-        return text
-    return "'" + text
+    return f"'{value}" if is_formula(value) else str(value)
 
 
 @contextmanager

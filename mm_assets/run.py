@@ -41,6 +41,14 @@ class Outcome:
     def is_good(self) -> bool:
         return self.success and not self.failed_checks
 
+    def as_row(self) -> dict[str, Any]:
+        """What the commands print as data."""
+        return {
+            "job": self.job, "upload": self.upload, "run_id": self.run_id, "good": self.is_good,
+            "problem": self.problem, "failed_checks": self.failed_checks,
+            "warnings": self.warnings,
+        }  # fmt: skip
+
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mm_assets.dataset import DatasetSpec, Modality
@@ -19,6 +20,24 @@ def load_model(
     Which class is imported is the YAML's word, never the stored manifest's.
     """
     manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    _refuse_other_wording(manifest, spec, modality)
+    folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    return load_verified(folder, manifest, spec, modality)
+
+
+def load_verified(
+    folder: Path, manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality
+) -> Predictor:
+    """As `load_model`, from what `ModelStore.fetch` and `manifest` have just verified."""
+    _refuse_other_wording(manifest, spec, modality)
+    named = manifest["engine"]["engine"]
+    chosen = next(one for one in spec.candidates(modality) if one.engine == named)
+    return make_engine(chosen).load(folder)
+
+
+def _refuse_other_wording(
+    manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality
+) -> None:
     if fault := other_wording(manifest, spec, modality):
         raise ModelError(
             code="model_other_wording",
@@ -26,10 +45,6 @@ def load_model(
             where=f"{spec.dataset}/model_{modality}",
             todo="Run `mm train`.",
         )
-    folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
-    named = manifest["engine"]["engine"]
-    chosen = next(one for one in spec.candidates(modality) if one.engine == named)
-    return make_engine(chosen).load(folder)
 
 
 def other_wording(manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality) -> str:

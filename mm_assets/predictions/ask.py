@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.dataset import DatasetSpec, Modality
 from mm_assets.errors import ModelError, Refusal
-from mm_assets.models.champions import load_model
+from mm_assets.models.champions import load_verified
 from mm_assets.models.confidence import Calibration
 from mm_assets.models.store import Champion, ModelStore
 
@@ -32,7 +32,7 @@ _in_memory: dict[tuple[str, str, Modality, str], Loaded] = {}
 
 def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion) -> Loaded:
     # Every time verified again; what is read once a process is the model.
-    models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
     key = (str(models.cache), spec.model_dump_json(), modality, champion.version)
     if key not in _in_memory:
         manifest = models.manifest(
@@ -42,7 +42,7 @@ def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Ch
         while len(_in_memory) >= MOST_LOADED:
             _in_memory.pop(next(iter(_in_memory)))
         _in_memory[key] = Loaded(
-            load_model(models, spec, modality, champion),
+            load_verified(folder, manifest, spec, modality),
             Calibration.from_json(calibration) if calibration else None,
         )
     return _in_memory[key]

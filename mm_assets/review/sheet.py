@@ -8,16 +8,14 @@ that begins with a `'` of its own gets another one.
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mm_assets.console import FORMULA, is_formula
 from mm_assets.dataset import DatasetSpec
 
 OWN = ("record_id", "prediction", "confidence", "reasons", "picture")
-_GUARDED = re.compile(r"['=+\-@\t\r\n＝＋－＠]")
-_NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 def guard(value: Any) -> str:
@@ -25,14 +23,14 @@ def guard(value: Any) -> str:
     if value is None:
         return ""
     text = str(value)
-    if isinstance(value, int | float) or _NEGATIVE.fullmatch(text) or not _GUARDED.match(text):
-        return text
-    return "'" + text
+    return f"'{text}" if text.startswith("'") or is_formula(value) else text
 
 
 def unguard(cell: str) -> str:
     """What `guard` made the cell from."""
-    return cell[1:] if cell[:1] == "'" and _GUARDED.match(cell[1:]) else cell
+    inside = cell.removeprefix("'")
+    guarded = inside != cell and (inside.startswith("'") or FORMULA.match(inside))
+    return inside if guarded else cell
 
 
 def own_name(spec: DatasetSpec, name: str) -> str:
