@@ -42,10 +42,11 @@ demo-ui: setup ## Dagster's UI on what `make demo` left behind; DATASET as there
 test: setup ## All tests, on real parts
 	@python -m pytest
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, and the order of the rooms
 	@ruff check .
 	@ruff format --check .
 	@mypy
+	@lint-imports
 
 checks: setup ## Materialise a sample dataset and all asset checks, as CI does
 	@mm checks --sample

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from dagster_project.resources import RESOURCES
-from mm_assets.pipeline import shared_sensors
+from mm_assets.orchestration.component import shared_sensors
 
 
 @dg.definitions

@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mm_assets.pipeline import resources
+from mm_assets.orchestration.component import resources
 
 RESOURCES: dict[str, Any] = resources()

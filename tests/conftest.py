@@ -18,9 +18,9 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from mm_assets.lake import Lake
-from mm_assets.settings import Settings
-from tests.store.dynamo_server import dynalite, find_dynalite, moto
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
+from tests.tables.dynamo_server import dynalite, find_dynalite, moto
 
 _OF_THE_TESTS = ("MM_NIGHTLY", "MM_DYNALITE")
 # No test may see where the person who runs it keeps data (make exports MM_DATA).
@@ -180,8 +180,8 @@ def dynamodb_client(dynamodb_endpoint: str) -> Any:
 @pytest.fixture
 def dynamodb_table(dynamodb_client: Any) -> Iterator[str]:
     """The name of a fresh table with all its indexes; the table is gone after the test."""
-    from mm_assets.store.dynamodb_requests import Requests
-    from mm_assets.store.dynamodb_table import create
+    from mm_assets.tables.dynamodb.requests import Requests
+    from mm_assets.tables.dynamodb.table import create
 
     name = f"test-{uuid.uuid4().hex}"
     create(Requests(dynamodb_client, name, 20.0), lambda _: None)

@@ -13,11 +13,11 @@ from typing import Any
 
 from PIL import Image
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.lake import Lake
-from mm_assets.layout import MARKER, inbox
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import MARKER, inbox
 from mm_assets.manifest.join import build_manifest
-from mm_assets.store.base import Store
+from mm_assets.tables.store import Store
 from mm_assets.uploads.find import Source, find_uploads
 from mm_assets.uploads.receive import receive
 from mm_assets.uploads.received import read_parquet

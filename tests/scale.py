@@ -26,18 +26,18 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mm_assets.dataset import Modality
-from mm_assets.lake import Lake
-from mm_assets.layout import MARKER, inbox
-from mm_assets.pipeline import predicting, receiving
-from mm_assets.scope import Scope
-from mm_assets.settings import Settings
-from mm_assets.spec_file import load_spec
-from mm_assets.triggers import sensors
+from mm_assets.contract.dataset import Modality
+from mm_assets.contract.settings import Settings
+from mm_assets.contract.spec_file import load_spec
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import MARKER, inbox
+from mm_assets.orchestration.component import predicting, receiving
+from mm_assets.orchestration.scope import Scope
+from mm_assets.orchestration.triggers import sensors
 from mm_assets.uploads.find import upload_key
 from tests.conftest import AWS
 from tests.make import dataset, drop_zip
-from tests.triggers.daemon import Daemon, fill
+from tests.orchestration.daemon import Daemon, fill
 
 FOLDERS = 20
 REPEATS = 3
@@ -147,7 +147,8 @@ def ask_as_the_ui(instance: dg.DagsterInstance, root: Path) -> float:
 
     file = root / "location.py"
     file.write_text(
-        "import dagster as dg\nfrom mm_assets.pipeline import dataset_definitions, resources\n"
+        "import dagster as dg\n"
+        "from mm_assets.orchestration.component import dataset_definitions, resources\n"
         "from tests.make import dataset\n"
         "defs = dg.Definitions.merge(dataset_definitions(dataset()), "
         "dg.Definitions(resources=resources()))\n"

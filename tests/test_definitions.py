@@ -95,7 +95,7 @@ def test_a_sensor_tick_imports_nothing_heavy(tmp_path):
     code = """
 import dagster as dg
 from dagster_project.definitions import defs
-from mm_assets.scope import LakeResource
+from mm_assets.orchestration.scope import LakeResource
 repository = defs().get_repository_def()
 with dg.instance_for_test() as instance:
     for name in ("pets_uploads", "pets_training", "pets_repredict"):
@@ -114,5 +114,7 @@ with dg.instance_for_test() as instance:
 
 
 def test_mm_upload_imports_nothing_heavy(tmp_path):
-    loaded = modules_after("import mm_assets.cli, mm_assets.uploads.send, mm_assets.uploads.check")
+    loaded = modules_after(
+        "import mm_assets.cli.main, mm_assets.uploads.send, mm_assets.uploads.check"
+    )
     assert not loaded & (HEAVY | {"dagster"})

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mm_assets.dataset import DatasetSpec, Limits
-from mm_assets.engine_spec import EngineSpec, Tuning
+from mm_assets.contract.dataset import DatasetSpec, Limits
+from mm_assets.contract.engine_spec import EngineSpec, Tuning
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -12,13 +12,14 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from mm_assets.dataset import Modality
-from mm_assets.lake import Lake
-from mm_assets.models.store import ModelStore
-from mm_assets.run import Runner
-from mm_assets.settings import Settings
-from mm_assets.spec_file import load_spec
-from mm_assets.store.base import Query, open_store
+from mm_assets.contract.dataset import Modality
+from mm_assets.contract.settings import Settings
+from mm_assets.contract.spec_file import load_spec
+from mm_assets.lake.lake import Lake
+from mm_assets.orchestration.run import Runner
+from mm_assets.registry.store import ModelStore
+from mm_assets.tables.open import open_store
+from mm_assets.tables.store import Query
 from mm_assets.uploads.send import send
 
 ROOT = Path(__file__).parents[1]

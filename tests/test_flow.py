@@ -15,16 +15,17 @@ import dagster as dg
 import pytest
 from PIL import Image, ImageDraw
 
-from mm_assets.dataset import Modality
-from mm_assets.lake import Lake
-from mm_assets.layout import of_upload
-from mm_assets.models.engines import make_engine
-from mm_assets.models.store import ModelStore
-from mm_assets.pipeline import resources
-from mm_assets.run import Runner
-from mm_assets.settings import Settings
-from mm_assets.spec_file import load_spec
-from mm_assets.store.base import Query, open_store
+from mm_assets.contract.dataset import Modality
+from mm_assets.contract.settings import Settings
+from mm_assets.contract.spec_file import load_spec
+from mm_assets.engines.make import make_engine
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_upload
+from mm_assets.orchestration.component import resources
+from mm_assets.orchestration.run import Runner
+from mm_assets.registry.store import ModelStore
+from mm_assets.tables.open import open_store
+from mm_assets.tables.store import Query
 
 YAML = """
 type: mm_assets.pipeline.DatasetPipeline
@@ -299,7 +300,7 @@ def test_the_model_with_images_sees_what_the_table_does_not_tell(story):
 
 
 def test_a_stored_prediction_is_the_same_as_the_record_predicted_alone(story):
-    from mm_assets.models.frames import feature_frame
+    from mm_assets.engines.frames import feature_frame
     from mm_assets.uploads.received import read_document, read_images, read_parquet
 
     upload = story.early[0].upload

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from mm_assets.errors import REFUSALS
-from mm_assets.lake import Lake
-from mm_assets.settings import Settings
-from mm_assets.store.base import open_store
-from mm_assets.tables import ROW_LIMIT
+from mm_assets.contract.errors import REFUSALS
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
+from mm_assets.reading.tables import ROW_LIMIT
+from mm_assets.tables.open import open_store
 from mm_assets.uploads.zip_directory import REMEDIES
 from tests.make import (
     csv_table,
@@ -86,7 +86,7 @@ BAD_ROWS: dict[str, list[str]] = {
 
 def test_every_code_of_a_refusal_has_a_specimen() -> None:
     here = {*BAD_FILES, *ONLY_IN_FOLDERS, *BAD_ROWS, "label_conflict"}
-    # tests/models/test_training.py and tests/predictions/test_failures.py have the other two.
+    # tests/training/test_training.py and tests/predictions/test_failures.py have the other two.
     assert here | {"image_unexpected", "prediction_failed"} == REFUSALS.keys()
     assert all(todo.endswith(".") for todo in [*REFUSALS.values(), *REMEDIES.values()])
 

@@ -22,7 +22,7 @@ DATASETS = ("pets", "cancer", "vehicles")  # all modalities, tables alone, pictu
 
 def yaml_schema() -> dict[str, Any]:
     """Every key that a dataset's or a workflow's YAML may hold, with its type and default."""
-    from mm_assets.dataset import DatasetSpec
+    from mm_assets.contract.dataset import DatasetSpec
     from mm_assets.workflow import Workflow
 
     return {
@@ -71,7 +71,7 @@ def code_location() -> dict[str, Any]:
 
 def command_line() -> dict[str, Any]:
     """Every command with its arguments and options."""
-    from mm_assets.cli import app
+    from mm_assets.cli.main import app
 
     return _command(typer.main.get_command(app))
 
@@ -94,9 +94,11 @@ def table_columns() -> dict[str, Any]:
     """The columns of the predictions table, and of the DuckDB file as it is made."""
     import duckdb
 
-    from mm_assets.settings import Settings
-    from mm_assets.store.base import COLUMNS, ORDER, open_store
-    from mm_assets.store.dynamodb_items import INDEXES
+    from mm_assets.contract.settings import Settings
+    from mm_assets.tables.dynamodb.items import INDEXES
+    from mm_assets.tables.merge_rule import ORDER
+    from mm_assets.tables.open import open_store
+    from mm_assets.tables.store import COLUMNS
 
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(root=Path(folder))
@@ -116,7 +118,7 @@ def table_columns() -> dict[str, Any]:
 
 def lake_layout() -> dict[str, str]:
     """Where the lake keeps what."""
-    from mm_assets import layout
+    from mm_assets.lake import layout
 
     return {
         "inbox": layout.inbox("d"),
@@ -131,7 +133,7 @@ def lake_layout() -> dict[str, str]:
 
 def codes() -> dict[str, list[str]]:
     """Every code that a refusal or an error can carry."""
-    from mm_assets.errors import REFUSALS
+    from mm_assets.contract.errors import REFUSALS
 
     said = set()
     for path in sorted((ROOT / "mm_assets").rglob("*.py")):
@@ -147,7 +149,7 @@ def codes() -> dict[str, list[str]]:
 
 def environment() -> dict[str, str]:
     """Every setting and its default."""
-    from mm_assets.settings import Settings
+    from mm_assets.contract.settings import Settings
 
     return {name: repr(field.default) for name, field in sorted(Settings.model_fields.items())}
 

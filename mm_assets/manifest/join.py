@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.lake import Lake
-from mm_assets.lake_errors import working_folder
-from mm_assets.layout import of_upload
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_upload
+from mm_assets.lake.local import working_folder
 from mm_assets.manifest.rows import TypedRows, empty_records, type_rows
-from mm_assets.store.base import Store
+from mm_assets.tables.store import Store
 from mm_assets.uploads.received import (
     empty_image_features,
     read_image_features,

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.dataset import ColumnKind, DatasetSpec
-from mm_assets.errors import REFUSALS
-from mm_assets.ids import MAXIMUM_BYTES
-from mm_assets.lake import Lake
-from mm_assets.lake_errors import working_folder
+from mm_assets.contract.dataset import ColumnKind, DatasetSpec
+from mm_assets.contract.errors import REFUSALS
+from mm_assets.contract.ids import MAXIMUM_BYTES
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.local import working_folder
 from mm_assets.uploads.receive import refusals_table
 
 if TYPE_CHECKING:

@@ -1,1 +1,5 @@
-"""Monitoring: how sure the models are, what they say, what was refused, and what has drifted."""
+"""Monitoring: how sure the models are, what they say, what was refused, what has drifted.
+
+What belongs here: figures and pictures over time, and limits on them. What does not: how a model
+did when it was trained (training).
+"""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mm_assets.dataset import Modality
+from mm_assets.contract.dataset import Modality
 from mm_assets.monitoring.timeline import Bins, name_bins, time_bins
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def confidence_over_time(predictions: pa.Table, threshold: float) -> bytes:
 
 def value_distribution(predictions: pa.Table, name: str) -> bytes:
     """Regression: median and quartiles of the predicted values of `name` over time (PNG)."""
-    from mm_assets.pictures import short
+    from mm_assets.display.pictures import short
 
     values = as_floats(predictions["prediction"])
     middle = f"median {written_out(float(np.median(values)))}, " if len(values) else ""
@@ -62,7 +62,7 @@ def _quartiles_over_time(
     threshold: float | None = None,
     limits: tuple[float, float] | None = None,
 ) -> bytes:
-    from mm_assets import pictures
+    from mm_assets.display import pictures
 
     low, middle, high = _quartiles(values, bins).T
     with pictures.figure(WIDTH, HEIGHT + 0.5, title) as fig:
@@ -84,7 +84,7 @@ def _quartiles_over_time(
 
 def class_balance(predictions: pa.Table, expected: dict[str, int] | None) -> bytes:
     """The share of each predicted class over time, against that of the training labels (PNG)."""
-    from mm_assets import pictures
+    from mm_assets.display import pictures
 
     bins = time_bins(predictions)
     classes = class_amounts(predictions, expected, bins)
@@ -109,7 +109,7 @@ def class_balance(predictions: pa.Table, expected: dict[str, int] | None) -> byt
 
 def image_share(predictions: pa.Table) -> bytes:
     """The share of records that were predicted with and without an image, over time (PNG)."""
-    from mm_assets import pictures
+    from mm_assets.display import pictures
 
     with_image = _is_with_image(predictions)
     bins = time_bins(predictions)
@@ -141,7 +141,7 @@ def ranked_bars(
     """One bar for each name, the greatest first, those above the limit in another colour (PNG)."""
     from matplotlib.ticker import MaxNLocator
 
-    from mm_assets import pictures
+    from mm_assets.display import pictures
 
     ranked = sorted(values, key=lambda name: (-values[name], name))
     amounts = [values[name] for name in ranked[:MOST_BARS]]
@@ -178,7 +178,7 @@ def ranked_bars(
 def draw_amounts(axes: Axes, bins: Bins) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    from mm_assets import pictures
+    from mm_assets.display import pictures
 
     n = np.bincount(bins.codes, minlength=len(bins.labels))
     axes.bar(bins.places, n, color=pictures.PALE, width=0.7)
@@ -350,7 +350,7 @@ def _classes_shown(counts: dict[str, int], expected: dict[str, int]) -> tuple[li
 
 def told_apart(names: Sequence[str]) -> list[str]:
     """Names as labels. Long ones that begin alike are cut before where they begin to differ."""
-    from mm_assets.pictures import short
+    from mm_assets.display.pictures import short
 
     whole = [short(name, 1000) for name in names]
     alike: dict[str, list[str]] = {}

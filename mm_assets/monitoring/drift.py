@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mm_assets.dataset import ColumnKind, DatasetSpec
+from mm_assets.contract.dataset import ColumnKind, DatasetSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,7 +1,7 @@
 """How good predictions turned out to be, by the labels that came after them.
 
 What belongs here: accuracy and calibration on live records, their figures and pictures. On records
-held out from training the same is measured in models/evaluation.py.
+held out from training the same is measured in training/evaluation.py.
 
 Read it with care after a new champion has predicted again: it may have learned these labels.
 """
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mm_assets.models.evaluation import calibration_bins, calibration_error
 from mm_assets.monitoring.charts import (
     HEIGHT,
     WIDTH,
@@ -23,6 +22,7 @@ from mm_assets.monitoring.charts import (
     written_out,
 )
 from mm_assets.monitoring.timeline import Bins, time_bins
+from mm_assets.training.evaluation import calibration_bins, calibration_error
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +53,7 @@ def live_accuracy(predictions: pa.Table, problem_type: str, minimum: float = 0.0
 
     minimum: the accuracy below which a check complains, drawn as a line; 0 for none.
     """
-    from mm_assets import pictures
+    from mm_assets.display import pictures
 
     known, right = _judged(predictions, problem_type)
     if not len(right):
@@ -91,7 +91,7 @@ def live_calibration(predictions: pa.Table, problem_type: str) -> bytes | None:
 
     None for a regression and for fewer than 30 labels.
     """
-    from mm_assets import pictures
+    from mm_assets.display import pictures
 
     known, right = _judged(predictions, problem_type)
     if problem_type == "regression" or len(right) < FEWEST_LABELLED:

@@ -7,17 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import LakeError
-from mm_assets.lake import Lake
-from mm_assets.lake_errors import working_folder
-from mm_assets.layout import of_dataset, of_upload, uploads_prefix
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import LakeError
+from mm_assets.display.pictures import contact_sheet
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_dataset, of_upload, uploads_prefix
+from mm_assets.lake.local import working_folder
 from mm_assets.manifest.join import MANIFEST
-from mm_assets.models.training_set import TRAINING_SET
 from mm_assets.monitoring import charts, live
 from mm_assets.monitoring.drift import drift_picture, feature_drift, label_drift
-from mm_assets.pictures import contact_sheet
-from mm_assets.store.base import Store
+from mm_assets.tables.store import Store
+from mm_assets.training.training_set import TRAINING_SET
 from mm_assets.uploads.receive import RAW
 from mm_assets.uploads.received import read_images, read_parquet
 

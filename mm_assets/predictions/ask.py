@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import ModelError, Refusal
-from mm_assets.models.champions import load_verified
-from mm_assets.models.confidence import Calibration
-from mm_assets.models.store import Champion, ModelStore
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import ModelError, Refusal
+from mm_assets.registry.loading import load_verified
+from mm_assets.registry.store import Champion, ModelStore
+from mm_assets.training.confidence import Calibration
 
 if TYPE_CHECKING:
     import pandas as pd

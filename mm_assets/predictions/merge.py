@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.lake import Lake
-from mm_assets.layout import of_upload
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_upload
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.predictions.predict import predictions_name, unmerged_prefix
-from mm_assets.store.base import MergeResult, Store
+from mm_assets.tables.store import MergeResult, Store
 from mm_assets.uploads.received import read_document, read_parquet
 
 

@@ -11,19 +11,20 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import Refusal, UploadError
-from mm_assets.lake import Lake, utc_now
-from mm_assets.lake_errors import working_folder
-from mm_assets.layout import dataset_prefix, of_upload, uploads_prefix
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import Refusal, UploadError
+from mm_assets.engines.frames import feature_frame
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import dataset_prefix, of_upload, uploads_prefix
+from mm_assets.lake.local import utc_now, working_folder
 from mm_assets.manifest.join import records_name
-from mm_assets.models.champions import other_wording
-from mm_assets.models.confidence import Calibration, confidence_of
-from mm_assets.models.frames import feature_frame
-from mm_assets.models.store import Champion, ModelStore
-from mm_assets.models.versions import other_version
 from mm_assets.predictions.ask import Answers, ask, judge_failures, load
-from mm_assets.store.base import COLUMNS, ORDER
+from mm_assets.registry.loading import other_wording
+from mm_assets.registry.store import Champion, ModelStore
+from mm_assets.registry.versions import other_version
+from mm_assets.tables.merge_rule import ORDER
+from mm_assets.tables.store import COLUMNS
+from mm_assets.training.confidence import Calibration, confidence_of
 from mm_assets.uploads.receive import refusals_table
 from mm_assets.uploads.received import read_document, read_images, read_parquet
 

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import UploadError
-from mm_assets.ids import normalised
-from mm_assets.lake import Lake
-from mm_assets.lake_errors import working_folder
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import UploadError
+from mm_assets.contract.ids import normalised
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.local import working_folder
 from mm_assets.manifest.rows import NUMBER
-from mm_assets.store.base import Store
+from mm_assets.tables.store import Store
 from mm_assets.uploads.send import Sent, send
 
 # Each code by which an answer is refused: what a person does about it.

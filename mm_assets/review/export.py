@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import LakeError, UploadError
-from mm_assets.lake import Lake
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import LakeError, UploadError
+from mm_assets.lake.lake import Lake
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.review.label_studio import labelling_config, task
 from mm_assets.review.queue import Item, review_classes, review_queue
 from mm_assets.review.sheet import own_name, write_sheet
-from mm_assets.store.base import Store
+from mm_assets.tables.store import Store
 from mm_assets.uploads.received import read_document, read_images
 
 IMAGES = "images"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from mm_assets.dataset import DatasetSpec
+from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.review.answers import Answer
 from mm_assets.review.queue import Item
 from mm_assets.review.sheet import own_name

@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import ModelError
-from mm_assets.lake import Lake
-from mm_assets.layout import of_dataset
-from mm_assets.store.base import Query, Store
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import ModelError
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_dataset
+from mm_assets.tables.store import Query, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

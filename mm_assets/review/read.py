@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import UploadError
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import UploadError
+from mm_assets.reading.tables import LINE_COLUMN, Table, TableRefused, open_table
 from mm_assets.review.answers import Answer
 from mm_assets.review.label_studio import (
     CONTROL,
@@ -16,7 +17,6 @@ from mm_assets.review.label_studio import (
     answers_of_json,
 )
 from mm_assets.review.sheet import own_name, unguard
-from mm_assets.tables import LINE_COLUMN, Table, TableRefused, open_table
 from mm_assets.uploads.check import reading
 
 

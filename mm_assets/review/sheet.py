@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mm_assets.console import FORMULA, is_formula
-from mm_assets.dataset import DatasetSpec
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.display.cells import FORMULA, is_formula
 
 OWN = ("record_id", "prediction", "confidence", "reasons", "picture")
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from mm_assets.errors import UploadError
+from mm_assets.contract.errors import UploadError
 from mm_assets.uploads.zip_directory import FULL32, Entry, read_directory, refusal
 
 CHUNK = 256 << 10

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mm_assets.dataset import DatasetSpec, NamedImage
-from mm_assets.errors import Refusal, UploadError
-from mm_assets.images import NormalisedImage
-from mm_assets.layout import MARKER, SIZE_MARKER
+from mm_assets.contract.dataset import DatasetSpec, NamedImage
+from mm_assets.contract.errors import Refusal, UploadError
+from mm_assets.lake.layout import MARKER, SIZE_MARKER
+from mm_assets.reading.images import NormalisedImage
 from mm_assets.uploads.archive import open_archive
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered, take_member
 from mm_assets.uploads.find import UNSAFE, printable

@@ -17,9 +17,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from mm_assets.errors import LakeError, UploadError
-from mm_assets.lake import CHUNK, Lake, LakeObject
-from mm_assets.layout import INBOX_NOTE, MARKER, SIZE_MARKER, inbox, of_upload, received
+from mm_assets.contract.errors import LakeError, UploadError
+from mm_assets.lake.lake import Lake, LakeObject
+from mm_assets.lake.layout import INBOX_NOTE, MARKER, SIZE_MARKER, inbox, of_upload, received
+from mm_assets.lake.local import CHUNK
 from mm_assets.uploads.archive import open_archive
 from mm_assets.uploads.find import UNSAFE, Source, announced_files, folder_identity, printable
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from mm_assets.errors import LakeError, UploadError
-from mm_assets.lake import Lake, LakeObject
-from mm_assets.layout import MARKER, SIZE_MARKER, inbox, of_upload
+from mm_assets.contract.errors import LakeError, UploadError
+from mm_assets.lake.lake import Lake, LakeObject
+from mm_assets.lake.layout import MARKER, SIZE_MARKER, inbox, of_upload
 
 # No key with such a part can be read: control characters, backslashes, '', '.', '..', no Unicode.
 UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|(^|/)(\.\.?)?(/|$)")

@@ -17,15 +17,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.dataset import DatasetSpec, NamedImage
-from mm_assets.errors import Refusal, UploadError
-from mm_assets.ids import fault_of
-from mm_assets.image_features import FEATURE_NAMES
-from mm_assets.images import ImageRefused, NormalisedImage, is_image, normalise
-from mm_assets.lake import Lake
-from mm_assets.lake_errors import working_folder
-from mm_assets.layout import of_upload
-from mm_assets.tables import Table, TableRefused, looks_like_text, open_table
+from mm_assets.contract.dataset import DatasetSpec, NamedImage
+from mm_assets.contract.errors import Refusal, UploadError
+from mm_assets.contract.ids import fault_of
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_upload
+from mm_assets.lake.local import working_folder
+from mm_assets.reading.image_features import FEATURE_NAMES
+from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
+from mm_assets.reading.tables import Table, TableRefused, looks_like_text, open_table
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered, delivery
 from mm_assets.uploads.find import Source
 

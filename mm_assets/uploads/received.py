@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import LakeError
-from mm_assets.lake import Lake
-from mm_assets.layout import of_upload
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import LakeError
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_upload
 from mm_assets.uploads.receive import RAW
 
 if TYPE_CHECKING:

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mm_assets.errors import UploadError
-from mm_assets.lake import Lake, LakeObject, sha256_of, utc_now
-from mm_assets.layout import MARKER, SIZE_MARKER, inbox, received
+from mm_assets.contract.errors import UploadError
+from mm_assets.lake.lake import Lake, LakeObject
+from mm_assets.lake.layout import MARKER, SIZE_MARKER, inbox, received
+from mm_assets.lake.local import sha256_of, utc_now
 from mm_assets.uploads.check import (
     LocalFile,
     Progress,

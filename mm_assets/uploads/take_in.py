@@ -13,10 +13,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import LakeError
-from mm_assets.lake import Lake, LakeObject
-from mm_assets.layout import INBOX_NOTE, MARKER, SIZE_MARKER, of_upload, received
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import LakeError
+from mm_assets.lake.lake import Lake, LakeObject
+from mm_assets.lake.layout import INBOX_NOTE, MARKER, SIZE_MARKER, of_upload, received
 from mm_assets.uploads.find import Source
 from mm_assets.uploads.receive import receive
 from mm_assets.uploads.received import read_parquet

@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from mm_assets.errors import UploadError
+from mm_assets.contract.errors import UploadError
 
 _END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _CENTRAL = struct.Struct("<4sBBHHHHHIIIHHHHHII")

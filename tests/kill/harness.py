@@ -59,8 +59,8 @@ CODE = """
 import os
 from pathlib import Path
 import dagster as dg
-from mm_assets.spec_file import load_spec
-from mm_assets.pipeline import dataset_definitions, resources
+from mm_assets.contract.spec_file import load_spec
+from mm_assets.orchestration.component import dataset_definitions, resources
 
 spec = load_spec(Path(os.environ["MM_ROOT"]) / "kill.yaml")
 defs = dg.Definitions.merge(
@@ -173,7 +173,7 @@ class Project:
 
     def enter(self) -> Any:
         """Make this process work on the project; returns its settings."""
-        from mm_assets.settings import Settings
+        from mm_assets.contract.settings import Settings
 
         for name in [name for name in os.environ if name.startswith("MM_")]:
             del os.environ[name]
@@ -182,13 +182,13 @@ class Project:
 
     def end_state(self) -> dict[str, Any]:
         """All that must be the same after any crash, whatever happened on the way."""
-        from mm_assets.dataset import Modality
-        from mm_assets.lake import Lake
-        from mm_assets.models.store import ModelStore
-        from mm_assets.receipt import build_receipt
-        from mm_assets.spec_file import load_spec
-        from mm_assets.store.base import open_store
-        from mm_assets.triggers import ledger
+        from mm_assets.contract.dataset import Modality
+        from mm_assets.contract.spec_file import load_spec
+        from mm_assets.lake.lake import Lake
+        from mm_assets.predictions.receipt import build_receipt
+        from mm_assets.registry.store import ModelStore
+        from mm_assets.tables.open import open_store
+        from mm_assets.uploads import ledger
 
         settings = self.enter()
         lake, store = Lake(settings), open_store(settings)
@@ -242,8 +242,8 @@ def differences(quiet: dict[str, Any], killed: dict[str, Any]) -> dict[str, int]
 
 def run_quietly(root: Path, seed: int) -> dict[str, Any]:
     """The same uploads, one after another in one process, with nothing going wrong."""
-    from mm_assets.run import Runner, open_instance
-    from mm_assets.spec_file import load_spec
+    from mm_assets.contract.spec_file import load_spec
+    from mm_assets.orchestration.run import Runner, open_instance
 
     project = Project(root)
     settings = project.enter()
@@ -362,13 +362,17 @@ def is_quiet(project: Project, wave: int) -> bool:
     """Whether everything that came is through, and nothing is under way or will be requested."""
     import dagster as dg
 
-    from mm_assets.lake import Lake
-    from mm_assets.layout import of_dataset
-    from mm_assets.models.pins import generations, pin_text
-    from mm_assets.models.store import ModelStore
-    from mm_assets.triggers import ledger
-    from mm_assets.triggers.decide import is_through
-    from mm_assets.triggers.runs import IN_PROGRESS, failed_predictions, tries_since_success
+    from mm_assets.lake.lake import Lake
+    from mm_assets.lake.layout import of_dataset
+    from mm_assets.orchestration.triggers.decide import is_through
+    from mm_assets.orchestration.triggers.runs import (
+        IN_PROGRESS,
+        failed_predictions,
+        tries_since_success,
+    )
+    from mm_assets.registry.pins import generations, pin_text
+    from mm_assets.registry.store import ModelStore
+    from mm_assets.uploads import ledger
 
     settings = project.enter()
     lake = Lake(settings)
@@ -378,8 +382,8 @@ def is_quiet(project: Project, wave: int) -> bool:
     training_set = lake.read_json(of_dataset("kill", "training_set"))
     if training_set is None or training_set["labelled"] < (60, 60, 90)[wave]:
         return False
-    from mm_assets.scope import Scope
-    from mm_assets.spec_file import load_spec
+    from mm_assets.contract.spec_file import load_spec
+    from mm_assets.orchestration.scope import Scope
 
     scope = Scope(load_spec(project.root / "kill.yaml"))
     wanted = pin_text(generations(ModelStore(lake, "kill")))

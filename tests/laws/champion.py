@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.models.store import ModelStore
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.registry.store import ModelStore
 from tests.laws.uploads import SEEDS
 from tests.make import picture
 

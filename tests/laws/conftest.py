@@ -13,11 +13,11 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.lake import Lake
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.lake.lake import Lake
 from mm_assets.manifest import join, rows
 from tests.laws.world import DuckDBWorld, DynamoDBWorld, World
-from tests.store.faults import watched
+from tests.tables.faults import watched
 
 _taken: list[str] = []
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mm_assets.lake import Lake
-from mm_assets.settings import Settings
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
 
 
 class Crash(BaseException):

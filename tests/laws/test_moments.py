@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mm_assets.dataset import Modality
+from mm_assets.contract.dataset import Modality
 from tests.laws.process import Process, Until
 from tests.laws.reference import own_photos
 from tests.laws.uploads import Photo, Row, Upload

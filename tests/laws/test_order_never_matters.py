@@ -26,11 +26,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from mm_assets.dataset import DatasetSpec, Modality
+from mm_assets.contract.dataset import DatasetSpec, Modality
 from tests.laws.process import TO_THE_END, Process, Until
 from tests.laws.uploads import Upload, uploads
 from tests.laws.world import Run, World, wording
-from tests.store.faults import WRITES
+from tests.tables.faults import WRITES
 
 NIGHTLY = os.environ.get("MM_NIGHTLY") == "1"
 STEPS_AT_NIGHT = 10_000

@@ -17,25 +17,26 @@ from typing import Any
 
 import duckdb
 
-from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import UploadError
-from mm_assets.lake import Lake
-from mm_assets.layout import inbox, of_upload
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import UploadError
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import inbox, of_upload
 from mm_assets.manifest.join import MANIFEST, build_manifest, records_name, split_records
-from mm_assets.models.pins import (
+from mm_assets.predictions.merge import merge_predictions
+from mm_assets.predictions.predict import predict_records
+from mm_assets.registry.pins import (
     Generations,
     generations,
     pin_of_backfill,
     pinned_champions,
 )
-from mm_assets.models.store import ModelStore
-from mm_assets.predictions.merge import merge_predictions
-from mm_assets.predictions.predict import predict_records
-from mm_assets.settings import Settings
-from mm_assets.store.base import ORDER, MergeResult, Store
-from mm_assets.store.duckdb import DuckDBStore
-from mm_assets.store.dynamodb import DynamoDBStore
-from mm_assets.triggers import ledger
+from mm_assets.registry.store import ModelStore
+from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.dynamodb.store import DynamoDBStore
+from mm_assets.tables.merge_rule import ORDER
+from mm_assets.tables.store import MergeResult, Store
+from mm_assets.uploads import ledger
 from mm_assets.uploads.find import find_uploads, read_source
 from mm_assets.uploads.received import read_parquet
 from mm_assets.uploads.take_in import take_in
@@ -45,7 +46,7 @@ from tests.laws.reference import expected_table
 from tests.laws.uploads import RECORDS, Upload
 from tests.make import dataset as pets
 from tests.make import drop_folder, drop_zip
-from tests.store.faults import Wire
+from tests.tables.faults import Wire
 
 START = 1_790_000_000  # the first upload arrives; the others a second apart
 JOINED = (MANIFEST, *(records_name(modality) for modality in Modality))
@@ -382,7 +383,7 @@ class DynamoDBWorld(World):
         self.store = DynamoDBStore(client, table, patience=20.0)
 
     def orders(self) -> dict[str, tuple[Any, ...]]:
-        from mm_assets.store import dynamodb_items as items
+        from mm_assets.tables.dynamodb import items
 
         keys = [items.key_of(items.partition(self.dataset, r), items.PREDICTION) for r in RECORDS]
         asked = {self.table_name: {"Keys": keys, "ConsistentRead": True}}

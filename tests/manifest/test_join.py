@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import LakeError
-from mm_assets.lake import Lake
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import LakeError
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
 from mm_assets.manifest.join import (
     MANIFEST_COLUMNS,
     build_manifest,
@@ -18,9 +19,9 @@ from mm_assets.manifest.join import (
     split_records,
     with_row_upload,
 )
-from mm_assets.models.training_set import build_training_set
-from mm_assets.settings import Settings
-from mm_assets.store.base import Store, open_store
+from mm_assets.tables.open import open_store
+from mm_assets.tables.store import Store
+from mm_assets.training.training_set import build_training_set
 from tests.make import dataset, drop_zip, found, picture, processed, received, rows_of, table
 
 HEADER = "id,age,colour"

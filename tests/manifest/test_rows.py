@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import REFUSALS
-from mm_assets.ids import fault_of, normalised
-from mm_assets.lake import Lake
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import REFUSALS
+from mm_assets.contract.ids import fault_of, normalised
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
 from mm_assets.manifest.rows import RECORD_COLUMNS, TypedRows, type_rows
-from mm_assets.settings import Settings
 from tests.make import csv_table, dataset, drop_zip, received, table
 
 NUMBERS = dataset(columns={"x": "number"}, classes=None)

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mm_assets.display.pictures import contact_sheet
 from mm_assets.monitoring import charts
 from mm_assets.monitoring.timeline import MOST_BINS, time_bins, time_of
-from mm_assets.pictures import contact_sheet
 from mm_assets.uploads.find import upload_key
 
 START = datetime(2026, 11, 18, 8, 15, tzinfo=UTC)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_assets.dataset import DatasetSpec, ImageFeature
+from mm_assets.contract.dataset import DatasetSpec, ImageFeature
 from mm_assets.monitoring.drift import (
     beyond_chance,
     drift_picture,

@@ -7,13 +7,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mm_assets.dataset import DatasetSpec, Limits
-from mm_assets.lake import Lake
-from mm_assets.layout import of_dataset
+from mm_assets.contract.dataset import DatasetSpec, Limits
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_dataset
 from mm_assets.monitoring import limits
-from mm_assets.monitoring.checks import build_checks
-from mm_assets.scope import LakeResource, Scope
-from mm_assets.settings import Settings
+from mm_assets.orchestration.checks.monitoring import build_checks
+from mm_assets.orchestration.scope import LakeResource, Scope
 
 ALWAYS = {"feature_drift", "label_drift", "low_confidence_share"}
 

@@ -12,16 +12,17 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.lake import Lake
-from mm_assets.layout import inbox, of_dataset, of_upload
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import inbox, of_dataset, of_upload
 from mm_assets.manifest.join import build_manifest
-from mm_assets.models.training_set import build_training_set
 from mm_assets.monitoring import report
 from mm_assets.monitoring.report import PICTURES, build_monitoring
 from mm_assets.predictions.predict import empty_predictions
-from mm_assets.settings import Settings
-from mm_assets.store.base import Store, open_store
+from mm_assets.tables.open import open_store
+from mm_assets.tables.store import Store
+from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.find import find_uploads
 from mm_assets.uploads.receive import RAW, receive
 

@@ -8,16 +8,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.errors import ModelError
-from mm_assets.lake import Lake
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import ModelError
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
 from mm_assets.manifest.join import split_records
-from mm_assets.models.store import ModelStore
-from mm_assets.predictions.checks import failed_items
+from mm_assets.orchestration.checks.predictions import failed_items
 from mm_assets.predictions.merge import merge_predictions
 from mm_assets.predictions.predict import predict_records
-from mm_assets.settings import Settings
-from mm_assets.store.base import Store, open_store
+from mm_assets.registry.store import ModelStore
+from mm_assets.tables.open import open_store
+from mm_assets.tables.store import Store
 from tests.make import dataset, drop_zip, picture, processed, rows_of, table
 
 WITHOUT = Modality.WITHOUT_IMAGE

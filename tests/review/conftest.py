@@ -8,13 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.lake import Lake
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
 from mm_assets.predictions.predict import empty_predictions
-from mm_assets.settings import Settings
-from mm_assets.store.base import Store, open_store
+from mm_assets.tables.open import open_store
+from mm_assets.tables.store import Store
 from tests.make import csv_table, dataset, drop_zip, picture, processed
-from tests.store.offers import offer
+from tests.tables.offers import offer
 
 # Record to how sure the model is of "cat"; the first four have a picture.
 RECORDS = {

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mm_assets.cli_review import app as review
-from mm_assets.lake import Lake
-from mm_assets.layout import of_dataset
-from mm_assets.models.training_set import build_training_set
-from mm_assets.run import Runner, open_instance
-from mm_assets.spec_file import load_spec
-from mm_assets.store.base import open_store
+from mm_assets.cli.review import app as review
+from mm_assets.contract.spec_file import load_spec
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_dataset
+from mm_assets.orchestration.run import Runner, open_instance
+from mm_assets.tables.open import open_store
+from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.received import read_parquet
 from tests.make import csv_table, drop_zip, picture
 

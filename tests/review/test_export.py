@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mm_assets.errors import ModelError, UploadError
+from mm_assets.contract.errors import ModelError, UploadError
 from mm_assets.review.export import NO_PICTURE, export_review, picture_name
 from mm_assets.review.queue import review_classes, review_queue
 from mm_assets.review.sheet import guard, header, unguard

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import UploadError
-from mm_assets.lake import Lake
-from mm_assets.models.training_set import build_training_set
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import UploadError
+from mm_assets.lake.lake import Lake
 from mm_assets.review.answers import Judged, judge, send_labels
 from mm_assets.review.export import export_review
 from mm_assets.review.queue import review_classes, review_queue
 from mm_assets.review.read import read_answers
-from mm_assets.store.base import open_store
+from mm_assets.tables.open import open_store
+from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.received import read_parquet
 from tests.make import drop_zip, picture, processed
 from tests.review.conftest import SPEC, World

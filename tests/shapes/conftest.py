@@ -10,12 +10,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mm_assets.lake import Lake
-from mm_assets.models.store import ModelStore
-from mm_assets.run import Outcome, Runner
-from mm_assets.settings import Settings
-from mm_assets.spec_file import load_spec
-from mm_assets.store.base import open_store
+from mm_assets.contract.settings import Settings
+from mm_assets.contract.spec_file import load_spec
+from mm_assets.lake.lake import Lake
+from mm_assets.orchestration.run import Outcome, Runner
+from mm_assets.registry.store import ModelStore
+from mm_assets.tables.open import open_store
 from mm_assets.uploads.send import send
 
 DEFS = Path(__file__).parents[2] / "dagster_project" / "defs"

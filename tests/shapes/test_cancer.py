@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from mm_assets.dataset import Modality
-from mm_assets.demo_cancer import make_cancer
+from mm_assets.contract.dataset import Modality
+from mm_assets.demo.cancer import make_cancer
 
 ONLY = Modality.WITHOUT_IMAGE
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mm_assets.lake import Lake
-from mm_assets.spec_file import load_spec
-from mm_assets.store.base import open_store
+from mm_assets.contract.spec_file import load_spec
+from mm_assets.lake.lake import Lake
+from mm_assets.tables.open import open_store
 from mm_assets.uploads.check import check
 from tests.make import csv_table, drop_zip, picture, processed, rows_of
 from tests.shapes.conftest import DEFS

@@ -12,10 +12,10 @@ import dagster as dg
 import pytest
 from PIL import Image
 
-from mm_assets.dataset import Modality
-from mm_assets.demo_vehicles import make_vehicles
-from mm_assets.engine_spec import EngineSpec
-from mm_assets.predictions.checks import failed_items
+from mm_assets.contract.dataset import Modality
+from mm_assets.contract.engine_spec import EngineSpec
+from mm_assets.demo.vehicles import make_vehicles
+from mm_assets.orchestration.checks.predictions import failed_items
 from mm_assets.uploads.received import read_parquet, read_receipt
 
 ONLY = Modality.WITH_IMAGE

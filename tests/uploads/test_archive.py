@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mm_assets.errors import UploadError
+from mm_assets.contract.errors import UploadError
 from mm_assets.uploads.archive import Caps, open_archive
 
 WHERE = "inbox/u.zip"

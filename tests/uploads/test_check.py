@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import UploadError
-from mm_assets.lake import Lake
-from mm_assets.settings import Settings
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import UploadError
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
 from mm_assets.uploads.check import check
 from mm_assets.uploads.find import find_uploads
 from mm_assets.uploads.receive import receive

@@ -10,12 +10,12 @@ import dagster as dg
 import pytest
 from PIL import Image
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.lake import Lake
-from mm_assets.layout import inbox
-from mm_assets.scope import LakeResource, Scope
-from mm_assets.settings import Settings
-from mm_assets.uploads.checks import build_checks
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import inbox
+from mm_assets.orchestration.checks.uploads import build_checks
+from mm_assets.orchestration.scope import LakeResource, Scope
 from mm_assets.uploads.find import find_uploads
 from mm_assets.uploads.receive import receive
 

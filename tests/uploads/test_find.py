@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from mm_assets.errors import UploadError
-from mm_assets.lake import Lake
-from mm_assets.settings import Settings
+from mm_assets.contract.errors import UploadError
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
 from mm_assets.uploads.find import find_uploads, read_source, register, upload_key
 from tests.make import announcement, drop_folder, drop_zip, zipped
 

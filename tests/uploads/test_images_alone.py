@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mm_assets.dataset import DatasetSpec, Modality
-from mm_assets.lake import Lake
-from mm_assets.store.base import open_store
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.lake.lake import Lake
+from mm_assets.tables.open import open_store
 from tests.make import drop_zip, picture, processed, received, rows_of
 
 

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import REFUSALS, LakeError
-from mm_assets.lake import Lake
-from mm_assets.settings import Settings
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import REFUSALS, LakeError
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
 from mm_assets.uploads.find import Source, announced_files
 from mm_assets.uploads.receive import receive
 from mm_assets.uploads.received import read_images, read_parquet, read_sample_images

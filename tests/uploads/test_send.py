@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mm_assets import lake_s3
-from mm_assets.dataset import DatasetSpec
-from mm_assets.errors import LakeError, MMError, UploadError
-from mm_assets.lake import Lake, sha256_of
-from mm_assets.settings import Settings
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import LakeError, MMError, UploadError
+from mm_assets.contract.settings import Settings
+from mm_assets.lake import s3 as lake_s3
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.local import sha256_of
 from mm_assets.uploads.find import announced_files, find_uploads
 from mm_assets.uploads.receive import receive
 from mm_assets.uploads.send import PART, check, safe_name, send
@@ -537,8 +538,8 @@ def test_a_sending_that_breaks_off_at_any_request_is_never_finished_by_halves_an
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mm_assets.lake import Lake
-from mm_assets.settings import Settings
+from mm_assets.lake.lake import Lake
+from mm_assets.contract.settings import Settings
 from mm_assets.uploads.send import send
 names = []
 def progress(done, total, file):

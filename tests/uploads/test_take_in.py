@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from mm_assets.errors import LakeError
-from mm_assets.lake import Lake
-from mm_assets.layout import INBOX_NOTE, inbox, of_upload, received
+from mm_assets.contract.errors import LakeError
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import INBOX_NOTE, inbox, of_upload, received
 from mm_assets.uploads.find import Source, find_uploads
 from mm_assets.uploads.send import send
 from mm_assets.uploads.take_in import take_in

@@ -1,0 +1,28 @@
+"""How `mm` ends: an error of ours in its own words, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from mm_assets.contract.errors import MMError, UsageError
+from mm_assets.display.console import bad
+
+USER_ERROR = 1
+
+
+@contextmanager
+def speaking_errors() -> Iterator[None]:
+    """Show an error of ours in its own words and leave with exit code 1."""
+    try:
+        yield
+    except UsageError as error:
+        raise typer.BadParameter(error.what) from None
+    except MMError as error:
+        bad(str(error))
+        raise typer.Exit(USER_ERROR) from None
+    except KeyboardInterrupt:
+        bad("interrupted; run the same command again to go on")
+        raise typer.Exit(130) from None

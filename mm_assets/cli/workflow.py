@@ -1,0 +1,103 @@
+"""`mm workflow`: the jobs of the code location; show one, run one here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from mm_assets.cli.errors import USER_ERROR, speaking_errors
+from mm_assets.cli.options import FormatOption
+from mm_assets.contract.settings import Settings
+from mm_assets.display.console import (
+    Format,
+    bad,
+    err,
+    good,
+    print_json,
+    print_rows,
+    say,
+    warn,
+)
+
+app = typer.Typer(
+    name="workflow",
+    help="Jobs: those of each dataset and those of your own.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+NameArgument = Annotated[str, typer.Argument(help="The job's name; see `mm workflow list`.")]
+
+
+@app.command("list")
+def list_(form: FormatOption = Format.TABLE) -> None:
+    """Every job of the code location: its steps, what starts it, what it is for."""
+    from mm_assets.orchestration.jobs import list_jobs
+
+    with speaking_errors():
+        rows = list_jobs(Settings.from_environment())
+        print_rows(rows, ["name", "steps", "each", "started_by", "description"], form, "Workflows")
+
+
+@app.command()
+def show(name: NameArgument, form: FormatOption = Format.TABLE) -> None:
+    """The steps of a job in their order, what each depends on, what starts it, its choice."""
+    from mm_assets.orchestration.jobs import describe_job
+
+    with speaking_errors():
+        about = describe_job(Settings.from_environment(), name)
+        if form is Format.JSON:
+            print_json(about)
+            return
+        say(f"{name}: {about['description']}".rstrip(": "))
+        say(f"Started by: {about['started_by'] or 'hand'}")
+        if about["choice"]:
+            say(f"Choice: {about['choice']}")
+        if about["each"]:
+            say("One run for each upload: --upload KEY")
+        print_rows(about["steps"], ["step", "depends_on", "description"], form)
+
+
+@app.command()
+def run(
+    name: NameArgument,
+    upload: Annotated[
+        str | None, typer.Option(help="The upload's key, or its name in the inbox.")
+    ] = None,
+    otherwise: Annotated[
+        bool, typer.Option("--otherwise", help="Run what is under `otherwise` instead.")
+    ] = False,
+    choose: Annotated[
+        bool, typer.Option("--choose", help="Let the choice decide, as the schedule does.")
+    ] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Run a job to its end, in this process."""
+    from mm_assets.orchestration.jobs import run_job
+
+    with speaking_errors():
+        with err.status(name) as status:
+            outcome = run_job(
+                Settings.from_environment(),
+                name,
+                upload=upload,
+                otherwise=otherwise,
+                choose=choose,
+                progress=say,
+                live=lambda text: status.update(escape(text)),
+                step_done=good,
+            )
+        if outcome.problem:
+            bad(f"{outcome.job} failed: {outcome.problem}")
+        for words in outcome.failed_checks:
+            bad(f"check failed: {words}")
+        for words in outcome.warnings:
+            warn(words)
+        if outcome.is_good:
+            good(f"{outcome.job} is done; run {outcome.run_id}")
+        if form is not Format.TABLE:
+            row = outcome.as_row()
+            print_rows([row], list(row), form)
+        if not outcome.is_good:
+            raise typer.Exit(USER_ERROR)

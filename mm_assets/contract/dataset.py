@@ -1,0 +1,362 @@
+"""DatasetSpec: the contract that a dataset's YAML fills in.
+
+One file `dagster_project/defs/<dataset>/defs.yaml` describes one dataset; spec_file.py reads it,
+engine_spec.py has the part about engines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, field_validator, model_validator
+
+from mm_assets.contract.engine_spec import EngineSpec, Strict
+from mm_assets.contract.ids import normalised
+
+IMAGE = "image"
+CONTENT_ID = 16  # hexadecimal digits of an ID that is made of a picture's bytes
+
+
+class ImageFeature(StrEnum):
+    """Simple numbers about a picture; image_features.py says how each is computed."""
+
+    WIDTH = "width"
+    HEIGHT = "height"
+    BRIGHTNESS = "brightness"
+    CONTRAST = "contrast"
+    SATURATION = "saturation"
+    LAPLACIAN_VARIANCE = "laplacian_variance"
+    SOBEL_MEAN = "sobel_mean"
+    SOBEL_VARIANCE = "sobel_variance"
+
+    @property
+    def column(self) -> str:
+        """What the column is called that a model sees."""
+        return f"image_{self.value}"
+
+
+class Modality(StrEnum):
+    """Whether a record has a picture that really decodes."""
+
+    WITH_IMAGE = "with_image"
+    WITHOUT_IMAGE = "without_image"
+
+
+class ColumnKind(StrEnum):
+    NUMBER = "number"
+    CATEGORY = "category"
+    TEXT = "text"
+
+
+class Column(Strict):
+    """One feature column. In YAML `age: number` is short for `age: {kind: number}`."""
+
+    kind: ColumnKind
+    required: bool = Field(False, description="Reject a row in which this value is missing.")
+
+
+class Range(Strict):
+    """What is normal for one feature of the pictures."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Range:
+        if self.minimum is None and self.maximum is None:
+            raise ValueError("write `minimum`, `maximum` or both")
+        if None not in (self.minimum, self.maximum) and self.minimum > self.maximum:  # type: ignore[operator]
+            raise ValueError("`minimum` is above `maximum`")
+        return self
+
+
+class Limits(Strict):
+    """When an asset check complains. Shares are between 0 and 1."""
+
+    minimum_image_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    maximum_unreadable_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    maximum_reject_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    maximum_low_confidence_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    maximum_drift: Annotated[float, Field(gt=0)] = 0.25
+    minimum_live_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.0
+    maximum_calibration_error: Annotated[float, Field(ge=0, le=1)] = 1.0
+    image_features: dict[ImageFeature, Range] = Field(
+        default_factory=dict, description="What is normal for a picture, such as its brightness."
+    )
+    maximum_unfit_image_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+Metric = Literal[
+    "accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss",
+    "mean_absolute_error", "root_mean_squared_error",
+]  # fmt: skip
+OF_REGRESSION = ("mean_absolute_error", "root_mean_squared_error")
+LOWER_IS_BETTER = ("log_loss", *OF_REGRESSION)
+
+
+class NamedImage(NamedTuple):
+    """What the path of a picture says: its record, its number among that record's, its label."""
+
+    record_id: str
+    number: int
+    label: str | None
+
+
+class DatasetSpec(Strict):
+    """All that the pipeline needs to know about one dataset."""
+
+    dataset: str = Field(description="Short name: letters a-z, digits and _.")
+    description: str = ""
+    records: Literal["table", "images"] = Field(
+        "table", description="images: each picture is a record, and no table is needed."
+    )
+    id_column: str
+    label_column: str
+    problem_type: Literal["binary", "multiclass", "regression"]
+    classes: tuple[str, ...] | None = Field(None, description="The allowed labels, if fixed.")
+    columns: dict[str, Column]
+    missing_values: tuple[str, ...] = Field(
+        ("",), description="What stands for a missing value, compared exactly after trimming."
+    )
+    encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
+    image_name: str | None = Field(
+        "{id}",
+        description="How a picture's file name without suffix yields its ID: `{id}` or `{id}-{n}`; "
+        "`*` stands for anything. With `records: images` also the label: `{label}/{id}` (the "
+        "folder) or `{label}_{id}`; without `{id}`, as in `{label}/*`, the ID is made of the "
+        "picture's bytes. null: the dataset has no pictures.",
+    )
+    image_features: tuple[ImageFeature, ...] = Field(
+        (), description="Numbers about the picture that models see beside the columns."
+    )
+    image_longest_side: int = Field(256, ge=16, le=4096, description="Pixels after normalising.")
+    image_maximum_megapixels: float = Field(25, gt=0)
+    model_with_image: tuple[EngineSpec, ...] = Field(
+        (EngineSpec(),), description="One engine, or a list of engines that compete."
+    )
+    model_without_image: tuple[EngineSpec, ...] = (EngineSpec(),)
+    review_threshold: float = Field(0.6, ge=0, le=1, description="Less confident goes to review.")
+    regression_tolerance: float | None = Field(
+        None,
+        gt=0,
+        description="Regression: confidence is the chance to be this close to the truth. "
+        "Default: the mean baseline's mean absolute error.",
+    )
+    holdout_share: float = Field(0.2, gt=0, lt=0.9)
+    metric: Metric | None = Field(
+        None,
+        description="What decides which model is better. Default: accuracy, or for "
+        "regression mean_absolute_error.",
+    )
+    minimum_score: float | None = Field(
+        None, description="A model whose `metric` is worse than this is not promoted."
+    )
+    promotion_tolerance: float = Field(
+        0.01, ge=0, description="How much worse than the champion a promoted model may be."
+    )
+    minimum_training_records: int = Field(50, ge=10)
+    retrain_growth: float = Field(
+        0.2, gt=0, description="Train when labelled records grew by this share."
+    )
+    train_schedule: str | None = Field(None, description="A cron line, in UTC.")
+    limits: Limits = Limits()
+    tolerated_failure_share: float | None = Field(
+        None, ge=0, le=1,
+        description="Of an upload's items (files, rows, predictions), so many may fail: those "
+        "are named, the rest is predicted. Default: a failing prediction fails the run.",
+    )  # fmt: skip
+    keep_inbox: bool = Field(
+        False, description="Leave received uploads in the inbox instead of moving them out."
+    )
+    upload_tries: int = Field(
+        5, ge=1, description="An upload whose run fails this often is set aside; see `mm retry`."
+    )
+    retry_pause_seconds: float = Field(
+        15, ge=0, description="The pause after a failed try; it grows fourfold with each one."
+    )
+
+    @field_validator("dataset")
+    @classmethod
+    def _safe_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", value):
+            raise ValueError("use a-z, 0-9 and _, a letter first, at most 40 characters")
+        return value
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _short_columns(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: {"kind": column} if isinstance(column, str) else column
+            for name, column in value.items()
+        }
+
+    @model_validator(mode="before")
+    @classmethod
+    def _images_alone(cls, value: Any) -> Any:
+        """Where the pictures are the records, no table names the ID and the label."""
+        if isinstance(value, dict) and value.get("records") == "images":
+            named = {"id_column": "id", "label_column": "label", "columns": {}}
+            return {**named, **value}
+        return value
+
+    @field_validator("model_with_image", "model_without_image", mode="before")
+    @classmethod
+    def _one_engine_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, dict | EngineSpec) else value
+
+    @field_validator("model_with_image", "model_without_image")
+    @classmethod
+    def _some_engine(cls, value: tuple[EngineSpec, ...]) -> tuple[EngineSpec, ...]:
+        if not value:
+            raise ValueError("name at least one engine")
+        return value
+
+    @field_validator("image_name")
+    @classmethod
+    def _has_id(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        counts = [value.count(part) for part in ("{id}", "{n}", "{label}", "/")]
+        by_content = counts[0] == 0 and counts[1] == 0 and counts[2] == 1
+        if max(counts) > 1 or not (counts[0] or by_content):
+            raise ValueError("write {id} once, and {n} at most once, for example {id}-{n}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatasetSpec:
+        self._columns_fit()
+        self._pictures_fit()
+        self._problem_fits()
+        return self
+
+    def _columns_fit(self) -> None:
+        if self.id_column == self.label_column:
+            raise ValueError("id_column and label_column name the same column")
+        for name in (self.id_column, self.label_column):
+            if name in self.columns:
+                raise ValueError(f"'{name}' is the ID or the label: take it out of `columns`")
+        own = {IMAGE, *(feature.column for feature in ImageFeature)}
+        if taken := sorted(own & {*self.columns, self.label_column}):
+            raise ValueError(f"'{taken[0]}' is the picture's own column: rename the table's column")
+        reserved = [name for name in self.columns if name.startswith("_")]
+        if reserved:
+            raise ValueError(f"names that start with _ are reserved: {', '.join(reserved)}")
+
+    def _problem_fits(self) -> None:
+        if self.metric and (self.metric in OF_REGRESSION) != self.is_regression:
+            raise ValueError(f"`metric: {self.metric}` does not fit a {self.problem_type} problem")
+        measured = self.limits.minimum_live_accuracy > 0, self.limits.maximum_calibration_error < 1
+        if self.is_regression and any(measured):
+            raise ValueError(
+                "a regression has no accuracy and no calibration: take `minimum_live_accuracy` and "
+                "`maximum_calibration_error` out of `limits`"
+            )
+        if self.classes is not None:
+            if self.problem_type == "regression":
+                raise ValueError("a regression has no `classes`: take them out")
+            if len(set(self.classes)) < 2 or len(set(self.classes)) != len(self.classes):
+                raise ValueError("`classes` needs at least two different names")
+            if self.problem_type == "binary" and len(self.classes) != 2:
+                raise ValueError("a binary problem has exactly two `classes`")
+
+    def _pictures_fit(self) -> None:
+        name = self.image_name
+        if self.records == "images":
+            if name is None:
+                raise ValueError("`records: images` needs `image_name`")
+            if self.columns:
+                raise ValueError("with `records: images` there are no `columns`: take them out")
+        elif name is not None and ("{label}" in name or "/" in name):
+            raise ValueError("{label} and folders in `image_name` need `records: images`")
+        if name is None and (self.image_features or self.limits.image_features):
+            raise ValueError("`image_features` need pictures, but `image_name` is null")
+        if len(set(self.image_features)) < len(self.image_features):
+            raise ValueError("`image_features` names one of them twice")
+        if name is None and not self.columns:
+            raise ValueError("there is nothing to learn from: name `columns`, or an `image_name`")
+
+    # -- what follows from it -----------------------------------------------------------------
+
+    @cached_property
+    def is_regression(self) -> bool:
+        return self.problem_type == "regression"
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """Feature columns in order and their kinds, without the image."""
+        return {name: column.kind.value for name, column in self.columns.items()}
+
+    def features(self, modality: Modality) -> dict[str, str]:
+        """What a model of this modality sees: columns in order and their kinds."""
+        if modality is Modality.WITHOUT_IMAGE:
+            return self.kinds
+        numbers = {feature.column: "number" for feature in self.image_features}
+        return {**self.kinds, **numbers, IMAGE: "image"}
+
+    @cached_property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Those that this dataset can have: not both where only tables or only pictures come."""
+        possible = {
+            Modality.WITH_IMAGE: self.image_name is not None,
+            Modality.WITHOUT_IMAGE: self.records == "table",
+        }
+        return tuple(modality for modality, there in possible.items() if there)
+
+    def candidates(self, modality: Modality) -> tuple[EngineSpec, ...]:
+        """The engines that compete for this modality; often only one."""
+        with_image = modality is Modality.WITH_IMAGE
+        return self.model_with_image if with_image else self.model_without_image
+
+    @cached_property
+    def image_name_pattern(self) -> re.Pattern[str]:
+        parts = (
+            ("\\{id\\}", "(?P<id>[^/]+)"), ("\\{n\\}", "(?P<n>[0-9]+)"),
+            ("\\{label\\}", "(?P<label>[^/]*?)"),
+        )  # fmt: skip
+        pattern = re.escape(self.image_name or "")
+        for escaped, group in parts:
+            pattern = pattern.replace(escaped, group)
+        return re.compile(pattern.replace("\\*", "[^/]*"))
+
+    def named_image(self, file: str, sha256: str = "") -> NamedImage | None:
+        """What a picture's path stands for, or None if it does not fit `image_name`.
+
+        A picture that lies in no folder, where the label would be the folder, has no label. Where
+        `image_name` has no `{id}`, the ID is the beginning of `sha256`, that of the file's bytes.
+        """
+        if self.image_name is None:
+            return None
+        folder, _, name = normalised(file).rpartition("/")
+        stem = name.rpartition(".")[0] or name
+        if "/" in self.image_name:
+            stem = f"{folder.rpartition('/')[2]}/{stem}"
+        match = self.image_name_pattern.fullmatch(stem)
+        if match is None:
+            return None
+        found = match.groupdict()
+        record_id = found["id"] if "id" in found else sha256[:CONTENT_ID]
+        return NamedImage(record_id, int(found.get("n") or 0), found.get("label") or None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when rows or pictures would be read differently (12 hex digits)."""
+        fields = {
+            "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
+            "encoding", "records", "image_name", "image_longest_side", "image_maximum_megapixels",
+            "image_features",
+        }  # fmt: skip
+        text = json.dumps(self.model_dump(mode="json", include=fields), sort_keys=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @cached_property
+    def answer_fingerprint(self) -> str:
+        """Changes when the same model would give another row in the predictions table."""
+        text = f"{self.fingerprint} {self.review_threshold}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,117 @@
+"""One family of errors: code, what was wrong, where, what to do.
+
+`MMError` and its children stop a piece of work. A `Refusal` does not: it records one refused row
+(a reject) or one refused file (a quarantine) while its good neighbours go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+class MMError(Exception):
+    """An error that a person can act on. `str()` gives all four parts in one readable text."""
+
+    def __init__(self, *, code: str, what: str, where: str = "", todo: str = "") -> None:
+        self.code = code
+        self.what = what
+        self.where = where
+        self.todo = todo
+        super().__init__(code, what, where, todo)
+
+    def __str__(self) -> str:
+        where = f" ({self.where})" if self.where else ""
+        todo = f"\n  What to do: {self.todo}" if self.todo else ""
+        return f"[{self.code}] {self.what}{where}{todo}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.code, self.what, self.where, self.todo))
+
+
+def _rebuild(kind: type[MMError], code: str, what: str, where: str, todo: str) -> MMError:
+    return kind(code=code, what=what, where=where, todo=todo)
+
+
+class SettingsError(MMError):
+    """The environment (MM_LAKE, MM_TABLE, AWS_*) does not describe something usable."""
+
+
+class SpecError(MMError):
+    """A dataset's YAML is wrong."""
+
+
+class UsageError(MMError):
+    """The arguments of a command or a call do not fit together."""
+
+
+class LakeError(MMError):
+    """The lake cannot be reached, read or written."""
+
+
+class UploadError(MMError):
+    """A whole upload is refused."""
+
+
+class StoreError(MMError):
+    """The predictions table or its index cannot be read or written."""
+
+
+class ModelError(MMError):
+    """A model cannot be trained, verified, loaded or asked."""
+
+
+# Each code by which a row or a file is refused: what a person does about it.
+REFUSALS: dict[str, str] = {
+    # files (quarantine)
+    "image_unreadable": "Send the picture again; the file is damaged or cut short.",
+    "image_empty": "Send the picture again; the file has no content.",
+    "image_too_large": "Scale the picture down below the pixel limit and send it again.",
+    "image_type": "Convert the picture to JPEG, PNG or WEBP and send it again.",
+    "image_name": "Name the file so that it fits `image_name` in the dataset's YAML.",
+    "image_unexpected": "Leave pictures out, or set `image_name` in the dataset's YAML.",
+    "file_type": "Send only tables (CSV, TSV) and pictures (JPEG, PNG, WEBP).",
+    "system_file": "Nothing; the operating system made this file and it holds no data.",
+    "not_announced": "Name the file in upload.json, or send it in an upload of its own.",
+    "checksum_differs": "Send the file again; it is not the one that upload.json announces.",
+    "unsafe_name": "Rename the file: no '..', empty parts, backslashes or control characters.",
+    "table_encoding": "Save the table as UTF-8, or set `encoding` in the dataset's YAML.",
+    "table_header": "Give the table one header row with each column named once.",
+    "table_quotes": "Close the quote; write a quote inside a quoted field twice.",
+    "table_no_id": "Add the ID column to the table, or fix `id_column` in the YAML.",
+    "table_columns": "Add the missing columns, or leave out all but the ID and the label.",
+    "table_width": "Check the delimiter; no row fits the header.",
+    "table_nul": "Save the table as plain text; it holds NUL bytes.",
+    "table_row_too_long": "Start each row on a new line; a row holds up to 4 million characters.",
+    # rows (reject)
+    "row_width": "Give the row as many fields as the header, or quote fields with delimiters.",
+    "field_too_long": "Shorten the field below 131,072 characters.",
+    "id_blank": "Fill in the ID.",
+    "id_unsafe": "Use an ID without control characters, and not '.', '..' or a path.",
+    "id_too_long": "Use an ID of at most 1,024 bytes, in the row and in the picture's name.",
+    "duplicate_row": "Nothing; the same row stands in this upload already.",
+    "duplicate_id": "Keep one row for each ID; the first one in the upload was used.",
+    "label_conflict": "Keep one label for each ID; the one in the row with features was used.",
+    "number_invalid": "Write a finite number with '.' as decimal point and no other signs.",
+    "value_missing": "Fill in the value; the YAML says that this column is required.",
+    "prediction_failed": "Look at the reason; the record is asked again with the next champion.",
+    "label_invalid": "Use one of the classes (or a number, for regression) or leave it blank.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One refused row or file. `line` is the 1-based physical line where the row starts."""
+
+    code: str
+    reason: str
+    file: str
+    line: int | None = None
+    record_id: str | None = None
+
+    @property
+    def todo(self) -> str:
+        return REFUSALS[self.code]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "todo": self.todo}

@@ -1,0 +1,192 @@
+"""The environment, read once and validated: the only place that looks at MM_* and AWS_*.
+
+A relative path counts from the project root: `MM_ROOT`, or the nearest folder from the working
+directory upwards that holds `workspace.yaml`, or else the working directory.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mm_assets.contract.errors import SettingsError
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder upwards from `start` that holds `workspace.yaml`, or `start` itself."""
+    start = (start or Path.cwd()).resolve()
+    return next((p for p in (start, *start.parents) if (p / "workspace.yaml").exists()), start)
+
+
+class Settings(BaseSettings):
+    """Where bytes, answers and datasets live."""
+
+    model_config = SettingsConfigDict(env_prefix="MM_", extra="ignore", frozen=False)
+
+    root: Path = Field(default_factory=find_root, description="What relative paths count from.")
+    data: Path = Field(Path("data"), description="The folder for all local state.")
+    lake: str = Field("", description="A folder or s3://bucket/prefix. Default: <data>/lake.")
+    table: str = Field(
+        "",
+        description="duckdb:///relative/path, duckdb:////absolute/path or dynamodb://table-name. "
+        "Default: <data>/predictions.duckdb.",
+    )
+    events: str = Field(
+        "",
+        description="sqs://host/account/queue: S3 event notifications tell what is new. "
+        "Default: the inbox is listed.",
+    )
+    defs: Path = Field(Path("dagster_project/defs"), description="The datasets' YAML files.")
+    aws_endpoint_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        description="Where S3 is, if not at AWS.",
+    )
+    dynamodb_endpoint_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"),
+        description="Where DynamoDB is, if not at AWS (only to say it; boto3 reads it itself).",
+    )
+    aws_region: str | None = Field(None, validation_alias="AWS_REGION")
+    aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
+    mlflow_tracking_uri: str | None = Field(
+        None,
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="Where MLflow keeps what is known of trainings. Default: it is not told.",
+    )
+    datasets: str = Field(
+        "", description="Only these datasets, by name and separated by commas. Default: all."
+    )
+    dagster_home: Path | None = Field(None, validation_alias="DAGSTER_HOME")
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Settings:
+        self.lake = self.lake or str(self.data_folder / "lake")
+        self.table = self.table or f"duckdb:///{self.data_folder / 'predictions.duckdb'}"
+        return self
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the environment. Raises SettingsError with the variable that is wrong."""
+        try:
+            settings = cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise SettingsError(
+                code="settings_invalid",
+                what=first["msg"],
+                where=".".join(str(part) for part in first["loc"]),
+                todo="Correct this environment variable.",
+            ) from None
+        if not settings.is_s3 and "://" in settings.lake:
+            raise SettingsError(
+                code="lake_unknown",
+                what=f"MM_LAKE is '{settings.lake}', which is neither a folder nor s3://",
+                where="MM_LAKE",
+                todo="Write a folder, for example data/lake, or s3://bucket/prefix.",
+            )
+        settings.validate_table()
+        if settings.events:
+            settings.queue_url  # noqa: B018  validates MM_EVENTS
+        return settings
+
+    def serves(self, dataset: str) -> bool:
+        """Whether this dataset is one of those that MM_DATASETS names, or all are."""
+        return not self.datasets or dataset in self.datasets.replace(" ", "").split(",")
+
+    @property
+    def is_s3(self) -> bool:
+        return self.lake.startswith("s3://")
+
+    @property
+    def lake_folder(self) -> Path:
+        return self.root / Path(self.lake).expanduser()
+
+    @property
+    def bucket_and_prefix(self) -> tuple[str, str]:
+        bucket, _, prefix = self.lake.removeprefix("s3://").partition("/")
+        return bucket, prefix.strip("/")
+
+    @property
+    def region(self) -> str:
+        return self.aws_region or self.aws_default_region or "us-east-1"
+
+    @property
+    def is_dynamodb(self) -> bool:
+        return self.table.startswith("dynamodb://")
+
+    def validate_table(self) -> None:
+        """Raises SettingsError unless MM_TABLE names a DuckDB file or a DynamoDB table."""
+        if self.is_dynamodb:
+            self.dynamodb_table  # noqa: B018
+        else:
+            self.table_path  # noqa: B018
+
+    @cached_property
+    def table_path(self) -> Path:
+        """The DuckDB file. Raises SettingsError for a table that is none."""
+        if not self.table.startswith("duckdb:///") or self.table == "duckdb:///":
+            raise SettingsError(
+                code="table_unknown",
+                what=f"MM_TABLE is '{self.table}', which is no DuckDB file",
+                where="MM_TABLE",
+                todo="Write duckdb:///data/predictions.duckdb (relative to the project), "
+                "duckdb:////absolute/path.duckdb, or dynamodb://table-name.",
+            )
+        return self.root / Path(self.table.removeprefix("duckdb:///"))
+
+    @cached_property
+    def dynamodb_table(self) -> str:
+        """The DynamoDB table's name. Raises SettingsError for a name that DynamoDB forbids."""
+        name = self.table.removeprefix("dynamodb://")
+        if not self.is_dynamodb or not re.fullmatch(r"[a-zA-Z0-9_.-]{3,255}", name):
+            raise SettingsError(
+                code="table_unknown",
+                what=f"MM_TABLE is '{self.table}', which is no name for a DynamoDB table",
+                where="MM_TABLE",
+                todo="Write dynamodb:// and 3 to 255 of the characters a-z, A-Z, 0-9, '_', '.' "
+                "and '-', for example dynamodb://mm-predictions.",
+            )
+        return name
+
+    @property
+    def queue_url(self) -> str:
+        """The queue's URL. Raises SettingsError for what is no queue, or a lake without events."""
+        url = self.events.removeprefix("sqs://")
+        if self.events == url or not self.is_s3 or url.removeprefix("https://").count("/") < 2:
+            raise SettingsError(
+                code="events_unknown",
+                what=f"MM_EVENTS is '{self.events}', with the lake {self.lake}",
+                where="MM_EVENTS",
+                todo="Write sqs:// and the queue's URL without https://, for example "
+                "sqs://sqs.eu-central-1.amazonaws.com/123456789012/mm-uploads; MM_LAKE must be "
+                "s3://….",
+            )
+        return url if url.startswith(("http://", "https://")) else f"https://{url}"
+
+    @property
+    def defs_folder(self) -> Path:
+        return self.root / self.defs
+
+    @property
+    def data_folder(self) -> Path:
+        return self.root / self.data
+
+    @property
+    def home(self) -> Path:
+        """The folder of Dagster's instance."""
+        return self.dagster_home or self.data_folder / "dagster"
+
+    @property
+    def model_cache(self) -> Path:
+        """Verified local copies of models."""
+        return self.data_folder / "cache" / "models"
+
+    @property
+    def monitoring_folder(self) -> Path:
+        """The monitoring pictures as files, a folder for each dataset."""
+        return self.data_folder / "monitoring"

@@ -1,0 +1,236 @@
+"""The demo's dataset `pets`, made by code: uploads as a person would have them, faults included.
+
+A shelter's list of pets and their pictures; the label says whether a pet was adopted. That hangs
+on what the pictures show (a glad pet in sunshine, or a sad one in a kennel), on the age and on the
+description, and a little on luck. The same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import random
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mm_assets.demo.drawing import FURS, draw_pet
+
+COLUMNS = ("pet_id", "species", "age_months", "weight_kg", "colour", "description", "adopted")
+TABLE = "pets.csv"
+SPECIES = ("cat", "dog")
+_WARM = (
+    "loves children and long walks", "plays with everyone who comes by",
+    "gentle and house-trained", "curious, cuddly and easy to please",
+    "gets along with other animals", "greets every guest",
+)  # fmt: skip
+_WARY = (
+    "shy with strangers and needs time", "barks or hisses at other animals",
+    "needs medicine every day", "chews on furniture when alone", "not used to children",
+    "afraid of noise and of men",
+)  # fmt: skip
+_PLAIN = (
+    "found near the station", "came from a farm", "moved here with two siblings",
+    "was given away in spring", "waits in house three", "eats dry food",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Pet:
+    pet_id: str
+    species: str
+    age_months: int
+    weight_kg: float
+    colour: str
+    description: str
+    glad: bool
+    adopted: str
+
+    def row(self) -> list[str]:
+        weight = f"{self.weight_kg:.1f}"
+        return [
+            self.pet_id, self.species, str(self.age_months), weight, self.colour,
+            self.description, self.adopted,
+        ]  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Upload:
+    """Files by name, and what they are for the summary."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    rows: int = 0
+    records: int = 0
+    with_image: int = 0
+    pictures: int = 0
+    broken_files: int = 0
+    bad_rows: int = 0
+    orphan_images: int = 0
+
+    def counts(self) -> dict[str, int]:
+        names = (
+            "rows", "records", "with_image", "pictures", "broken_files", "bad_rows",
+            "orphan_images",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+def make_pets(
+    folder: Path, *, seed: int = 0, labelled: int = 500, unlabelled: int = 120
+) -> dict[str, Any]:
+    """Write the demo's uploads into `folder`; returns what was made.
+
+    `labelled/`, `unlabelled/` and `late-images/` are folders, `unlabelled-2.zip` is a zip. The
+    summary counts each upload and holds the true labels of unlabelled records under `answers`.
+    `labelled` is 20 or more.
+    """
+    maker = _Maker(seed)
+    first = maker.upload(labelled, with_label=True, without_picture=0.10)
+    maker.spoil_files(first, labelled)
+    maker.spoil_rows(first)
+    second = maker.upload(unlabelled, with_label=False, without_picture=0.30)
+    late = maker.late_images()
+    third = maker.upload(max(4, unlabelled // 3), with_label=False, without_picture=0.20)
+    for name, upload in (("labelled", first), ("unlabelled", second), ("late-images", late)):
+        _write_folder(folder / name, upload)
+    _write_zip(folder / "unlabelled-2.zip", third)
+    return {
+        "dataset": "pets",
+        "seed": seed,
+        "uploads": {
+            "labelled": first.counts(),
+            "unlabelled": second.counts(),
+            "late-images": late.counts(),
+            "unlabelled-2.zip": third.counts(),
+        },
+        "late_ids": sorted(name.split("/")[1].rpartition("-")[0] for name in late.files),
+        "answers": maker.answers,
+    }
+
+
+class _Maker:
+    """Makes one upload after the other, with IDs that go on."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)  # noqa: S311  pets, not secrets
+        self.made = 0
+        self.answers: dict[str, str] = {}
+        self.without: list[_Pet] = []
+
+    def upload(self, count: int, *, with_label: bool, without_picture: float) -> _Upload:
+        pets = [self._pet() for _ in range(count)]
+        upload, rows, self.without = _Upload(rows=count, records=count), [], []
+        spoilt = self.chance.sample(range(count), 2 * round(count * 0.03))
+        for place, pet in enumerate(pets):
+            row = pet.row()
+            if place in spoilt:  # a value that nobody wrote down
+                row[3 if place % 2 else 4] = "" if place % 4 < 2 else "NA"
+            rows.append(row)
+            if not with_label:
+                self.answers[pet.pet_id] = pet.adopted
+            if self.chance.random() < without_picture:
+                self.without.append(pet)
+                continue
+            self._draw(upload, pet, 1)
+            upload.with_image += 1
+            if self.chance.random() < 0.08:
+                self._draw(upload, pet, 2)
+        header = COLUMNS if with_label else COLUMNS[:-1]
+        upload.files[TABLE] = _as_csv(header, [row[: len(header)] for row in rows])
+        return upload
+
+    def late_images(self) -> _Upload:
+        """Pictures of two thirds of the records that the upload before left without one."""
+        upload = _Upload()
+        for pet in self.without[: max(1, len(self.without) * 2 // 3)]:
+            self._draw(upload, pet, 1)
+        return upload
+
+    def spoil_files(self, upload: _Upload, count: int) -> None:
+        """Break some pictures, add some of pets that are in no table, and a note."""
+        pictures = sorted(name for name in upload.files if name.endswith("-1.jpg"))
+        second = {name for name in upload.files if name.endswith("-2.jpg")}
+        alone = [name for name in pictures if name.replace("-1.jpg", "-2.jpg") not in second]
+        cut, hello, empty = self.chance.sample(alone, 3)
+        upload.files[cut] = upload.files[cut][:700]
+        upload.files[hello] = b"hello, this is not a picture\n"
+        del upload.files[empty]
+        upload.files[empty.replace(".jpg", ".png")] = b""
+        upload.files["notes.txt"] = b"hello\n"
+        upload.broken_files, upload.with_image = 4, upload.with_image - 3
+        upload.pictures -= 3
+        for number in range(max(2, count // 100)):
+            stranger = self._pet()
+            stranger.pet_id = f"X{number:04d}"
+            self._draw(upload, stranger, 1)
+            upload.orphan_images += 1
+
+    def spoil_rows(self, upload: _Upload) -> None:
+        """Add a row with the age "1,5", one without ID, and one whose ID was there before."""
+        rows = [self._pet().row() for _ in range(3)]
+        rows[0][2] = "1,5"
+        rows[1][0] = ""
+        rows[2][0] = "P0001"
+        upload.files[TABLE] += _as_csv(None, rows)
+        upload.rows, upload.bad_rows = upload.rows + 3, 3
+
+    def _draw(self, upload: _Upload, pet: _Pet, number: int) -> None:
+        name = f"images/{pet.pet_id}-{number}.jpg"
+        upload.files[name] = draw_pet(pet.species, pet.colour, pet.glad, self.chance)
+        upload.pictures += 1
+
+    def _pet(self) -> _Pet:
+        chance = self.chance
+        self.made += 1
+        species = chance.choice(SPECIES)
+        age = round(min(180.0, max(2.0, chance.lognormvariate(3.3, 0.9))))
+        grown = 1 - math.exp(-age / 6)
+        weight = grown * (chance.gauss(4.3, 0.8) if species == "cat" else chance.gauss(17, 6))
+        warm = chance.random() < 0.5
+        said = [chance.choice(_WARM if warm else _WARY), chance.choice(_PLAIN)]
+        chance.shuffle(said)
+        glad = chance.random() < 0.5
+        # What people go by: mostly the picture, then the description, young or old, and some luck.
+        young = math.tanh(3 * (math.log(27) - math.log(age)))
+        liking = 1.8 * (1 if glad else -1) + 1.2 * (1 if warm else -1) + 1.1 * young
+        liking += chance.gauss(0, 0.2)
+        return _Pet(
+            pet_id=f"P{self.made:04d}",
+            species=species,
+            age_months=age,
+            weight_kg=max(0.3, weight),
+            colour=chance.choice(tuple(FURS)),
+            description=". ".join(text.capitalize() for text in said) + ".",
+            glad=glad,
+            adopted="yes" if liking > 0 else "no",
+        )
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def _as_csv(header: tuple[str, ...] | None, rows: list[list[str]]) -> bytes:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    if header:
+        writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue().encode()
+
+
+def _write_folder(folder: Path, upload: _Upload) -> None:
+    for name, data in upload.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _write_zip(path: Path, upload: _Upload) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in sorted(upload.files.items()):
+            entry = zipfile.ZipInfo(name, date_time=(2026, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, data)

@@ -1,0 +1,263 @@
+"""`mm demo`: uploads of a made dataset through a local S3 server, by themselves, to predictions.
+
+It does what a person and a daemon would do: `send` puts uploads into a bucket, Dagster's daemon
+runs the sensors, and this process only watches. `sample_checks` is the small, quick relative that
+CI runs. What happens in which dataset's demo stands in stories.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import MMError
+from mm_assets.contract.settings import Settings
+from mm_assets.contract.spec_file import load_spec
+from mm_assets.demo.machine import daemon, empty, keep_lake, local_s3, local_settings
+from mm_assets.demo.stories import Story, story_of
+from mm_assets.display.console import Format as Form
+from mm_assets.display.console import bad, err, good, print_rows, say, warn
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import uploads_prefix
+from mm_assets.orchestration.run import Outcome, Runner, open_instance
+from mm_assets.orchestration.triggers.runs import is_monitoring_fresh, run_counts
+from mm_assets.orchestration.workflow import load_definitions
+from mm_assets.registry.store import ModelStore
+from mm_assets.tables.open import open_store
+from mm_assets.tables.store import Query
+from mm_assets.uploads.send import send
+
+DATASET, FOLDER = "pets", Path("data/demo")  # what is shown where none is named
+PATIENCE = 600  # seconds for any one step
+
+
+def run_demo(settings: Settings, dataset: str, folder: Path | None = None) -> bool:
+    """Run the dataset's demo in `folder`, which is emptied first; whether all went well.
+
+    Without a folder it is data/demo for pets, and data/demo-<dataset> for the others. Raises
+    SpecError for a dataset that has no demo.
+    """
+    story = story_of(dataset)
+    folder = settings.root / folder if folder else folder_of(settings, dataset)
+    spec = load_spec(settings.defs_folder / dataset / "defs.yaml")
+    empty(folder)
+    began = time.monotonic()
+    with err.status(f"{story.making} …"):
+        story.make(folder / "uploads")
+        load_definitions(local_settings(folder, dataset))  # else the daemon would fail in silence
+    # The instance comes first: two processes that make it at the same moment spoil it.
+    with (
+        local_s3(folder, dataset) as inside,
+        open_instance(inside) as instance,
+        daemon(inside, folder),
+    ):
+        watch = _Watch(inside, spec, instance)
+        try:
+            _tell(story, inside, folder / "uploads", watch)
+        except MMError as error:
+            bad(str(error))
+            say(f"The daemon's log is {folder / 'daemon.log'}.")
+            return False
+        rows = watch.rows
+        keep_lake(Lake(inside), folder / "lake")
+    _ending(folder, spec, rows, time.monotonic() - began)
+    return True
+
+
+def _tell(story: Story, settings: Settings, uploads: Path, watch: _Watch) -> None:
+    """What happens in the demo, in order."""
+    lake = Lake(settings)
+    sent = trained = 0
+    for number, step in enumerate(story.steps, 1):
+        say(f"{number}. {step.words}")
+        for name in step.uploads:
+            send(lake, uploads / name, watch.spec.dataset)
+        sent += len(step.uploads)
+        trained += not step.uploads
+        job, count = ("upload", sent) if step.uploads else ("train", trained)
+        watch.until(step.waits, partial(watch.finished, job, count))
+        watch.note(step.note)
+    say(f"{len(story.steps) + 1}. The monitoring pictures are drawn.")
+    watch.until("monitoring is fresh", watch.monitored)
+
+
+class _Watch:
+    """Looks at Dagster's runs and at the table, and notes how the numbers change."""
+
+    def __init__(self, settings: Settings, spec: DatasetSpec, instance: Any) -> None:
+        self.settings = settings
+        self.spec = spec
+        self.instance = instance
+        self.rows: list[dict[str, Any]] = []
+
+    def until(self, words: str, is_done: Callable[[], bool]) -> None:
+        began = time.monotonic()
+        with err.status("") as status:
+            while not is_done():
+                waited = time.monotonic() - began
+                status.update(f"waiting until {words} … {waited:.0f} s")
+                if waited > PATIENCE:
+                    raise MMError(
+                        code="demo_too_slow",
+                        what=f"after {PATIENCE} s it still was not so that {words}",
+                        todo=f"Look into the daemon's log, or open the UI ({_ui(self.settings)}).",
+                    )
+                time.sleep(1)
+        good(f"{words} ({time.monotonic() - began:.0f} s)")
+
+    def finished(self, job: str, count: int) -> bool:
+        """Whether `count` runs of the job succeeded. Raises MMError if one failed for good."""
+        name = f"{self.spec.dataset}_{job}"
+        succeeded, failed = run_counts(self.instance, name)
+        if failed > 2:
+            raise MMError(
+                code="demo_run_failed",
+                what=f"the job {name} failed {failed} times",
+                todo=f"Open the UI ({_ui(self.settings)}) and look at its runs.",
+            )
+        return succeeded >= count
+
+    def monitored(self) -> bool:
+        return is_monitoring_fresh(self.instance, self.spec.dataset)
+
+    def note(self, after: str) -> None:
+        counts = open_store(self.settings).counts(self.spec.dataset)
+        models = ModelStore(Lake(self.settings), self.spec.dataset)
+        champions = sum(models.champion(modality) is not None for modality in Modality)
+        shown = {name.replace("_", " "): number for name, number in counts.items()}
+        self.rows.append({"after": after, "models": champions, **shown})
+
+
+# -- the ending -----------------------------------------------------------------------------------
+
+
+def _ending(folder: Path, spec: DatasetSpec, rows: list[dict[str, Any]], seconds: float) -> None:
+    """Show what came of it: only what this dataset has."""
+    from mm_assets.monitoring.live import live_figures
+
+    settings = local_settings(folder, spec.dataset)
+    lake, store = Lake(settings), open_store(settings)
+    both = len(spec.modalities) > 1
+    split, which = (["with image", "without image"], ["modality"]) if both else ([], [])
+    columns = ["after", "models", "records", *split, "needs review"]
+    print_rows(rows, columns, Form.TABLE, "Predictions in the table")
+    for modality in spec.modalities:
+        _show_model(lake, spec, modality)
+    if spec.tolerated_failure_share is not None:
+        _show_failures(lake, spec)
+    least = store.read(spec.dataset, Query(limit=5)).to_pylist()
+    columns = ["record_id", "prediction", "confidence", *which, "needs_review"]
+    print_rows(least, columns, Form.TABLE, "The least confident predictions")
+    known = live_figures(store.read(spec.dataset), spec.problem_type)
+    if known:
+        good(f"{known['accuracy']:.1%} of the {known['n']} predictions with a label are right")
+    good(f"done in {seconds:.0f} s")
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    say(f"Pictures:     {shown / 'monitoring' / spec.dataset}")
+    say(f"Table:        {shown / 'predictions.duckdb'}")
+    say(f"In Dagster:   {_ui(settings)}     then open http://127.0.0.1:3000")
+    say("Your own:     mm init TABLE --images FOLDER --id COLUMN --label COLUMN")
+
+
+def folder_of(settings: Settings, dataset: str) -> Path:
+    """Where a dataset's demo keeps everything, unless it is told."""
+    own = FOLDER if dataset == DATASET else FOLDER.with_name(f"demo-{dataset}")
+    return settings.root / own
+
+
+def _ui(settings: Settings) -> str:
+    """The command that shows in Dagster what the demo with these settings left behind."""
+    folder, dataset = settings.data_folder, settings.datasets
+    if folder == folder_of(settings, dataset):
+        return "make demo-ui" if dataset == DATASET else f"make demo-ui DATASET={dataset}"
+    inside = folder.is_relative_to(settings.root)
+    where = f"$PWD/{folder.relative_to(settings.root)}" if inside else str(folder)
+    return f"make dev MM_DATA={where} MM_DATASETS={dataset}"
+
+
+def _show_model(lake: Lake, spec: DatasetSpec, modality: Modality) -> None:
+    """The champion and why it was promoted; every candidate, where several competed."""
+    name = f"model {modality.replace('_', ' ')}"
+    models = ModelStore(lake, spec.dataset)
+    champion = models.champion(modality)
+    if champion is None:
+        warn(f"{name}: none passed its gate, so none was promoted")
+        return
+    good(f"{name}: {champion.reason}")
+    manifest = models.manifest(modality, champion.version)
+    if len(manifest["candidates"]) < 2:
+        return
+    figures = list(dict.fromkeys([manifest["metric"], "accuracy", "roc_auc", "log_loss"]))
+    rows = [
+        {
+            "engine": one["name"],
+            **{name: one["metrics"].get(name) for name in figures},
+            "seconds": one["seconds"],
+            "promoted": one["metrics"] == manifest["metrics"],
+        }
+        for one in manifest["candidates"]
+    ]
+    print_rows(rows, list(rows[0]), Form.TABLE, f"Candidates for the {name}")
+
+
+def _show_failures(lake: Lake, spec: DatasetSpec) -> None:
+    """The files and rows of each upload that failed, by name."""
+    from mm_assets.orchestration.checks.predictions import failed_items
+    from mm_assets.uploads.received import read_receipt
+
+    rows = []
+    for upload in lake.names(uploads_prefix(spec.dataset)):
+        name = read_receipt(lake, spec.dataset, upload)["source"]["name"]
+        failed, items = failed_items(lake, spec, upload)
+        share = f"{len(failed) / max(1, items):.1%}"
+        rows += [{"upload": name, "share": share, "failed": words} for words in failed]
+    title = f"What failed; tolerated is {spec.tolerated_failure_share:.1%} of an upload"
+    print_rows(rows, ["upload", "share", "failed"], Form.TABLE, title)
+
+
+# -- for CI ---------------------------------------------------------------------------------------
+
+
+def sample_checks(
+    settings: Settings, folder: Path, report: Callable[[DatasetSpec, Outcome], None]
+) -> list[tuple[DatasetSpec, Outcome]]:
+    """Materialise a small sample of the pets, every asset and every check; all outcomes."""
+    from mm_assets.demo.pets import make_pets
+
+    folder = settings.root / folder
+    spec = load_spec(settings.defs_folder / DATASET / "defs.yaml")
+    empty(folder)
+    make_pets(folder / "uploads", labelled=200, unlabelled=40)
+    inside = local_settings(folder, DATASET)
+    quick = spec.model_with_image[0].model_copy(
+        update={"hyperparameters": {"optim.max_epochs": 15}}
+    )
+    spec = spec.model_copy(
+        update={
+            "minimum_training_records": 30,
+            "model_with_image": (quick,),
+            "model_without_image": (quick,),
+        }
+    )
+    outcomes: list[tuple[DatasetSpec, Outcome]] = []
+    with open_instance(inside) as instance:
+        runner = Runner(spec, instance, say)
+        for upload in sorted((folder / "uploads").iterdir()):
+            send(Lake(inside), upload, DATASET)
+        for work in (runner.sync, runner.train, runner.check):
+            for outcome in work():
+                report(spec, outcome)
+                outcomes.append((spec, outcome))
+    models = ModelStore(Lake(inside), spec.dataset)
+    if not all(models.champion(modality) for modality in Modality):
+        raise MMError(
+            code="sample_not_promoted",
+            what="a model of the sample did not pass its gate, so nothing was predicted with it",
+            where=str(folder),
+            todo="Look at the observations of pets/model_… : did training change?",
+        )
+    return outcomes

@@ -1,0 +1,104 @@
+"""How `mm` speaks: data on stdout, everything else on stderr; errors without tracebacks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mm_assets.display.cells import is_formula
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    err.print(escape(text))
+
+
+def good(text: str) -> None:
+    err.print(f"[green]✓[/green] {escape(text)}")
+
+
+def warn(text: str) -> None:
+    err.print(f"[yellow]![/yellow] {escape(text)}")
+
+
+def bad(text: str) -> None:
+    err.print(f"[red]✗[/red] {escape(text)}")
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+
+
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: Format, title: str = ""
+) -> None:
+    """Rows as a table for people, as JSON or as CSV, on stdout."""
+    if form is Format.JSON:
+        print_json(list(rows))
+    elif form is Format.CSV:
+        plain = csv.writer(sys.stdout, lineterminator="\n")
+        # Python 3.11 leaves a lone CR unquoted; what follows it would begin a new row.
+        quoted = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(columns)
+        for row in rows:
+            cells = [_cell(row.get(name)) for name in columns]
+            (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+    else:
+        table = Table(title=title or None, title_justify="left", header_style="bold")
+        for name in columns:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(_shown(row.get(name))) for name in columns))
+        out.print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _cell(value: Any) -> str:
+    """A CSV cell that no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
+    if isinstance(value, dict | list):
+        value = json.dumps(value, ensure_ascii=False)
+    return f"'{value}" if is_formula(value) else str(value)
+
+
+@contextmanager
+def byte_progress(words: str) -> Iterator[Any]:
+    """A progress bar for bytes; yields `update(done, total, file)`."""
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[file]}"), console=err,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(words, total=None, file="")
+
+        def update(done: int, total: int, file: str) -> None:
+            bar.update(task, completed=done, total=total, file=escape(file[-40:]))
+
+        yield update

@@ -1,0 +1,119 @@
+"""`mm init FOLDER`: draft a dataset's YAML from pictures alone, whose paths say their labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from mm_assets.contract.dataset import NamedImage
+from mm_assets.contract.errors import SpecError
+from mm_assets.contract.spec_file import COMPONENT
+from mm_assets.drafting.column_kinds import MOST_CLASSES, shown
+from mm_assets.drafting.draft import FILES_TRIED, PICTURES, Drafted, load_draft, name_of, scalar
+
+# Folders first: a label in a file's name can be a coincidence.
+_SHAPES = (
+    "{label}/{id}", "{label}_{id}", "{label}-{id}", "{label}.{id}", "{label} {id}", "{id}_{label}",
+    "{id}-{label}", "{id}.{label}",
+)  # fmt: skip
+FEWEST_OF_A_CLASS = 2
+
+
+class _Reading(NamedTuple):
+    """What one shape of path makes of the pictures."""
+
+    shape: str
+    named: dict[str, NamedImage]
+    labels: Counter[str]
+
+
+def draft_images(folder: Path, dataset: str | None = None) -> Drafted:
+    """Draft the YAML of a dataset of pictures alone, in folders or with names that say the label.
+
+    Pictures whose path says no label are those to predict. Raises SpecError where there are no
+    pictures, or no shape of path yields two or more classes.
+    """
+    files = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PICTURES
+    )
+    if not files:
+        raise SpecError(
+            code="init_no_images", what="the folder holds no JPEG, PNG or WEBP", where=str(folder),
+            todo="Name the folder that holds a folder of pictures for each class.",
+        )  # fmt: skip
+    sample = files[:: 1 + len(files) // FILES_TRIED]
+    found = next((r for shape in _SHAPES if _makes_sense(r := _read(shape, sample))), None)
+    if found is None:
+        raise SpecError(
+            code="init_no_labels",
+            what="no label can be read from the paths; pictures: "
+            f"{', '.join(map(shown, files[:3]))}",
+            where=str(folder),
+            todo="Put the pictures of each class into a folder named after it, or begin their "
+            "names with the class: truck_17.png.",
+        )
+    reading = _read(found.shape, files)
+    ids = {(one.record_id, one.label) for one in reading.named.values()}
+    shape, id_notes = found.shape, []
+    if len({record_id for record_id, _ in ids}) < len(ids):
+        shape = found.shape.replace("{id}", "*")
+        id_notes.append("the same file name stands for several classes: IDs are made of the bytes")
+    name = dataset or name_of(folder)
+    text = _yaml(name, shape, sorted(reading.labels))
+    load_draft(text)
+    return Drafted(text, [*_notes(files, reading, shape), *id_notes], name)
+
+
+def _read(shape: str, files: list[str]) -> _Reading:
+    spec = load_draft(_yaml("draft", shape, ["a", "b"]))
+    named = {file: one for file in files if (one := spec.named_image(file))}
+    return _Reading(shape, named, Counter(one.label for one in named.values() if one.label))
+
+
+def _makes_sense(reading: _Reading) -> bool:
+    labels = reading.labels
+    return 2 <= len(labels) <= MOST_CLASSES and min(labels.values()) >= FEWEST_OF_A_CLASS
+
+
+def _notes(files: list[str], reading: _Reading, shape: str) -> list[str]:
+    counts = ", ".join(f"{shown(name)} ({count})" for name, count in reading.labels.most_common(8))
+    more = ", …" if len(reading.labels) > 8 else ""
+    labelled = reading.labels.total()
+    notes = [f"image_name {shape!r}: {len(reading.labels)} classes: {counts}{more}"]
+    if unlabelled := len(reading.named) - labelled:
+        notes.append(f"pictures without a label, which will be predicted: {unlabelled:,}")
+    if misfits := [file for file in files if file not in reading.named]:
+        notes.append(f"pictures that do not fit: {len(misfits):,}, such as {shown(misfits[0])}")
+    return notes
+
+
+def _yaml(dataset: str, shape: str, classes: list[str]) -> str:
+    problem = "binary" if len(classes) == 2 else "multiclass"
+    return f"""\
+# Drafted by `mm init` from pictures alone: read it once, then correct what was guessed wrong.
+# docs/your-own-dataset.md explains every key.
+type: {COMPONENT}
+
+attributes:
+  dataset: {scalar(dataset)} # the name in the lake, the table and the UI: a-z, 0-9 and _
+  records: images # each picture is a record; there is no table
+  problem_type: {problem}
+  # Any other label is refused. A folder of pictures to predict, such as `new`, goes into
+  # missing_values: ["", "new"]; pictures in no folder are to be predicted, too.
+  classes: [{", ".join(map(scalar, classes))}]
+
+  # What a path says: {{label}}/ is the folder, {{id}} the file's name without its suffix; * stands
+  # for anything, and without {{id}} the ID is made of the picture's bytes.
+  image_name: {scalar(shape)}
+  image_longest_side: 128 # pixels; larger pictures are scaled down once, when they arrive
+
+  # A prediction less confident than this goes to the review queue.
+  review_threshold: 0.6
+  minimum_training_records: 50 # fewer labelled pictures than this train no model
+
+  # from_scratch needs no download. `preset: pretrained` learns more from few pictures.
+  model_with_image: {{engine: autogluon, preset: from_scratch}}
+"""

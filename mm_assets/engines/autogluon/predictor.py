@@ -1,0 +1,86 @@
+"""A loaded AutoGluon model: the same answer for a record alone and in any batch."""
+
+# AutoGluon offers no public way to predict without building a Trainer a call.
+# ruff: noqa: SLF001
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mm_assets.engines.autogluon.blend import combined
+from mm_assets.engines.autogluon.library import quiet
+from mm_assets.engines.guards import REGRESSION, check_columns, prepared_frame
+
+PREDICTION_BATCH = 64
+
+
+class AutoGluonPredictor:
+    """A loaded model. `classes` are the probability columns in order, None for regression."""
+
+    def __init__(self, members: list[Member], record: dict[str, Any]) -> None:
+        self.classes: list[str] | None = record["classes"]
+        self.columns: dict[str, str] = dict(record["columns"])
+        self._members = members
+        self._weights: list[float] = [part["weight"] for part in record["members"]]
+        self._ranges: dict[str, list[float]] = record["number_ranges"]
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Probabilities of the classes, or "value" for regression, under the index of `frame`.
+
+        frame: exactly the columns of training, in any order; it is not changed. A record gets the
+        same prediction alone and in any batch. Raises ModelError (model_columns_differ,
+        number_not_finite, image_missing).
+        """
+        check_columns(frame, self.columns)
+        prepared = prepared_frame(frame, self.columns, self._ranges)
+        with quiet():
+            outputs = [member.outputs(prepared) for member in self._members]
+        values = combined(outputs, self._weights, self.classes)
+        return pd.DataFrame(values, index=frame.index, columns=self.classes or ["value"])
+
+
+class Member:
+    """One trained learner and the columns it sees."""
+
+    def __init__(self, learner: Any, columns: list[str]) -> None:
+        self.learner = learner
+        self._columns = columns
+        # The label's processor would look for a label.
+        self._processors = {k: v for k, v in learner._data_processors.items() if k != "label"}
+
+    def outputs(self, prepared: pd.DataFrame) -> np.ndarray:
+        """[records, classes] log probabilities, or [records, 1] values for regression."""
+        frame = prepared[self._columns]
+        starts = range(0, max(len(frame), 1), PREDICTION_BATCH)
+        batches = (frame.iloc[start : start + PREDICTION_BATCH] for start in starts)
+        return np.concatenate([self._batch(batch.reset_index(drop=True)) for batch in batches])
+
+    def _batch(self, batch: pd.DataFrame) -> np.ndarray:
+        """Full precision whatever it was trained with, so that neighbours don't matter."""
+        import torch
+
+        learner = self.learner
+        if batch.empty:
+            return np.empty((0, learner._output_shape))
+        # AutoGluon's own `predict_proba` infers column types from each batch, and builds a Trainer.
+        with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+            output = learner.realtime_predict(
+                data=batch,
+                df_preprocessor=learner._df_preprocessor,
+                data_processors=self._processors,
+                num_gpus=0,
+                precision=32,
+            )
+        logits = output[0]["logits"].double()
+        if learner.problem_type != REGRESSION:
+            return torch.log_softmax(logits, dim=1).numpy()
+        return learner._df_preprocessor.label_scaler.inverse_transform(logits.reshape(-1, 1))
+
+
+def image_input(learner: Any) -> list[Any] | None:
+    """What a picture becomes. AutoGluon rebuilds it silently where its pickle does not load."""
+    processors = learner._data_processors.get("image") or []
+    return [[one.size, [*map(float, one.mean)], [*map(float, one.std)]] for one in processors]

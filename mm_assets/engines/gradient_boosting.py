@@ -1,0 +1,324 @@
+"""The gradient boosting engine: XGBoost on numbers, categories and the words of texts.
+
+A picture counts by its numbers (`image_features`), and through a frozen backbone if
+`image_backbone` names one. What belongs here: how XGBoost is asked. How a frame becomes its matrix
+is in tabular.py. A model is XGBoost's own file, engine.json and perhaps the backbone: only weights,
+no code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mm_assets.contract.packages import optional
+from mm_assets.engines.backbones import FrozenBackbone, keep_image_backbone
+from mm_assets.engines.guards import REGRESSION, check_columns, prepared_frame
+from mm_assets.engines.tabular import (
+    Encoder,
+    Encoding,
+    Lesson,
+    first_line,
+    learn_encoding,
+    lesson,
+    read_record,
+    reading,
+    refuse_hyperparameter,
+    refuse_to_learn,
+    refuse_value,
+    write_record,
+)
+
+ENGINE = "gradient_boosting"
+FORMAT = 1
+MODEL_FILE = "model.ubj"
+BACKBONE = "image_backbone"  # the folder, if there is one
+
+_SHOWN_ROUNDS = 50
+_FEW = 1000  # records that one thread predicts sooner than several that wait for each other
+_RECORDS_AT_A_TIME = 256  # when reasons are asked for: a matrix for each class
+
+_DEFAULTS = {"learning_rate": 0.1, "n_estimators": 1000, "early_stopping_rounds": 50}
+_SHORT = {
+    "eta": "learning_rate", "gamma": "min_split_loss", "alpha": "reg_alpha",
+    "lambda": "reg_lambda", "num_boost_round": "n_estimators", "nthread": "n_jobs",
+}  # fmt: skip
+_KNOWN = (
+    "base_score", "colsample_bylevel", "colsample_bynode", "colsample_bytree", "device",
+    "early_stopping_rounds", "eval_metric", "grow_policy", "learning_rate", "max_bin",
+    "max_cat_threshold", "max_cat_to_onehot", "max_delta_step", "max_depth", "max_leaves",
+    "min_child_weight", "min_split_loss", "n_estimators", "n_jobs", "num_parallel_tree",
+    "objective", "reg_alpha", "reg_lambda", "sampling_method", "scale_pos_weight", "subsample",
+    "tree_method",
+)  # fmt: skip
+_OBJECTIVES = (
+    "reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:squaredlogerror",
+    "count:poisson", "reg:gamma", "reg:tweedie",
+)  # fmt: skip
+
+
+class GradientBoostingEngine:
+    """Trains XGBoost, and stops when the tuning records no longer gain by another round.
+
+    `hyperparameters` are XGBoost's own (`max_depth`, `learning_rate`, `n_estimators`, …).
+    `image_backbone` is a timm name on the hub or a local folder; its weights become a part of the
+    model. `time_limit` (seconds) ends the rounds. Training is repeatable for a `seed` on one kind
+    of processor.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_backbone: str | None = None,
+        hyperparameters: dict[str, Any] | None = None,
+        time_limit: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.image_backbone = image_backbone
+        self.hyperparameters = dict(hyperparameters or {})
+        self.time_limit = time_limit
+        self.seed = seed
+
+    def train(
+        self,
+        training: pd.DataFrame,
+        tuning: pd.DataFrame,
+        *,
+        columns: dict[str, str],
+        label: str,
+        problem_type: str,
+        directory: Path,
+        progress: Callable[[str], None],
+    ) -> None:
+        """As `Engine.train`; records without a picture, where there should be one, are left out.
+
+        Raises ModelError: what `lesson` raises, hyperparameter_unknown, hyperparameter_invalid,
+        backbone_incomplete, backbone_unreachable, package_missing.
+        """
+        xgboost, started = _xgboost(), time.monotonic()
+        own = self._checked(problem_type)
+        learnt = lesson(
+            training, tuning, columns, label, problem_type, sees_pictures=bool(self.image_backbone)
+        )
+        settings = {**own, **_objective(learnt.classes, own), "seed": self.seed, "verbosity": 0}
+        rounds, patience = settings.pop("n_estimators"), settings.pop("early_stopping_rounds")
+        with _said_by(xgboost):  # before pictures are looked at for an hour
+            trial = xgboost.DMatrix(np.eye(2), label=[1, 2] if learnt.classes is None else [0, 1])
+            xgboost.train(settings, trial, 1)
+        encoder = self._encoder(learnt, directory)
+        progress(f"training on {len(learnt.training)} records, tuning on {len(learnt.tuning)}")
+        matrices = [
+            _matrix(xgboost, encoder, frame, progress, _targets(truth, learnt.classes))
+            for frame, truth in (
+                (learnt.training, learnt.training_truth),
+                (learnt.tuning, learnt.tuning_truth),
+            )
+        ]
+        with _said_by(xgboost):
+            booster = xgboost.train(
+                settings,
+                matrices[0],
+                rounds,
+                evals=[(matrices[1], "tuning")],
+                verbose_eval=False,
+                callbacks=[
+                    xgboost.callback.EarlyStopping(rounds=patience, save_best=True),
+                    _watch(xgboost, started, self.time_limit, progress),
+                ],
+            )
+        booster.save_model(directory / MODEL_FILE)
+        write_record(
+            directory,
+            {
+                "format": FORMAT,
+                "engine": ENGINE,
+                "seed": self.seed,
+                "columns": [[column, kind] for column, kind in columns.items()],
+                "number_ranges": learnt.ranges,
+                "encoding": asdict(encoder.encoding),
+                "classes": learnt.classes,
+                "rounds": booster.num_boosted_rounds(),
+                "versions": {"xgboost": xgboost.__version__},
+            },
+        )
+        seconds = time.monotonic() - started
+        progress(f"trained in {seconds:.0f} s: {booster.num_boosted_rounds()} rounds kept")
+
+    def _checked(self, problem_type: str) -> dict[str, Any]:
+        """The hyperparameters under XGBoost's present names, with ours where none is given."""
+        named: dict[str, Any] = {}
+        for given, value in self.hyperparameters.items():
+            name = _SHORT.get(given, given)
+            if name not in _KNOWN:
+                refuse_hyperparameter(given, {*_KNOWN, *_SHORT}, ENGINE)
+            if name in named:
+                refuse_value(f"{given!r} and another name of it are both given", ENGINE)
+            if not isinstance(value, str | int | float):
+                refuse_value(f"{given}: {value!r} is no number and no word", ENGINE)
+            named[name] = value
+        chosen = {**_DEFAULTS, **named}
+        for name in ("n_estimators", "early_stopping_rounds"):
+            if type(chosen[name]) is not int or chosen[name] < 1:
+                refuse_value(f"{name}: {chosen[name]!r} is no whole number above 0", ENGINE)
+        if "objective" in chosen:
+            if problem_type != REGRESSION:
+                refuse_value("the objective follows from a problem of classes: take it out", ENGINE)
+            if chosen["objective"] not in _OBJECTIVES:
+                refuse_value(f"use an objective of {', '.join(_OBJECTIVES)}", ENGINE)
+        return chosen
+
+    def _encoder(self, learnt: Lesson, directory: Path) -> Encoder:
+        encoding = learn_encoding(learnt)
+        if not encoding.columns:
+            refuse_to_learn()
+        backbone = None
+        if self.image_backbone and "image" in learnt.used.values():
+            keep_image_backbone(self.image_backbone, directory / BACKBONE)
+            backbone = FrozenBackbone(directory / BACKBONE)
+        return Encoder(encoding, backbone)
+
+    def load(self, directory: Path) -> GradientBoostingPredictor:
+        """What `train` wrote, from wherever it lies now.
+
+        Raises ModelError (model_unreadable, package_missing).
+        """
+        xgboost = _xgboost()
+        with reading(directory):
+            record = read_record(directory, ENGINE, FORMAT)
+            booster = xgboost.Booster(model_file=directory / MODEL_FILE)
+            encoding = Encoding(**record["encoding"])
+            has_backbone = "image" in encoding.columns.values()
+            backbone = FrozenBackbone(directory / BACKBONE) if has_backbone else None
+            return GradientBoostingPredictor(booster, Encoder(encoding, backbone), record)
+
+
+class GradientBoostingPredictor:
+    """A loaded model. `classes` are the probability columns in order, None for regression."""
+
+    def __init__(self, booster: Any, encoder: Encoder, record: dict[str, Any]) -> None:
+        self.classes: list[str] | None = record["classes"]
+        self.columns: dict[str, str] = dict(record["columns"])
+        self._booster = booster
+        self._encoder = encoder
+        self._ranges: dict[str, list[float]] = record["number_ranges"]
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """As `Predictor.predict`. A record gets the same prediction alone and in any batch.
+
+        Raises ModelError (model_columns_differ, number_not_finite, image_missing).
+        """
+        said = self._booster.predict(self._matrix(frame)).astype(np.float64)
+        if self.classes is None:
+            return pd.DataFrame({"value": said}, index=frame.index)
+        if said.ndim == 1:  # binary: of the second class
+            said = np.stack([1 - said, said], axis=1)
+        values = said.reshape(-1, len(self.classes))
+        total = values.sum(axis=1, keepdims=True)  # within a float32 of 1
+        return pd.DataFrame(values / total, index=frame.index, columns=self.classes)
+
+    def reasons(self, frame: pd.DataFrame) -> list[str]:
+        """The values that speak loudest for (+) or against (-) each record's prediction.
+
+        By their SHAP values (Lundberg et al. 2020): in units of the label for regression, else in
+        log odds.
+        """
+        parts = [
+            self._reasons(frame.iloc[start : start + _RECORDS_AT_A_TIME])
+            for start in range(0, len(frame), _RECORDS_AT_A_TIME)
+        ]
+        return [text for part in parts for text in part]
+
+    def _reasons(self, frame: pd.DataFrame) -> list[str]:
+        shares = self._booster.predict(self._matrix(frame), pred_contribs=True)
+        if self.classes is not None:
+            chosen = self.predict(frame).to_numpy().argmax(axis=1)
+            if shares.ndim == 2:
+                shares = shares * np.where(chosen == 1, 1, -1)[:, None]
+            else:
+                shares = shares[np.arange(len(frame)), chosen]
+        return [
+            self._encoder.in_words(values, row)
+            for values, row in zip(frame.to_dict("records"), shares[:, :-1], strict=True)
+        ]
+
+    def _matrix(self, frame: pd.DataFrame) -> Any:
+        check_columns(frame, self.columns)
+        prepared = prepared_frame(frame, self.columns, self._ranges)
+        threads = 1 if len(frame) <= _FEW else 0  # 0: as many as there are processors
+        self._booster.set_param({"nthread": threads})
+        return _matrix(_xgboost(), self._encoder, prepared, lambda _: None, threads=threads)
+
+
+# -- how XGBoost is asked -------------------------------------------------------------------------
+
+
+def _xgboost() -> Any:
+    return optional("xgboost", "gradient-boosting", f"engine {ENGINE}")
+
+
+def _matrix(
+    xgboost: Any,
+    encoder: Encoder,
+    frame: pd.DataFrame,
+    progress: Callable[[str], None],
+    targets: np.ndarray | None = None,
+    threads: int = 0,
+) -> Any:
+    return xgboost.DMatrix(
+        encoder.encode(frame, progress),
+        label=targets,
+        feature_types=encoder.feature_types,
+        enable_categorical=True,
+        nthread=threads,
+    )
+
+
+def _objective(classes: list[str] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    if classes is None:
+        return {"objective": chosen.get("objective", _OBJECTIVES[0])}
+    if len(classes) == 2:
+        return {"objective": "binary:logistic"}
+    return {"objective": "multi:softprob", "num_class": len(classes)}
+
+
+def _targets(truth: np.ndarray, classes: list[str] | None) -> np.ndarray:
+    if classes is None:
+        return truth.astype(np.float64)
+    places = {name: place for place, name in enumerate(classes)}
+    return np.array([places[name] for name in truth], dtype=np.float64)
+
+
+@contextlib.contextmanager
+def _said_by(xgboost: Any) -> Iterator[None]:
+    """What XGBoost itself refuses is, after our own checks, a hyperparameter's value."""
+    try:
+        yield
+    except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
+        words = re.sub(r"^\w+: (\[[\d:]+\] \S+: )?", "", first_line(error))
+        refuse_value(f"XGBoost says: {words}", ENGINE)
+
+
+def _watch(
+    xgboost: Any, started: float, time_limit: float | None, progress: Callable[[str], None]
+) -> Any:
+    class Watch(xgboost.callback.TrainingCallback):  # type: ignore[misc] # imported late
+        """Says now and then how it goes, and stops between rounds when the time is over."""
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
+            if (epoch + 1) % _SHOWN_ROUNDS == 0:
+                name, scores = list(evals_log["tuning"].items())[-1]
+                progress(f"round {epoch + 1}, tuning {name} {scores[-1]:.4f}")
+            over = time_limit is not None and time.monotonic() - started > time_limit
+            if over:
+                progress(f"time is over after round {epoch + 1}")
+            return over
+
+    return Watch()

@@ -1,0 +1,152 @@
+"""Guards around what engines do silently: what a frame must be before a model may see it.
+
+AutoGluon replaces a missing picture by a black one, renames columns by position, takes NaN for 0
+and infinity for a huge number; others have ways of their own. Each of these is refused, or
+decided, here, alike for every engine.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+
+from mm_assets.contract.errors import ModelError
+
+MISSING_CATEGORY = "(missing)"
+REGRESSION = "regression"
+PROBLEM_TYPES = ("binary", "multiclass", REGRESSION)
+RARE = 3  # a category seen less often than this in training is treated as an unknown one
+LARGEST = 3e37  # what is learnt of larger numbers: three times as much still fits into a float32
+
+
+def with_known_classes(
+    training: pd.DataFrame, tuning: pd.DataFrame, label: str, problem_type: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The two parts, once it is certain that a model can come of them.
+
+    Engines take the classes from the training part alone, and stumble over others: records
+    whose class only the tuning part knows move to the training part.
+    """
+    if problem_type not in PROBLEM_TYPES:
+        refuse("problem_type_unknown", f"{problem_type!r}", f"Use one of {PROBLEM_TYPES}.")
+    if training.empty or tuning.empty:
+        refuse(
+            "records_missing",
+            f"{len(training)} records to train on and {len(tuning)} to tune on are too few",
+            "Upload more labelled records.",
+        )
+    labels = pd.concat([training[label], tuning[label]])
+    if labels.isna().any() or (problem_type == REGRESSION and np.isinf(labels).any()):
+        refuse("label_missing", "a record has no usable label", "Leave such records out.")
+    if problem_type == REGRESSION:
+        return training, tuning
+    if labels.nunique() < 2 or (problem_type == "binary" and labels.nunique() > 2):
+        refuse(
+            "classes_differ",
+            f"a {problem_type} problem can't have the classes {sorted(set(labels))}",
+            "Check the label column and the problem type, or upload records of other classes.",
+        )
+    unknown = ~tuning[label].isin(set(training[label]))
+    if unknown.all():
+        refuse(
+            "records_missing",
+            "no record to tune on has a class of the records to train on",
+            "Upload more labelled records of every class.",
+        )
+    return pd.concat([training, tuning[unknown]]), tuning[~unknown]
+
+
+def check_columns(frame: pd.DataFrame, columns: dict[str, str]) -> None:
+    """AutoGluon would rename columns by their position, with a warning at most."""
+    missing, extra = columns.keys() - set(frame.columns), set(frame.columns) - columns.keys()
+    twice = set(frame.columns[frame.columns.duplicated()])
+    if missing or extra or twice:
+        refuse(
+            "model_columns_differ",
+            f"the model was trained on other columns: missing {sorted(missing)}, "
+            f"unknown {sorted(map(str, extra))}, twice {sorted(map(str, twice))}",
+            "Give it exactly the feature columns of its training.",
+        )
+
+
+def has_pictures(frame: pd.DataFrame, columns: dict[str, str]) -> np.ndarray:
+    """Which records have a picture in every image column; all, where there is none."""
+    images = [column for column, kind in columns.items() if kind == "image"]
+    return frame[images].notna().all(axis=1).to_numpy()
+
+
+def prepared_frame(
+    frame: pd.DataFrame,
+    columns: dict[str, str],
+    ranges: dict[str, list[float]],
+    *,
+    picture_needed: bool = True,
+) -> pd.DataFrame:
+    """A new frame as an engine gets it: checked, in the order of `columns`, only numbers missing.
+
+    Only while training may pictures be missing, and are None then.
+    """
+    prepared: dict[str, Any] = {}
+    for column, kind in columns.items():
+        values = frame[column]
+        if kind == "number":
+            low, high = ranges[column]
+            prepared[column] = np.clip(finite_numbers(values, column), low, high)
+        elif kind == "image":
+            check_pictures(values if picture_needed else values.dropna(), column)
+            prepared[column] = values.to_numpy(dtype=object)
+        else:
+            filler = MISSING_CATEGORY if kind == "category" else ""
+            filled = values.astype(object).where(values.notna(), filler)
+            prepared[column] = filled.map(str).to_numpy(dtype=object)
+    return pd.DataFrame(prepared, index=frame.index)
+
+
+def finite_numbers(values: pd.Series, column: str) -> np.ndarray:
+    """[records] float64, NaN for missing."""
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isinf(numbers).any():
+        refuse(
+            "number_not_finite",
+            f"column {column!r} holds an infinite number",
+            "Use finite numbers, or leave the value missing.",
+        )
+    return numbers
+
+
+def check_pictures(values: pd.Series, column: str) -> None:
+    """AutoGluon would see a black picture, and predict from it."""
+    without = sum(not (isinstance(value, bytes) and value) for value in values)
+    if without:
+        refuse(
+            "image_missing",
+            f"{without} records have no picture in column {column!r}",
+            "Ask the model without images for records that have none.",
+        )
+
+
+def value_range(values: pd.Series) -> list[float]:
+    """Numbers are clipped to the range of training, widened by itself on either side.
+
+    A network says nothing sensible far outside it, and 1e300 would overflow to NaN.
+    """
+    known = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    known = np.clip(known[np.isfinite(known)], -LARGEST, LARGEST)
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    return [float(2 * low - high), float(2 * high - low)]
+
+
+def varies(values: pd.Series, kind: str, rare: int = RARE) -> bool:
+    """Whether a prepared column tells records apart, where rarer categories count as one."""
+    counts = values.value_counts(dropna=False)
+    if kind == "category":
+        common = int((counts >= rare).sum())
+        return common + int(common < len(counts)) > 1
+    return len(counts) > 1
+
+
+def refuse(code: str, what: str, todo: str, where: str = "the model") -> NoReturn:
+    """Raise ModelError. where: the engine or the part of the YAML, if it is known."""
+    raise ModelError(code=code, what=what, where=where, todo=todo)

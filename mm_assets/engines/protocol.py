@@ -1,0 +1,59 @@
+"""What an engine is: it trains one model and loads it again.
+
+It knows columns and labels, and nothing of uploads, lakes or splits. Those of ours are modules of
+this room; one of your own is any class that keeps to the same two methods, named in YAML as
+`engine: package.module:ClassName`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Predictor(Protocol):
+    """A loaded model.
+
+    It may also have `reasons(frame) -> list[str]`: in a few words for each record, what its
+    prediction hangs on. People see them in the review queue.
+    """
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Probabilities, a column for each class, or the one column "value" for regression.
+
+        frame: exactly the feature columns of training, in any order; it is not changed. The answer
+        has the index of `frame`; a record's answer does not depend on the others in it.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """Made with the keywords `hyperparameters` (dict), `time_limit` (seconds or None), `seed`."""
+
+    def train(
+        self,
+        training: pd.DataFrame,
+        tuning: pd.DataFrame,
+        *,
+        columns: dict[str, str],
+        label: str,
+        problem_type: str,
+        directory: Path,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Learn from `training`, stop early or choose by `tuning`, write the model to `directory`.
+
+        columns: feature column to "number" (float64, NaN for missing), "category" or "text" (str,
+        None for missing) or "image" (bytes of a normalised picture, None for none), in order.
+        label: the column of str, or of float for regression. directory: empty; nothing in the
+        model may depend on its place. Raises ModelError for what cannot be learnt from.
+        """
+        ...
+
+    def load(self, directory: Path) -> Predictor:
+        """What `train` wrote, from wherever it lies now; it does not depend on hyperparameters."""
+        ...

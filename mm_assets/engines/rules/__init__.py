@@ -1,0 +1,1 @@
+"""The rules engine: formulas that people write, evaluated by DuckDB."""

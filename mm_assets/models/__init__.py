@@ -1,1 +1,0 @@
-"""Models: the training set, engines, evaluation, and the store with its champions."""

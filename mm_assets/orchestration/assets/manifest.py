@@ -1,0 +1,51 @@
+"""The assets `manifest`, `records_with_image` and `records_without_image`."""
+
+import dagster as dg
+
+from mm_assets.contract.dataset import Modality
+from mm_assets.manifest.join import build_manifest, records_name, split_records
+from mm_assets.orchestration.scope import TABLE_POOL, LakeResource, Scope, numbers, shown_table
+from mm_assets.uploads.received import read_parquet
+
+
+def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
+    """`<dataset>/manifest` and the two `records_…`, one partition an upload."""
+
+    @dg.asset(
+        **scope.options("manifest", partitioned=True, kinds={"parquet", "duckdb"}),
+        deps=[scope.key("raw_uploads")],
+        pool=TABLE_POOL,
+        description="One row for each record that the upload touches, typed, with its newest "
+        "image or none; rejects, duplicates and orphans beside it.",
+    )
+    def manifest(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        document = build_manifest(
+            lake.lake(), lake.table(), scope.spec, context.partition_key, run_id=context.run_id
+        )
+        metadata = numbers(document["counts"])
+        rejects = read_parquet(lake.lake(), document, "rejects.parquet")
+        if rejects.num_rows:
+            columns = ["code", "file", "line", "record_id", "reason", "todo"]
+            metadata["rejects"] = shown_table(rejects, columns)
+        rows = read_parquet(lake.lake(), document, "manifest.parquet")
+        if rows.num_rows:
+            columns = ["record_id", "purpose", "label", "row_file", "row_line", "image_file"]
+            metadata["first records"] = shown_table(rows.slice(0, 10), columns)
+        return dg.MaterializeResult(metadata=metadata)
+
+    return [manifest, *(_records(scope, modality) for modality in scope.spec.modalities)]
+
+
+def _records(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
+    words = "with an image that decodes" if modality is Modality.WITH_IMAGE else "without an image"
+
+    @dg.asset(
+        **scope.options(records_name(modality), partitioned=True, kinds={"parquet"}),
+        deps=[scope.key("manifest")],
+        description=f"The manifest's records {words}: what model_{modality} will see.",
+    )
+    def records(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        document = split_records(lake.lake(), scope.spec, context.partition_key, modality)
+        return dg.MaterializeResult(metadata=numbers(document["counts"]))
+
+    return records

@@ -1,0 +1,43 @@
+"""The asset `raw_uploads`."""
+
+import dagster as dg
+
+from mm_assets.orchestration.scope import LakeResource, Scope, numbers, picture, shown_table
+from mm_assets.uploads.find import read_source
+from mm_assets.uploads.received import read_parquet, read_sample_images
+from mm_assets.uploads.take_in import take_in
+
+SAMPLE = 12
+
+
+def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
+    """`<dataset>/raw_uploads`, one partition an upload."""
+
+    @dg.asset(
+        **scope.options("raw_uploads", partitioned=True, kinds={"s3", "parquet"}),
+        description="Verified files of one upload: normalised pictures packed in Parquet, rows "
+        "exactly as text, and a receipt of every file and its fate.",
+    )
+    def raw_uploads(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        from mm_assets.display.pictures import contact_sheet
+
+        source = read_source(lake.lake(), scope.dataset, context.partition_key)
+        receipt, stays = take_in(
+            lake.lake(), scope.spec, source, run_id=context.run_id, progress=context.log.info
+        )
+        metadata = {"upload": source.name, "kind": source.kind, **numbers(receipt["counts"])}
+        if receipt["refused"]:
+            metadata["refused"] = "[{code}] {what}. {todo}".format(**receipt["refused"])
+        if stays:
+            context.log.warning(stays)
+            metadata["in the inbox"] = stays
+        files = read_parquet(lake.lake(), receipt, "files.parquet")
+        quarantined = files.filter(files["code"].is_valid())
+        if quarantined.num_rows:
+            metadata["quarantined files"] = shown_table(quarantined, ["file", "code", "reason"])
+        sample = contact_sheet(read_sample_images(lake.lake(), receipt, SAMPLE))
+        if sample is not None:
+            metadata["sample"] = picture(sample, "some of the pictures")
+        return dg.MaterializeResult(metadata=metadata)
+
+    return [raw_uploads]

@@ -1,0 +1,149 @@
+"""Checks on `manifest` and the records: nothing is lost, IDs are unique, images cover enough."""
+
+from typing import Any
+
+import dagster as dg
+
+from mm_assets.contract.dataset import Modality
+from mm_assets.manifest.join import MANIFEST, MANIFEST_COLUMNS, records_name
+from mm_assets.orchestration.scope import LakeResource, Scope, check
+from mm_assets.uploads.received import read_document, read_parquet, read_receipt
+
+
+def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
+    """The checks on `<dataset>/manifest` and `<dataset>/records_…`."""
+    asset: dict[str, Any] = {"asset": scope.key("manifest"), "partitions_def": scope.partitions}
+    limits = scope.spec.limits
+
+    @dg.asset_check(
+        **asset, blocking=True, description="Rows in = records + rejects, each with a code."
+    )
+    def no_row_is_lost(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        document = read_document(lake.lake(), scope.dataset, context.partition_key, MANIFEST)
+        counts = document["counts"]
+        rejects = read_parquet(lake.lake(), document, "rejects.parquet")
+        kept = counts["records"] + counts["labels_joined"]
+        coded = not rejects["code"].null_count
+        return check(
+            coded and counts["rows"] == kept + rejects.num_rows,
+            f"{counts['rows']} rows in = {counts['records']} records + "
+            f"{counts['labels_joined']} labels joined to them + {rejects.num_rows} rejects",
+        )
+
+    @dg.asset_check(
+        **asset,
+        blocking=True,
+        description="Pictures in = used + duplicate + superseded + orphaned.",
+    )
+    def no_image_is_lost(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        receipt = read_receipt(lake.lake(), scope.dataset, context.partition_key)
+        document = read_document(lake.lake(), scope.dataset, context.partition_key, MANIFEST)
+        fates = read_parquet(lake.lake(), document, "images.parquet")
+        counted = {
+            fate: document["counts"][f"images_{fate}"]
+            for fate in ("used", "duplicate", "superseded", "orphaned")
+        }
+        whole = receipt["counts"]["images"] == fates.num_rows == sum(counted.values())
+        words = " + ".join(f"{n} {fate}" for fate, n in counted.items())
+        return check(whole, f"{receipt['counts']['images']} pictures in = {words}")
+
+    @dg.asset_check(**asset, blocking=True, description="Each record stands in one row.")
+    def ids_are_unique(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        import pyarrow.compute as pc
+
+        document = read_document(lake.lake(), scope.dataset, context.partition_key, MANIFEST)
+        ids = read_parquet(lake.lake(), document, "manifest.parquet")["record_id"]
+        distinct = pc.count_distinct(ids).as_py()
+        return check(distinct == len(ids), f"{len(ids)} rows, {distinct} IDs")
+
+    @dg.asset_check(**asset, blocking=True, description="The columns are those of the YAML.")
+    def schema_holds(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        document = read_document(lake.lake(), scope.dataset, context.partition_key, MANIFEST)
+        table = read_parquet(lake.lake(), document, "manifest.parquet")
+        kind = table.schema.field("features").type
+        found = [kind.field(i).name for i in range(kind.num_fields)]
+        measured = ["image_features"] if scope.spec.image_features else []
+        names = [*MANIFEST_COLUMNS, "features", *measured]
+        return check(
+            table.column_names == names and found == list(scope.spec.columns),
+            f"features: {', '.join(found) or 'none'}",
+        )
+
+    @dg.asset_check(**asset, description="The share of rows that were rejected.")
+    def reject_share(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        document = read_document(lake.lake(), scope.dataset, context.partition_key, MANIFEST)
+        rejected, rows = document["counts"]["rejected"], document["counts"]["rows"]
+        share = rejected / max(1, rows)
+        by_code = ", ".join(f"{n} {code}" for code, n in document["rejected_by_code"].items())
+        return check(
+            share <= limits.maximum_reject_share,
+            f"{rejected} of {rows} rows rejected ({share:.1%}); the limit is "
+            f"{limits.maximum_reject_share:.1%}{'; ' + by_code if by_code else ''}",
+            warn=True,
+            metadata={"share": share},
+        )
+
+    @dg.asset_check(**asset, description="The share of records that have an image.")
+    def image_coverage(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        document = read_document(lake.lake(), scope.dataset, context.partition_key, MANIFEST)
+        counts = document["counts"]
+        total = counts["in_manifest"]
+        share = counts["with_image"] / total if total else 1.0
+        return check(
+            share >= limits.minimum_image_share,
+            f"{counts['with_image']} of {total} records have an image ({share:.1%}); at least "
+            f"{limits.minimum_image_share:.1%} are expected",
+            warn=True,
+            metadata={"share": share},
+        )
+
+    manifest_checks = [
+        no_row_is_lost, no_image_is_lost, ids_are_unique, schema_holds, reject_share,
+        image_coverage,
+    ]  # fmt: skip
+    return [
+        *manifest_checks,
+        *(_split_is_complete(scope, modality) for modality in scope.spec.modalities),
+    ]
+
+
+def _split_is_complete(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=scope.key(records_name(modality)),
+        partitions_def=scope.partitions,
+        blocking=True,
+        description="Holds exactly the manifest's records of this modality.",
+    )
+    def split_is_complete(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        import pyarrow.compute as pc
+
+        name = records_name(modality)
+        upload = context.partition_key
+        manifest = read_document(lake.lake(), scope.dataset, upload, MANIFEST)
+        document = read_document(lake.lake(), scope.dataset, upload, name)
+        records = read_parquet(lake.lake(), document, f"{name}.parquet")
+        with_image = records.num_rows - records["image_sha256"].null_count
+        expected = manifest["counts"][modality.value]
+        right = with_image == (records.num_rows if modality is Modality.WITH_IMAGE else 0)
+        unique = pc.count_distinct(records["record_id"]).as_py() == records.num_rows
+        return check(
+            right and unique and records.num_rows == expected,
+            f"{records.num_rows} records, {with_image} of them with an image; "
+            f"the manifest has {expected}",
+        )
+
+    return split_is_complete

@@ -1,0 +1,161 @@
+"""Checks on the predictions: none is lost, an image beats none, few need review."""
+
+from typing import Any
+
+import dagster as dg
+
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.lake.lake import Lake
+from mm_assets.manifest.join import MANIFEST, records_name
+from mm_assets.orchestration.scope import LakeResource, Scope, check
+from mm_assets.predictions.predict import predictions_name
+from mm_assets.tables.store import Query
+from mm_assets.uploads.received import read_document, read_parquet, read_receipt
+
+
+def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
+    """The checks on `<dataset>/predictions_…` and `<dataset>/predictions`."""
+    asset: dict[str, Any] = {"asset": scope.key("predictions"), "partitions_def": scope.partitions}
+
+    def to_predict(lake: LakeResource, upload: str) -> dict[str, bool]:
+        """The IDs of the upload's records to predict, and whether each has an image."""
+        document = read_document(lake.lake(), scope.dataset, upload, MANIFEST)
+        rows = read_parquet(lake.lake(), document, "manifest.parquet")
+        columns = ("record_id", "purpose", "image_sha256")
+        return {
+            record_id: sha is not None
+            for record_id, purpose, sha in zip(
+                *(rows[name].to_pylist() for name in columns), strict=True
+            )
+            if purpose == "predict"
+        }
+
+    @dg.asset_check(
+        **asset,
+        description="Every record of the upload has one row in the table, or a stated reason.",
+    )
+    def no_record_is_lost(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        upload = context.partition_key
+        expected = to_predict(lake, upload)
+        document = read_document(lake.lake(), scope.dataset, upload, "predictions")
+        found = lake.table().read(scope.dataset, Query(record_ids=list(expected)))
+        absent = len(expected) - found.num_rows
+        reasons = "; ".join(document["reasons"])
+        explained = absent == 0 or (absent <= document["counts"]["waiting"] and bool(reasons))
+        words = f"; {absent} wait: {reasons}" if absent else ""
+        return check(explained, f"{len(expected)} records, {found.num_rows} rows{words}")
+
+    @dg.asset_check(
+        **asset, description="No record with an image is answered by the model without images."
+    )
+    def image_beats_no_image(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        upload = context.partition_key
+        predicted = read_document(
+            lake.lake(), scope.dataset, upload, predictions_name(Modality.WITH_IMAGE)
+        )
+        if predicted["counts"]["waiting"]:
+            return check(True, predicted["reason"])
+        with_image = [key for key, has_image in to_predict(lake, upload).items() if has_image]
+        found = lake.table().read(scope.dataset, Query(record_ids=with_image))
+        wrong = [m for m in found["modality"].to_pylist() if m != Modality.WITH_IMAGE]
+        return check(not wrong, f"{len(with_image)} records with an image, {len(wrong)} wrong")
+
+    @dg.asset_check(**asset, description="The share of the upload's predictions below threshold.")
+    def low_confidence_share(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        found = lake.table().read(scope.dataset, Query(upload=context.partition_key))
+        low = sum(found["needs_review"].to_pylist())
+        share = low / max(1, found.num_rows)
+        limit = scope.spec.limits.maximum_low_confidence_share
+        return check(
+            share <= limit,
+            f"{low} of {found.num_rows} predictions need review ({share:.1%}); "
+            f"the limit is {limit:.1%}",
+            warn=True,
+            metadata={"share": share},
+        )
+
+    @dg.asset_check(
+        **asset, description="No more of the upload's files, rows and predictions failed than the "
+        "YAML tolerates.",
+    )  # fmt: skip
+    def failures_are_tolerated(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        failed, items = failed_items(lake.lake(), scope.spec, context.partition_key)
+        share, limit = len(failed) / max(1, items), scope.spec.tolerated_failure_share or 0.0
+        named = "; ".join(failed[:20]) + (" …" if len(failed) > 20 else "")
+        return check(
+            share <= limit,
+            f"{len(failed)} of {items} items failed ({share:.1%}), tolerated are {limit:.1%}"
+            f"{': ' + named if named else ''}",
+            metadata={"share": share, "failed": len(failed)},
+        )
+
+    both = len(scope.spec.modalities) > 1
+    return [
+        no_record_is_lost,
+        *([image_beats_no_image] if both else []),
+        *([failures_are_tolerated] if scope.spec.tolerated_failure_share is not None else []),
+        low_confidence_share,
+        *(_offers_are_complete(scope, modality) for modality in scope.spec.modalities),
+    ]
+
+
+def failed_items(lake: Lake, spec: DatasetSpec, upload: str) -> tuple[list[str], int]:
+    """What failed in an upload, in words, and how many items it has: files and rows.
+
+    An item fails when its file is quarantined, its row is rejected, or its prediction fails.
+    """
+    import pyarrow.compute as pc
+
+    receipt = read_receipt(lake, spec.dataset, upload)
+    files = read_parquet(lake, receipt, "files.parquet")
+    files = files.filter(pc.invert(pc.equal(files["kind"], "system")))
+    bad = files.filter(pc.is_valid(files["code"]))
+    said = [f"{one['file']}: {one['code']}" for one in bad.to_pylist()]
+    manifest = read_document(lake, spec.dataset, upload, MANIFEST)
+    for one in read_parquet(lake, manifest, "rejects.parquet").to_pylist():
+        line = f" line {one['line']}" if one["line"] else ""
+        said.append(f"{one['file']}{line}: {one['code']}")
+    for modality in spec.modalities:
+        document = read_document(lake, spec.dataset, upload, predictions_name(modality))
+        failed = read_parquet(lake, document, "failed.parquet")
+        said += [f"{one['record_id']}: {one['reason']}" for one in failed.to_pylist()]
+    rows = 0 if spec.records == "images" else receipt["counts"]["rows"]
+    return said, files.num_rows + rows
+
+
+def _offers_are_complete(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=scope.key(predictions_name(modality)),
+        partitions_def=scope.partitions,
+        blocking=True,
+        description="Every record to predict got one finite prediction, or waits with a reason.",
+    )
+    def offers_are_complete(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        upload = context.partition_key
+        name = predictions_name(modality)
+        document = read_document(lake.lake(), scope.dataset, upload, name)
+        records = read_document(lake.lake(), scope.dataset, upload, records_name(modality))
+        offered = read_parquet(lake.lake(), document, f"{name}.parquet")
+        ids = offered["record_id"].to_pylist()
+        confident = all(0 <= c <= 1 for c in offered["confidence"].to_pylist())
+        waiting = document["counts"]["waiting"]
+        standing_in = document["counts"]["standing_in"]
+        whole = len(ids) + waiting == records["counts"]["to_predict"] + standing_in
+        once = len(set(ids)) == len(ids)
+        explained = not waiting or bool(document["reason"])
+        return check(
+            whole and confident and once and explained,
+            f"{len(ids)} predicted, {waiting} wait. {document['reason']}".strip(),
+        )
+
+    return offers_are_complete

@@ -1,0 +1,86 @@
+"""Checks on the training set and the models: no leak, stable split, better than the baseline."""
+
+from typing import Any
+
+import dagster as dg
+
+from mm_assets.contract.dataset import Modality
+from mm_assets.contract.errors import ModelError
+from mm_assets.lake.layout import of_dataset
+from mm_assets.orchestration.assets.training import model_name
+from mm_assets.orchestration.scope import LakeResource, Scope, check
+from mm_assets.training.training_set import TRAINING_SET, split_of
+from mm_assets.uploads.received import read_parquet
+
+
+def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
+    """The checks on `<dataset>/training_set` and the models."""
+    asset = scope.key("training_set")
+
+    def training_set(lake: LakeResource) -> Any:
+        document = lake.lake().read_json(of_dataset(scope.dataset, TRAINING_SET))
+        return read_parquet(lake.lake(), document or {}, "training_set.parquet")
+
+    @dg.asset_check(
+        asset=asset,
+        blocking=True,
+        description="Each record stands in one split, the one that its ID decides.",
+    )
+    def split_is_stable(lake: LakeResource) -> dg.AssetCheckResult:
+        rows = training_set(lake).select(["record_id", "split"]).to_pylist()
+        wrong = [
+            row["record_id"]
+            for row in rows
+            if row["split"] != split_of(row["record_id"], scope.spec.holdout_share)
+        ]
+        twice = len(rows) - len({row["record_id"] for row in rows})
+        return check(
+            not wrong and not twice,
+            f"{len(rows)} records, {twice} of them twice, {len(wrong)} in a wrong split",
+        )
+
+    @dg.asset_check(asset=asset, description="Every record carries a label, and none dominates.")
+    def labels_are_there(lake: LakeResource) -> dg.AssetCheckResult:
+        import pyarrow.compute as pc
+
+        labels = training_set(lake)["label"]
+        missing, classes = labels.null_count, pc.count_distinct(labels).as_py()
+        return check(
+            not missing and classes > 1,
+            f"{len(labels)} records, {missing} without a label, {classes} different labels",
+            warn=not missing,
+        )
+
+    return [
+        split_is_stable,
+        labels_are_there,
+        *(_better_than_baseline(scope, modality) for modality in scope.spec.modalities),
+    ]
+
+
+def _better_than_baseline(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=scope.key(model_name(modality)),
+        description="The champion beats the majority class (or the mean) on held-out records, "
+        "and its files are those that were promoted.",
+    )
+    def champion_is_sound(lake: LakeResource) -> dg.AssetCheckResult:
+        models = lake.models(scope.dataset)
+        champion = models.champion(modality)
+        if champion is None:
+            return check(False, "there is no champion yet: run `mm train`", warn=True)
+        try:
+            models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+        except ModelError as error:
+            return check(False, str(error))
+        manifest = models.manifest(modality, champion.version)
+        metric = manifest["metric"]
+        score, baseline = manifest["metrics"][metric], manifest["baseline"][metric]
+        better = score < baseline if scope.spec.is_regression else score > baseline
+        return check(
+            better,
+            f"{champion.version}: {metric} {score:.4g}, baseline {baseline:.4g}, "
+            f"on {manifest['n']} held-out records",
+        )
+
+    return champion_is_sound

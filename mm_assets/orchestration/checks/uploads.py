@@ -1,0 +1,104 @@
+"""Checks on `raw_uploads`: accepted, no file lost, few unreadable, pictures as they should be."""
+
+from typing import Any
+
+import dagster as dg
+
+from mm_assets.orchestration.scope import LakeResource, Scope, check
+from mm_assets.uploads.received import read_parquet, read_receipt
+
+
+def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
+    """The checks on `<dataset>/raw_uploads`."""
+    asset: dict[str, Any] = {"asset": scope.key("raw_uploads"), "partitions_def": scope.partitions}
+
+    @dg.asset_check(**asset, description="The upload as a whole was not refused.")
+    def upload_accepted(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        refused = read_receipt(lake.lake(), scope.dataset, context.partition_key)["refused"]
+        if not refused:
+            return check(True, "accepted")
+        return check(False, "[{code}] {what}. What to do: {todo}".format(**refused))
+
+    @dg.asset_check(
+        **asset, blocking=True, description="Files in = received + quarantined, each with a code."
+    )
+    def no_file_is_lost(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        receipt = read_receipt(lake.lake(), scope.dataset, context.partition_key)
+        counts = receipt["counts"]
+        files = read_parquet(lake.lake(), receipt, "files.parquet")
+        packed = lake.lake().open(receipt["files"]["images.parquet"]["key"])
+        import pyarrow.parquet as pq
+
+        with packed as handle:
+            pictures = pq.ParquetFile(handle).metadata.num_rows
+        good = files.num_rows - counts["quarantined"]
+        refused = files["code"].is_valid().to_pylist().count(True)
+        whole = (
+            files.num_rows == counts["files"]
+            and refused == counts["quarantined"]
+            and good == counts["images"] + counts["tables"]
+            and pictures == counts["images"]
+        )
+        return check(
+            whole,
+            f"{files.num_rows} files in = {pictures} pictures + {counts['tables']} tables + "
+            f"{refused} quarantined",
+        )
+
+    @dg.asset_check(**asset, description="The share of pictures that could not be read.")
+    def unreadable_share(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        receipt = read_receipt(lake.lake(), scope.dataset, context.partition_key)
+        by_code = receipt["quarantined_by_code"]
+        bad = sum(n for code, n in by_code.items() if code.startswith("image_"))
+        share = bad / max(1, bad + receipt["counts"]["images"])
+        limit = scope.spec.limits.maximum_unreadable_share
+        return check(
+            share <= limit,
+            f"{bad} pictures refused ({share:.1%}); the limit is {limit:.1%}",
+            warn=True,
+            metadata={"share": share},
+        )
+
+    built = [upload_accepted, no_file_is_lost, unreadable_share]
+    return [*built, _image_features_fit(scope)] if scope.spec.limits.image_features else built
+
+
+def _image_features_fit(scope: Scope) -> dg.AssetChecksDefinition:
+    limits = scope.spec.limits
+
+    @dg.asset_check(
+        asset=scope.key("raw_uploads"),
+        partitions_def=scope.partitions,
+        description="The share of pictures that are too dark, blurred, small and so on.",
+    )
+    def image_features_fit(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        import pyarrow.parquet as pq
+
+        from mm_assets.reading.image_features import unfit_images
+
+        receipt = read_receipt(lake.lake(), scope.dataset, context.partition_key)
+        with lake.lake().open_published(receipt, "images.parquet") as handle:
+            images = pq.read_table(handle, columns=["file", "features"])
+        if "features" not in images.column_names:
+            return check(True, "received before pictures were measured; materialise it again")
+        found = unfit_images(images, limits.image_features)
+        words = [f"{n} by {feature}" for feature, n in found.by_feature.items() if n]
+        more = "; ".join([", ".join(words), *found.examples]) if found.unfit else ""
+        return check(
+            found.share <= limits.maximum_unfit_image_share,
+            f"{found.unfit} of {found.pictures} pictures are outside what is normal "
+            f"({found.share:.1%}); the limit is {limits.maximum_unfit_image_share:.1%}"
+            f"{': ' + more if more else ''}",
+            warn=True,
+            metadata={"share": found.share, **found.by_feature},
+        )
+
+    return image_features_fit

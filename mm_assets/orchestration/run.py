@@ -1,0 +1,278 @@
+"""Run the pipeline in this process, without a daemon: what `mm sync` and `mm train` do.
+
+The same jobs as the daemon launches, on the same Dagster instance, so that the UI shows them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.settings import Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+LOGGER: dict[str, Any] = {
+    "loggers": {"mm": {}}
+}  # instead of Dagster's own, which fills the terminal
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run: its checks that failed with ERROR, and what broke it, if anything."""
+
+    job: str
+    upload: str | None
+    run_id: str
+    success: bool
+    problem: str = ""
+    failed_checks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        return self.success and not self.failed_checks
+
+    def as_row(self) -> dict[str, Any]:
+        """What the commands print as data."""
+        return {
+            "job": self.job, "upload": self.upload, "run_id": self.run_id, "good": self.is_good,
+            "problem": self.problem, "failed_checks": self.failed_checks,
+            "warnings": self.warnings,
+        }  # fmt: skip
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of the project, made on first use; dead runs of ours are ended."""
+    import dagster as dg
+
+    from mm_assets.orchestration.triggers.runs import end_dead_runs
+
+    home = prepare_home(settings)
+    os.environ["DAGSTER_HOME"] = str(home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        end_dead_runs(instance)
+        yield instance
+
+
+def prepare_home(settings: Settings) -> Any:
+    """DAGSTER_HOME with its dagster.yaml."""
+    home = settings.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    ours = settings.root / "dagster_project" / "dagster.yaml"
+    if not (home / "dagster.yaml").exists():
+        if ours.exists():
+            shutil.copy(ours, home / "dagster.yaml")
+        else:
+            (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    return home
+
+
+class _Said(logging.Handler):
+    """Hands on what a step says in its own words, each warning once; Dagster's events are not."""
+
+    def __init__(self, progress: Progress, live: Progress) -> None:
+        super().__init__()
+        self.progress = progress
+        self.live = live
+        self.warned: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta = getattr(record, "dagster_meta", {})
+        if meta.get("dagster_event") is not None:
+            return
+        text = str(meta.get("orig_message", record.getMessage()))
+        if record.levelno < logging.WARNING:
+            if not text.startswith("Skipping step"):  # Dagster's own words
+                self.live(text)
+        elif text not in self.warned:
+            self.warned.add(text)
+            self.progress(f"! {text}")
+
+
+def mm_logger(progress: Progress, live: Progress) -> dg.LoggerDefinition:
+    """What steps log: warnings become lines, the rest is shown for the moment."""
+    import dagster as dg
+
+    @dg.logger
+    def mm(_context: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("mm", logging.INFO)
+        logger.addHandler(_Said(progress, live))
+        return logger
+
+    return mm
+
+
+class Runner:
+    """Runs one dataset's jobs in this process.
+
+    `progress` is given what people should read, line by line; `live` what is going on this moment.
+    """
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        instance: dg.DagsterInstance,
+        progress: Progress,
+        live: Progress = lambda _: None,
+    ) -> None:
+        import dagster as dg
+
+        from mm_assets.lake.lake import Lake
+        from mm_assets.orchestration.component import (
+            build_check_jobs,
+            dataset_definitions,
+            resources,
+        )
+        from mm_assets.orchestration.scope import Scope
+
+        self.scope = Scope(spec)
+        self.lake = Lake(Settings.from_environment())
+        self.instance = instance
+        self.progress = progress
+        self.live = live
+        self.definitions = dg.Definitions.merge(
+            dataset_definitions(spec),
+            dg.Definitions(
+                jobs=build_check_jobs(self.scope),
+                resources=resources(),
+                loggers={"mm": mm_logger(progress, live)},
+            ),
+        )
+
+    def sync(self) -> Iterator[Outcome]:
+        """Look once for finished uploads and take each that is under way through to predictions."""
+        from mm_assets.orchestration.triggers.sensors import note_new
+        from mm_assets.uploads import ledger
+
+        dataset = self.scope.dataset
+        pending = ledger.pending_uploads(self.lake, dataset)
+        new, waiting, _ = note_new(self.lake, self.instance, self.scope, pending, at_most=None)
+        for folder in waiting:
+            self.progress(f"{dataset}: {folder.name} is not finished: {folder.reason}")
+        processed = False
+        for upload in sorted({*pending, *new}):
+            outcome = self._take_through(upload)
+            if outcome is not None:
+                yield outcome
+                processed = True
+        if processed:
+            yield self.run("monitor", None)
+
+    def _take_through(self, upload: str) -> Outcome | None:
+        """Run one pending upload, without the pauses of the sensor; None if no run is needed."""
+        from mm_assets.orchestration.triggers.sensors import run_tags, take_step
+        from mm_assets.uploads import ledger
+
+        def step() -> Any:
+            return take_step(self.instance, self.lake, self.scope, upload, pause=0)
+
+        dataset = self.scope.dataset
+        pending, now = step()
+        outcome = None
+        if pending is not None and now.do == "run":
+            self.instance.add_dynamic_partitions(self.scope.partitions.name or "", [upload])
+            self.progress(f"{dataset}: {pending.source.name} is upload {upload}")
+            outcome = self.run("upload", upload, run_tags(pending, now.number))
+            if outcome.success:
+                ledger.settle(self.lake, dataset, upload)
+                return outcome
+            _, now = step()  # the last of its tries sets it aside
+        if now.do == "set aside":
+            self.progress(f"{dataset}: {upload} is {now.reason}; `mm retry` takes it up again")
+        elif outcome is None and now.reason:
+            self.progress(f"{dataset}: {upload}: {now.reason}")
+        return outcome
+
+    def train(self) -> Iterator[Outcome]:
+        """Train both models; when one is promoted, predict every upload again."""
+        before = self._champions()
+        trained = self.run("train", None)
+        yield trained
+        if trained.success and self._champions() != before:
+            yield from self.predict_all()
+            yield self.run("monitor", None)
+
+    def check(self) -> Iterator[Outcome]:
+        """Run every asset check again on what is there."""
+        from mm_assets.orchestration.triggers.runs import finished_uploads
+
+        for upload in sorted(finished_uploads(self.instance, self.scope)):
+            yield self.run("check_upload", upload)
+        yield self.run("check_models", None)
+
+    def predict_all(self) -> Iterator[Outcome]:
+        """Predict every received upload with the present champions."""
+        from mm_assets.orchestration.triggers.runs import finished_uploads
+        from mm_assets.orchestration.triggers.sensors import has_something_to_predict
+
+        for upload in sorted(finished_uploads(self.instance, self.scope)):
+            if not has_something_to_predict(self.lake, self.scope.dataset, upload):
+                continue
+            self.progress(f"{self.scope.dataset}: predicting {upload} again")
+            yield self.run("predict", upload)
+
+    def run(self, job: str, upload: str | None, tags: dict[str, str] | None = None) -> Outcome:
+        """Run one job to its end; never raises for what goes wrong inside it."""
+        from mm_assets.orchestration.scope import WORKER, worker_name
+
+        definition = self.definitions.resolve_job_def(f"{self.scope.dataset}_{job}")
+        result = definition.execute_in_process(
+            instance=self.instance,
+            raise_on_error=False,
+            tags={
+                WORKER: worker_name(os.getpid()),
+                **({"dagster/partition": upload} if upload else {}),
+                **(tags or {}),
+            },
+            run_config=LOGGER,
+        )
+        return outcome_of(result, job, upload)
+
+    def _champions(self) -> list[int]:
+        from mm_assets.registry.store import ModelStore
+
+        models = ModelStore(self.lake, self.scope.dataset)
+        champions = (models.champion(modality) for modality in Modality)
+        return [champion.generation if champion else 0 for champion in champions]
+
+
+def outcome_of(result: Any, job: str, upload: str | None) -> Outcome:
+    """Read a finished run: Dagster itself calls a run with a failed ERROR check a success."""
+    import dagster as dg
+
+    evaluations = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    failed: list[str] = []
+    warned: list[str] = []
+    for evaluation in evaluations:
+        words = f"{evaluation.check_name}: {evaluation.description}"
+        is_error = evaluation.severity is dg.AssetCheckSeverity.ERROR
+        (failed if is_error else warned).append(words)
+    return Outcome(
+        job=job,
+        upload=upload,
+        run_id=result.run_id,
+        success=result.success,
+        problem="" if result.success else _problem(result),
+        failed_checks=failed,
+        warnings=warned,
+    )
+
+
+def _problem(result: Any) -> str:
+    """The first thing that broke, in its own words and without a traceback."""
+    from mm_assets.orchestration.triggers.runs import words_of
+
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error is not None:
+            return words_of(event.step_failure_data.error)
+    return "the run failed; the UI shows where"

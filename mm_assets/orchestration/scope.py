@@ -1,0 +1,143 @@
+"""What all assets and checks share: keys, partitions, resources, metadata. No logic."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
+from mm_assets.registry.store import ModelStore
+from mm_assets.tables.open import open_store
+from mm_assets.tables.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Steps that write the table take turns: DuckDB has one writer at a time.
+TABLE_POOL = "table"
+SHOWN_ROWS = 50
+# A run's tag with the process that carries it out, so that its death can be noticed.
+WORKER = "mm/worker"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One dataset's place in Dagster: its asset keys and its upload partitions."""
+
+    spec: DatasetSpec
+
+    @property
+    def dataset(self) -> str:
+        return self.spec.dataset
+
+    @property
+    def partitions(self) -> dg.DynamicPartitionsDefinition:
+        return dg.DynamicPartitionsDefinition(name=f"{self.dataset}_uploads")
+
+    def key(self, name: str) -> dg.AssetKey:
+        return dg.AssetKey([self.dataset, name])
+
+    def options(self, name: str, *, partitioned: bool, **more: Any) -> dict[str, Any]:
+        """The arguments that every asset of the dataset shares."""
+        return {
+            "key": self.key(name),
+            "group_name": self.dataset,
+            "partitions_def": self.partitions if partitioned else None,
+            **more,
+        }
+
+
+class LakeResource(dg.ConfigurableResource[Lake]):
+    """The lake, the predictions table and the models, as the environment names them.
+
+    The environment is read when a step starts, not when the code location loads.
+    """
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Write into the run which process carries it out."""
+        if context.run is not None and context.instance is not None:
+            context.instance.add_run_tags(context.run.run_id, {WORKER: worker_name(os.getpid())})
+
+    def settings(self) -> Settings:
+        return Settings.from_environment()
+
+    def lake(self) -> Lake:
+        return _lake(self.settings().model_dump_json())
+
+    def table(self, patience: float = 60.0) -> Store:
+        return open_store(self.settings(), patience)
+
+    def models(self, dataset: str) -> ModelStore:
+        return ModelStore(self.lake(), dataset)
+
+
+@lru_cache(maxsize=4)
+def _lake(_settings_json: str) -> Lake:
+    """One lake, and so one S3 client, for each set of settings in a process."""
+    return Lake(Settings.from_environment())
+
+
+def worker_name(pid: int) -> str:
+    """`host/pid/start`: the start, in seconds since 1970, tells a process from a later namesake.
+
+    Empty when there is no such process, or only what is left of one that ended.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return f"{socket.gethostname()}/{pid}/{process.create_time():.0f}"
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def numbers(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts as metadata, with readable names."""
+    return {name.replace("_", " "): value for name, value in counts.items() if value is not None}
+
+
+def shown_table(table: pa.Table, columns: Sequence[str]) -> dg.MetadataValue[Any]:
+    """The first rows of a table as metadata."""
+    rows = table.select(list(columns)).slice(0, SHOWN_ROWS).to_pylist()
+    records = [dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in rows]
+    schema = dg.TableSchema([dg.TableColumn(name, "string") for name in columns])
+    return dg.MetadataValue.table(records, schema)
+
+
+def picture(png: bytes, alt: str) -> dg.MetadataValue[Any]:
+    """A picture that Dagster's UI shows in place."""
+    from mm_assets.display.pictures import markdown_picture
+
+    return dg.MetadataValue.md(markdown_picture(png, alt))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if value is None or isinstance(value, bool | int):
+        return "" if value is None else value
+    return str(value)[:300]
+
+
+def check(
+    passed: bool,
+    description: str,
+    *,
+    warn: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+) -> dg.AssetCheckResult:
+    """A check's result; `warn` makes a failure a warning instead of an error."""
+    severity = dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(
+        passed=bool(passed), severity=severity, description=description, metadata=metadata or {}
+    )

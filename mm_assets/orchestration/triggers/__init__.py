@@ -1,0 +1,1 @@
+"""When things run: what comes next, and the sensors that ask for it."""

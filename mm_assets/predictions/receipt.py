@@ -1,0 +1,74 @@
+"""The whole receipt of an upload: every file and its fate, every rejected row and why.
+
+The fate of a picture is looked up now: one that was an orphan when it came may be used today.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import REFUSALS
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_upload
+from mm_assets.manifest.join import MANIFEST, image_fates, own_images
+from mm_assets.tables.store import Query, Store
+from mm_assets.uploads import ledger
+from mm_assets.uploads.received import read_parquet, read_receipt
+
+
+def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> dict[str, Any]:
+    """The receipt of an upload named by its key or by its name in the inbox (the newest one)."""
+    raw = read_receipt(lake, spec.dataset, ledger.resolve(lake, spec.dataset, upload))
+    upload = raw["upload"]
+    images = own_images(lake, raw)
+    known = store.look_up(spec.dataset, images["record_id"].combine_chunks())
+    fates = {row["file"]: row for row in image_fates(upload, images, known).to_pylist()}
+    files = [_file(row, fates) for row in read_parquet(lake, raw, "files.parquet").to_pylist()]
+    manifest = lake.read_json(of_upload(spec.dataset, upload, MANIFEST))
+    rejects = read_parquet(lake, manifest or raw, "rejects.parquet").to_pylist()
+    predicted = store.read(spec.dataset, Query(upload=upload))
+    by_fate: dict[str, int] = {}
+    for file in files:
+        by_fate[file["fate"]] = by_fate.get(file["fate"], 0) + 1
+    return {
+        "dataset": spec.dataset,
+        "upload": upload,
+        "name": raw["source"]["name"],
+        "arrived_at": raw["source"]["arrived_at"],
+        "refused": raw["refused"],
+        "counts": {
+            "files": len(files),
+            **{f"files {fate}": number for fate, number in sorted(by_fate.items())},
+            "rows": raw["counts"]["rows"],
+            "rows rejected": len(rejects),
+            "records": manifest["counts"]["records"] if manifest else None,
+            "records with a label": manifest["counts"]["labelled"] if manifest else None,
+            "predictions": predicted.num_rows,
+            "predictions to review": sum(predicted["needs_review"].to_pylist()),
+        },
+        "files": files,
+        "rejects": rejects,
+    }
+
+
+def _file(row: dict[str, Any], fates: dict[str, Any]) -> dict[str, Any]:
+    file = {"file": row["file"], "kind": row["kind"], "bytes": row["bytes"]}
+    if row["code"]:
+        return {
+            **file, "fate": "quarantined", "code": row["code"], "reason": row["reason"],
+            "todo": REFUSALS.get(row["code"], ""),
+        }  # fmt: skip
+    found = fates.get(row["file"])
+    if found is None:
+        return {**file, "fate": "used", "code": None, "reason": None, "todo": None}
+    reason, todo = _WORDS[found["fate"]]
+    return {**file, "fate": found["fate"], "code": None, "reason": reason, "todo": todo}
+
+
+_WORDS: dict[str, tuple[str | None, str | None]] = {
+    "used": (None, None),
+    "duplicate": ("another picture of the same record comes first", "Nothing."),
+    "superseded": ("a newer upload brought a picture of the same record", "Nothing."),
+    "orphaned": ("no row with its ID has come yet", "Send the row; it will find this picture."),
+}

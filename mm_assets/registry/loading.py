@@ -1,0 +1,57 @@
+"""Stored models as the dataset's YAML allows them: which fit it, and loading those."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import ModelError
+from mm_assets.engines.make import make_engine
+from mm_assets.engines.protocol import Predictor
+from mm_assets.registry.store import Champion, ModelStore
+
+
+def load_model(
+    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion
+) -> Predictor:
+    """A stored model, verified. Raises ModelError if the YAML no longer names its engine.
+
+    Which class is imported is the YAML's word, never the stored manifest's.
+    """
+    manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    _refuse_other_wording(manifest, spec, modality)
+    folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    return load_verified(folder, manifest, spec, modality)
+
+
+def load_verified(
+    folder: Path, manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality
+) -> Predictor:
+    """As `load_model`, from what `ModelStore.fetch` and `manifest` have just verified."""
+    _refuse_other_wording(manifest, spec, modality)
+    named = manifest["engine"]["engine"]
+    chosen = next(one for one in spec.candidates(modality) if one.engine == named)
+    return make_engine(chosen).load(folder)
+
+
+def _refuse_other_wording(
+    manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality
+) -> None:
+    if fault := other_wording(manifest, spec, modality):
+        raise ModelError(
+            code="model_other_wording",
+            what=f"the champion {fault}",
+            where=f"{spec.dataset}/model_{modality}",
+            todo="Run `mm train`.",
+        )
+
+
+def other_wording(manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality) -> str:
+    """Why a stored model does not fit the YAML as it is now, as the end of a sentence; or ''."""
+    if manifest["columns"] != spec.features(modality):
+        return "was trained on other columns"
+    if manifest["engine"]["engine"] not in {c.engine for c in spec.candidates(modality)}:
+        return "was trained by another engine"
+    return ""

@@ -1,0 +1,397 @@
+"""The model store: trained models in the lake, and which of them is the champion.
+
+    datasets/<dataset>/models/<modality>/<version>/files/<path>       as the engine wrote them
+    datasets/<dataset>/models/<modality>/<version>/model.json         the manifest, written last
+    datasets/<dataset>/models/<modality>/champions/<generation>.json  the promotion log
+
+A model without its manifest does not exist. The manifest names every file with size and sha256, a
+promotion signs for the manifest with its sha256, and `fetch` hands out a local copy only after all
+of them fit, because engines unpickle what they load. Nothing is unpickled here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+from mm_assets.contract.dataset import Modality
+from mm_assets.contract.errors import LakeError, ModelError
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.local import sha256_of, utc_now
+from mm_assets.registry.versions import installed, refuse_other_version
+
+FORMAT = 1
+MANIFEST = "model.json"
+# What the trainer says about a model; the store adds the rest (see `ModelStore.save`).
+REQUIRED = (
+    "engine", "problem_type", "classes", "columns", "metrics", "baseline", "n",
+    "training_fingerprint", "training_counts", "spec_fingerprint",
+)  # fmt: skip
+THREADS = 8
+PROMOTION_ATTEMPTS = 10
+STALE_SECONDS = 24 * 3600
+DIFFERS = "its sha256 is not the one in the manifest"
+
+_VERSION = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{10}")
+_GENERATION = re.compile(r"([0-9]{8})\.json")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# Names that mean the same on every file system and in every object store.
+_PART = re.compile(r"[A-Za-z0-9_.+=,@-][A-Za-z0-9_.+=,@ -]{0,199}")
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model as it was stored. Hand `manifest_sha256` on to `promote` and `fetch`."""
+
+    modality: Modality
+    version: str
+    manifest: dict[str, Any]
+    manifest_sha256: str
+
+
+@dataclass(frozen=True)
+class Champion:
+    """One entry of the promotion log; the one with the highest generation is in use."""
+
+    modality: Modality
+    generation: int
+    version: str
+    manifest_sha256: str
+    reason: str
+    promoted_at: str
+    previous: str | None
+
+
+class ModelStore:
+    """The models of one dataset. `cache` holds verified local copies."""
+
+    def __init__(self, lake: Lake, dataset: str, cache: Path | None = None) -> None:
+        self.lake = lake
+        self.dataset = dataset
+        self.cache = cache or lake.settings.model_cache
+
+    def save(self, modality: str, folder: Path, manifest: dict[str, Any]) -> StoredModel:
+        """Store every file below `folder`, then the manifest.
+
+        `manifest` holds the keys in REQUIRED and may hold more, such as `calibration` and
+        `run_id`; the store adds version, dataset, modality, libraries, created_at and files.
+        Raises ModelError for an incomplete manifest, links, and names that are not portable.
+        """
+        modality = Modality(modality)
+        _check_manifest(manifest)
+        paths = _files_below(folder)
+        files = {
+            n: {"sha256": sha256_of(p), "bytes": p.stat().st_size} for n, p in sorted(paths.items())
+        }
+        _check_files(files)
+        moment = datetime.now(UTC)
+        version = _version_of(moment, files, str(manifest["training_fingerprint"]))
+        document = {
+            "calibration": None,
+            "run_id": None,
+            **manifest,
+            "format": FORMAT,
+            "version": version,
+            "dataset": self.dataset,
+            "modality": modality.value,
+            "libraries": installed(),
+            "created_at": moment.isoformat(timespec="microseconds"),
+            "files": files,
+        }
+        key = self._key(modality, version)
+        _in_parallel(lambda name: self.lake.write(f"{key}/files/{name}", paths[name]), paths)
+        if not self.lake.create_json(f"{key}/{MANIFEST}", document):
+            raise ModelError(
+                code="model_exists",
+                what=f"the same model {version} was stored a moment ago",
+                where=self._where(key),
+                todo="Use that one, or run the training again.",
+            )
+        stored = StoredModel(modality, version, *self._read(modality, version))
+        if stored.manifest != json.loads(json.dumps(document)):
+            _tampered("the manifest is not the one just written", self._where(key))
+        return stored
+
+    def champion(self, modality: str) -> Champion | None:
+        """The promoted model, or None where there is none yet."""
+        generations = self._generations(Modality(modality))
+        return self._entry(Modality(modality), generations[-1]) if generations else None
+
+    def promotion(self, modality: str, generation: int) -> Champion:
+        """One entry of the promotion log. Raises ModelError if there is none of this number."""
+        return self._entry(Modality(modality), generation)
+
+    def champions(self, modality: str) -> list[Champion]:
+        """All promotions, oldest first."""
+        modality = Modality(modality)
+        return [self._entry(modality, number) for number in self._generations(modality)]
+
+    def promote(
+        self, modality: str, version: str, reason: str, *, manifest_sha256: str | None = None
+    ) -> Champion:
+        """Make a stored model the champion; an older version again is a roll-back.
+
+        To promote the champion itself changes nothing. `manifest_sha256`, as `save` returned it,
+        makes sure that the manifest is still the one that was stored.
+        """
+        modality = Modality(modality)
+        _, signed = self._read(modality, version, manifest_sha256)
+        for _ in range(PROMOTION_ATTEMPTS):
+            current = self.champion(modality)
+            if current and (current.version, current.manifest_sha256) == (version, signed):
+                return current
+            champion = Champion(
+                modality=modality,
+                generation=current.generation + 1 if current else 1,
+                version=version,
+                manifest_sha256=signed,
+                reason=reason,
+                promoted_at=utc_now(),
+                previous=current.version if current else None,
+            )
+            key = self._entry_key(modality, champion.generation)
+            if self.lake.create_json(key, asdict(champion)):
+                return champion
+        raise ModelError(
+            code="promotion_contested",
+            what=f"{PROMOTION_ATTEMPTS} other promotions came first",
+            where=self._where(self._champions(modality)),
+            todo="Let one process promote models of this dataset at a time, and try again.",
+        )
+
+    def _generations(self, modality: Modality) -> list[int]:
+        prefix = self._champions(modality)
+        names = (item.key.removeprefix(prefix) for item in self.lake.list(prefix))
+        return sorted(int(match[1]) for name in names if (match := _GENERATION.fullmatch(name)))
+
+    def _entry(self, modality: Modality, generation: int) -> Champion:
+        key = self._entry_key(modality, generation)
+        try:
+            entry = json.loads(self.lake.read(key))
+            champion = Champion(**{**entry, "modality": Modality(entry["modality"])})
+            fits = (champion.modality, champion.generation) == (modality, generation)
+            fits &= bool(_VERSION.fullmatch(champion.version))
+            fits &= bool(_SHA256.fullmatch(champion.manifest_sha256))
+        except (ValueError, TypeError, KeyError):
+            fits = False
+        if not fits:
+            _tampered("this promotion is not one that was written here", self._where(key))
+        return champion
+
+    def manifest(
+        self, modality: str, version: str, *, manifest_sha256: str | None = None
+    ) -> dict[str, Any]:
+        """What is known about a stored model; verified if `manifest_sha256` is given."""
+        return self._read(Modality(modality), version, manifest_sha256)[0]
+
+    def fetch(self, modality: str, version: str, *, manifest_sha256: str | None = None) -> Path:
+        """A local, read-only copy of the model's files, each verified just now.
+
+        `manifest_sha256` is what the promotion (or `save`) signed for; without it, the newest
+        promotion of this version is asked. Raises ModelError(model_tampered) at any difference,
+        in the lake or in the cache, and ModelError(model_other_version) where the libraries here
+        are not known to read it. Several processes may fetch the same model at once.
+        """
+        modality = Modality(modality)
+        if manifest_sha256 is None:
+            signed = [c for c in self.champions(modality) if c.version == version]
+            manifest_sha256 = signed[-1].manifest_sha256 if signed else None
+        manifest = self._read(modality, version, manifest_sha256)[0]
+        refuse_other_version(manifest, self._where(self._key(modality, version)))
+        files = manifest["files"]
+        local = self.cache / self.dataset / modality.value / version
+        if not local.exists():
+            self._download(f"{self._key(modality, version)}/files/", files, local)
+        _verify(local, files)
+        return local
+
+    def _download(self, prefix: str, files: dict[str, Any], local: Path) -> None:
+        """Into a temporary folder beside `local`, then there in one step, unless it is there."""
+        stored = {item.key[len(prefix) :]: item.size for item in self.lake.list(prefix)}
+        announced = {name: facts["bytes"] for name, facts in files.items()}
+        for name in sorted(stored.keys() | announced.keys()):
+            if stored.get(name) != announced.get(name):
+                what = _difference(stored.get(name), announced.get(name))
+                _tampered(what, self._where(prefix + name))
+        local.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(local.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=".fetch-", dir=local.parent))
+
+        def fetch_one(name: str) -> None:
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if self.lake.fetch(prefix + name, path) != files[name]["sha256"]:
+                _tampered(DIFFERS, self._where(prefix + name))
+            path.chmod(0o444)
+
+        try:
+            _in_parallel(fetch_one, files)
+            temporary.chmod(0o755)
+            temporary.rename(local)
+        except OSError:
+            if not local.is_dir():  # else another process was faster; its copy is verified next
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _read(
+        self, modality: Modality, version: str, signed: str | None = None
+    ) -> tuple[dict[str, Any], str]:
+        """The manifest and its sha256, which has to be `signed` if that is given."""
+        key = f"{self._key(modality, version)}/{MANIFEST}"
+        try:
+            raw = self.lake.read(key)
+        except LakeError as error:
+            if error.code != "lake_not_found":
+                raise
+            raise ModelError(
+                code="model_unknown",
+                what=f"there is no model {version}",
+                where=self._where(key),
+                todo="Train a model; if a training was cut off, run it again.",
+            ) from None
+        actual = hashlib.sha256(raw).hexdigest()
+        if signed not in (None, actual):
+            _tampered("the manifest is not the one that was signed for", self._where(key))
+        try:
+            manifest = json.loads(raw)
+            said = tuple(manifest[name] for name in ("dataset", "modality", "version"))
+            if said != (self.dataset, modality.value, version):
+                raise ValueError(f"it is the manifest of {'/'.join(map(str, said))}")
+            _check_files(manifest["files"])
+        except (ModelError, ValueError, TypeError, KeyError, AttributeError) as error:
+            why = error.what if isinstance(error, ModelError) else str(error)
+            _tampered(f"the manifest cannot be used: {why}", self._where(key))
+        return manifest, actual
+
+    def _key(self, modality: Modality, version: str) -> str:
+        if not _VERSION.fullmatch(version):
+            raise ModelError(
+                code="model_unknown",
+                what=f"{version!r} is not the version of a model",
+                where=f"{self.dataset}/{modality.value}",
+                todo="Write a version as the manifest has it: 20261121-101500-0123456789.",
+            )
+        return f"datasets/{self.dataset}/models/{modality.value}/{version}"
+
+    def _champions(self, modality: Modality) -> str:
+        return f"datasets/{self.dataset}/models/{modality.value}/champions/"
+
+    def _entry_key(self, modality: Modality, generation: int) -> str:
+        return f"{self._champions(modality)}{generation:08d}.json"
+
+    def _where(self, key: str) -> str:
+        return f"{self.lake.url}/{key}"
+
+
+def _tampered(what: str, where: str, todo: str = "") -> NoReturn:
+    todo = todo or "Do not use this model; find out who may write there; train and promote again."
+    raise ModelError(code="model_tampered", what=what, where=where, todo=todo)
+
+
+def _files_below(folder: Path) -> dict[str, Path]:
+    """Every file by its relative path. Raises ModelError for links and whatever is no file."""
+    found: dict[str, Path] = {}
+    for parent, folders, names in os.walk(folder):
+        for name in [*folders, *names]:
+            path = Path(parent, name)
+            relative = path.relative_to(folder).as_posix()
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                _refuse(relative, "is a link or no regular file")
+            if path.is_file():
+                found[relative] = path
+    return found
+
+
+def _check_files(files: dict[str, dict[str, Any]]) -> None:
+    """Raises ModelError unless each name is the same, harmless file on every disk, with facts."""
+    taken = {str(parent).casefold() for name in files for parent in PurePosixPath(name).parents}
+    for name, facts in files.items():
+        parts = name.split("/")
+        if not all(_PART.fullmatch(part) and part not in (".", "..") for part in parts):
+            _refuse(name, "has a name that is not safe everywhere")
+        if name.casefold() in taken:
+            _refuse(name, "cannot lie beside another one whose name is the same on some disks")
+        if not _SHA256.fullmatch(facts["sha256"]) or type(facts["bytes"]) is not int:
+            _refuse(name, "has no sha256 and size")
+        taken.add(name.casefold())
+    if not files:
+        _refuse("*", "is missing: there are none at all")
+
+
+def _refuse(name: str, why: str) -> NoReturn:
+    raise ModelError(
+        code="model_file_unsafe",
+        what=f"the model's file {name!r} {why}",
+        where=name,
+        todo="Let the engine write plain files, named by ASCII letters, digits and ._+=,@-",
+    )
+
+
+def _verify(local: Path, files: dict[str, Any]) -> None:
+    """Raises ModelError unless `local` holds exactly these files with these contents."""
+    todo = f"Delete {local}, it is downloaded again; find out who may write there."
+    try:
+        found = {} if local.is_symlink() else _files_below(local)
+    except ModelError as error:
+        _tampered(error.what, str(local), todo)
+    for name in sorted(found.keys() | files.keys()):
+        announced = files[name]["bytes"] if name in files else None
+        size = found[name].stat().st_size if name in found else None
+        if size != announced:
+            _tampered(_difference(size, announced), str(local / name), todo)
+        if sha256_of(found[name]) != files[name]["sha256"]:
+            _tampered(DIFFERS, str(local / name), todo)
+
+
+def _difference(size: int | None, announced: int | None) -> str:
+    if announced is None:
+        return "this file does not belong to the model"
+    missing = "this file of the model is missing"
+    return missing if size is None else f"this file has {size} bytes instead of {announced}"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what downloads that were killed left behind, a day later."""
+    for path in folder.glob(".fetch-*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _in_parallel(work: Callable[[str], None], names: Iterable[str]) -> None:
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(work, names))
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    missing = [name for name in REQUIRED if name not in manifest]
+    what = f"the manifest lacks {', '.join(missing)}" if missing else ""
+    try:
+        json.dumps(manifest, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        what = f"the manifest is not plain JSON: {error}"
+    if what:
+        raise ModelError(
+            code="manifest_invalid",
+            what=what,
+            where="ModelStore.save",
+            todo="This is a fault of the training step: report it.",
+        )
+
+
+def _version_of(moment: datetime, files: dict[str, Any], fingerprint: str) -> str:
+    hashes = "\n".join([*sorted(facts["sha256"] for facts in files.values()), fingerprint])
+    return f"{moment:%Y%m%d-%H%M%S}-{hashlib.sha256(hashes.encode()).hexdigest()[:10]}"

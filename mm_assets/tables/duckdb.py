@@ -1,0 +1,291 @@
+"""The table store in one DuckDB file.
+
+One process at a time may hold the file. Every method opens late, does one short transaction and
+closes; when another process holds the file it waits, with jitter, for at most `patience` seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.contract.errors import StoreError
+from mm_assets.tables.merge_rule import ORDER
+from mm_assets.tables.store import COLUMNS, MergeResult, Query
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS record_index (
+    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
+    labels_only BOOLEAN NOT NULL, label VARCHAR,
+    PRIMARY KEY (dataset, record_id, upload));
+CREATE TABLE IF NOT EXISTS image_index (
+    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
+    image_sha256 VARCHAR NOT NULL, image_file VARCHAR NOT NULL,
+    PRIMARY KEY (dataset, record_id, upload));
+CREATE TABLE IF NOT EXISTS predictions (
+    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL,
+    prediction VARCHAR NOT NULL, probabilities VARCHAR, confidence DOUBLE NOT NULL,
+    needs_review BOOLEAN NOT NULL, modality VARCHAR NOT NULL, model_version VARCHAR NOT NULL,
+    upload VARCHAR NOT NULL, input_hash VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
+    predicted_at VARCHAR NOT NULL,
+    modality_rank INTEGER NOT NULL, image_upload VARCHAR NOT NULL,
+    model_generation INTEGER NOT NULL, spec_generation INTEGER NOT NULL,
+    content_hash VARCHAR NOT NULL, reasons VARCHAR,
+    PRIMARY KEY (dataset, record_id));
+ALTER TABLE predictions ADD COLUMN IF NOT EXISTS reasons VARCHAR; -- tables made before it came
+"""
+
+STORED = (*COLUMNS, *(name for name in ORDER if name not in COLUMNS))
+
+# Threads of one process share the file's instance but must not interleave on it.
+_process_lock = threading.RLock()
+
+
+class DuckDBStore:
+    """The store in the DuckDB file at `path`; created on first use."""
+
+    def __init__(self, path: Path, patience: float = 60.0) -> None:
+        self.path = path
+        self.patience = patience
+
+    # -- the index ----------------------------------------------------------------------------
+
+    def publish(self, dataset: str, upload: str, rows: pa.Table, images: pa.Table) -> None:
+        with self._transaction() as db:
+            for table, source, columns in (
+                ("record_index", rows, "record_id, labels_only, label"),
+                ("image_index", images, "record_id, image_sha256, image_file"),
+            ):
+                db.register("published", source)
+                # Only what differs is written: repeating a publish is cheap, and DuckDB's
+                # primary keys do not take a delete and an insert of one key in one transaction.
+                db.execute(
+                    f"DELETE FROM {table} AS old WHERE dataset = $1 AND upload = $2 AND NOT EXISTS "
+                    "(SELECT 1 FROM published AS new WHERE new.record_id = old.record_id)",
+                    [dataset, upload],
+                )
+                values = columns.split(", ")[1:]
+                assignments = ", ".join(f"{name} = excluded.{name}" for name in values)
+                db.execute(
+                    f"INSERT INTO {table} (dataset, upload, {columns}) SELECT $1, $2, {columns} "
+                    f"FROM (SELECT {columns} FROM published EXCEPT SELECT {columns} FROM {table} "
+                    f"WHERE dataset = $1 AND upload = $2) "
+                    f"ON CONFLICT (dataset, record_id, upload) DO UPDATE SET {assignments}",
+                    [dataset, upload],
+                )
+                db.unregister("published")
+
+    def look_up(self, dataset: str, record_ids: pa.Array | None) -> pa.Table:
+        import pyarrow as pa
+
+        with self._transaction() as db:
+            if record_ids is None:
+                wanted = (
+                    "SELECT DISTINCT record_id FROM record_index "
+                    "WHERE dataset = $1 AND label IS NOT NULL"
+                )
+            else:
+                db.register("wanted_ids", pa.table({"record_id": record_ids.cast(pa.string())}))
+                wanted = "SELECT DISTINCT record_id FROM wanted_ids"
+            return db.sql(
+                f"""
+                WITH wanted AS ({wanted}),
+                found_rows AS (
+                    SELECT record_id,
+                        max(upload) FILTER (label IS NULL AND NOT labels_only) AS unlabelled_upload,
+                        max(upload) FILTER (label IS NOT NULL AND NOT labels_only)
+                            AS labelled_upload,
+                        arg_max(label, upload) FILTER (label IS NOT NULL) AS label,
+                        max(upload) FILTER (label IS NOT NULL) AS label_upload
+                    FROM record_index SEMI JOIN wanted USING (record_id)
+                    WHERE dataset = $1 GROUP BY record_id),
+                found_images AS (
+                    SELECT record_id, max(upload) AS image_upload,
+                        arg_max(image_sha256, upload) AS image_sha256,
+                        arg_max(image_file, upload) AS image_file
+                    FROM image_index SEMI JOIN wanted USING (record_id)
+                    WHERE dataset = $1 GROUP BY record_id)
+                SELECT record_id, unlabelled_upload, labelled_upload, label, label_upload,
+                    image_upload, image_sha256, image_file
+                FROM wanted LEFT JOIN found_rows USING (record_id)
+                    LEFT JOIN found_images USING (record_id)
+                ORDER BY record_id
+                """,
+                params=[dataset],
+            ).to_arrow_table()
+
+    def count_labelled(self, dataset: str) -> int:
+        with self._transaction() as db:
+            return _one(
+                db.execute(
+                    "SELECT count(DISTINCT record_id) FROM record_index "
+                    "WHERE dataset = $1 AND label IS NOT NULL",
+                    [dataset],
+                )
+            )[0]
+
+    # -- predictions --------------------------------------------------------------------------
+
+    def merge(self, dataset: str, offered: pa.Table) -> MergeResult:
+        order = ", ".join(ORDER)
+        newer = ", ".join(f"new.{name}" for name in ORDER)
+        older = ", ".join(f"old.{name}" for name in ORDER)
+        columns = ", ".join(STORED)
+        assignments = ", ".join(f"{name} = excluded.{name}" for name in STORED[1:])
+        with self._transaction() as db:
+            db.register("offered", offered.select(list(STORED)))
+            # ON CONFLICT keeps the first of two equal keys in one statement: dedupe before.
+            db.execute(
+                f"""
+                CREATE TEMP TABLE winners AS
+                WITH best AS (
+                    SELECT {columns} FROM offered
+                    QUALIFY row_number() OVER (
+                        PARTITION BY record_id ORDER BY ({order}) DESC) = 1)
+                SELECT new.*, old.record_id IS NULL AS is_new
+                FROM best AS new LEFT JOIN predictions AS old
+                    ON old.dataset = $1 AND old.record_id = new.record_id
+                WHERE old.record_id IS NULL OR ({newer}) > ({older})
+                """,
+                [dataset],
+            )
+            db.execute(
+                f"INSERT INTO predictions (dataset, {columns}) SELECT $1, {columns} FROM winners "
+                f"ON CONFLICT (dataset, record_id) DO UPDATE SET {assignments}",
+                [dataset],
+            )
+            inserted, updated = _one(
+                db.execute(
+                    "SELECT count(*) FILTER (is_new), count(*) FILTER (NOT is_new) FROM winners"
+                )
+            )
+            db.execute("DROP TABLE winners")
+        return MergeResult(inserted, updated, offered.num_rows - inserted - updated)
+
+    def read(self, dataset: str, query: Query = Query()) -> pa.Table:  # noqa: B008
+        import pyarrow as pa
+
+        conditions, values = ["p.dataset = $dataset"], {"dataset": dataset}
+        for condition, name, value in (
+            ("(p.upload = $upload OR p.image_upload = $upload)", "upload", query.upload),
+            ("p.needs_review = $review", "review", query.needs_review),
+            ("p.predicted_at >= $since", "since", query.changed_since),
+        ):
+            if value is not None:
+                conditions.append(condition)
+                values[name] = value  # type: ignore[assignment]
+        shown = ", ".join(f"p.{name}" for name in COLUMNS)
+        with self._transaction() as db:
+            if query.record_ids is not None:
+                ids = pa.table({"record_id": pa.array(list(query.record_ids), pa.string())})
+                db.register("wanted_ids", ids)
+                conditions.append("p.record_id IN (SELECT record_id FROM wanted_ids)")
+            limit = f"LIMIT {int(query.limit)}" if query.limit is not None else ""
+            return db.sql(
+                f"""
+                SELECT {shown}, nullif(p.image_upload, '') AS image_upload, l.label
+                FROM predictions AS p LEFT JOIN (
+                    SELECT record_id, arg_max(label, upload) AS label FROM record_index
+                    WHERE dataset = $dataset AND label IS NOT NULL GROUP BY record_id
+                ) AS l USING (record_id)
+                WHERE {" AND ".join(conditions)} ORDER BY p.confidence, p.record_id {limit}
+                """,
+                params=values,
+            ).to_arrow_table()
+
+    def counts(self, dataset: str) -> dict[str, Any]:
+        with self._transaction() as db:
+            row = _one(
+                db.execute(
+                    "SELECT count(*), count(*) FILTER (needs_review), "
+                    "count(*) FILTER (modality = 'with_image'), "
+                    "count(*) FILTER (modality = 'without_image') "
+                    "FROM predictions WHERE dataset = $1",
+                    [dataset],
+                )
+            )
+        return dict(
+            zip(("records", "needs_review", "with_image", "without_image"), row, strict=True)
+        )
+
+    def records(self) -> dict[str, int]:
+        """How many predictions each dataset has."""
+        with self._transaction() as db:
+            counted = "SELECT dataset, count(*) FROM predictions GROUP BY dataset ORDER BY dataset"
+            return dict(db.execute(counted).fetchall())
+
+    # -- the connection -----------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        import duckdb
+
+        with _process_lock:
+            connection = self._connect()
+            try:
+                connection.begin()
+                yield connection
+                connection.commit()
+            except duckdb.Error as error:
+                raise _in_words(self.path, error) from error
+            finally:
+                # Closing an uncommitted connection rolls back.
+                connection.close()
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        import duckdb
+        from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay
+        from tenacity import wait_random_exponential as jitter
+
+        busy = retry_if_exception(lambda error: "set lock on file" in str(error))
+        try:
+            for attempt in Retrying(
+                stop=stop_after_delay(self.patience),
+                wait=jitter(multiplier=0.05, max=1.0),
+                retry=busy,
+            ):
+                with attempt:
+                    connection = duckdb.connect(str(self.path))
+                    connection.execute(SCHEMA)
+        except RetryError:
+            raise StoreError(
+                code="table_busy",
+                what=f"another process held the predictions table for {self.patience:.0f} s",
+                where=str(self.path),
+                todo="Close other programs that have this DuckDB file open, then try again.",
+            ) from None
+        except duckdb.Error as error:
+            raise _in_words(self.path, error) from error
+        return connection
+
+
+def _in_words(path: Path, error: duckdb.Error) -> StoreError:
+    """What DuckDB says, with what to do about it; a failed transaction has changed nothing."""
+    import duckdb
+
+    code, todo = "table_failed", "Nothing was changed. Please report this with all that is said."
+    if isinstance(error, duckdb.IOException):
+        code = "table_unreachable"
+        todo = "Check MM_TABLE, the permissions and the free space; is it a DuckDB file?"
+    elif isinstance(error, duckdb.OutOfMemoryException):
+        code, todo = "table_memory", "Nothing was changed. Free some memory and run it again."
+    elif isinstance(error, duckdb.IntegrityError | duckdb.DataError):
+        code = "table_refused"
+        todo = "Nothing was changed: the table does not hold such values. Please report this."
+    elif isinstance(error, duckdb.InternalException | duckdb.FatalException):
+        code = "table_failed"
+        todo = "Stop everything that uses the file, copy it aside, then try again."
+    return StoreError(code=code, what=str(error).split("\n")[0], where=str(path), todo=todo)
+
+
+def _one(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:
+    row = result.fetchone()
+    assert row is not None  # noqa: S101  an aggregate always yields one row
+    return row

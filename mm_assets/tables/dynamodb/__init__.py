@@ -1,0 +1,1 @@
+"""The table in DynamoDB: what an item looks like, publishing, retries, and making the table."""

@@ -1,0 +1,83 @@
+"""What every table store can do: the index by which rows and images meet, and the predictions.
+
+**How a row meets its image.** Each upload publishes its rows and images in the index first and
+looks for the others' after that: of two uploads handled at the same time at least one sees both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+# What people see, in this order, the same in the table, in JSON and on the command line.
+COLUMNS = (
+    "record_id", "prediction", "probabilities", "confidence", "needs_review", "modality",
+    "model_version", "upload", "input_hash", "run_id", "predicted_at", "reasons",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """How many of the offered predictions were new, replaced an older one, or changed nothing."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which predictions to read; every field that is set narrows the answer."""
+
+    record_ids: Sequence[str] | None = None
+    upload: str | None = None
+    needs_review: bool | None = None
+    changed_since: str | None = None
+    limit: int | None = None
+
+
+class Store(Protocol):
+    """One dataset-spanning table store. All methods are safe to repeat."""
+
+    def publish(self, dataset: str, upload: str, rows: pa.Table, images: pa.Table) -> None:
+        """Make an upload's rows and images findable, replacing what it published before.
+
+        rows: record_id string, labels_only bool, label string or null.
+        images: record_id string, image_sha256 string, image_file string.
+        Each record at most once in each table.
+        """
+        ...
+
+    def look_up(self, dataset: str, record_ids: pa.Array | None) -> pa.Table:
+        """The newest of everything known about these records (None: all that carry a label).
+
+        Columns: record_id; unlabelled_upload (newest row to predict), labelled_upload (newest row
+        that carries features and a label), label, label_upload, image_upload, image_sha256,
+        image_file; each null where there is none.
+        """
+        ...
+
+    def count_labelled(self, dataset: str) -> int:
+        """How many records carry a label."""
+        ...
+
+    def merge(self, dataset: str, offered: pa.Table) -> MergeResult:
+        """Merge offered predictions (COLUMNS and ORDER) by the merge rule.
+
+        Refuses all (StoreError) if one of them cannot be stored. A merge that was cut short is
+        made good by repeating it: DuckDB then holds none of it, DynamoDB some whole records.
+        """
+        ...
+
+    def read(self, dataset: str, query: Query = Query()) -> pa.Table:
+        """COLUMNS, then image_upload and label (null if unknown), by confidence, lowest first."""
+        ...
+
+    def counts(self, dataset: str) -> dict[str, Any]:
+        """records, needs_review, with_image, without_image."""
+        ...

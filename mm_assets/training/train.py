@@ -1,0 +1,396 @@
+"""From the training set to a trained, evaluated, stored and perhaps promoted model.
+
+Where the YAML names several engines for one modality, each is trained, tuned and evaluated on the
+same records, and the best of them faces the champion.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.engine_spec import EngineSpec
+from mm_assets.contract.errors import ModelError
+from mm_assets.engines.make import make_engine
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_dataset
+from mm_assets.lake.local import working_folder
+from mm_assets.registry.loading import load_model
+from mm_assets.registry.store import Champion, ModelStore
+from mm_assets.training.confidence import Calibration
+from mm_assets.training.evaluation import Evaluation, evaluate
+from mm_assets.training.evaluation_pictures import (
+    calibration_picture,
+    confusion_picture,
+    residual_picture,
+)
+from mm_assets.training.gate import Decision, gate
+from mm_assets.training.training_set import SPLITS, TRAINING_SET, labelled_frame, records_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mm_assets.training.tuning import TuningResult
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One engine that was trained and evaluated; `engine` has the hyperparameters it ended with."""
+
+    name: str
+    engine: EngineSpec
+    folder: Path
+    predicted: pd.DataFrame
+    evaluation: Evaluation
+    seconds: float
+    tuning: TuningResult | None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What became of one training. `champion` is set only if the new model was promoted.
+
+    `candidates` has one row an engine: its name, the seconds it took, and its metrics or, under
+    `failure`, why it has none.
+    """
+
+    version: str
+    engine: str
+    evaluation: Evaluation
+    decision: Decision
+    champion: Champion | None
+    pictures: dict[str, bytes]
+    counts: dict[str, int]
+    candidates: list[dict[str, Any]]
+    tunings: dict[str, TuningResult] = field(default_factory=dict)
+    tracked: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The records of one training, in the order of the training set, divided by split."""
+
+    document: dict[str, Any]
+    parts: dict[str, pd.DataFrame]
+    ids: dict[str, list[str]]
+    counts: dict[str, int]
+    truth: pd.Series
+
+    def learned_from(self, label: str) -> pd.Series:
+        return self.parts["training"][label]
+
+
+def train_model(
+    lake: Lake,
+    models: ModelStore,
+    spec: DatasetSpec,
+    modality: Modality,
+    *,
+    run_id: str,
+    progress: Progress,
+    tracking_uri: str | None = None,
+) -> TrainingResult:
+    """Train on the published training set, evaluate, store, and promote through the gate.
+
+    Raises ModelError, before anything is stored, when there is too little to learn from or no
+    engine could learn. With `tracking_uri`, MLflow is told; if it can't be, that is a warning.
+    """
+    data = _read(lake, spec, modality)
+    with working_folder("model") as folder:
+        trained, failures = _compete(lake, spec, modality, data, folder, progress)
+        best = max(trained, key=lambda one: one.evaluation.score)  # the first of equals
+        stored = models.save(
+            modality, best.folder, _manifest(spec, modality, data, best, trained, run_id)
+        )
+        rival = _champion_evaluation(models, spec, modality, data, progress)
+        decision = gate(best.evaluation, rival, spec.promotion_tolerance, spec.minimum_score)
+        progress(f"{modality}: {decision.reason}")
+        champion = None
+        if decision.promote:
+            champion = models.promote(
+                modality,
+                stored.version,
+                decision.reason,
+                manifest_sha256=stored.manifest_sha256,
+            )
+        pictures = _pictures(spec, data, best, trained)
+        warnings = [f"{name}: {why}" for name, why in failures.items()]
+        tracked = ""
+        if tracking_uri:
+            try:
+                tracked = _track(
+                    tracking_uri, spec, modality, stored.version, run_id, trained, best,
+                    pictures, promoted=champion is not None,
+                )  # fmt: skip
+            except ModelError as error:
+                warnings.append(f"not tracked: {error}")
+    return TrainingResult(
+        version=stored.version,
+        engine=best.name,
+        evaluation=best.evaluation,
+        decision=decision,
+        champion=champion,
+        pictures=pictures,
+        counts=data.counts,
+        candidates=[*map(_row, trained), *_failed_rows(failures)],
+        tunings={one.name: one.tuning for one in trained if one.tuning},
+        tracked=tracked,
+        warnings=tuple(warnings),
+    )
+
+
+def _read(lake: Lake, spec: DatasetSpec, modality: Modality) -> _Data:
+    document = lake.read_json(of_dataset(spec.dataset, TRAINING_SET))
+    if document is None:
+        raise ModelError(
+            code="training_set_missing",
+            what="there is no training set yet",
+            where=f"{spec.dataset}/{TRAINING_SET}",
+            todo="Materialise it first, or run `mm train`.",
+        )
+    records, counts = records_for(lake, spec, modality, document)
+    frame = labelled_frame(lake, spec, modality, records)
+    splits = records["split"].to_numpy(zero_copy_only=False)
+    ids = records["record_id"].to_numpy(zero_copy_only=False)
+    parts = {name: frame[splits == name].reset_index(drop=True) for name in SPLITS}
+    truth = parts["holdout"].pop(spec.label_column)
+    named = {name: ids[splits == name].tolist() for name in SPLITS}
+    return _Data(document, parts, named, counts, truth)
+
+
+# -- candidates -----------------------------------------------------------------------------------
+
+
+def names_of(candidates: tuple[EngineSpec, ...]) -> list[str]:
+    """A name for each engine: its own, with a number where one competes with itself."""
+    engines = [chosen.engine for chosen in candidates]
+    return [
+        engine if engines.count(engine) == 1 else f"{engine} {engines[:place].count(engine) + 1}"
+        for place, engine in enumerate(engines)
+    ]
+
+
+def _compete(
+    lake: Lake,
+    spec: DatasetSpec,
+    modality: Modality,
+    data: _Data,
+    folder: Path,
+    progress: Progress,
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Every engine's candidate, and why others could not learn. Raises if none could."""
+    trained: list[Candidate] = []
+    failures: dict[str, ModelError] = {}
+    candidates = spec.candidates(modality)
+    for name, chosen in zip(names_of(candidates), candidates, strict=True):
+        own = folder / name.replace(":", "-").replace(" ", "-")
+        own.mkdir()
+        try:
+            trained.append(_candidate(lake, spec, modality, data, name, chosen, own, progress))
+        except ModelError as error:
+            if len(candidates) == 1:
+                raise
+            progress(f"{modality}: {name} could not learn: {error}")
+            failures[name] = error
+    if not trained:
+        raise next(iter(failures.values()))
+    return trained, {name: str(error) for name, error in failures.items()}
+
+
+def _candidate(
+    lake: Lake,
+    spec: DatasetSpec,
+    modality: Modality,
+    data: _Data,
+    name: str,
+    chosen: EngineSpec,
+    folder: Path,
+    progress: Progress,
+) -> Candidate:
+    """Tune and train one engine, and evaluate what it stored on the held-out records."""
+    began = time.monotonic()
+
+    def said(words: str) -> None:
+        progress(f"{modality}: {name}: {words}")
+
+    tuning = None
+    if chosen.tuning is not None:
+        from mm_assets.training.tuning import tune
+
+        seen = ("training", "tuning")
+        tuning = tune(
+            lake,
+            spec,
+            modality,
+            chosen,
+            {part: data.parts[part] for part in seen},
+            {part: data.ids[part] for part in seen},
+            training_fingerprint=data.document["fingerprint"],
+            progress=said,
+        )
+        chosen = chosen.model_copy(update={"hyperparameters": tuning.hyperparameters})
+    engine = make_engine(chosen)
+    engine.train(
+        data.parts["training"],
+        data.parts["tuning"],
+        columns=spec.features(modality),
+        label=spec.label_column,
+        problem_type=spec.problem_type,
+        directory=folder,
+        progress=said,
+    )
+    # Loaded again from its files, so that what is evaluated is what is stored.
+    predicted = engine.load(folder).predict(data.parts["holdout"])
+    evaluation = _evaluation(spec, data, predicted)
+    said(f"{evaluation.metric} {evaluation.metrics[evaluation.metric]:.4g}")
+    seconds = time.monotonic() - began
+    return Candidate(name, chosen, folder, predicted, evaluation, seconds, tuning)
+
+
+def _evaluation(spec: DatasetSpec, data: _Data, predicted: pd.DataFrame) -> Evaluation:
+    return evaluate(
+        data.truth,
+        predicted,
+        problem_type=spec.problem_type,
+        training_labels=data.learned_from(spec.label_column),
+        metric=spec.metric,
+    )
+
+
+# -- the champion ---------------------------------------------------------------------------------
+
+
+def _champion_evaluation(
+    models: ModelStore, spec: DatasetSpec, modality: Modality, data: _Data, progress: Progress
+) -> Evaluation | None:
+    """How the champion does on the same held-out records; None where there is none to beat."""
+    champion = models.champion(modality)
+    if champion is None:
+        return None
+    try:
+        predicted = load_model(models, spec, modality, champion).predict(data.parts["holdout"])
+    except ModelError as error:  # a lake that cannot be read is no reason to replace anything
+        progress(f"{modality}: the champion cannot be used, so it is replaced: {error}")
+        return None
+    return _evaluation(spec, data, predicted)
+
+
+# -- what is noted --------------------------------------------------------------------------------
+
+
+def _manifest(
+    spec: DatasetSpec,
+    modality: Modality,
+    data: _Data,
+    best: Candidate,
+    trained: list[Candidate],
+    run_id: str,
+) -> dict[str, Any]:
+    evaluation = best.evaluation
+    calibration = None
+    if spec.is_regression:
+        tolerance = spec.regression_tolerance or evaluation.baseline["mean_absolute_error"]
+        values = best.predicted["value"]
+        calibration = Calibration.from_holdout(values, data.truth, tolerance).to_json()
+    return {
+        "engine": best.engine.model_dump(mode="json"),
+        "problem_type": spec.problem_type,
+        "classes": evaluation.classes,
+        "columns": spec.features(modality),
+        "metric": evaluation.metric,
+        "metrics": evaluation.metrics,
+        "baseline": evaluation.baseline,
+        "n": evaluation.n,
+        "training_fingerprint": data.document["fingerprint"],
+        "training_counts": data.counts,
+        "spec_fingerprint": spec.fingerprint,
+        "calibration": calibration,
+        "tuning": best.tuning.to_json() if best.tuning else None,
+        "candidates": [_row(one) for one in trained],
+        "run_id": run_id,
+    }
+
+
+def _row(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "name": candidate.name,
+        "seconds": round(candidate.seconds, 1),
+        "metrics": candidate.evaluation.metrics,
+        "failure": "",
+    }
+
+
+def _failed_rows(failures: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "seconds": None, "metrics": {}, "failure": why}
+        for name, why in failures.items()
+    ]
+
+
+def _pictures(
+    spec: DatasetSpec, data: _Data, best: Candidate, trained: list[Candidate]
+) -> dict[str, bytes]:
+    pictures = {}
+    if len(trained) > 1:
+        from mm_assets.training.competition import competition_picture
+
+        rows = [{**_row(one), "promoted": one is best} for one in trained]
+        evaluation = best.evaluation
+        pictures["candidates"] = competition_picture(
+            rows, evaluation.metric, evaluation.baseline[evaluation.metric]
+        )
+    if spec.is_regression:
+        pictures["residuals"] = residual_picture(data.truth, best.predicted)
+    else:
+        pictures["confusion matrix"] = confusion_picture(data.truth, best.predicted)
+        pictures["calibration"] = calibration_picture(data.truth, best.predicted)
+    for one in trained:
+        if one.tuning:
+            named = {f"{what} ({one.name})": png for what, png in one.tuning.pictures.items()}
+            pictures |= named
+    return pictures
+
+
+def _track(
+    uri: str,
+    spec: DatasetSpec,
+    modality: Modality,
+    version: str,
+    run_id: str,
+    trained: list[Candidate],
+    best: Candidate,
+    pictures: dict[str, bytes],
+    *,
+    promoted: bool,
+) -> str:
+    """Tell MLflow of every candidate; returns where to look at the best one."""
+    from mm_assets.registry.tracking import track_training
+
+    found = ""
+    for one in trained:
+        is_best = one is best
+        tracked = track_training(
+            uri,
+            dataset=spec.dataset,
+            modality=modality.value,
+            version=version,
+            run_id=run_id,
+            candidate=one.name,
+            parameters=one.engine.model_dump(mode="json", exclude={"tuning"}),
+            metrics=one.evaluation.metrics,
+            baseline=one.evaluation.baseline,
+            tags={"seconds": f"{one.seconds:.1f}"},
+            artefacts=pictures if is_best else {},
+            folder=one.folder if is_best else None,
+            trials=one.tuning.trials if one.tuning else None,
+            promoted=promoted and is_best,
+        )
+        found = tracked.url if is_best else found
+    return found

@@ -1,0 +1,155 @@
+"""The training set: every labelled record of every upload, and the split that each belongs to.
+
+The split is decided by a hash of the record's ID, so a record stays on its side however much data
+comes later. Held-out records are never seen in training or tuning, not even for early stopping.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import ModelError
+from mm_assets.engines.frames import feature_frame
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_dataset
+from mm_assets.lake.local import sha256_of, working_folder
+from mm_assets.manifest.join import gather_rows, with_image_features, with_row_upload
+from mm_assets.tables.store import Store
+from mm_assets.uploads.received import read_images, read_parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+TRAINING_SET = "training_set"
+TUNING_SHARE = 0.15  # of the records that are not held out; for early stopping and tuning
+SPLITS = ("training", "tuning", "holdout")
+
+
+def split_of(record_id: str, holdout_share: float) -> str:
+    """`holdout`, `tuning` or `training`: a function of the ID and nothing else."""
+    digest = hashlib.sha256(record_id.encode("utf-8", "surrogatepass")).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < holdout_share:
+        return "holdout"
+    rest = int.from_bytes(digest[8:16], "big") / 2**64
+    return "tuning" if rest < TUNING_SHARE else "training"
+
+
+def build_training_set(
+    lake: Lake, store: Store, spec: DatasetSpec, *, run_id: str
+) -> dict[str, Any]:
+    """Publish every labelled record, its newest row, label and image; returns the document."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    known = with_row_upload(store.look_up(spec.dataset, None), labelled_too=True)
+    rows = gather_rows(lake, spec, known, {})
+    rows = with_image_features(lake, spec, rows)
+    names = ["record_id", "label", "row_upload", "image_upload", "image_sha256", "features"]
+    names += ["image_features"] if spec.image_features else []
+    splits = [split_of(i, spec.holdout_share) for i in rows["record_id"].to_pylist()]
+    records = rows.select(names).append_column("split", pa.array(splits, pa.string()))
+    counted = pc.value_counts(records["split"].combine_chunks()).to_pylist()
+    labels = pc.value_counts(records["label"].combine_chunks()).to_pylist()
+    with working_folder("training") as folder:
+        path = folder / "training_set.parquet"
+        pq.write_table(records, path, compression="zstd")
+        return lake.publish(
+            of_dataset(spec.dataset, TRAINING_SET),
+            {"training_set.parquet": path},
+            {
+                "dataset": spec.dataset,
+                "fingerprint": sha256_of(path),
+                "spec_fingerprint": spec.fingerprint,
+                "run_id": run_id,
+                "labelled": store.count_labelled(spec.dataset),
+                "counts": {
+                    "records": records.num_rows,
+                    "with_image": records.num_rows - records["image_sha256"].null_count,
+                    **{item["values"]: item["counts"] for item in counted},
+                },
+                "labels": None
+                if spec.is_regression
+                else {item["values"]: item["counts"] for item in labels},
+            },
+        )
+
+
+def records_for(
+    lake: Lake, spec: DatasetSpec, modality: Modality, document: dict[str, Any]
+) -> tuple[pa.Table, dict[str, int]]:
+    """The labelled records this model learns from, and how many there are in each split."""
+    import pyarrow.compute as pc
+
+    where = f"{spec.dataset}/model_{modality}"
+    records = read_parquet(lake, document, "training_set.parquet")
+    judged = records
+    if modality is Modality.WITH_IMAGE:
+        judged = records.filter(pc.is_valid(records["image_sha256"]))
+    splits = judged["split"].to_pylist()
+    counts = {name: splits.count(name) for name in SPLITS}
+    if modality is Modality.WITH_IMAGE and records.num_rows and not judged.num_rows:
+        raise ModelError(
+            code="no_images",
+            what=f"none of the {records.num_rows} labelled records has a picture",
+            where=where,
+            todo="Send pictures whose names fit `image_name` in the dataset's YAML; `mm receipt "
+            "UPLOAD` says what became of those that came. If there are none, write "
+            "`image_name: null`.",
+        )
+    if judged.num_rows < spec.minimum_training_records or not all(counts.values()):
+        raise ModelError(
+            code="too_few_records",
+            what=f"{judged.num_rows} labelled records ({counts}); "
+            f"the dataset asks for {spec.minimum_training_records}",
+            where=where,
+            todo="Send more labelled records, or lower `minimum_training_records`.",
+        )
+    if modality is Modality.WITH_IMAGE:
+        # Rows without an image teach the part of the model that reads the table; what is held out
+        # has an image, because the model is only ever asked about records that have one.
+        held_out_unseen = pc.and_(
+            pc.equal(records["split"], "holdout"), pc.is_null(records["image_sha256"])
+        )
+        records = records.filter(pc.invert(held_out_unseen))
+    learned = judged.filter(pc.equal(judged["split"], "training"))
+    if document.get("spec_fingerprint") != spec.fingerprint:
+        raise ModelError(
+            code="training_set_outdated",
+            what="the training set was made by another wording of the YAML",
+            where=where,
+            todo="Materialise the training set again, or run `mm train`.",
+        )
+    if not spec.is_regression and pc.count_distinct(learned["label"]).as_py() < 2:
+        raise ModelError(
+            code="one_class",
+            what=f"every labelled record is '{learned['label'][0].as_py()}'",
+            where=where,
+            todo="Send records of another class: there is nothing to tell apart.",
+        )
+    return records, counts
+
+
+def labelled_frame(
+    lake: Lake, spec: DatasetSpec, modality: Modality, records: pa.Table
+) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow.compute as pc
+
+    pictures: dict[str, bytes] = {}
+    if modality is Modality.WITH_IMAGE:
+        for upload in pc.unique(records["image_upload"].drop_null()).to_pylist():
+            own = records.filter(pc.equal(records["image_upload"], upload))
+            wanted: set[str] = set(own["image_sha256"].to_pylist())
+            for some in read_images(lake, spec.dataset, upload, wanted):
+                pictures.update(some)
+    frame = feature_frame(records, spec, modality, pictures)
+    labels = records["label"].to_pylist()
+    frame[spec.label_column] = pd.Series(
+        [float(label) for label in labels] if spec.is_regression else labels
+    )
+    return frame

@@ -1,1 +1,0 @@
-"""When things run: what is under way, what comes next, and the sensors that ask for it."""

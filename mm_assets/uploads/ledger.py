@@ -1,0 +1,199 @@
+"""Which uploads are under way, noted in the lake: one small document for each.
+
+An upload is *pending* from the moment it is seen, by a listing or by an event, until Dagster holds
+its predictions. Whatever dies in between, the document is still there, so the upload is asked for
+again. After too many tries in vain it is *set aside* with the reason, and `mm retry` makes it
+pending once more, in a new round of tries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mm_assets.contract.errors import LakeError, UploadError
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_upload, pending_prefix, set_aside_prefix, uploads_prefix
+from mm_assets.lake.local import utc_now
+from mm_assets.uploads.find import Source, Waiting, look_at, read_source, register
+
+T = TypeVar("T")
+ROUND = "round"  # of an upload: how often a person asked for new tries; it never goes down
+READERS = 16  # small documents read side by side
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An upload that is under way. `round` counts how often a person asked for new tries."""
+
+    source: Source
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an upload stands: pending, set aside, refused, waiting, done …, and in words."""
+
+    upload: str
+    name: str
+    arrived: str
+    state: str
+    words: str
+
+
+def note(lake: Lake, source: Source, round: int = 0) -> None:  # noqa: A002  the word for it
+    """Note that an upload has to be taken through; safe to repeat.
+
+    One that was set aside stays so, unless a person asks for another round: hints where to look
+    come late and repeatedly.
+    """
+    register(lake, source)
+    document = {"source": source.as_dict(), "round": round, "noted_at": utc_now()}
+    key = f"{pending_prefix(source.dataset)}{source.upload}.json"
+    if round:
+        lake.write_json(key, document)
+    elif read_set_aside(lake, source.dataset, source.upload) is None:
+        lake.create_json(key, document)
+
+
+def pending_uploads(lake: Lake, dataset: str) -> list[str]:
+    """The keys of the uploads under way, oldest first. One listing."""
+    return _names(lake, pending_prefix(dataset))
+
+
+def set_aside_uploads(lake: Lake, dataset: str) -> list[str]:
+    """The keys of the uploads that were set aside, oldest first. One listing."""
+    return _names(lake, set_aside_prefix(dataset))
+
+
+def read_pending(lake: Lake, dataset: str, upload: str) -> Pending | None:
+    """What is noted of an upload under way. Raises UploadError for a note that says nothing."""
+    key = f"{pending_prefix(dataset)}{upload}.json"
+    try:
+        document = lake.read_json(key)
+        if document is None:
+            return None
+        return Pending(Source(**document["source"]), int(document["round"]))
+    except LakeError as error:
+        if error.code != "lake_damaged":
+            raise
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise UploadError(
+        code="note_unreadable",
+        what="what is noted of this upload cannot be read",
+        where=f"{lake.url}/{key}",
+        todo=f"Run `mm retry {upload}`, which writes it anew.",
+    )
+
+
+def read_set_aside(lake: Lake, dataset: str, upload: str) -> dict[str, Any] | None:
+    """Why an upload was set aside: reason, tries, round, run_id, set_aside_at."""
+    return lake.read_json(f"{set_aside_prefix(dataset)}{upload}.json")
+
+
+def settle(lake: Lake, dataset: str, upload: str) -> None:
+    """The upload is through: nothing is left to do for it."""
+    lake.delete(f"{pending_prefix(dataset)}{upload}.json")
+
+
+def set_aside(lake: Lake, pending: Pending, reason: str, tries: int, run_id: str) -> None:
+    """Stop trying, and say why. The reason is there before the note is gone."""
+    dataset, upload = pending.source.dataset, pending.source.upload
+    document = {
+        "upload": upload, "name": pending.source.name, "reason": reason, "tries": tries,
+        "round": pending.round, "run_id": run_id, "set_aside_at": utc_now(),
+    }  # fmt: skip
+    lake.write_json(f"{set_aside_prefix(dataset)}{upload}.json", document)
+    settle(lake, dataset, upload)
+
+
+def retry(lake: Lake, dataset: str, upload: str) -> None:
+    """Make an upload pending again, with a new round of tries. Raises UploadError if unknown."""
+    source = read_source(lake, dataset, upload)
+    before = lake.read_json(of_upload(dataset, upload, ROUND)) or {"round": 0}
+    lake.write_json(of_upload(dataset, upload, ROUND), {"round": before["round"] + 1})
+    note(lake, source, before["round"] + 1)
+    lake.delete(f"{set_aside_prefix(dataset)}{upload}.json")
+
+
+def known_uploads(lake: Lake, dataset: str) -> list[str]:
+    """Every upload that was ever noted in the lake, oldest first."""
+    return lake.names(uploads_prefix(dataset))
+
+
+def newest_uploads(lake: Lake, dataset: str, limit: int) -> list[Standing]:
+    """Where the newest uploads stand, newest first."""
+    keys = known_uploads(lake, dataset)[-limit:][::-1]
+
+    def standing(upload: str) -> Standing:
+        source = lake.read_json(of_upload(dataset, upload, "source")) or {}
+        state, words = state_of(lake, dataset, upload)
+        return Standing(upload, source.get("name", ""), source.get("arrived_at", ""), state, words)
+
+    return _side_by_side(lake, standing, keys)
+
+
+def state_of(lake: Lake, dataset: str, upload: str) -> tuple[str, str]:
+    """Where an upload stands, in one word or two, and what there is to say about it."""
+    if lake.stat(f"{pending_prefix(dataset)}{upload}.json"):
+        return "pending", "it is waiting for its run, or being taken through"
+    if aside := read_set_aside(lake, dataset, upload):
+        return "set aside", f"{aside['tries']} tries: {aside['reason']}"
+    receipt = lake.read_json(of_upload(dataset, upload, "raw_uploads"))
+    if receipt is None:
+        return "unknown", "nothing was received; `mm retry` takes it through"
+    if refused := receipt.get("refused"):
+        return "refused", f"[{refused['code']}] {refused['what']}"
+    merged = lake.read_json(of_upload(dataset, upload, "predictions"))
+    if merged is None:
+        return "received", "its predictions were not made; `mm retry` takes it through"
+    waiting = merged["counts"]["waiting"]
+    words = "; ".join(merged["reasons"]) if waiting else ""
+    return ("waiting", words) if waiting else ("done", words)
+
+
+def resolve(lake: Lake, dataset: str, name: str) -> str:
+    """An upload's key from its key or its name in the inbox (then the newest of that name).
+
+    Raises UploadError, with the reason if a folder of that name is not finished.
+    """
+    keys = known_uploads(lake, dataset)
+    if name in keys:
+        return name
+
+    def has_the_name(key: str) -> bool:
+        source = lake.read_json(of_upload(dataset, key, "source"))
+        return source is not None and name in (source["name"], source["name"].removesuffix(".zip"))
+
+    newest_first = keys[::-1]
+    for start in range(0, len(keys), 8 * READERS):
+        some = newest_first[start : start + 8 * READERS]
+        for key, it_is in zip(some, _side_by_side(lake, has_the_name, some), strict=True):
+            if it_is:
+                return key
+    there = look_at(lake, dataset, name, folder=True)
+    reason = "it is not known"
+    if isinstance(there, Waiting):
+        reason = f"it is not finished: {there.reason}"
+    raise UploadError(
+        code="upload_unknown",
+        what=f"there is no upload '{name}' of dataset '{dataset}': {reason}",
+        where=f"{lake.url}/{uploads_prefix(dataset)}",
+        todo="Run `mm sync` (or wait for the sensor) and look again; `mm uploads` lists all, "
+        f"the newest known uploads are: {', '.join(keys[-5:]) or 'none'}.",
+    )
+
+
+def _side_by_side(lake: Lake, look: Callable[[str], T], keys: Sequence[str]) -> list[T]:
+    if not keys:
+        return []
+    lake.store  # noqa: B018  connects, before threads share it
+    with ThreadPoolExecutor(READERS, thread_name_prefix="ledger") as pool:
+        return list(pool.map(look, keys))
+
+
+def _names(lake: Lake, prefix: str) -> list[str]:
+    return [item.key[len(prefix) :].removesuffix(".json") for item in lake.list(prefix)]

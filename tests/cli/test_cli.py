@@ -1,0 +1,256 @@
+"""`mm` as a person and as cron use it: what is printed where, and with which exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from mm_assets.cli.main import app
+from mm_assets.contract.spec_file import load_spec
+from mm_assets.uploads import ledger
+from tests.make import drop_zip, found
+
+YAML = """
+type: mm_assets.pipeline.DatasetPipeline
+attributes:
+  dataset: parts
+  id_column: part
+  label_column: state
+  problem_type: binary
+  columns: {weight: number, maker: category}
+"""
+
+
+@pytest.fixture
+def project(settings) -> Path:
+    """A project with one dataset, over a folder and over S3."""
+    file = settings.defs_folder / "parts" / "defs.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(YAML)
+    return settings.root
+
+
+@pytest.fixture
+def run():
+    def invoke(*arguments: str, code: int = 0):
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+        assert "Traceback" not in result.stderr
+        return result
+
+    return invoke
+
+
+def delivery(folder: Path, *, bad: bool = True) -> Path:
+    (folder / "pictures").mkdir(parents=True)
+    rows = [["part", "weight", "maker"], ["a1", "1.5", "acme"], ["a2", "2.5", "acme"]]
+    if bad:
+        rows.append(["a3", "1,5", "acme"])
+    with (folder / "parts.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    Image.new("RGB", (20, 20), "red").save(folder / "pictures" / "a1.png")
+    if bad:
+        (folder / "pictures" / "a2.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
+        (folder / "notes.bin").write_bytes(bytes(range(256)))
+    return folder
+
+
+def test_an_upload_is_checked_sent_synced_and_accounted_for(project, run, tmp_path):
+    folder = delivery(tmp_path / "first delivery")
+    sent = run("upload", folder, "--format", "json")
+    report = json.loads(sent.stdout)
+    assert report["check"]["counts"]["images"] == 1
+    assert "image_unreadable" in sent.stderr
+    assert "file_type" in sent.stderr
+
+    synced = run("sync", "--format", "json")
+    assert [row["job"] for row in json.loads(synced.stdout)] == ["upload", "monitor"]
+    assert run("sync").stderr.strip().endswith("No new uploads.")
+
+    receipt = json.loads(run("receipt", "first_delivery", "--format", "json").stdout)
+    fates = {file["file"]: (file["fate"], file["code"]) for file in receipt["files"]}
+    assert fates == {
+        "parts.csv": ("used", None),
+        "pictures/a1.png": ("used", None),
+        "pictures/a2.jpg": ("quarantined", "image_unreadable"),
+        "notes.bin": ("quarantined", "file_type"),
+    }
+    [reject] = receipt["rejects"]
+    assert (reject["code"], reject["file"], reject["line"]) == ("number_invalid", "parts.csv", 4)
+    assert reject["todo"]
+
+
+def test_predictions_are_an_empty_list_before_any_champion(project, run):
+    assert json.loads(run("predictions", "--format", "json").stdout) == []
+
+
+def test_the_same_folder_sent_twice_is_sent_once(project, run, tmp_path):
+    folder = delivery(tmp_path / "d", bad=False)
+    run("upload", folder)
+    assert "was there already" in run("upload", folder).stderr
+
+
+def test_strict_upload_sends_nothing_if_something_would_be_refused(project, run, tmp_path):
+    run("upload", delivery(tmp_path / "d"), "--strict", code=1)
+    assert "No new uploads" in run("sync").stderr
+
+
+def test_a_refused_archive_makes_sync_fail_and_says_why(project, run, settings, lake):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("../evil.csv", "part,weight,maker\n")
+    lake.write("inbox/parts/evil.zip", stream.getvalue())
+    result = run("sync", code=1)
+    assert "archive_unsafe_name" in result.stderr
+    assert "What to do" in result.stderr
+    assert "No new uploads" in run("sync").stderr
+
+
+def test_an_unfinished_folder_is_named_with_its_reason(project, run, lake):
+    lake.write("inbox/parts/half/parts.csv", b"part,weight,maker\n")
+    assert "half is not finished: no upload.json yet" in run("sync").stderr
+
+
+def test_an_unknown_upload_and_dataset_are_answered_in_words(project, run):
+    assert "known uploads" in run("receipt", "nonsense", code=1).stderr
+    assert "Write --dataset with one of: parts" in run("sync", "-d", "cars", code=1).stderr
+    assert "upload_missing" in run("upload", "/no/such/folder", code=1).stderr
+
+
+def test_too_few_records_to_train_are_no_failure_but_said(project, run, tmp_path):
+    run("upload", delivery(tmp_path / "d", bad=False))
+    run("sync")
+    result = run("train")
+    assert "no champion yet" in result.stderr
+
+
+def test_doctor_finds_a_good_project_good(project, run):
+    findings = json.loads(run("doctor", "--format", "json").stdout)
+    assert all(finding["good"] for finding in findings)
+
+
+def test_doctor_names_a_lake_that_cannot_be_reached(project, run, monkeypatch):
+    monkeypatch.setenv("MM_LAKE", "s3://no-such-bucket-here/x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    findings = json.loads(run("doctor", "--format", "json", code=1).stdout)
+    [lake] = [finding for finding in findings if finding["what"] == "lake"]
+    assert not lake["good"]
+    assert lake["todo"]
+
+
+def test_a_mistake_in_the_yaml_is_answered_with_its_line(project, run, settings):
+    file = settings.defs_folder / "parts" / "defs.yaml"
+    file.write_text(YAML.replace("number", "numbr"))
+    result = run("sync", code=1)
+    assert f"{file}:8" in result.stderr
+    assert "'number', 'category' or 'text'" in result.stderr
+
+
+def test_init_drafts_a_yaml_that_loads(folder_settings, run, tmp_path):
+    table = tmp_path / "cars.csv"
+    rows = [["vin", "km", "fuel", "sold"]]
+    rows += [[f"v{n}", str(n * 37.5), "petrol" if n % 3 else "diesel", "yes" if n % 2 else "no"]
+             for n in range(60)]  # fmt: skip
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    run("init", table, "--id", "vin", "--label", "sold", "--dataset", "cars")
+    spec = load_spec(folder_settings.defs_folder / "cars" / "defs.yaml")
+    assert spec.kinds == {"km": "number", "fuel": "category"}
+    assert "has a YAML already" in (
+        run("init", table, "--id", "vin", "--label", "sold", "--dataset", "cars", code=1).stderr
+    )
+
+
+def noted(lake, name: str) -> str:
+    """An upload that the sensor has seen."""
+    drop_zip(lake, name, {"t.csv": b"part,weight,maker\na,1,b\n"}, "parts")
+    source = found(lake, name, "parts")
+    ledger.note(lake, source)
+    return source.upload
+
+
+def test_uploads_are_listed_newest_first_with_where_they_stand(project, run, lake):
+    assert json.loads(run("uploads", "--format", "json").stdout) == []
+    uploads = sorted(noted(lake, name) for name in ("a.zip", "b.zip", "c.zip"))
+    rows = json.loads(run("uploads", "--format", "json").stdout)
+    assert [row["upload"] for row in rows] == uploads[::-1]
+    assert {row["state"] for row in rows} == {"pending"}
+    assert {row["name"] for row in rows} == {"a.zip", "b.zip", "c.zip"}
+    lines = run("uploads", "--format", "csv", "--limit", "1").stdout.splitlines()
+    assert lines[0] == "upload,name,arrived,state,words"
+    assert len(lines) == 2
+    assert "--limit N shows more" in run("uploads", "--limit", "3").stderr
+
+
+@pytest.mark.parametrize("settings", ["folder"], indirect=True)
+def test_a_retry_takes_one_upload_through_again_and_says_what_comes_next(project, run, lake):
+    upload = noted(lake, "first.zip")
+    run("sync")
+    said = run("retry", "first", "--format", "json")
+    assert "mm sync" in said.stderr
+    assert json.loads(said.stdout) == [{"upload": upload}]
+    assert json.loads(run("uploads", "--format", "json").stdout)[0]["state"] == "pending"
+    synced = json.loads(run("sync", "--format", "json").stdout)
+    assert [one["upload"] for one in synced if one["job"] == "upload"] == [upload]
+
+
+def test_retrying_all_brings_back_what_was_set_aside_or_forgotten(project, run, lake):
+    assert "Nothing was set aside" in run("retry", "--all").stderr
+    aside, forgotten = noted(lake, "aside.zip"), noted(lake, "forgotten.zip")
+    pending = ledger.read_pending(lake, "parts", aside)
+    ledger.set_aside(lake, pending, "it broke", 5, "run")
+    # As when Dagster's instance was lost after it was through.
+    ledger.settle(lake, "parts", forgotten)
+    states = {row["upload"]: row["state"]
+              for row in json.loads(run("uploads", "--format", "json").stdout)}  # fmt: skip
+    assert states == {aside: "set aside", forgotten: "unknown"}
+    again = json.loads(run("retry", "--all", "--format", "json").stdout)
+    assert {row["upload"] for row in again} == {aside, forgotten}
+    assert "Nothing was set aside" in run("retry", "--all").stderr
+
+
+def test_a_retry_names_one_upload_or_all_of_them(project, run):
+    run("retry", code=2)
+    run("retry", "x", "--all", code=2)
+    assert "not known" in run("retry", "x", code=1).stderr
+
+
+def test_doctor_says_whether_uploads_can_be_moved_out_of_the_inbox(project, run):
+    findings = json.loads(run("doctor", "--format", "json").stdout)
+    [moving] = [finding for finding in findings if finding["what"] == "moving"]
+    assert moving["good"]
+    assert "inbox" in moving["found"]
+
+
+def test_doctor_looks_at_the_queue_of_events(s3_settings, run, monkeypatch):
+    import boto3
+
+    endpoint = s3_settings.aws_endpoint_url
+    sqs = boto3.client("sqs", endpoint_url=endpoint, region_name="us-east-1")
+
+    def finding(code: int = 1) -> dict:
+        found = json.loads(run("doctor", "--format", "json", code=code).stdout)
+        return next(one for one in found if one["what"] == "events")
+
+    queue = sqs.create_queue(QueueName="doctor")["QueueUrl"]
+    monkeypatch.setenv("MM_EVENTS", f"sqs://{queue}")
+    assert "would circle until they expire" in finding()["todo"]
+    dead = sqs.create_queue(QueueName="doctor-dead")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]
+    policy = {"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 5}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"RedrivePolicy": json.dumps(policy)})
+    assert finding()["good"]
+    assert "120 s; after 5 times" in finding()["found"]
+    for url in (queue, dead):
+        sqs.delete_queue(QueueUrl=url)
+    assert "queue_unreachable" in finding()["found"]

@@ -1,0 +1,275 @@
+"""A dataset's YAML: each mistake is answered with file, line and what to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import SpecError
+from mm_assets.contract.spec_file import COMPONENT, load_spec, load_specs
+from tests.make import dataset
+
+GOOD = f"""\
+type: {COMPONENT}
+
+attributes:
+  dataset: pets
+  id_column: id
+  label_column: label
+  problem_type: binary
+  classes: [cat, dog]
+  columns:
+    age: number
+    colour: category
+    story: {{kind: text, required: true}}
+"""
+
+
+def written(folder: Path, text: str, name: str = "pets") -> Path:
+    file = folder / name / "defs.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def mistake(tmp_path: Path, old: str, new: str) -> str:
+    """What is said when `old` stands as `new` in a good file; the folder is cut from the paths."""
+    assert GOOD.count(old) == 1
+    file = written(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(SpecError) as caught:
+        load_spec(file)
+    return str(caught.value).replace(f"{file.parent}/", "")
+
+
+def test_a_good_file_is_read_whole_with_short_and_long_columns(tmp_path: Path) -> None:
+    spec = load_spec(written(tmp_path, GOOD))
+    assert spec.kinds == {"age": "number", "colour": "category", "story": "text"}
+    assert [column.required for column in spec.columns.values()] == [False, False, True]
+    assert spec.features(Modality.WITH_IMAGE) == {**spec.kinds, "image": "image"}
+    assert spec.features(Modality.WITHOUT_IMAGE) == spec.kinds
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "answers"),
+    [
+        # unknown keys
+        ("id_column:", "id_colum:", 5, ["`id_colum`", "did you mean `id_column`?"]),
+        ("id_column: id", "id_column: id\n  zebra: 1", 6, ["unknown key `zebra`", "take it out"]),
+        ("required: true", "requird: true", 12, ["`columns.story.requird`", "`required`?"]),
+        (
+            "classes: [cat, dog]",
+            "limits: {maximum_drif: 1}",
+            8,
+            ["`limits.maximum_drif`", "did you mean `maximum_drift`?"],
+        ),
+        (
+            "classes: [cat, dog]",
+            "model_with_image:\n    sed: 3",
+            9,
+            ["`model_with_image.sed`", "did you mean `seed`?"],
+        ),
+        # missing keys
+        ("  id_column: id\n", "", 3, ["`id_column` is missing", "write `id_column: …`"]),
+        ("  dataset: pets\n", "", 3, ["write `dataset: …`", "letters a-z, digits and _"]),
+        ("{kind: text, required: true}", "{required: true}", 12, ["`columns.story.kind`"]),
+        # one of several words
+        ("problem_type: binary", "problem_type: ternary", 7, ["'ternary'", "'multiclass'"]),
+        ("age: number", "age: numbr", 10, ["`columns.age.kind` is 'numbr'", "'number'"]),
+        (
+            "classes: [cat, dog]",
+            "encoding: utf8",
+            8,
+            ["`encoding` is 'utf8'", "'utf-8', 'utf-16' or 'latin-1'"],
+        ),
+        # types and ranges
+        ("id_column: id", "id_column: 5", 5, ["`id_column`", "valid string"]),
+        ("age: number", "age: 3", 10, ["`columns.age`", "valid dictionary"]),
+        ("age: number", "7: number", 10, ["`columns.7`", "valid string"]),
+        ("classes: [cat, dog]", "classes: cat", 8, ["`classes`"]),
+        ("classes: [cat, dog]", "classes:\n    - cat\n    - 1", 10, ["`classes.1`", "string"]),
+        ("classes: [cat, dog]", "review_threshold: 60", 8, ["less than or equal to 1"]),
+        ("classes: [cat, dog]", "image_longest_side: big", 8, ["`image_longest_side`", "integer"]),
+        ("classes: [cat, dog]", "limits: {maximum_drift: 0}", 8, ["greater than 0"]),
+        # what does not fit together
+        ("label_column: label", "label_column: id", 3, ["name the same column"]),
+        ("label_column: label", "label_column: age", 3, ["'age' is the ID or the label"]),
+        ("id_column: id", "id_column: colour", 3, ["take it out of `columns`"]),
+        ("age: number", "image: text", 3, ["'image' is the picture's own column"]),
+        ("age: number", "_line: number", 3, ["start with _ are reserved: _line"]),
+        ("problem_type: binary", "problem_type: regression", 3, ["regression has no `classes`"]),
+        ("[cat, dog]", "[cat, dog, cow]", 3, ["exactly two"]),
+        ("[cat, dog]", "[cat, cat]", 3, ["two different names"]),
+        ("dataset: pets", "dataset: My Pets", 4, ["`dataset`", "use a-z, 0-9 and _"]),
+        ("classes: [cat, dog]", "image_name: photo", 8, ["write {id} once"]),
+        ("classes: [cat, dog]", 'image_name: "{id}-{id}"', 8, ["write {id} once"]),
+        ("classes: [cat, dog]", 'image_name: "{id}-{n}-{n}"', 8, ["{n} at most once"]),
+    ],
+)
+def test_a_mistake_is_answered_with_its_line_and_what_to_write(
+    tmp_path: Path, old: str, new: str, line: int, answers: list[str]
+) -> None:
+    said = mistake(tmp_path, old, new)
+    assert "[spec_invalid]" in said
+    assert f"defs.yaml:{line}: " in said
+    for answer in answers:
+        assert answer in said
+    assert "pydantic" not in said
+
+
+def test_every_mistake_is_listed_not_only_the_first(tmp_path: Path) -> None:
+    text = GOOD.replace("id_column", "id_colum").replace("age: number", "age: numbr")
+    with pytest.raises(SpecError) as caught:
+        load_spec(written(tmp_path, text))
+    said = str(caught.value)
+    assert "3 mistakes:" in said
+    assert all(f"defs.yaml:{line}: " in said for line in (3, 5, 10))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- a\n- b\n", "just words\n", "attributes:\n", "attributes: 3"]
+)
+def test_a_file_without_attributes_is_told_what_to_begin_with(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(written(tmp_path, text))
+    assert "holds no `attributes:`" in caught.value.what
+    assert caught.value.where.endswith("defs.yaml:1")
+    assert COMPONENT in caught.value.todo
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("attributes:\n  a: [1,\n", 3), ("attributes:\n  a: 'open\n", 3), ("a: b: c\n", 1),
+     ("attributes:\n\tdataset: x\n", 2), ("a: *nothing\n", 1)],
+)  # fmt: skip
+def test_what_is_not_yaml_is_answered_with_the_line(tmp_path: Path, text: str, line: int) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(written(tmp_path, text))
+    assert caught.value.code == "spec_not_yaml"
+    assert caught.value.where.endswith(f"defs.yaml:{line}")
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(tmp_path / "defs.yaml")
+    assert caught.value.code == "spec_unreadable"
+    assert "mm init" in caught.value.todo
+
+
+def test_a_file_that_is_not_utf_8_is_answered(tmp_path: Path) -> None:
+    file = written(tmp_path, GOOD)
+    file.write_bytes(GOOD.replace("colour", "coulör").encode("latin-1"))
+    with pytest.raises(SpecError):
+        load_spec(file)
+
+
+def test_a_column_written_twice_is_answered(tmp_path: Path) -> None:
+    said = mistake(tmp_path, "    colour: category\n", "    colour: category\n    age: text\n")
+    assert "defs.yaml:12" in said
+
+
+def test_two_files_may_not_describe_one_dataset(tmp_path: Path) -> None:
+    written(tmp_path, GOOD, "a")
+    written(tmp_path, GOOD, "b")
+    with pytest.raises(SpecError) as caught:
+        load_specs(tmp_path)
+    assert caught.value.code == "spec_twice"
+    assert "'pets'" in caught.value.what
+    assert caught.value.where.endswith("b/defs.yaml")
+
+
+def test_all_datasets_of_a_folder_are_read_and_other_components_left_alone(tmp_path: Path) -> None:
+    written(tmp_path, GOOD, "a")
+    written(tmp_path, GOOD.replace("dataset: pets", "dataset: more"), "b")
+    written(tmp_path, "type: other.Component\nattributes: {x: 1}\n", "c")
+    assert sorted(load_specs(tmp_path)) == ["more", "pets"]
+
+
+@pytest.mark.parametrize(
+    ("template", "file", "expected"),
+    [
+        ("{id}", "7.jpg", ("7", 0)),
+        ("{id}", "deep/in/there/007.JPG", ("007", 0)),
+        ("{id}", "a.b.jpg", ("a.b", 0)),
+        ("{id}", "no-suffix", ("no-suffix", 0)),
+        ("{id}", "A-1.jpg", ("A-1", 0)),
+        ("{id}-{n}", "A-1.jpg", ("A", 1)),
+        ("{id}-{n}", "A-B-12.jpg", ("A-B", 12)),
+        ("{id}-{n}", "A-007.jpg", ("A", 7)),
+        ("{id}-{n}", "A.jpg", None),
+        ("{id}-{n}", "A-x.jpg", None),
+        ("{id}-{n}", "A-١.jpg", None),
+        ("{id}-{n}", "-1.jpg", None),
+        ("*_{id}", "shop_42.png", ("42", 0)),
+        ("*_{id}", "42.png", None),
+        ("{id}_*", "42_front.png", ("42", 0)),
+        ("IMG.{id}", "IMG.5.png", ("5", 0)),
+        ("IMG.{id}", "IMGx5.png", None),
+        ("({id})[{n}]", "(a)[3].png", ("a", 3)),
+        ("{n}.{id}", "2.x.png", ("x", 2)),
+    ],
+)
+def test_a_file_name_yields_the_id_that_its_template_says(
+    template: str, file: str, expected: tuple[str, int] | None
+) -> None:
+    named = dataset(image_name=template).named_image(file)
+    assert (named and named[:2]) == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id_column": "key"},
+        {"label_column": "target"},
+        {"problem_type": "multiclass"},
+        {"classes": ["dog", "cat"]},
+        {"classes": None},
+        {"columns": {"colour": "category", "age": "number"}},
+        {"columns": {"age": "number", "colour": "text"}},
+        {"columns": {"age": {"kind": "number", "required": True}, "colour": "category"}},
+        {"missing_values": ["", "NA"]},
+        {"encoding": "latin-1"},
+        {"image_name": "{id}-{n}"},
+        {"image_longest_side": 32},
+        {"image_maximum_megapixels": 1},
+    ],
+)
+def test_the_fingerprint_changes_when_reading_changes(change: dict[str, Any]) -> None:
+    assert dataset(**change).fingerprint != dataset().fingerprint
+
+
+def test_the_fingerprint_stays_when_reading_stays() -> None:
+    read_the_same: dict[str, Any] = {
+        "dataset": "other",
+        "description": "words",
+        "model_with_image": {"seed": 5},
+        "model_without_image": {"preset": "pretrained"},
+        "review_threshold": 0.9,
+        "holdout_share": 0.3,
+        "promotion_tolerance": 0.5,
+        "minimum_training_records": 10,
+        "retrain_growth": 1,
+        "train_schedule": "0 0 * * *",
+        "limits": {"maximum_drift": 1},
+    }
+    assert dataset(**read_the_same).fingerprint == dataset().fingerprint
+    said_otherwise = {"age": {"kind": "number"}, "colour": {"kind": "category"}}
+    assert dataset(columns=said_otherwise).fingerprint == dataset().fingerprint
+
+
+def test_every_key_of_the_spec_either_changes_the_fingerprint_or_is_known_not_to() -> None:
+    reading = {
+        "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
+        "encoding", "records", "image_name", "image_longest_side", "image_maximum_megapixels",
+        "image_features",
+    }  # fmt: skip
+    using = {
+        "dataset", "description", "model_with_image", "model_without_image", "review_threshold",
+        "regression_tolerance", "holdout_share", "promotion_tolerance",
+        "minimum_training_records", "retrain_growth", "keep_inbox", "upload_tries",
+        "retry_pause_seconds", "train_schedule", "limits", "metric", "minimum_score",
+        "tolerated_failure_share",
+    }  # fmt: skip
+    assert set(DatasetSpec.model_fields) == reading | using

@@ -1,0 +1,64 @@
+"""`mm init FOLDER` drafts a YAML from pictures alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mm_assets.contract.errors import SpecError
+from mm_assets.drafting.draft import load_draft
+from mm_assets.drafting.draft_images import draft_images
+from tests.make import picture
+
+
+def folder_of(tmp_path: Path, *files: str) -> Path:
+    for number, file in enumerate(files):
+        path = tmp_path / "my photos" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(number))
+    return tmp_path / "my photos"
+
+
+@pytest.mark.parametrize(
+    ("files", "shape", "classes"),
+    [
+        (("cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png"), "{label}/{id}", ("cat", "dog")),
+        (("t/cat/a.png", "t/cat/b.png", "t/dog/c.png", "v/dog/d.jpg"), "{label}/{id}",
+         ("cat", "dog")),
+        (("cat_1.png", "cat_2.png", "dog_3.png", "dog_4.png"), "{label}_{id}", ("cat", "dog")),
+        (("1-on.png", "2-on.png", "3-off.png", "4-off.png"), "{id}-{label}", ("off", "on")),
+        (("a/1.png", "a/2.png", "b/1.png", "b/2.png", "c/1.png", "c/3.png"), "{label}/*",
+         ("a", "b", "c")),
+    ],
+)  # fmt: skip
+def test_the_shape_of_the_paths_is_found(
+    files: tuple[str, ...], shape: str, classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    text, _, name = draft_images(folder_of(tmp_path, *files))
+    spec = load_draft(text)
+    assert (spec.records, spec.image_name, spec.classes) == ("images", shape, classes)
+    assert spec.problem_type == ("binary" if len(classes) == 2 else "multiclass")
+    assert name == spec.dataset == "my_photos"
+
+
+def test_pictures_in_no_folder_are_said_to_be_predicted(tmp_path: Path) -> None:
+    files = ("cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png", "e.png", "f.png")
+    _, notes, _ = draft_images(folder_of(tmp_path, *files))
+    assert "pictures without a label, which will be predicted: 2" in notes
+
+
+@pytest.mark.parametrize(
+    ("files", "code"),
+    [((), "init_no_images"), (("a.png", "b.png"), "init_no_labels"),
+     (("one/a.png", "one/b.png"), "init_no_labels")],
+)  # fmt: skip
+def test_a_folder_that_says_no_labels_is_answered_in_words(
+    files: tuple[str, ...], code: str, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, *files)
+    folder.mkdir(exist_ok=True)
+    with pytest.raises(SpecError) as caught:
+        draft_images(folder)
+    assert caught.value.code == code
+    assert caught.value.todo
