@@ -1,4 +1,4 @@
-"""What tests make: pictures, zips, folders and datasets, dropped into a lake as people would."""
+"""What tests make: images, zips, folders and datasets, dropped into a lake as people would."""
 
 from __future__ import annotations
 
@@ -38,13 +38,22 @@ def dataset(**changes: Any) -> DatasetSpec:
 
 
 @lru_cache(maxsize=256)
-def picture(seed: int = 0, kind: str = "PNG", side: int = 24) -> bytes:
-    """A picture drawn from a number; another number, another picture."""
+def draw_image(seed: int = 0, kind: str = "PNG", side: int = 24) -> bytes:
+    """An image drawn from a number; another number, another image."""
     colour = (seed * 53 % 256, seed * 101 % 256, seed * 197 % 256)
     image = Image.new("RGB", (side, side), colour)
     image.putpixel((seed % side, seed // side % side), (255, 255, 255))
     buffer = io.BytesIO()
     image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def plain_image(
+    colour: tuple[int, int, int], width: int = 40, height: int = 30, kind: str = "PNG"
+) -> bytes:
+    """An image of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(buffer, kind)
     return buffer.getvalue()
 
 

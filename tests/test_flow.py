@@ -45,14 +45,14 @@ attributes:
 
 
 def drawing(kind: str, rng: random.Random) -> bytes:
-    picture = Image.new("RGB", (64, 64), (rng.randrange(200, 255),) * 3)
+    image = Image.new("RGB", (64, 64), (rng.randrange(200, 255),) * 3)
     box = (rng.randrange(4, 14), rng.randrange(4, 14), rng.randrange(48, 60), rng.randrange(48, 60))
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     draw.ellipse(box, fill=(200, 30, 30)) if kind == "round" else draw.rectangle(
         box, fill=(30, 30, 200)
     )
     stream = io.BytesIO()
-    picture.save(stream, "PNG")
+    image.save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -166,12 +166,12 @@ def tell(story: Story) -> None:
     unlabelled = [record(n, rng) for n in range(1000, 1030)]
     story.truth = {r["shape_id"]: r["kind"] for r in unlabelled}
 
-    def pictures(records):
-        return {f"pictures/{r['shape_id']}.png": drawing(r["kind"], rng) for r in records}
+    def images(records):
+        return {f"images/{r['shape_id']}.png": drawing(r["kind"], rng) for r in records}
 
     # 1. Unlabelled records come before there is any model.
-    first = {"shapes.csv": table(unlabelled, UNLABELLED), **pictures(unlabelled[:20])}
-    first["pictures/s1020.png"] = first["pictures/s1000.png"][:60]
+    first = {"shapes.csv": table(unlabelled, UNLABELLED), **images(unlabelled[:20])}
+    first["images/s1020.png"] = first["images/s1000.png"][:60]
     story.drop("unlabelled", first)
     story.early = story.carry_out("uploads", "upload")
     first_upload = story.early[0].upload
@@ -182,15 +182,15 @@ def tell(story: Story) -> None:
     )
 
     # 2. Labelled records come; the sensor asks for a training; the promotion for predictions.
-    story.drop("labelled", {"shapes.csv": table(labelled, ALL), **pictures(labelled[:140])})
+    story.drop("labelled", {"shapes.csv": table(labelled, ALL), **images(labelled[:140])})
     story.labelled = story.carry_out("uploads", "upload")
     story.training_requests = story.requests("training")
     story.trained = story.runner.run("train", None)
     story.repredicted = story.carry_out("repredict", "predict")
     story.remember("after training", repredict_again=story.requests("repredict"))
 
-    # 3. Pictures that were missing come late.
-    story.drop("late", pictures(unlabelled[20:25]))
+    # 3. Images that were missing come late.
+    story.drop("late", images(unlabelled[20:25]))
     story.late = story.carry_out("uploads", "upload")
     story.remember("after late images")
 
@@ -307,13 +307,13 @@ def test_a_stored_prediction_is_the_same_as_the_record_predicted_alone(story):
     document = read_document(story.lake, "shapes", upload, "records_with_image")
     records = read_parquet(story.lake, document, "records_with_image.parquet").slice(3, 1)
     sha = records["image_sha256"][0].as_py()
-    [pictures] = read_images(story.lake, "shapes", records["image_upload"][0].as_py(), {sha})
+    [images] = read_images(story.lake, "shapes", records["image_upload"][0].as_py(), {sha})
     champion = story.models.champion(Modality.WITH_IMAGE)
     folder = story.models.fetch(Modality.WITH_IMAGE, champion.version)
     alone = (
         make_engine(story.spec.model_with_image[0])
         .load(folder)
-        .predict(feature_frame(records, story.spec, Modality.WITH_IMAGE, pictures))
+        .predict(feature_frame(records, story.spec, Modality.WITH_IMAGE, images))
     )
     stored = story.table()[records["record_id"][0].as_py()]
     assert alone.max(axis=1)[0] == pytest.approx(stored["confidence"], abs=1e-5)
@@ -325,7 +325,7 @@ def test_every_check_of_every_asset_ran_and_none_failed_with_error(story):
     assert all(outcome.is_good for outcome in story.checked), story.checked
 
 
-def test_monitoring_holds_pictures_and_the_live_accuracy(story):
+def test_monitoring_holds_images_and_the_live_accuracy(story):
     assert story.monitored.is_good, story.monitored
     event = story.instance.get_latest_materialization_event(dg.AssetKey(["shapes", "monitoring"]))
     metadata = event.asset_materialization.metadata
@@ -333,7 +333,7 @@ def test_monitoring_holds_pictures_and_the_live_accuracy(story):
     assert metadata["live n"].value == 10
 
 
-def test_training_shows_its_metrics_and_pictures_in_the_ui(story):
+def test_training_shows_its_metrics_and_images_in_the_ui(story):
     key = dg.AssetKey(["shapes", "model_with_image"])
     event = story.instance.get_latest_materialization_event(key)
     metadata = event.asset_materialization.metadata

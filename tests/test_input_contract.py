@@ -25,9 +25,9 @@ from mm_assets.uploads.zip_directory import REMEDIES
 from tests.make import (
     csv_table,
     dataset,
+    draw_image,
     drop_folder,
     drop_zip,
-    picture,
     processed,
     received,
     rows_of,
@@ -41,14 +41,14 @@ SPEC = dataset(
 HEADER = "id,age,colour,label"
 GOOD = {
     "good.csv": table(HEADER, "good1,1,red,", "good2,2,,cat"),
-    "good1-1.png": picture(1),
-    "good2-1.jpg": picture(2, "JPEG"),
+    "good1-1.png": draw_image(1),
+    "good2-1.jpg": draw_image(2, "JPEG"),
 }
 
 # -- files and rows: each code, among good neighbours ---------------------------------------------
 
 BAD_FILES: dict[str, tuple[str, bytes]] = {
-    "image_unreadable": ("cut-1.jpg", picture(3, "JPEG")[:-40]),
+    "image_unreadable": ("cut-1.jpg", draw_image(3, "JPEG")[:-40]),
     "image_empty": ("empty-1.jpg", b""),
     "image_too_large": (
         "bomb-1.png",
@@ -56,7 +56,7 @@ BAD_FILES: dict[str, tuple[str, bytes]] = {
         + bytes(20),
     ),
     "image_type": ("photo-1.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
-    "image_name": ("cover.png", picture(4)),
+    "image_name": ("cover.png", draw_image(4)),
     "file_type": ("letter.csv", b"%PDF-1.7\n"),
     "system_file": (".DS_Store", b"\0\0\0\1Bud1"),
     "table_encoding": ("latin.csv", f"{HEADER}\nx,1,grün,\n".encode("latin-1")),
@@ -92,7 +92,7 @@ def test_every_code_of_a_refusal_has_a_specimen() -> None:
 
 
 def check_good_records(lake: Lake, store: Any, document: dict[str, Any]) -> None:
-    """The good neighbours are there, whole, each with its picture."""
+    """The good neighbours are there, whole, each with its image."""
     rows = {row["record_id"]: row for row in rows_of(lake, document, "manifest.parquet")}
     assert rows.keys() == {"good1", "good2"}
     assert rows["good1"]["features"] == {"age": 1.0, "colour": "red"}
@@ -141,12 +141,12 @@ def test_each_bad_row_is_rejected_with_its_code_and_its_line_and_the_others_are_
 
 def test_files_that_only_a_folder_can_hold_are_quarantined_alone(folder_settings: Settings) -> None:
     lake, store = Lake(folder_settings), open_store(folder_settings)
-    changed = {"changed-1.png": picture(5)}
+    changed = {"changed-1.png": draw_image(5)}
     drop_folder(lake, "u", {**GOOD, **changed})
     inbox = folder_settings.lake_folder / "inbox" / "pets" / "u"
-    (inbox / "changed-1.png").write_bytes(picture(5)[:-1] + b"?")
-    (inbox / "new-1.png").write_bytes(picture(6))
-    (inbox / "tab\t-1.png").write_bytes(picture(7))
+    (inbox / "changed-1.png").write_bytes(draw_image(5)[:-1] + b"?")
+    (inbox / "new-1.png").write_bytes(draw_image(6))
+    (inbox / "tab\t-1.png").write_bytes(draw_image(7))
     document = processed(lake, store, SPEC, "u")
     files = rows_of(lake, received(lake, SPEC, "u"), "files.parquet")
     assert {file["file"]: file["code"] for file in files if file["code"]} == {
@@ -246,12 +246,12 @@ def rows_of_ids(*ids: str) -> Any:
 
 
 @pytest.mark.parametrize("drop", [drop_zip, drop_folder])
-def test_a_picture_named_by_macos_meets_its_row(folder_settings: Settings, drop: Any) -> None:
+def test_a_image_named_by_macos_meets_its_row(folder_settings: Settings, drop: Any) -> None:
     """macOS hands out file names decomposed (NFD); tables are usually written composed (NFC)."""
     lake, store = Lake(folder_settings), open_store(folder_settings)
     row, name = "Zoë-Ångström", unicodedata.normalize("NFD", "Zoë-Ångström-1.png")
     assert row not in name
-    files = {"rows.csv": table(HEADER, f"{row},1,red,"), name: picture(1)}
+    files = {"rows.csv": table(HEADER, f"{row},1,red,"), name: draw_image(1)}
     drop(lake, "u.zip", files)
     document = processed(lake, store, SPEC, "u.zip")
     (record,) = rows_of(lake, document, "manifest.parquet")
@@ -260,14 +260,14 @@ def test_a_picture_named_by_macos_meets_its_row(folder_settings: Settings, drop:
     assert document["counts"]["images_used"] == 1
 
 
-def test_a_row_written_decomposed_meets_the_picture_of_another_upload(
+def test_a_row_written_decomposed_meets_the_image_of_another_upload(
     folder_settings: Settings,
 ) -> None:
     lake, store = Lake(folder_settings), open_store(folder_settings)
     row = unicodedata.normalize("NFD", "Zoë")
-    drop_zip(lake, "pictures.zip", {"Zoë-1.png": picture(1)})
+    drop_zip(lake, "images.zip", {"Zoë-1.png": draw_image(1)})
     drop_zip(lake, "rows.zip", {"rows.csv": table(HEADER, f"{row},1,red,")})
-    for name in ("pictures.zip", "rows.zip"):
+    for name in ("images.zip", "rows.zip"):
         document = processed(lake, store, SPEC, name)
     (record,) = rows_of(lake, document, "manifest.parquet")
     assert (record["record_id"], record["image_file"]) == ("Zoë", "Zoë-1.png")

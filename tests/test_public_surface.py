@@ -17,7 +17,7 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 SNAPSHOT = Path(__file__).with_name("public_surface.json")
-DATASETS = ("pets", "cancer", "vehicles")  # all modalities, tables alone, pictures alone
+DATASETS = ("pets", "cancer", "vehicles")  # all modalities, tables alone, images alone
 
 
 def yaml_schema() -> dict[str, Any]:

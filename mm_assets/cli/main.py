@@ -59,7 +59,7 @@ def main() -> None:
 
 @app.command()
 def upload(
-    path: Annotated[Path, typer.Argument(help="A folder or a .zip with tables and pictures.")],
+    path: Annotated[Path, typer.Argument(help="A folder or a .zip with tables and images.")],
     dataset: DatasetOption = None,
     name: Annotated[str | None, typer.Option(help="Another name in the inbox.")] = None,
     strict: Annotated[bool, typer.Option(help="Do not send if anything would be refused.")] = False,
@@ -273,7 +273,7 @@ def receipt(
 @app.command()
 def init(
     source: Annotated[
-        Path, typer.Argument(help="A CSV or TSV with the records, or a folder of pictures alone.")
+        Path, typer.Argument(help="A CSV or TSV with the records, or a folder of images alone.")
     ],
     id_column: Annotated[
         str | None, typer.Option("--id", help="The table's column that holds the ID.")
@@ -281,11 +281,11 @@ def init(
     label: Annotated[
         str | None, typer.Option("--label", help="The table's column to predict.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="The folder with the pictures.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The folder with the images.")] = None,
     dataset: Annotated[str | None, typer.Option(help="The dataset's name.")] = None,
     force: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
-    """Draft a dataset's YAML from your own table and pictures, or from pictures alone."""
+    """Draft a dataset's YAML from your own table and images, or from images alone."""
     from mm_assets.drafting.draft import draft_spec
     from mm_assets.drafting.draft_images import draft_images
 
@@ -293,7 +293,7 @@ def init(
         settings = Settings.from_environment()
         if source.is_dir():
             if id_column or label or images:
-                raise typer.BadParameter("a folder of pictures alone takes no --id, --label, "
+                raise typer.BadParameter("a folder of images alone takes no --id, --label, "
                                          "--images")  # fmt: skip
             text, notes, name = draft_images(source, dataset)
         elif id_column is None or label is None:

@@ -60,11 +60,11 @@ def export(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the least confident N.")] = None,
     image_prefix: Annotated[
         str | None,
-        typer.Option(help="What stands before a picture's name in tasks.json."),
+        typer.Option(help="What stands before an image's name in tasks.json."),
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Write the queue as Label Studio tasks, as a sheet to fill in, and with its pictures."""
+    """Write the queue as Label Studio tasks, as a sheet to fill in, and with its images."""
     from mm_assets.lake.lake import Lake
     from mm_assets.review.export import IMAGE_PREFIX, export_review
     from mm_assets.tables.open import open_store
@@ -77,9 +77,9 @@ def export(
             Lake(settings), open_store(settings), spec, to, limit=limit, image_prefix=prefix
         )
         if written.lost:
-            warn(f"{written.lost} pictures are not in the lake any more; their records have none")
+            warn(f"{written.lost} images are not in the lake any more; their records have none")
         if written.records:
-            good(f"{written.records} records, {written.pictures} pictures: {to}")
+            good(f"{written.records} records, {written.images} images: {to}")
             say("Fill in tasks.csv, or label tasks.json; then: mm review import FILE")
         else:
             say("Nothing needs review.")
@@ -87,7 +87,7 @@ def export(
             row = {
                 "folder": str(to),
                 "records": written.records,
-                "pictures": written.pictures,
+                "images": written.images,
                 "lost": written.lost,
             }
             print_rows([row], list(row), form)

@@ -19,11 +19,11 @@ from mm_assets.contract.engine_spec import EngineSpec, Strict
 from mm_assets.contract.ids import normalised
 
 IMAGE = "image"
-CONTENT_ID = 16  # hexadecimal digits of an ID that is made of a picture's bytes
+CONTENT_ID = 16  # hexadecimal digits of an ID that is made of an image's bytes
 
 
 class ImageFeature(StrEnum):
-    """Simple numbers about a picture; image_features.py says how each is computed."""
+    """Simple numbers about an image; image_features.py says how each is computed."""
 
     WIDTH = "width"
     HEIGHT = "height"
@@ -41,7 +41,7 @@ class ImageFeature(StrEnum):
 
 
 class Modality(StrEnum):
-    """Whether a record has a picture that really decodes."""
+    """Whether a record has an image that really decodes."""
 
     WITH_IMAGE = "with_image"
     WITHOUT_IMAGE = "without_image"
@@ -61,7 +61,7 @@ class Column(Strict):
 
 
 class Range(Strict):
-    """What is normal for one feature of the pictures."""
+    """What is normal for one feature of the images."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -86,7 +86,7 @@ class Limits(Strict):
     minimum_live_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.0
     maximum_calibration_error: Annotated[float, Field(ge=0, le=1)] = 1.0
     image_features: dict[ImageFeature, Range] = Field(
-        default_factory=dict, description="What is normal for a picture, such as its brightness."
+        default_factory=dict, description="What is normal for an image, such as its brightness."
     )
     maximum_unfit_image_share: Annotated[float, Field(ge=0, le=1)] = 0.1
 
@@ -100,7 +100,7 @@ LOWER_IS_BETTER = ("log_loss", *OF_REGRESSION)
 
 
 class NamedImage(NamedTuple):
-    """What the path of a picture says: its record, its number among that record's, its label."""
+    """What the path of an image says: its record, its number among that record's, its label."""
 
     record_id: str
     number: int
@@ -113,7 +113,7 @@ class DatasetSpec(Strict):
     dataset: str = Field(description="Short name: letters a-z, digits and _.")
     description: str = ""
     records: Literal["table", "images"] = Field(
-        "table", description="images: each picture is a record, and no table is needed."
+        "table", description="images: each image is a record, and no table is needed."
     )
     id_column: str
     label_column: str
@@ -126,13 +126,13 @@ class DatasetSpec(Strict):
     encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
     image_name: str | None = Field(
         "{id}",
-        description="How a picture's file name without suffix yields its ID: `{id}` or `{id}-{n}`; "
+        description="How an image's file name without suffix yields its ID: `{id}` or `{id}-{n}`; "
         "`*` stands for anything. With `records: images` also the label: `{label}/{id}` (the "
         "folder) or `{label}_{id}`; without `{id}`, as in `{label}/*`, the ID is made of the "
-        "picture's bytes. null: the dataset has no pictures.",
+        "image's bytes. null: the dataset has no images.",
     )
     image_features: tuple[ImageFeature, ...] = Field(
-        (), description="Numbers about the picture that models see beside the columns."
+        (), description="Numbers about the image that models see beside the columns."
     )
     image_longest_side: int = Field(256, ge=16, le=4096, description="Pixels after normalising.")
     image_maximum_megapixels: float = Field(25, gt=0)
@@ -200,7 +200,7 @@ class DatasetSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _images_alone(cls, value: Any) -> Any:
-        """Where the pictures are the records, no table names the ID and the label."""
+        """Where the images are the records, no table names the ID and the label."""
         if isinstance(value, dict) and value.get("records") == "images":
             named = {"id_column": "id", "label_column": "label", "columns": {}}
             return {**named, **value}
@@ -232,7 +232,7 @@ class DatasetSpec(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:
         self._columns_fit()
-        self._pictures_fit()
+        self._images_fit()
         self._problem_fits()
         return self
 
@@ -244,7 +244,7 @@ class DatasetSpec(Strict):
                 raise ValueError(f"'{name}' is the ID or the label: take it out of `columns`")
         own = {IMAGE, *(feature.column for feature in ImageFeature)}
         if taken := sorted(own & {*self.columns, self.label_column}):
-            raise ValueError(f"'{taken[0]}' is the picture's own column: rename the table's column")
+            raise ValueError(f"'{taken[0]}' is the image's own column: rename the table's column")
         reserved = [name for name in self.columns if name.startswith("_")]
         if reserved:
             raise ValueError(f"names that start with _ are reserved: {', '.join(reserved)}")
@@ -266,7 +266,7 @@ class DatasetSpec(Strict):
             if self.problem_type == "binary" and len(self.classes) != 2:
                 raise ValueError("a binary problem has exactly two `classes`")
 
-    def _pictures_fit(self) -> None:
+    def _images_fit(self) -> None:
         name = self.image_name
         if self.records == "images":
             if name is None:
@@ -276,7 +276,7 @@ class DatasetSpec(Strict):
         elif name is not None and ("{label}" in name or "/" in name):
             raise ValueError("{label} and folders in `image_name` need `records: images`")
         if name is None and (self.image_features or self.limits.image_features):
-            raise ValueError("`image_features` need pictures, but `image_name` is null")
+            raise ValueError("`image_features` need images, but `image_name` is null")
         if len(set(self.image_features)) < len(self.image_features):
             raise ValueError("`image_features` names one of them twice")
         if name is None and not self.columns:
@@ -302,7 +302,7 @@ class DatasetSpec(Strict):
 
     @cached_property
     def modalities(self) -> tuple[Modality, ...]:
-        """Those that this dataset can have: not both where only tables or only pictures come."""
+        """Those that this dataset can have: not both where only tables or only images come."""
         possible = {
             Modality.WITH_IMAGE: self.image_name is not None,
             Modality.WITHOUT_IMAGE: self.records == "table",
@@ -326,9 +326,9 @@ class DatasetSpec(Strict):
         return re.compile(pattern.replace("\\*", "[^/]*"))
 
     def named_image(self, file: str, sha256: str = "") -> NamedImage | None:
-        """What a picture's path stands for, or None if it does not fit `image_name`.
+        """What an image's path stands for, or None if it does not fit `image_name`.
 
-        A picture that lies in no folder, where the label would be the folder, has no label. Where
+        An image that lies in no folder, where the label would be the folder, has no label. Where
         `image_name` has no `{id}`, the ID is the beginning of `sha256`, that of the file's bytes.
         """
         if self.image_name is None:
@@ -346,7 +346,7 @@ class DatasetSpec(Strict):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when rows or pictures would be read differently (12 hex digits)."""
+        """Changes when rows or images would be read differently (12 hex digits)."""
         fields = {
             "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
             "encoding", "records", "image_name", "image_longest_side", "image_maximum_megapixels",

@@ -64,13 +64,13 @@ class ModelError(MMError):
 # Each code by which a row or a file is refused: what a person does about it.
 REFUSALS: dict[str, str] = {
     # files (quarantine)
-    "image_unreadable": "Send the picture again; the file is damaged or cut short.",
-    "image_empty": "Send the picture again; the file has no content.",
-    "image_too_large": "Scale the picture down below the pixel limit and send it again.",
-    "image_type": "Convert the picture to JPEG, PNG or WEBP and send it again.",
+    "image_unreadable": "Send the image again; the file is damaged or cut short.",
+    "image_empty": "Send the image again; the file has no content.",
+    "image_too_large": "Scale the image down below the pixel limit and send it again.",
+    "image_type": "Convert the image to JPEG, PNG or WEBP and send it again.",
     "image_name": "Name the file so that it fits `image_name` in the dataset's YAML.",
-    "image_unexpected": "Leave pictures out, or set `image_name` in the dataset's YAML.",
-    "file_type": "Send only tables (CSV, TSV) and pictures (JPEG, PNG, WEBP).",
+    "image_unexpected": "Leave images out, or set `image_name` in the dataset's YAML.",
+    "file_type": "Send only tables (CSV, TSV) and images (JPEG, PNG, WEBP).",
     "system_file": "Nothing; the operating system made this file and it holds no data.",
     "not_announced": "Name the file in upload.json, or send it in an upload of its own.",
     "checksum_differs": "Send the file again; it is not the one that upload.json announces.",
@@ -88,7 +88,7 @@ REFUSALS: dict[str, str] = {
     "field_too_long": "Shorten the field below 131,072 characters.",
     "id_blank": "Fill in the ID.",
     "id_unsafe": "Use an ID without control characters, and not '.', '..' or a path.",
-    "id_too_long": "Use an ID of at most 1,024 bytes, in the row and in the picture's name.",
+    "id_too_long": "Use an ID of at most 1,024 bytes, in the row and in the image's name.",
     "duplicate_row": "Nothing; the same row stands in this upload already.",
     "duplicate_id": "Keep one row for each ID; the first one in the upload was used.",
     "label_conflict": "Keep one label for each ID; the one in the row with features was used.",

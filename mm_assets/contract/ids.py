@@ -1,4 +1,4 @@
-"""What counts as a record's ID: one rule for the rows of tables and the names of pictures.
+"""What counts as a record's ID: one rule for the rows of tables and the names of images.
 
 An ID is exact text: `007`, `1E5` and `NA` stay what they are. Only its Unicode form is made one
 (NFC), because macOS writes file names decomposed: `é` as `e` and an accent. `manifest/rows.py`

@@ -37,7 +37,7 @@ class _Photo:
     iso: int
     exposure_ms: float
     camera: str
-    picture: bytes
+    image: bytes
 
 
 def make_blur(folder: Path, *, seed: int = 0, unlabelled: int = 80) -> dict[str, str]:
@@ -109,7 +109,7 @@ def _photo(photo_id: str, tile: Image.Image, chance: np.random.Generator) -> _Ph
         iso=iso,
         exposure_ms=round(chance.lognormal(np.log(20 if is_blurred else 6), 0.8), 1),
         camera=str(chance.choice(["compact", "mirrorless", "phone"])),
-        picture=buffer.getvalue(),
+        image=buffer.getvalue(),
     )
 
 
@@ -118,7 +118,7 @@ def _write(folder: Path, photos: list[_Photo], *, with_label: bool) -> None:
 
     (folder / "photos").mkdir(parents=True, exist_ok=True)
     for photo in photos:
-        (folder / "photos" / f"{photo.photo_id}.png").write_bytes(photo.picture)
+        (folder / "photos" / f"{photo.photo_id}.png").write_bytes(photo.image)
     columns = [ID, "camera", "iso", "exposure_ms", *([LABEL] if with_label else [])]
     table = pd.DataFrame([{name: getattr(photo, name) for name in columns} for photo in photos])
     table.to_csv(folder / TABLE, index=False, lineterminator="\n")

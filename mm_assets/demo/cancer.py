@@ -1,4 +1,4 @@
-"""The demo's dataset `cancer`: a table and no pictures.
+"""The demo's dataset `cancer`: a table and no images.
 
 Wisconsin's breast cancer data (Wolberg, Mangasarian, Street and Street, 1993), as it comes with
 scikit-learn: 30 measurements of cell nuclei in a biopsy, and the diagnosis. The IDs are made up,

@@ -1,6 +1,6 @@
-"""Pictures of pets, drawn by code: simple faces of cats and dogs with Pillow.
+"""Images of pets, drawn by code: simple faces of cats and dogs with Pillow.
 
-What the pictures tell and no table does: a glad pet sits upright in sunshine with its mouth open
+What the images tell and no table does: a glad pet sits upright in sunshine with its mouth open
 and ears up; a sad one hangs its head in a dim kennel. Light, colours, place, size and tilt vary
 for both, so that no single pixel gives it away.
 """
@@ -45,7 +45,7 @@ class Pose:
 
 
 def draw_pet(species: str, fur: str, glad: bool, chance: random.Random) -> bytes:
-    """One picture as JPEG bytes, SIDE pixels square. The same `chance` gives the same bytes."""
+    """One image as JPEG bytes, SIDE pixels square. The same `chance` gives the same bytes."""
     sky, ground = chance.choice(_SUNNY if glad else _DIM)
     light = chance.uniform(0.85, 1.15)
     pose = Pose(

@@ -1,7 +1,7 @@
 """The demo's dataset `pets`, made by code: uploads as a person would have them, faults included.
 
-A shelter's list of pets and their pictures; the label says whether a pet was adopted. That hangs
-on what the pictures show (a glad pet in sunshine, or a sad one in a kennel), on the age and on the
+A shelter's list of pets and their images; the label says whether a pet was adopted. That hangs
+on what the images show (a glad pet in sunshine, or a sad one in a kennel), on the age and on the
 description, and a little on luck. The same seed gives the same bytes.
 """
 
@@ -64,14 +64,14 @@ class _Upload:
     rows: int = 0
     records: int = 0
     with_image: int = 0
-    pictures: int = 0
+    images: int = 0
     broken_files: int = 0
     bad_rows: int = 0
     orphan_images: int = 0
 
     def counts(self) -> dict[str, int]:
         names = (
-            "rows", "records", "with_image", "pictures", "broken_files", "bad_rows",
+            "rows", "records", "with_image", "images", "broken_files", "bad_rows",
             "orphan_images",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
@@ -87,12 +87,12 @@ def make_pets(
     `labelled` is 20 or more.
     """
     maker = _Maker(seed)
-    first = maker.upload(labelled, with_label=True, without_picture=0.10)
+    first = maker.upload(labelled, with_label=True, without_image=0.10)
     maker.spoil_files(first, labelled)
     maker.spoil_rows(first)
-    second = maker.upload(unlabelled, with_label=False, without_picture=0.30)
+    second = maker.upload(unlabelled, with_label=False, without_image=0.30)
     late = maker.late_images()
-    third = maker.upload(max(4, unlabelled // 3), with_label=False, without_picture=0.20)
+    third = maker.upload(max(4, unlabelled // 3), with_label=False, without_image=0.20)
     for name, upload in (("labelled", first), ("unlabelled", second), ("late-images", late)):
         _write_folder(folder / name, upload)
     _write_zip(folder / "unlabelled-2.zip", third)
@@ -119,7 +119,7 @@ class _Maker:
         self.answers: dict[str, str] = {}
         self.without: list[_Pet] = []
 
-    def upload(self, count: int, *, with_label: bool, without_picture: float) -> _Upload:
+    def upload(self, count: int, *, with_label: bool, without_image: float) -> _Upload:
         pets = [self._pet() for _ in range(count)]
         upload, rows, self.without = _Upload(rows=count, records=count), [], []
         spoilt = self.chance.sample(range(count), 2 * round(count * 0.03))
@@ -130,7 +130,7 @@ class _Maker:
             rows.append(row)
             if not with_label:
                 self.answers[pet.pet_id] = pet.adopted
-            if self.chance.random() < without_picture:
+            if self.chance.random() < without_image:
                 self.without.append(pet)
                 continue
             self._draw(upload, pet, 1)
@@ -142,25 +142,25 @@ class _Maker:
         return upload
 
     def late_images(self) -> _Upload:
-        """Pictures of two thirds of the records that the upload before left without one."""
+        """Images of two thirds of the records that the upload before left without one."""
         upload = _Upload()
         for pet in self.without[: max(1, len(self.without) * 2 // 3)]:
             self._draw(upload, pet, 1)
         return upload
 
     def spoil_files(self, upload: _Upload, count: int) -> None:
-        """Break some pictures, add some of pets that are in no table, and a note."""
-        pictures = sorted(name for name in upload.files if name.endswith("-1.jpg"))
+        """Break some images, add some of pets that are in no table, and a note."""
+        images = sorted(name for name in upload.files if name.endswith("-1.jpg"))
         second = {name for name in upload.files if name.endswith("-2.jpg")}
-        alone = [name for name in pictures if name.replace("-1.jpg", "-2.jpg") not in second]
+        alone = [name for name in images if name.replace("-1.jpg", "-2.jpg") not in second]
         cut, hello, empty = self.chance.sample(alone, 3)
         upload.files[cut] = upload.files[cut][:700]
-        upload.files[hello] = b"hello, this is not a picture\n"
+        upload.files[hello] = b"hello, this is not an image\n"
         del upload.files[empty]
         upload.files[empty.replace(".jpg", ".png")] = b""
         upload.files["notes.txt"] = b"hello\n"
         upload.broken_files, upload.with_image = 4, upload.with_image - 3
-        upload.pictures -= 3
+        upload.images -= 3
         for number in range(max(2, count // 100)):
             stranger = self._pet()
             stranger.pet_id = f"X{number:04d}"
@@ -179,7 +179,7 @@ class _Maker:
     def _draw(self, upload: _Upload, pet: _Pet, number: int) -> None:
         name = f"images/{pet.pet_id}-{number}.jpg"
         upload.files[name] = draw_pet(pet.species, pet.colour, pet.glad, self.chance)
-        upload.pictures += 1
+        upload.images += 1
 
     def _pet(self) -> _Pet:
         chance = self.chance
@@ -192,7 +192,7 @@ class _Maker:
         said = [chance.choice(_WARM if warm else _WARY), chance.choice(_PLAIN)]
         chance.shuffle(said)
         glad = chance.random() < 0.5
-        # What people go by: mostly the picture, then the description, young or old, and some luck.
+        # What people go by: mostly the image, then the description, young or old, and some luck.
         young = math.tanh(3 * (math.log(27) - math.log(age)))
         liking = 1.8 * (1 if glad else -1) + 1.2 * (1 if warm else -1) + 1.1 * young
         liking += chance.gauss(0, 0.2)

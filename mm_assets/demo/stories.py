@@ -53,11 +53,11 @@ STORIES: dict[str, Story] = {
                 "two models are trained, evaluated and promoted", "training",
             ),
             Step(
-                "Pets without outcome arrive: a folder and a zip, some of them without a picture.",
+                "Pets without outcome arrive: a folder and a zip, some of them without an image.",
                 "both are predicted", "unlabelled", ("unlabelled", "unlabelled-2.zip"),
             ),
             Step(
-                "Pictures that were missing arrive late, in an upload of their own.",
+                "Images that were missing arrive late, in an upload of their own.",
                 "predictions with an image replace those without", "late images", ("late-images",),
             ),
         ),
@@ -67,12 +67,12 @@ STORIES: dict[str, Story] = {
         "drawing vehicles",
         (
             Step(
-                "Pictures arrive in two folders that are their labels; a few files are broken.",
+                "Images arrive in two folders that are their labels; a few files are broken.",
                 TAKEN_IN, "labelled", ("labelled",),
             ),
             Step("Enough of them are whole: the training sensor asks for a model.",
                  TRAINED, "training"),
-            Step("Pictures in no folder arrive: automobile or truck?",
+            Step("Images in no folder arrive: automobile or truck?",
                  "they are predicted", "unlabelled", ("unlabelled",)),
         ),
     ),

@@ -1,4 +1,4 @@
-"""The demo's dataset `vehicles`, made by code: pictures alone, in folders that are their labels.
+"""The demo's dataset `vehicles`, made by code: images alone, in folders that are their labels.
 
 Small side views of automobiles and trucks, 32 pixels square with an alpha channel. Colours, place,
 size, direction and background vary alike for both, so that only the shape tells them apart; some
@@ -22,9 +22,9 @@ Colour = tuple[int, int, int, int]
 def make_vehicles(
     folder: Path, *, seed: int = 0, labelled: int = 400, unlabelled: int = 80, broken: int = 3
 ) -> dict[str, str]:
-    """Write the uploads `labelled/` and `unlabelled/`; returns what each unlabelled picture shows.
+    """Write the uploads `labelled/` and `unlabelled/`; returns what each unlabelled image shows.
 
-    labelled, unlabelled: the number of whole pictures in each; beside them each has `broken` files
+    labelled, unlabelled: the number of whole images in each; beside them each has `broken` files
     (up to 3) that are none. Labelled ones lie in `automobile/` and `truck/`, the others in no
     folder.
     """
@@ -41,7 +41,7 @@ def make_vehicles(
         place = places[kind] if number < labelled else nowhere
         (place / f"{name}.png").write_bytes(draw_vehicle(kind, chance))
     whole = draw_vehicle("truck", chance)
-    faults = {"cut": whole[: len(whole) // 2], "note": b"hello, no picture\n", "empty": b""}
+    faults = {"cut": whole[: len(whole) // 2], "note": b"hello, no image\n", "empty": b""}
     for name, data in list(faults.items())[:broken]:
         for place in (places["truck"], nowhere):
             (place / f"broken-{name}.png").write_bytes(data)
@@ -49,7 +49,7 @@ def make_vehicles(
 
 
 def draw_vehicle(kind: str, chance: random.Random) -> bytes:
-    """One picture as PNG bytes: SIDE x SIDE pixels, RGBA."""
+    """One image as PNG bytes: SIDE x SIDE pixels, RGBA."""
     pen = _Pen(chance)
     pen.background()
     (_automobile if kind == "automobile" else _truck)(pen)

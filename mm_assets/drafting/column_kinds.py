@@ -24,7 +24,7 @@ _NUMBER = re.compile(NUMBER)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
 _FILE = re.compile(r".*\.(jpe?g|png|webp|gif|tiff?|bmp|heic)", re.IGNORECASE)
 _NOT_LEARNT = (
-    (_FILE, "it holds names of picture files"),
+    (_FILE, "it holds names of image files"),
     (_DATE, "it holds dates; add a column with a number, such as an age in days"),
 )
 _ID_NAME = re.compile(

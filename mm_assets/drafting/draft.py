@@ -1,6 +1,6 @@
-"""`mm init`: draft a dataset's YAML from a person's own table and pictures.
+"""`mm init`: draft a dataset's YAML from a person's own table and images.
 
-What belongs here: matching pictures to IDs, and writing the YAML in plain words. How a column is
+What belongs here: matching images to IDs, and writing the YAML in plain words. How a column is
 judged is in `column_kinds.py`. A draft is loaded once before it is handed out.
 """
 
@@ -27,7 +27,7 @@ FILES_TRIED = 5_000
 MISSING = (
     "", "NA", "N/A", "n/a", "na", "#N/A", "null", "NULL", "Null", "None", "none", "nan", "NaN", "?",
 )  # fmt: skip
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _SHAPES = (
     "{id}", "{id}-{n}", "{id}_{n}", "{id} ({n})", "{id} {n}", "{id}.{n}", "{id}({n})",
     "*_{id}", "*-{id}", "*_{id}_{n}", "*_{id}-{n}", "{id}_*", "{id}-*",
@@ -45,22 +45,22 @@ class Drafted(NamedTuple):
 def draft_spec(
     table: Path, images: Path | None, id_column: str, label_column: str, dataset: str | None = None
 ) -> Drafted:
-    """Draft the YAML of a dataset from its table and pictures.
+    """Draft the YAML of a dataset from its table and images.
 
     `images` is a folder that is searched with its subfolders. Raises SpecError when the table
-    cannot be read, a column is not there, there is nothing to learn, or no picture fits an ID.
+    cannot be read, a column is not there, there is nothing to learn, or no image fits an ID.
     """
     profiles, encoding, notes = _read(table, id_column, label_column)
     ids, label_profile = profiles.pop(id_column), profiles.pop(label_column)
     label = draft_label(label_profile, table)
     columns = {name: draft_column(profile) for name, profile in profiles.items()}
     image_name: str | None = None
-    image_notes = ["no pictures were given: the dataset has none; --images DIR names them"]
+    image_notes = ["no images were given: the dataset has none; --images DIR names them"]
     if images is not None:
         image_name, image_notes = _guess_image_name(images, set(ids.values), id_column)
     elif all(column.kind is None for column in columns.values()):
         image_name = "{id}"  # there is nothing else to learn from
-        image_notes = ["no pictures were given: correct `image_name` yourself"]
+        image_notes = ["no images were given: correct `image_name` yourself"]
     name = dataset or name_of(table)
     missing = _missing_tokens([*profiles.values(), label_profile])
     notes += _notes(ids, label, columns) + image_notes
@@ -178,21 +178,21 @@ def _missing_tokens(profiles: Iterable[Profile]) -> list[str]:
     return ["", *(token for token in MISSING if token and found[token])]
 
 
-# -- the pictures ---------------------------------------------------------------------------------
+# -- the images ---------------------------------------------------------------------------------
 
 
 def _guess_image_name(images: Path, ids: set[str], id_column: str) -> tuple[str, list[str]]:
-    """The shape of the pictures' names that fits the most IDs, and notes with the share."""
+    """The shape of the images' names that fits the most IDs, and notes with the share."""
     if not images.is_dir():
         raise SpecError(
             code="init_no_images", what="there is no such folder", where=str(images),
-            todo="Give the folder of the pictures: --images DIR (unpack a zip first).",
+            todo="Give the folder of the images: --images DIR (unpack a zip first).",
         )  # fmt: skip
-    files = sorted(path.name for path in images.rglob("*") if path.suffix.lower() in PICTURES)
+    files = sorted(path.name for path in images.rglob("*") if path.suffix.lower() in IMAGES)
     if not files:
         raise SpecError(
             code="init_no_images", what="the folder holds no JPEG, PNG or WEBP", where=str(images),
-            todo="Give the folder of the pictures: --images DIR.",
+            todo="Give the folder of the images: --images DIR.",
         )  # fmt: skip
     shapes = dict.fromkeys([*_SHAPES, *_with_own_prefix(files, ids)])
     sample = files[:: 1 + len(files) // FILES_TRIED]
@@ -203,14 +203,14 @@ def _guess_image_name(images: Path, ids: set[str], id_column: str) -> tuple[str,
         raise _no_match(images, files, ids, id_column)
     with_image = len(set(fitting.values()))
     note = (
-        f"image_name {best!r}: {len(fitting):,} of {len(files):,} pictures "
+        f"image_name {best!r}: {len(fitting):,} of {len(files):,} images "
         f"({len(fitting) / len(files):.0%}) belong to {with_image:,} of {len(ids):,} IDs "
         f"({with_image / len(ids):.0%})"
     )
     notes = [note]
     others = [name for name in files if name not in fitting]
     if others:
-        notes.append(f"pictures that belong to no row, for example: {', '.join(others[:3])}")
+        notes.append(f"images that belong to no row, for example: {', '.join(others[:3])}")
     return best, notes
 
 
@@ -248,11 +248,11 @@ def _no_match(images: Path, files: list[str], ids: set[str], id_column: str) -> 
         hint = " They would fit if upper and lower case were the same."
     return SpecError(
         code="init_no_match",
-        what=f"no picture's name holds an ID of column '{shown(id_column)}'; "
-        f"pictures: {', '.join(map(shown, files[:3]))}; "
+        what=f"no image's name holds an ID of column '{shown(id_column)}'; "
+        f"images: {', '.join(map(shown, files[:3]))}; "
         f"IDs: {', '.join(map(shown, sorted(ids)[:3])) or 'none'}.{hint}",
         where=str(images),
-        todo="Check --id and --images, or rename the pictures to ID.jpg, ID-1.jpg, ID-2.jpg, …",
+        todo="Check --id and --images, or rename the images to ID.jpg, ID-1.jpg, ID-2.jpg, …",
     )
 
 
@@ -270,7 +270,7 @@ def _notes(ids: Profile, label: Label, columns: dict[str, Draft]) -> list[str]:
     if left_out:
         notes.append(f"left out of the columns (the YAML says why): {', '.join(left_out)}")
     if len(left_out) == len(columns):
-        notes.append("no column is left to learn from but the picture; look at the YAML")
+        notes.append("no column is left to learn from but the image; look at the YAML")
     return notes
 
 
@@ -328,7 +328,7 @@ type: {COMPONENT}
 
 attributes:
   dataset: {scalar(dataset)} # the name in the lake, the table and the UI: a-z, 0-9 and _
-  id_column: {scalar(id_column)} # one row and its pictures belong together by this
+  id_column: {scalar(id_column)} # one row and its images belong together by this
   label_column: {scalar(label.name)} # what is to be predicted; rows without it get a prediction
   problem_type: {label.problem_type} # {label.comment}{classes}
 
@@ -339,30 +339,30 @@ attributes:
   # What stands for "no value", exactly as written, in every column and the label.
   missing_values: [{", ".join(f'"{token}"' for token in missing)}]{not_utf8}
 
-{_PICTURELESS if image_name is None else _pictured(image_name)}
+{_IMAGELESS if image_name is None else _imaged(image_name)}
   # A prediction less confident than this goes to the review queue.
   review_threshold: 0.6
   minimum_training_records: 50 # fewer labelled records than this train no model
 {_ENGINE_OF_TABLES if image_name is None else _ENGINES}"""
 
 
-_PICTURELESS = """\
-  image_name: null # there are no pictures; "{id}" would let them come as ID.jpg
+_IMAGELESS = """\
+  image_name: null # there are no images; "{id}" would let them come as ID.jpg
 """
 _ENGINE_OF_TABLES = """
   # gradient_boosting is XGBoost on the columns; autogluon would train a network.
   model_without_image: {engine: gradient_boosting}
 """
 _ENGINES = """
-  # from_scratch needs no download. `preset: pretrained` learns more from few pictures.
+  # from_scratch needs no download. `preset: pretrained` learns more from few images.
   model_with_image: {engine: autogluon, preset: from_scratch}
   model_without_image: {engine: autogluon, preset: from_scratch}
 """
 
 
-def _pictured(image_name: str) -> str:
+def _imaged(image_name: str) -> str:
     return f"""\
-  # How a picture's file name, without its suffix, yields the ID.
+  # How an image's file name, without its suffix, yields the ID.
   image_name: {scalar(image_name)}
-  image_longest_side: 256 # pixels; larger pictures are scaled down once, when they arrive
+  image_longest_side: 256 # pixels; larger images are scaled down once, when they arrive
 """

@@ -1,4 +1,4 @@
-"""`mm init FOLDER`: draft a dataset's YAML from pictures alone, whose paths say their labels."""
+"""`mm init FOLDER`: draft a dataset's YAML from images alone, whose paths say their labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mm_assets.contract.dataset import NamedImage
 from mm_assets.contract.errors import SpecError
 from mm_assets.contract.spec_file import COMPONENT
 from mm_assets.drafting.column_kinds import MOST_CLASSES, shown
-from mm_assets.drafting.draft import FILES_TRIED, PICTURES, Drafted, load_draft, name_of, scalar
+from mm_assets.drafting.draft import FILES_TRIED, IMAGES, Drafted, load_draft, name_of, scalar
 
 # Folders first: a label in a file's name can be a coincidence.
 _SHAPES = (
@@ -21,7 +21,7 @@ FEWEST_OF_A_CLASS = 2
 
 
 class _Reading(NamedTuple):
-    """What one shape of path makes of the pictures."""
+    """What one shape of path makes of the images."""
 
     shape: str
     named: dict[str, NamedImage]
@@ -29,30 +29,29 @@ class _Reading(NamedTuple):
 
 
 def draft_images(folder: Path, dataset: str | None = None) -> Drafted:
-    """Draft the YAML of a dataset of pictures alone, in folders or with names that say the label.
+    """Draft the YAML of a dataset of images alone, in folders or with names that say the label.
 
-    Pictures whose path says no label are those to predict. Raises SpecError where there are no
-    pictures, or no shape of path yields two or more classes.
+    Images whose path says no label are those to predict. Raises SpecError where there are no
+    images, or no shape of path yields two or more classes.
     """
     files = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURES
+        if path.suffix.lower() in IMAGES
     )
     if not files:
         raise SpecError(
             code="init_no_images", what="the folder holds no JPEG, PNG or WEBP", where=str(folder),
-            todo="Name the folder that holds a folder of pictures for each class.",
+            todo="Name the folder that holds a folder of images for each class.",
         )  # fmt: skip
     sample = files[:: 1 + len(files) // FILES_TRIED]
     found = next((r for shape in _SHAPES if _makes_sense(r := _read(shape, sample))), None)
     if found is None:
         raise SpecError(
             code="init_no_labels",
-            what="no label can be read from the paths; pictures: "
-            f"{', '.join(map(shown, files[:3]))}",
+            what=f"no label can be read from the paths; images: {', '.join(map(shown, files[:3]))}",
             where=str(folder),
-            todo="Put the pictures of each class into a folder named after it, or begin their "
+            todo="Put the images of each class into a folder named after it, or begin their "
             "names with the class: truck_17.png.",
         )
     reading = _read(found.shape, files)
@@ -84,36 +83,36 @@ def _notes(files: list[str], reading: _Reading, shape: str) -> list[str]:
     labelled = reading.labels.total()
     notes = [f"image_name {shape!r}: {len(reading.labels)} classes: {counts}{more}"]
     if unlabelled := len(reading.named) - labelled:
-        notes.append(f"pictures without a label, which will be predicted: {unlabelled:,}")
+        notes.append(f"images without a label, which will be predicted: {unlabelled:,}")
     if misfits := [file for file in files if file not in reading.named]:
-        notes.append(f"pictures that do not fit: {len(misfits):,}, such as {shown(misfits[0])}")
+        notes.append(f"images that do not fit: {len(misfits):,}, such as {shown(misfits[0])}")
     return notes
 
 
 def _yaml(dataset: str, shape: str, classes: list[str]) -> str:
     problem = "binary" if len(classes) == 2 else "multiclass"
     return f"""\
-# Drafted by `mm init` from pictures alone: read it once, then correct what was guessed wrong.
+# Drafted by `mm init` from images alone: read it once, then correct what was guessed wrong.
 # docs/your-own-dataset.md explains every key.
 type: {COMPONENT}
 
 attributes:
   dataset: {scalar(dataset)} # the name in the lake, the table and the UI: a-z, 0-9 and _
-  records: images # each picture is a record; there is no table
+  records: images # each image is a record; there is no table
   problem_type: {problem}
-  # Any other label is refused. A folder of pictures to predict, such as `new`, goes into
-  # missing_values: ["", "new"]; pictures in no folder are to be predicted, too.
+  # Any other label is refused. A folder of images to predict, such as `new`, goes into
+  # missing_values: ["", "new"]; images in no folder are to be predicted, too.
   classes: [{", ".join(map(scalar, classes))}]
 
   # What a path says: {{label}}/ is the folder, {{id}} the file's name without its suffix; * stands
-  # for anything, and without {{id}} the ID is made of the picture's bytes.
+  # for anything, and without {{id}} the ID is made of the image's bytes.
   image_name: {scalar(shape)}
-  image_longest_side: 128 # pixels; larger pictures are scaled down once, when they arrive
+  image_longest_side: 128 # pixels; larger images are scaled down once, when they arrive
 
   # A prediction less confident than this goes to the review queue.
   review_threshold: 0.6
-  minimum_training_records: 50 # fewer labelled pictures than this train no model
+  minimum_training_records: 50 # fewer labelled images than this train no model
 
-  # from_scratch needs no download. `preset: pretrained` learns more from few pictures.
+  # from_scratch needs no download. `preset: pretrained` learns more from few images.
   model_with_image: {{engine: autogluon, preset: from_scratch}}
 """

@@ -139,7 +139,7 @@ def keep_image_backbone(backbone: str, folder: Path) -> None:
 
 
 def _read_image_backbone(folder: Path) -> tuple[str, Any, dict[str, Any]]:
-    """Its architecture, the model with its weights, and how pictures are prepared for it."""
+    """Its architecture, the model with its weights, and how images are prepared for it."""
     import timm
     import torch
 
@@ -161,7 +161,7 @@ def _read_image_backbone(folder: Path) -> tuple[str, Any, dict[str, Any]]:
 
 
 class FrozenBackbone:
-    """What a backbone, never trained any further, makes of pictures. On the processor, float32."""
+    """What a backbone, never trained any further, makes of images. On the processor, float32."""
 
     def __init__(self, folder: Path) -> None:
         """folder: what `keep_image_backbone` or `build_image_backbone` wrote."""
@@ -171,29 +171,29 @@ class FrozenBackbone:
         self._mean, self._deviation = (np.float32(default[key]) for key in ("mean", "std"))
         self.width: int = model.num_features
 
-    def embed(self, pictures: Sequence[bytes]) -> np.ndarray:
-        """[pictures, width] float32. The whole picture is squeezed into the backbone's square.
+    def embed(self, images: Sequence[bytes]) -> np.ndarray:
+        """[images, width] float32. The whole image is squeezed into the backbone's square.
 
-        One picture at a time: in a batch, the last digits would depend on its neighbours, and a
+        One image at a time: in a batch, the last digits would depend on its neighbours, and a
         tree may turn on a last digit.
         """
         import torch
 
-        found = np.empty((len(pictures), self.width), dtype=np.float32)
+        found = np.empty((len(images), self.width), dtype=np.float32)
         with torch.inference_mode():
-            for place, picture in enumerate(pictures):
-                found[place] = self._model(torch.from_numpy(self._pixels(picture)))[0].numpy()
+            for place, image in enumerate(images):
+                found[place] = self._model(torch.from_numpy(self._pixels(image)))[0].numpy()
         return found
 
-    def _pixels(self, picture: bytes) -> np.ndarray:
-        scaled = (pixels(picture, self._side) - self._mean) / self._deviation
+    def _pixels(self, image: bytes) -> np.ndarray:
+        scaled = (pixels(image, self._side) - self._mean) / self._deviation
         return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
 
 
-def pixels(picture: bytes, size: tuple[int, int]) -> np.ndarray:
-    """[height, width, 3] float32 between 0 and 1: a normalised picture, brought to this size."""
+def pixels(image: bytes, size: tuple[int, int]) -> np.ndarray:
+    """[height, width, 3] float32 between 0 and 1: a normalised image, brought to this size."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(picture)) as image:
-        sized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    with Image.open(io.BytesIO(image)) as opened:
+        sized = opened.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     return np.asarray(sized, dtype=np.float32) / 255

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def feature_frame(
-    records: pa.Table, spec: DatasetSpec, modality: Modality, pictures: Mapping[str, bytes]
+    records: pa.Table, spec: DatasetSpec, modality: Modality, images: Mapping[str, bytes]
 ) -> pd.DataFrame:
-    """One row a record: the spec's columns in order, then what is known of the picture.
+    """One row a record: the spec's columns in order, then what is known of the image.
 
     records: `features` (struct), `image_features` (struct, if the spec names some) and
-    `image_sha256` (null: no picture, which only training may have); pictures: that sha256 to
+    `image_sha256` (null: no image, which only training may have); images: that sha256 to
     normalised bytes. With images, the image features follow the columns, and `image` (bytes) is
     last.
     Numbers are float64 with NaN for missing; categories and texts are str with None.
@@ -40,6 +40,6 @@ def feature_frame(
             columns[feature.column] = numbers.to_numpy(zero_copy_only=False).astype("float64")
         shas = records["image_sha256"].to_pylist()
         columns[IMAGE] = pd.Series(
-            [None if sha is None else pictures[sha] for sha in shas], dtype=object
+            [None if sha is None else images[sha] for sha in shas], dtype=object
         )
     return pd.DataFrame(columns, index=pd.RangeIndex(records.num_rows))

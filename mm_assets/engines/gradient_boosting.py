@@ -1,6 +1,6 @@
 """The gradient boosting engine: XGBoost on numbers, categories and the words of texts.
 
-A picture counts by its numbers (`image_features`), and through a frozen backbone if
+An image counts by its numbers (`image_features`), and through a frozen backbone if
 `image_backbone` names one. What belongs here: how XGBoost is asked. How a frame becomes its matrix
 is in tabular.py. A model is XGBoost's own file, engine.json and perhaps the backbone: only weights,
 no code.
@@ -98,7 +98,7 @@ class GradientBoostingEngine:
         directory: Path,
         progress: Callable[[str], None],
     ) -> None:
-        """As `Engine.train`; records without a picture, where there should be one, are left out.
+        """As `Engine.train`; records without an image, where there should be one, are left out.
 
         Raises ModelError: what `lesson` raises, hyperparameter_unknown, hyperparameter_invalid,
         backbone_incomplete, backbone_unreachable, package_missing.
@@ -106,11 +106,11 @@ class GradientBoostingEngine:
         xgboost, started = _xgboost(), time.monotonic()
         own = self._checked(problem_type)
         learnt = lesson(
-            training, tuning, columns, label, problem_type, sees_pictures=bool(self.image_backbone)
+            training, tuning, columns, label, problem_type, sees_images=bool(self.image_backbone)
         )
         settings = {**own, **_objective(learnt.classes, own), "seed": self.seed, "verbosity": 0}
         rounds, patience = settings.pop("n_estimators"), settings.pop("early_stopping_rounds")
-        with _said_by(xgboost):  # before pictures are looked at for an hour
+        with _said_by(xgboost):  # before images are looked at for an hour
             trial = xgboost.DMatrix(np.eye(2), label=[1, 2] if learnt.classes is None else [0, 1])
             xgboost.train(settings, trial, 1)
         encoder = self._encoder(learnt, directory)

@@ -1,6 +1,6 @@
 """Guards around what engines do silently: what a frame must be before a model may see it.
 
-AutoGluon replaces a missing picture by a black one, renames columns by position, takes NaN for 0
+AutoGluon replaces a missing image by a black one, renames columns by position, takes NaN for 0
 and infinity for a huge number; others have ways of their own. Each of these is refused, or
 decided, here, alike for every engine.
 """
@@ -71,8 +71,8 @@ def check_columns(frame: pd.DataFrame, columns: dict[str, str]) -> None:
         )
 
 
-def has_pictures(frame: pd.DataFrame, columns: dict[str, str]) -> np.ndarray:
-    """Which records have a picture in every image column; all, where there is none."""
+def has_images(frame: pd.DataFrame, columns: dict[str, str]) -> np.ndarray:
+    """Which records have an image in every image column; all, where there is none."""
     images = [column for column, kind in columns.items() if kind == "image"]
     return frame[images].notna().all(axis=1).to_numpy()
 
@@ -82,11 +82,11 @@ def prepared_frame(
     columns: dict[str, str],
     ranges: dict[str, list[float]],
     *,
-    picture_needed: bool = True,
+    image_needed: bool = True,
 ) -> pd.DataFrame:
     """A new frame as an engine gets it: checked, in the order of `columns`, only numbers missing.
 
-    Only while training may pictures be missing, and are None then.
+    Only while training may images be missing, and are None then.
     """
     prepared: dict[str, Any] = {}
     for column, kind in columns.items():
@@ -95,7 +95,7 @@ def prepared_frame(
             low, high = ranges[column]
             prepared[column] = np.clip(finite_numbers(values, column), low, high)
         elif kind == "image":
-            check_pictures(values if picture_needed else values.dropna(), column)
+            check_images(values if image_needed else values.dropna(), column)
             prepared[column] = values.to_numpy(dtype=object)
         else:
             filler = MISSING_CATEGORY if kind == "category" else ""
@@ -116,13 +116,13 @@ def finite_numbers(values: pd.Series, column: str) -> np.ndarray:
     return numbers
 
 
-def check_pictures(values: pd.Series, column: str) -> None:
-    """AutoGluon would see a black picture, and predict from it."""
+def check_images(values: pd.Series, column: str) -> None:
+    """AutoGluon would see a black image, and predict from it."""
     without = sum(not (isinstance(value, bytes) and value) for value in values)
     if without:
         refuse(
             "image_missing",
-            f"{without} records have no picture in column {column!r}",
+            f"{without} records have no image in column {column!r}",
             "Ask the model without images for records that have none.",
         )
 

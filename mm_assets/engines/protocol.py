@@ -48,7 +48,7 @@ class Engine(Protocol):
         """Learn from `training`, stop early or choose by `tuning`, write the model to `directory`.
 
         columns: feature column to "number" (float64, NaN for missing), "category" or "text" (str,
-        None for missing) or "image" (bytes of a normalised picture, None for none), in order.
+        None for missing) or "image" (bytes of a normalised image, None for none), in order.
         label: the column of str, or of float for regression. directory: empty; nothing in the
         model may depend on its place. Raises ModelError for what cannot be learnt from.
         """

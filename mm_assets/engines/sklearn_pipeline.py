@@ -2,7 +2,7 @@
 
 Before the steps of the YAML comes a fixed preparation, so that any estimator works: numbers are
 imputed (median) and scaled, categories become one column each, texts their tf-idf, and with
-`image_pixels` pictures their pixels. A model is a joblib file, which is unpickled: it must be
+`image_pixels` images their pixels. A model is a joblib file, which is unpickled: it must be
 verified first, as the model store does.
 """
 
@@ -44,7 +44,7 @@ class SklearnEngine:
     """Trains the pipeline that `hyperparameters` name.
 
     `steps`: import paths, or `{class: path, parameter: value, …}`; the last is the estimator.
-    `image_pixels`: the side to which pictures are brought; without it they are not looked at.
+    `image_pixels`: the side to which images are brought; without it they are not looked at.
     Every other key is a parameter of the pipeline, as sklearn's `make_pipeline` names it. Tuning
     records and `time_limit` are not used. Every `random_state` that is not given is `seed`.
     """
@@ -71,7 +71,7 @@ class SklearnEngine:
         directory: Path,
         progress: Callable[[str], None],
     ) -> None:
-        """As `Engine.train`; records without a picture, where there should be one, are left out.
+        """As `Engine.train`; records without an image, where there should be one, are left out.
 
         All features are in memory as one dense matrix of float64.
         Raises ModelError: what `lesson` raises, hyperparameter_unknown, hyperparameter_invalid,
@@ -86,7 +86,7 @@ class SklearnEngine:
         steps = _steps(given.pop("steps", None), given, self.seed)
         _check_last(steps, problem_type)
         learnt = lesson(
-            training, tuning, columns, label, problem_type, sees_pictures=side is not None
+            training, tuning, columns, label, problem_type, sees_images=side is not None
         )
         preparation = _Preparation(_transformer(learnt.used), learnt.used, side)
         progress(f"training {_name(steps)} on {len(learnt.training)} records")
@@ -273,13 +273,13 @@ def _side(given: Any) -> int | None:
 class _Preparation:
     """Turns prepared frames into matrices: [records, features] float64, nothing missing.
 
-    transformer: of the columns without pictures, None if there are none. side: of the pictures.
+    transformer: of the columns without images, None if there are none. side: of the images.
     """
 
     def __init__(self, transformer: Any, used: dict[str, str], side: int | None) -> None:
         self.transformer = transformer
         self._table = [column for column, kind in used.items() if kind != "image"]
-        self._pictures = [column for column, kind in used.items() if kind == "image"]
+        self._images = [column for column, kind in used.items() if kind == "image"]
         self._size = (side or 0, side or 0)
 
     def fit(self, frame: pd.DataFrame) -> np.ndarray:
@@ -291,13 +291,13 @@ class _Preparation:
         parts = [self.transformer.transform(frame[self._table])] if self._table else []
         parts += [
             np.stack([pixels(one, self._size).ravel() for one in frame[column]])
-            for column in self._pictures
+            for column in self._images
         ]
         return np.concatenate(parts, axis=1, dtype=np.float64)
 
 
 def _transformer(used: dict[str, str]) -> Any:
-    """For all columns but pictures; None if there are no others."""
+    """For all columns but images; None if there are no others."""
     from sklearn.compose import ColumnTransformer
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.impute import SimpleImputer

@@ -22,7 +22,7 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.engines.backbones import FrozenBackbone
 from mm_assets.engines.guards import (
     REGRESSION,
-    has_pictures,
+    has_images,
     prepared_frame,
     refuse,
     value_range,
@@ -37,7 +37,7 @@ WORDS = 1000  # of one text column that are looked for
 REASONS = 3
 _CODES = {"number": "q", "category": "c"}
 WORD = r"(?u)\b\w+\b"
-_PICTURES_AT_A_TIME = 500
+_IMAGES_AT_A_TIME = 500
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,18 @@ def lesson(
     label: str,
     problem_type: str,
     *,
-    sees_pictures: bool,
+    sees_images: bool,
 ) -> Lesson:
-    """What is left once records without picture, and columns that tell nothing, are left out.
+    """What is left once records without image, and columns that tell nothing, are left out.
 
-    sees_pictures: whether the engine looks at the column of kind "image" itself.
+    sees_images: whether the engine looks at the column of kind "image" itself.
     Raises ModelError: records_missing, classes_differ, label_missing, number_not_finite,
     image_missing, nothing_to_learn_from.
     """
     training, tuning, classes = labelled(training, tuning, columns, label, problem_type)
     ranges = {c: value_range(training[c]) for c, kind in columns.items() if kind == "number"}
     frames = [prepared_frame(part, columns, ranges) for part in (training, tuning)]
-    used = {c: k for c, k in columns.items() if _tells(frames[0][c], k, sees_pictures)}
+    used = {c: k for c, k in columns.items() if _tells(frames[0][c], k, sees_images)}
     if not used:
         refuse_to_learn()
     return Lesson(
@@ -92,15 +92,15 @@ def labelled(
     label: str,
     problem_type: str,
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str] | None]:
-    """The records with every picture they should have, and their classes in order."""
-    training, tuning = (part[has_pictures(part, columns)] for part in (training, tuning))
+    """The records with every image they should have, and their classes in order."""
+    training, tuning = (part[has_images(part, columns)] for part in (training, tuning))
     training, tuning = with_known_classes(training, tuning, label, problem_type)
     classes = None if problem_type == REGRESSION else sorted(set(training[label]))
     return training, tuning, classes
 
 
-def _tells(values: pd.Series, kind: str, sees_pictures: bool) -> bool:
-    if kind == "image" and not sees_pictures:
+def _tells(values: pd.Series, kind: str, sees_images: bool) -> bool:
+    if kind == "image" and not sees_images:
         return False
     if kind == "text" and not values.str.contains(r"\w").any():
         return False
@@ -112,7 +112,7 @@ def refuse_to_learn() -> NoReturn:
     refuse(
         "nothing_to_learn_from",
         "every column that the engine sees has the same value, or only rare ones, in all records",
-        "Add columns that differ between records, or more records. Of a picture this engine sees "
+        "Add columns that differ between records, or more records. Of an image this engine sees "
         "the `image_features`, and what its own hyperparameters say.",
     )
 
@@ -237,11 +237,11 @@ class Encoder:
         # Of each feature of the matrix: its column, and its word if it is one.
         plain = [column for column, kind in encoding.columns.items() if kind in _CODES]
         self._plain = plain
-        self._pictures = [column for column, kind in encoding.columns.items() if kind == "image"]
+        self._images = [column for column, kind in encoding.columns.items() if kind == "image"]
         width = backbone.width if backbone else 0
         self._features: list[tuple[str, str | None]] = [
             *((column, None) for column in plain),
-            *((column, None) for column in self._pictures for _ in range(width)),
+            *((column, None) for column in self._images for _ in range(width)),
             *((column, word) for column, words in encoding.words.items() for word in words),
         ]
         # As XGBoost names them: q for a quantity, c for the number of a category.
@@ -257,7 +257,7 @@ class Encoder:
             codes = self._codes.get(column)
             values = frame[column] if codes is None else frame[column].map(codes)
             parts.append(values.to_numpy(dtype=np.float64)[:, None])
-        parts += [self._embedded(frame[column], progress) for column in self._pictures]
+        parts += [self._embedded(frame[column], progress) for column in self._images]
         dense = np.concatenate(parts, axis=1)
         if not self._vectorizers:
             return dense
@@ -270,17 +270,17 @@ class Encoder:
         words = [v.transform(frame[column]) for column, v in self._vectorizers.items()]
         return sparse.hstack([whole, *words], format="csr")
 
-    def _embedded(self, pictures: pd.Series, progress: Callable[[str], None]) -> np.ndarray:
-        assert self._backbone is not None  # noqa: S101  a column of pictures is used only with one
+    def _embedded(self, images: pd.Series, progress: Callable[[str], None]) -> np.ndarray:
+        assert self._backbone is not None  # noqa: S101  a column of images is used only with one
         parts = [np.empty((0, self._backbone.width), dtype=np.float32)]
-        for start in range(0, len(pictures), _PICTURES_AT_A_TIME):
-            some = pictures.iloc[start : start + _PICTURES_AT_A_TIME].tolist()
+        for start in range(0, len(images), _IMAGES_AT_A_TIME):
+            some = images.iloc[start : start + _IMAGES_AT_A_TIME].tolist()
             parts.append(self._backbone.embed(some))
-            progress(f"looked at {start + len(some)} of {len(pictures)} pictures")
+            progress(f"looked at {start + len(some)} of {len(images)} images")
         return np.concatenate(parts)
 
     def in_words(self, values: dict[Any, Any], shares: np.ndarray) -> str:
-        """The loudest features of one record. shares: [features]; a picture's count as one."""
+        """The loudest features of one record. shares: [features]; an image's count as one."""
         loudness: dict[tuple[str, str | None], float] = {}
         for feature, share in zip(self._features, shares, strict=True):
             loudness[feature] = loudness.get(feature, 0.0) + float(share)

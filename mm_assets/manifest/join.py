@@ -114,7 +114,7 @@ def gather_rows(
 
 
 def with_image_features(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> pa.Table:
-    """Add `image_features`, a struct of the numbers that the spec names; null without a picture.
+    """Add `image_features`, a struct of the numbers that the spec names; null without an image.
 
     rows: with image_upload and image_sha256. Without `image_features` in the spec, as they are.
     """

@@ -41,8 +41,8 @@ def merge_predictions(
     offered = pa.concat_tables(read_parquet(lake, *one) for _, one in sorted(said.items()))
     result = store.merge(spec.dataset, offered)
     reasons = {d["reason"] for d in documents.values() if d["reason"]}
-    if pictureless := _pictureless(lake, spec, upload):
-        reasons.add(f"{pictureless} records wait for their pictures: there are no others here")
+    if imageless := _imageless(lake, spec, upload):
+        reasons.add(f"{imageless} records wait for their images: there are no others here")
     document = {
         "dataset": spec.dataset,
         "upload": upload,
@@ -51,7 +51,7 @@ def merge_predictions(
             "inserted": result.inserted,
             "updated": result.updated,
             "unchanged": result.unchanged,
-            "waiting": _waiting(documents) + pictureless,
+            "waiting": _waiting(documents) + imageless,
         },
         "reasons": sorted(reasons),
     }
@@ -61,8 +61,8 @@ def merge_predictions(
     return result, document
 
 
-def _pictureless(lake: Lake, spec: DatasetSpec, upload: str) -> int:
-    """How many records that only a picture can answer for have none, where pictures are all."""
+def _imageless(lake: Lake, spec: DatasetSpec, upload: str) -> int:
+    """How many records that only an image can answer for have none, where images are all."""
     import pyarrow.compute as pc
 
     if Modality.WITHOUT_IMAGE in spec.modalities:

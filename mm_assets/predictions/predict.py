@@ -1,6 +1,6 @@
 """What the champion of a modality says of an upload's records, in batches.
 
-Pictures come from the packed files of the lake, decoded and normalised at upload. Records without
+Images come from the packed files of the lake, decoded and normalised at upload. Records without
 a champion are not guessed at: they wait, and the published document says why.
 """
 
@@ -67,8 +67,8 @@ def predict_records(
     if modality is Modality.WITHOUT_IMAGE and Modality.WITH_IMAGE in spec.modalities:
         rival = champions[Modality.WITH_IMAGE]
         if _why_not(models, spec, Modality.WITH_IMAGE, rival):
-            pictured = _to_predict(lake, spec, upload, Modality.WITH_IMAGE)
-            records, standing_in = _with(records, _without_image(pictured)), pictured.num_rows
+            imaged = _to_predict(lake, spec, upload, Modality.WITH_IMAGE)
+            records, standing_in = _with(records, _without_image(imaged)), imaged.num_rows
     reason = _why_not(models, spec, modality, champion) if records.num_rows else ""
     parts: list[pa.Table] = []
     failed: list[Refusal] = []
@@ -76,8 +76,8 @@ def predict_records(
         assert champion is not None  # noqa: S101  _why_not has seen to it
         loaded = load(models, spec, modality, champion)
         generation = spec_generation(lake, spec)
-        for batch, pictures in _batches(lake, spec, records, modality):
-            frame = feature_frame(batch, spec, modality, pictures)
+        for batch, images in _batches(lake, spec, records, modality):
+            frame = feature_frame(batch, spec, modality, images)
             answered, answers, faults = ask(loaded.predictor, spec, batch, frame)
             failed += faults
             parts.append(
@@ -188,7 +188,7 @@ def _why_not(
 def _batches(
     lake: Lake, spec: DatasetSpec, records: pa.Table, modality: Modality
 ) -> Iterator[tuple[pa.Table, dict[str, bytes]]]:
-    """Records with their pictures, a bounded number of bytes at a time."""
+    """Records with their images, a bounded number of bytes at a time."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -199,10 +199,10 @@ def _batches(
     for upload in pc.unique(records["image_upload"]).to_pylist():
         own = records.filter(pc.equal(records["image_upload"], upload))
         wanted = set(own["image_sha256"].to_pylist())
-        for pictures in read_images(lake, spec.dataset, upload, wanted):
-            some = own.filter(pc.is_in(own["image_sha256"], pa.array(list(pictures))))
+        for images in read_images(lake, spec.dataset, upload, wanted):
+            some = own.filter(pc.is_in(own["image_sha256"], pa.array(list(images))))
             for start in range(0, some.num_rows, BATCH):
-                yield some.slice(start, BATCH), pictures
+                yield some.slice(start, BATCH), images
 
 
 def _offered(

@@ -1,6 +1,6 @@
 """The whole receipt of an upload: every file and its fate, every rejected row and why.
 
-The fate of a picture is looked up now: one that was an orphan when it came may be used today.
+The fate of an image is looked up now: one that was an orphan when it came may be used today.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _file(row: dict[str, Any], fates: dict[str, Any]) -> dict[str, Any]:
 
 _WORDS: dict[str, tuple[str | None, str | None]] = {
     "used": (None, None),
-    "duplicate": ("another picture of the same record comes first", "Nothing."),
-    "superseded": ("a newer upload brought a picture of the same record", "Nothing."),
-    "orphaned": ("no row with its ID has come yet", "Send the row; it will find this picture."),
+    "duplicate": ("another image of the same record comes first", "Nothing."),
+    "superseded": ("a newer upload brought an image of the same record", "Nothing."),
+    "orphaned": ("no row with its ID has come yet", "Send the row; it will find this image."),
 }

@@ -1,6 +1,6 @@
-"""Simple numbers about a picture: its size, light, colour and sharpness.
+"""Simple numbers about an image: its size, light, colour and sharpness.
 
-What belongs here: how each `ImageFeature` is computed, and which pictures lie outside the ranges
+What belongs here: how each `ImageFeature` is computed, and which images lie outside the ranges
 that a dataset's YAML calls normal (`limits.image_features`).
 """
 
@@ -23,37 +23,37 @@ MOST_EXAMPLES = 10
 
 
 class Unfit(NamedTuple):
-    """How many pictures lie outside what is normal."""
+    """How many images lie outside what is normal."""
 
-    pictures: int  # all that were looked at
+    images: int  # all that were looked at
     unfit: int  # those outside the range of one feature or more
     by_feature: dict[str, int]  # for each feature that has a range
     examples: list[str]  # the first ten: "b.png: brightness 3.1, contrast 0.4"
 
     @property
     def share(self) -> float:
-        """Of the pictures, 0 to 1; 0 where there are none."""
-        return self.unfit / max(1, self.pictures)
+        """Of the images, 0 to 1; 0 where there are none."""
+        return self.unfit / max(1, self.images)
 
 
-def image_features(picture: Image, *, width: int, height: int) -> dict[str, float]:
-    """All features of one picture, in the order of FEATURE_NAMES; each is finite.
+def image_features(image: Image, *, width: int, height: int) -> dict[str, float]:
+    """All features of one image, in the order of FEATURE_NAMES; each is finite.
 
-    picture: normalised, RGB, of any size from 1 x 1. width, height: of the original, in pixels.
+    image: normalised, RGB, of any size from 1 x 1. width, height: of the original, in pixels.
     brightness, contrast: mean and standard deviation of luma (ITU-R BT.601), 0 to 255.
     saturation: mean of (max - min) / max of red, green and blue, as in HSV, times 255; black is 0.
     laplacian_variance: of the 4-neighbour Laplacian of luma, the lower the blurrier (LAPV in
     Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield microscopy").
     sobel_mean, sobel_variance: of the magnitude of luma's gradient by the 3 x 3 Sobel operator,
-    which is 4 times the difference of two neighbours. Both operators mirror the picture at its
+    which is 4 times the difference of two neighbours. Both operators mirror the image at its
     border, as OpenCV does, so that thresholds known from there apply.
     """
     import numpy as np
 
-    luma = np.asarray(picture.convert("L"))
+    luma = np.asarray(image.convert("L"))
     laplacian, gradient = _edges(luma)
     values = (
-        width, height, luma.mean(), luma.std(), _saturation(np.asarray(picture)),
+        width, height, luma.mean(), luma.std(), _saturation(np.asarray(image)),
         laplacian.var(dtype=np.float64), gradient.mean(dtype=np.float64),
         gradient.var(dtype=np.float64),
     )  # fmt: skip
@@ -61,9 +61,9 @@ def image_features(picture: Image, *, width: int, height: int) -> dict[str, floa
 
 
 def unfit_images(images: pa.Table, ranges: Mapping[ImageFeature, Range]) -> Unfit:
-    """Which pictures lie outside these ranges; their ends are still normal.
+    """Which images lie outside these ranges; their ends are still normal.
 
-    images: `file` and the struct column `features`, one row a picture.
+    images: `file` and the struct column `features`, one row an image.
     """
     import numpy as np
     import pyarrow.compute as pc
@@ -98,7 +98,7 @@ def _saturation(pixels: npt.NDArray[np.uint8]) -> float:
 def _edges(luma: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
     """The Laplacian (int16) and the Sobel gradient's magnitude at each pixel.
 
-    Written out because it runs on every picture: several times faster than scipy.ndimage, which
+    Written out because it runs on every image: several times faster than scipy.ndimage, which
     gives the same numbers.
     """
     import numpy as np

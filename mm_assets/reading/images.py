@@ -1,17 +1,17 @@
-"""Bytes to a verified, normalised picture: the one way in.
+"""Bytes to a verified, normalised image: the one way in.
 
-Training, batch prediction and serving all see a picture only as `normalise` made it. What counts
-as a whole picture:
+Training, batch prediction and serving all see an image only as `normalise` made it. What counts
+as a whole image:
 
 - JPEG: every marker segment up to and with the end marker (EOI) is there and libjpeg decodes it.
   One missing byte is enough to be refused. Bytes after the end marker (a motion photo's film, a
   second frame) are ignored. JPEG has no checksums: damage that leaves the markers in place shows
   in the pixels and cannot be told from a strange photograph.
 - PNG: every chunk up to and with IEND is there, every checksum is right and the pixel data fills
-  the whole picture.
+  the whole image.
 - WEBP: the file is as long as its RIFF header says and libwebp decodes it.
 
-Broken metadata (EXIF, colour profile) does not make a picture unreadable: without a legible
+Broken metadata (EXIF, colour profile) does not make an image unreadable: without a legible
 orientation the pixels are taken as they lie.
 """
 
@@ -28,8 +28,8 @@ from PIL import Image, ImageFile, WebPImagePlugin
 
 from mm_assets.reading.image_features import image_features
 
-SMALL_SIDE = 128  # pictures up to this size stay lossless (PNG)
-LONGEST_POSSIBLE_SIDE = 65_535  # what JPEG can express; longer PNGs are bombs, not pictures
+SMALL_SIDE = 128  # images up to this size stay lossless (PNG)
+LONGEST_POSSIBLE_SIDE = 65_535  # what JPEG can express; longer PNGs are bombs, not images
 MAXIMUM_SCANS = 100  # a progressive JPEG has about ten; each costs a pass over all pixels
 # Naming the plugin registers it; Pillow would else import all fifty for the first WEBP.
 _ALLOWED = ("JPEG", "PNG", WebPImagePlugin.WebPImageFile.format)
@@ -88,7 +88,7 @@ _TURNS = {
 
 
 class ImageRefused(Exception):  # noqa: N818  not a fault of ours, it speaks of the file
-    """These bytes are no picture that we use. `code` is one of errors.REFUSALS' image_* codes."""
+    """These bytes are no image that we use. `code` is one of errors.REFUSALS' image_* codes."""
 
     def __init__(self, code: str, reason: str) -> None:
         self.code = code
@@ -101,7 +101,7 @@ class ImageRefused(Exception):  # noqa: N818  not a fault of ours, it speaks of 
 
 @dataclass(frozen=True, slots=True)
 class NormalisedImage:
-    """An 8-bit RGB picture as PNG or JPEG bytes; `width`, `height`: the original's, upright.
+    """An 8-bit RGB image as PNG or JPEG bytes; `width`, `height`: the original's, upright.
 
     `features` are its image features, by name (image_features.py).
     """
@@ -113,20 +113,20 @@ class NormalisedImage:
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file that starts with these bytes is a picture of any format, used by us or not."""
+    """Whether a file that starts with these bytes is an image of any format, used by us or not."""
     return _format_of(head) is not None
 
 
 def normalise(data: bytes, *, longest_side: int, maximum_pixels: int) -> NormalisedImage:
     """Verify a JPEG, PNG or WEBP and make it upright, RGB, 8 bit, at most `longest_side` pixels.
 
-    A picture is never enlarged. The same bytes always give the same bytes. Safe in threads.
+    An image is never enlarged. The same bytes always give the same bytes. Safe in threads.
     Raises ImageRefused, and nothing else but MemoryError, whatever the bytes are.
     """
     kind = _allowed_format(data)
     try:
         _verify_structure(kind, data, maximum_pixels)
-        # AutoGluon sets this to True for the whole process; a cut-off picture would turn grey.
+        # AutoGluon sets this to True for the whole process; a cut-off image would turn grey.
         ImageFile.LOAD_TRUNCATED_IMAGES = False
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             _check_size(*image.size, maximum_pixels)
@@ -164,15 +164,15 @@ def _allowed_format(data: bytes) -> str:
         raise ImageRefused("image_empty", "the file has no content")
     kind = _format_of(data[:4096])
     if kind is None:
-        raise ImageRefused("image_type", "the bytes are no picture in any known format")
+        raise ImageRefused("image_type", "the bytes are no image in any known format")
     if kind not in _ALLOWED:
-        raise ImageRefused("image_type", f"a {kind} picture is not accepted")
+        raise ImageRefused("image_type", f"a {kind} image is not accepted")
     return kind
 
 
 def _check_size(width: int, height: int, maximum_pixels: int) -> None:
     if width < 1 or height < 1:
-        raise ValueError("the picture has no pixels")
+        raise ValueError("the image has no pixels")
     if width * height > maximum_pixels or max(width, height) > LONGEST_POSSIBLE_SIDE:
         raise ImageRefused(
             "image_too_large",
@@ -184,7 +184,7 @@ def _check_size(width: int, height: int, maximum_pixels: int) -> None:
 def _check_still(kind: str, image: Image.Image) -> None:
     """Refuse animations. Further frames in a JPEG (MPO) are other views: the first one is used."""
     if kind != "JPEG" and getattr(image, "n_frames", 1) > 1:
-        raise ImageRefused("image_type", f"an animated {kind} is not accepted, send one picture")
+        raise ImageRefused("image_type", f"an animated {kind} is not accepted, send one image")
 
 
 # -- whether it is all there ----------------------------------------------------------------------
@@ -266,7 +266,7 @@ def _verify_png(data: bytes, maximum_pixels: int) -> None:
 
 
 def _interlaced_passes(width: int, height: int) -> list[tuple[int, int]]:
-    """The sizes of the seven pictures that an Adam7 PNG is stored as."""
+    """The sizes of the seven images that an Adam7 PNG is stored as."""
     starts_steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
                     (1, 0, 2, 2), (0, 1, 1, 2))  # fmt: skip
     return [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in starts_steps]
@@ -315,16 +315,16 @@ def _normalised(image: Image.Image, longest_side: int) -> NormalisedImage:
     image.draft(None, target)
     image.load()
     orientation = _orientation(image)
-    picture = _eight_bit(image)
-    if picture.size != target:
-        picture = picture.resize(target, Image.Resampling.LANCZOS, reducing_gap=2.0)
-    picture = _on_white(picture)
+    image = _eight_bit(image)
+    if image.size != target:
+        image = image.resize(target, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    image = _on_white(image)
     if orientation in _TURNS:
-        picture = picture.transpose(_TURNS[orientation])
+        image = image.transpose(_TURNS[orientation])
     if orientation >= 5:
         width, height = height, width
-    features = image_features(picture, width=width, height=height)
-    return NormalisedImage(_encoded(picture), width, height, features)
+    features = image_features(image, width=width, height=height)
+    return NormalisedImage(_encoded(image), width, height, features)
 
 
 def _fitting(width: int, height: int, longest_side: int) -> tuple[int, int]:
@@ -359,7 +359,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         import numpy as np
 
-        # convert("L") would clip everything above 255; the high byte is what RGB pictures keep.
+        # convert("L") would clip everything above 255; the high byte is what RGB images keep.
         values = np.asarray(image)
         grey = Image.fromarray((values >> 8).astype(np.uint8))
         if not isinstance(transparent, int):
@@ -371,19 +371,19 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if picture.mode != "RGBA":
-        return picture.convert("RGB")
-    white = Image.new("RGB", picture.size, "white")
-    white.paste(picture, mask=picture.getchannel("A"))
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image.getchannel("A"))
     return white
 
 
-def _encoded(picture: Image.Image) -> bytes:
+def _encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.info = {}
-    if max(picture.size) <= SMALL_SIDE:
-        picture.save(buffer, "PNG")
+    image.info = {}
+    if max(image.size) <= SMALL_SIDE:
+        image.save(buffer, "PNG")
     else:
-        picture.save(buffer, "JPEG", quality=95, subsampling=0)
+        image.save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The folder that people review from: tasks for Label Studio, a sheet, and the pictures."""
+"""The folder that people review from: tasks for Label Studio, a sheet, and the images."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from mm_assets.uploads.received import read_document, read_images
 IMAGES = "images"
 # Where a Label Studio that serves local files finds `images/` of the folder.
 IMAGE_PREFIX = "/data/local-files/?d=images/"
-NO_PICTURE = "none.png"
+NO_IMAGE = "none.png"
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written. `lost` pictures are known but not in the lake any more."""
+    """What was written. `lost` images are known but not in the lake any more."""
 
     records: int
-    pictures: int
+    images: int
     lost: int
 
 
@@ -56,20 +56,20 @@ def export_review(
     features = _features(lake, spec, items)
     with _writing(folder):
         (folder / IMAGES).mkdir(parents=True, exist_ok=True)
-        pictures = _write_pictures(lake, spec, items, folder / IMAGES)
+        images = _write_images(lake, spec, items, folder / IMAGES)
         tasks, rows = [], []
         for item in items:
-            picture, values = pictures.get(item.record_id), features.get(item.record_id, {})
-            url = None if spec.image_name is None else image_prefix + (picture or NO_PICTURE)
+            image, values = images.get(item.record_id), features.get(item.record_id, {})
+            url = None if spec.image_name is None else image_prefix + (image or NO_IMAGE)
             tasks.append(task(spec, item, values, url))
-            rows.append(_sheet_row(spec, item, values, picture))
+            rows.append(_sheet_row(spec, item, values, image))
         config = labelling_config(spec, classes)
         (folder / "labelling.xml").write_text(config, encoding="utf-8")
         text = json.dumps(tasks, indent=1, ensure_ascii=False)
         (folder / "tasks.json").write_text(text, encoding="utf-8")
         write_sheet(folder / "tasks.csv", spec, rows)
-    with_picture = sum(item.image_sha256 is not None for item in items)
-    return Exported(len(items), len(pictures), with_picture - len(pictures))
+    with_image = sum(item.image_sha256 is not None for item in items)
+    return Exported(len(items), len(images), with_image - len(images))
 
 
 @contextmanager
@@ -102,14 +102,14 @@ def _refuse_earlier(folder: Path) -> None:
 
 
 def _sheet_row(
-    spec: DatasetSpec, item: Item, values: Mapping[str, Any], picture: str | None
+    spec: DatasetSpec, item: Item, values: Mapping[str, Any], image: str | None
 ) -> dict[str, Any]:
     own = {
         "record_id": item.record_id,
         "prediction": item.prediction,
         "confidence": item.confidence,
         "reasons": item.reasons,
-        "picture": picture and f"{IMAGES}/{picture}",
+        "image": image and f"{IMAGES}/{image}",
     }
     return {**{own_name(spec, name): value for name, value in own.items()}, **values}
 
@@ -132,12 +132,12 @@ def _features(lake: Lake, spec: DatasetSpec, items: Sequence[Item]) -> dict[str,
     return found
 
 
-def _write_pictures(
+def _write_images(
     lake: Lake, spec: DatasetSpec, items: Sequence[Item], folder: Path
 ) -> dict[str, str]:
-    """Write the pictures, a few megabytes at a time; returns each record's file name.
+    """Write the images, a few megabytes at a time; returns each record's file name.
 
-    A record whose picture is lost has none. Those without one share the picture NO_PICTURE.
+    A record whose image is lost has none. Those without one share the image NO_IMAGE.
     """
     names: dict[str, str] = {}
     for upload in sorted({item.image_upload for item in items if item.image_upload}):
@@ -149,17 +149,17 @@ def _write_pictures(
             for some in read_images(lake, spec.dataset, upload, of.keys()):
                 for sha256, data in some.items():
                     for record_id in of[sha256]:
-                        names[record_id] = picture_name(record_id, data)
+                        names[record_id] = image_name(record_id, data)
                         (folder / names[record_id]).write_bytes(data)
         except LakeError as error:
             if error.code not in ("image_lost", "not_materialised"):
                 raise
     if spec.image_name is not None and len(names) < len(items):
-        (folder / NO_PICTURE).write_bytes(_no_picture())
+        (folder / NO_IMAGE).write_bytes(_no_image())
     return names
 
 
-def picture_name(record_id: str, data: bytes) -> str:
+def image_name(record_id: str, data: bytes) -> str:
     """A file name that is safe anywhere and the record's own: readable letters and a hash."""
     letters = re.sub(r"[^A-Za-z0-9_-]+", "-", record_id).strip("-")[:40]
     digest = hashlib.sha256(record_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -167,13 +167,13 @@ def picture_name(record_id: str, data: bytes) -> str:
     return f"{letters}-{digest}.{suffix}" if letters else f"{digest}.{suffix}"
 
 
-def _no_picture() -> bytes:
-    """What Label Studio shows for a record without a picture, instead of an error."""
+def _no_image() -> bytes:
+    """What Label Studio shows for a record without an image, instead of an error."""
     from PIL import Image, ImageDraw
 
-    picture = Image.new("RGB", (320, 120), "#EEEEEE")
-    words = "no picture"
-    ImageDraw.Draw(picture).text((160, 60), words, fill="#555555", anchor="mm", font_size=24)
+    image = Image.new("RGB", (320, 120), "#EEEEEE")
+    words = "no image"
+    ImageDraw.Draw(image).text((160, 60), words, fill="#555555", anchor="mm", font_size=24)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -24,7 +24,7 @@ CSV_COLUMNS = {"annotation_id", "annotator", "lead_time"}
 
 
 def labelling_config(spec: DatasetSpec, classes: Sequence[str]) -> str:
-    """The labelling interface: the record, its picture, its columns, and the choice."""
+    """The labelling interface: the record, its image, its columns, and the choice."""
     view = ET.Element("View")
     ET.SubElement(view, "Text", name=RECORD, value="$record_id")
     if spec.image_name is not None:

@@ -27,7 +27,7 @@ class Item:
     """One record to review.
 
     second, second_probability: the runner-up among the classes, None for numbers. upload: where
-    its row came. image_upload, image_file, image_sha256: its newest picture, None without one.
+    its row came. image_upload, image_file, image_sha256: its newest image, None without one.
     """
 
     record_id: str
@@ -54,11 +54,11 @@ def review_queue(store: Store, spec: DatasetSpec, limit: int | None = None) -> l
     found = store.read(spec.dataset, Query(needs_review=True))
     # Here and not in the query: its limit would count records whose label came meanwhile.
     waiting = found.filter(pc.is_null(found["label"])).slice(0, limit)
-    pictures = _pictures(store, spec, waiting)
-    return [_item(row, pictures.get(row["record_id"], {})) for row in waiting.to_pylist()]
+    images = _images(store, spec, waiting)
+    return [_item(row, images.get(row["record_id"], {})) for row in waiting.to_pylist()]
 
 
-def _pictures(store: Store, spec: DatasetSpec, waiting: pa.Table) -> dict[str, dict[str, Any]]:
+def _images(store: Store, spec: DatasetSpec, waiting: pa.Table) -> dict[str, dict[str, Any]]:
     if not waiting.num_rows:
         return {}
     known = store.look_up(spec.dataset, waiting["record_id"].combine_chunks())

@@ -15,7 +15,7 @@ from typing import Any
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.display.cells import FORMULA, is_formula
 
-OWN = ("record_id", "prediction", "confidence", "reasons", "picture")
+OWN = ("record_id", "prediction", "confidence", "reasons", "image")
 
 
 def guard(value: Any) -> str:

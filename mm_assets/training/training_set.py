@@ -95,9 +95,9 @@ def records_for(
     if modality is Modality.WITH_IMAGE and records.num_rows and not judged.num_rows:
         raise ModelError(
             code="no_images",
-            what=f"none of the {records.num_rows} labelled records has a picture",
+            what=f"none of the {records.num_rows} labelled records has an image",
             where=where,
-            todo="Send pictures whose names fit `image_name` in the dataset's YAML; `mm receipt "
+            todo="Send images whose names fit `image_name` in the dataset's YAML; `mm receipt "
             "UPLOAD` says what became of those that came. If there are none, write "
             "`image_name: null`.",
         )
@@ -140,14 +140,14 @@ def labelled_frame(
     import pandas as pd
     import pyarrow.compute as pc
 
-    pictures: dict[str, bytes] = {}
+    images: dict[str, bytes] = {}
     if modality is Modality.WITH_IMAGE:
         for upload in pc.unique(records["image_upload"].drop_null()).to_pylist():
             own = records.filter(pc.equal(records["image_upload"], upload))
             wanted: set[str] = set(own["image_sha256"].to_pylist())
             for some in read_images(lake, spec.dataset, upload, wanted):
-                pictures.update(some)
-    frame = feature_frame(records, spec, modality, pictures)
+                images.update(some)
+    frame = feature_frame(records, spec, modality, images)
     labels = records["label"].to_pylist()
     frame[spec.label_column] = pd.Series(
         [float(label) for label in labels] if spec.is_regression else labels

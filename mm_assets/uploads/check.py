@@ -90,7 +90,7 @@ def kind_of(path: Path) -> str:
             code="upload_kind",
             what="this is neither a folder nor a zip",
             where=str(path),
-            todo="Put the tables and pictures into one folder and give the folder.",
+            todo="Put the tables and images into one folder and give the folder.",
         )
     raise UploadError(
         code="upload_missing", what="there is no such file or folder", where=str(path),
@@ -185,7 +185,7 @@ def empty_folder(folder: Path, left_out: list[str]) -> UploadError:
         code="upload_empty",
         what=f"the folder holds no file{besides}",
         where=str(folder),
-        todo="Check the path; put tables and pictures into the folder.",
+        todo="Check the path; put tables and images into the folder.",
     )
 
 
@@ -193,7 +193,7 @@ def empty_folder(folder: Path, left_out: list[str]) -> UploadError:
 
 
 class _NotKept(ImageFile):
-    """Takes verified pictures and keeps none."""
+    """Takes verified images and keeps none."""
 
     def add(self, file: Delivered, named: NamedImage, image: NormalisedImage) -> None:
         pass
@@ -202,7 +202,7 @@ class _NotKept(ImageFile):
 def check(path: Path, spec: DatasetSpec, progress: Progress = no_progress) -> Report:
     """Receive a folder or a zip without sending or keeping it; problems are listed by file.
 
-    Pictures are decoded on all cores; memory does not depend on the size. Raises UploadError when
+    Images are decoded on all cores; memory does not depend on the size. Raises UploadError when
     `path` is neither a folder nor a zip.
     """
     report = Report(kind_of(path))
@@ -230,7 +230,7 @@ def _from_zip(path: Path, workdir: Path, progress: Progress) -> Generator[Delive
         if not archive.names:
             raise UploadError(
                 code="upload_empty", what="the zip holds no file", where=str(path),
-                todo="Check the path; put tables and pictures into the zip.",
+                todo="Check the path; put tables and images into the zip.",
             )  # fmt: skip
         done, total = 0, sum(size for _, size in archive.names)
         for name, stream in archive.entries():

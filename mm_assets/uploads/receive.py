@@ -1,8 +1,8 @@
-"""From an upload to verified files in the lake: pictures packed, rows as text, a receipt.
+"""From an upload to verified files in the lake: images packed, rows as text, a receipt.
 
 What comes out, published in one step under `raw_uploads.json`:
 `files.parquet` has one row for each file and its fate; `images.parquet` has the normalised
-pictures; `rows-NNNN.parquet` has one table's rows exactly as text; `rejects.parquet` has the rows
+images; `rows-NNNN.parquet` has one table's rows exactly as text; `rejects.parquet` has the rows
 that could not be read.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 RAW = "raw_uploads"
 ROW_GROUP_BYTES = 8 << 20
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SYSTEM_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 Progress = Callable[[str], None]
 
@@ -81,7 +81,7 @@ def receive(
 
 
 class Packer:
-    """Sorts the files of one upload into pictures and tables and writes the Parquet files."""
+    """Sorts the files of one upload into images and tables and writes the Parquet files."""
 
     def __init__(self, spec: DatasetSpec, folder: Path) -> None:
         self.spec = spec
@@ -95,7 +95,7 @@ class Packer:
         self.images = ImageFile(folder / "images.parquet")
 
     def pack(self, files: Iterable[Delivered], progress: Progress) -> None:
-        """Take every file: pictures are normalised side by side, tables are read at the end."""
+        """Take every file: images are normalised side by side, tables are read at the end."""
         workers = os.cpu_count() or 1
         pending: deque[tuple[Delivered, Future[NormalisedImage]]] = deque()
         spoken = time.monotonic()
@@ -121,8 +121,8 @@ class Packer:
         elif file.name.rpartition("/")[2] in SYSTEM_NAMES or file.name.startswith("__MACOSX/"):
             self._quarantine(file, "system", "system_file", "made by an operating system")
         elif file.size == 0:
-            named_picture = file.name.lower().endswith(PICTURE_SUFFIXES)
-            code = "image_empty" if named_picture else "file_type"
+            named_image = file.name.lower().endswith(IMAGE_SUFFIXES)
+            code = "image_empty" if named_image else "file_type"
             self._quarantine(file, "unknown", code, "the file has no content")
         elif is_image(file.head):
             if file.size > IN_MEMORY or not isinstance(file.content, bytes):
@@ -145,18 +145,18 @@ class Packer:
                 path.write_bytes(file.content)
             kept = Delivered(file.name, file.size, file.sha256, path)
             self.waiting_tables.append((kept, path))
-        elif file.name.lower().endswith(PICTURE_SUFFIXES):
-            reason = "the content is no picture at all"
+        elif file.name.lower().endswith(IMAGE_SUFFIXES):
+            reason = "the content is no image at all"
             self._quarantine(file, "image", "image_unreadable", reason)
         else:
-            reason = "neither a table nor a picture, judged by its content"
+            reason = "neither a table nor an image, judged by its content"
             self._quarantine(file, "unknown", "file_type", reason)
         return None
 
     def _name_fault(self, file: str) -> tuple[str, str] | None:
-        """Why no record can have the ID in this picture's name, or None."""
+        """Why no record can have the ID in this image's name, or None."""
         if self.spec.image_name is None:
-            return "image_unexpected", "this dataset has no pictures (image_name: null)"
+            return "image_unexpected", "this dataset has no images (image_name: null)"
         named = self.spec.named_image(file, "content")
         if named is None:
             return "image_name", f"the name does not fit image_name: {self.spec.image_name}"
@@ -187,8 +187,8 @@ class Packer:
             labels_only = self._judge_columns(table)
             _write_rows(table, self.folder / name)
         except TableRefused as error:
-            if file.name.lower().endswith(PICTURE_SUFFIXES):  # a web page saved as a picture
-                reason = "the content is text, and no picture"
+            if file.name.lower().endswith(IMAGE_SUFFIXES):  # a web page saved as an image
+                reason = "the content is text, and no image"
                 self._quarantine(file, "image", "image_unreadable", reason)
                 return
             where = f" (line {error.line})" if error.line else ""
@@ -209,9 +209,9 @@ class Packer:
         self._note(file, "table")
 
     def _add_rows_of_files(self) -> None:
-        """Where each picture is a record: its row, as if a table had brought ID and label.
+        """Where each image is a record: its row, as if a table had brought ID and label.
 
-        Of several pictures of one record with one label, the best one's file stands in the row.
+        Of several images of one record with one label, the best one's file stands in the row.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -229,7 +229,7 @@ class Packer:
         self.row_files[name] = self.folder / name
         self.tables.append(
             {
-                "file": "the pictures' names",
+                "file": "the images' names",
                 "rows_file": name,
                 "columns": [self.spec.id_column, self.spec.label_column],
                 "labels_only": False,
@@ -267,7 +267,7 @@ class Packer:
 
         self.images.close()
         files, rejects = self.folder / "files.parquet", self.folder / "rejects.parquet"
-        # By name: when a picture was ready depends on the number of cores.
+        # By name: when an image was ready depends on the number of cores.
         by_name = sorted(self.files, key=lambda file: file["file"])
         pq.write_table(_files_table(by_name), files, compression="zstd")
         pq.write_table(refusals_table(self.rejects), rejects, compression="zstd")
@@ -299,12 +299,12 @@ class Packer:
 
 
 def _sha256(content: bytes | Path | None) -> str:
-    """Of a picture that was not sent yet; those that were have their checksum."""
+    """Of an image that was not sent yet; those that were have their checksum."""
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
 
 
 class ImageFile:
-    """images.parquet: record_id, number, file, sha256 (of the original), picture and features."""
+    """images.parquet: record_id, number, file, sha256 (of the original), image and features."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -323,7 +323,7 @@ class ImageFile:
         )
         self.rows: list[tuple[Any, ...]] = []
         self.bytes = 0
-        # Pictures are compressed already; only their names gain from it.
+        # Images are compressed already; only their names gain from it.
         self.writer = pq.ParquetWriter(
             path, self.schema, compression="none", use_dictionary=False, write_statistics=["sha256"]
         )

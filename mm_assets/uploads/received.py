@@ -1,4 +1,4 @@
-"""Reading what `receive` stored: receipts, Parquet files, packed pictures."""
+"""Reading what `receive` stored: receipts, Parquet files, packed images."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def read_parquet(lake: Lake, document: dict[str, Any], name: str) -> pa.Table:
 def read_images(
     lake: Lake, dataset: str, upload: str, wanted: Set[str]
 ) -> Iterator[dict[str, bytes]]:
-    """The normalised pictures of an upload, a few megabytes at a time: {sha256: bytes}.
+    """The normalised images of an upload, a few megabytes at a time: {sha256: bytes}.
 
-    `wanted` holds the sha256 of the original files. Row groups without a wanted picture are not
-    read. Raises LakeError when a picture that is wanted is not there.
+    `wanted` holds the sha256 of the original files. Row groups without a wanted image are not
+    read. Raises LakeError when an image that is wanted is not there.
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -64,8 +64,8 @@ def read_images(
             positions = [i for i, name in enumerate(names) if name in left]
             if not positions:
                 continue
-            pictures = pc.take(packed.read_row_group(group, columns=["image"])["image"], positions)
-            found = dict(zip((names[i] for i in positions), pictures.to_pylist(), strict=True))
+            images = pc.take(packed.read_row_group(group, columns=["image"])["image"], positions)
+            found = dict(zip((names[i] for i in positions), images.to_pylist(), strict=True))
             left -= found.keys()
             yield found
     if left:
@@ -73,7 +73,7 @@ def read_images(
 
 
 def empty_image_features(spec: DatasetSpec) -> pa.Table:
-    """No pictures, in the columns that `read_image_features` has."""
+    """No images, in the columns that `read_image_features` has."""
     import pyarrow as pa
 
     fields = [(feature.column, pa.float64()) for feature in spec.image_features]
@@ -81,9 +81,9 @@ def empty_image_features(spec: DatasetSpec) -> pa.Table:
 
 
 def read_image_features(lake: Lake, spec: DatasetSpec, upload: str, wanted: pa.Array) -> pa.Table:
-    """`sha256` and `features`, those that the spec names, of the wanted pictures of an upload.
+    """`sha256` and `features`, those that the spec names, of the wanted images of an upload.
 
-    Raises LakeError when a picture that is wanted is not there, or none was measured.
+    Raises LakeError when an image that is wanted is not there, or none was measured.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -95,7 +95,7 @@ def read_image_features(lake: Lake, spec: DatasetSpec, upload: str, wanted: pa.A
         if "features" not in packed.schema_arrow.names:
             raise LakeError(
                 code="image_features_missing",
-                what=f"upload '{upload}' was received before pictures were measured",
+                what=f"upload '{upload}' was received before images were measured",
                 where=of_upload(spec.dataset, upload, RAW),
                 todo=f"Materialise {spec.dataset}/raw_uploads again for this partition.",
             )
@@ -113,7 +113,7 @@ def read_image_features(lake: Lake, spec: DatasetSpec, upload: str, wanted: pa.A
 def _lost(count: int, dataset: str, upload: str) -> LakeError:
     return LakeError(
         code="image_lost",
-        what=f"{count} pictures that the index knows are not in upload '{upload}'",
+        what=f"{count} images that the index knows are not in upload '{upload}'",
         where=of_upload(dataset, upload, RAW),
         todo=f"Materialise {dataset}/raw_uploads and manifest again for this partition.",
     )
@@ -122,7 +122,7 @@ def _lost(count: int, dataset: str, upload: str) -> LakeError:
 def read_sample_images(
     lake: Lake, receipt: dict[str, Any], count: int
 ) -> list[tuple[bytes, list[str]]]:
-    """The first few pictures of an upload with the lines to write below them."""
+    """The first few images of an upload with the lines to write below them."""
     import pyarrow.parquet as pq
 
     with lake.open_published(receipt, "images.parquet") as handle:

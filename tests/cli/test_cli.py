@@ -49,15 +49,15 @@ def run():
 
 
 def delivery(folder: Path, *, bad: bool = True) -> Path:
-    (folder / "pictures").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
     rows = [["part", "weight", "maker"], ["a1", "1.5", "acme"], ["a2", "2.5", "acme"]]
     if bad:
         rows.append(["a3", "1,5", "acme"])
     with (folder / "parts.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    Image.new("RGB", (20, 20), "red").save(folder / "pictures" / "a1.png")
+    Image.new("RGB", (20, 20), "red").save(folder / "images" / "a1.png")
     if bad:
-        (folder / "pictures" / "a2.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
+        (folder / "images" / "a2.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
         (folder / "notes.bin").write_bytes(bytes(range(256)))
     return folder
 
@@ -78,8 +78,8 @@ def test_an_upload_is_checked_sent_synced_and_accounted_for(project, run, tmp_pa
     fates = {file["file"]: (file["fate"], file["code"]) for file in receipt["files"]}
     assert fates == {
         "parts.csv": ("used", None),
-        "pictures/a1.png": ("used", None),
-        "pictures/a2.jpg": ("quarantined", "image_unreadable"),
+        "images/a1.png": ("used", None),
+        "images/a2.jpg": ("quarantined", "image_unreadable"),
         "notes.bin": ("quarantined", "file_type"),
     }
     [reject] = receipt["rejects"]

@@ -97,7 +97,7 @@ def test_a_good_file_is_read_whole_with_short_and_long_columns(tmp_path: Path) -
         ("label_column: label", "label_column: id", 3, ["name the same column"]),
         ("label_column: label", "label_column: age", 3, ["'age' is the ID or the label"]),
         ("id_column: id", "id_column: colour", 3, ["take it out of `columns`"]),
-        ("age: number", "image: text", 3, ["'image' is the picture's own column"]),
+        ("age: number", "image: text", 3, ["'image' is the image's own column"]),
         ("age: number", "_line: number", 3, ["start with _ are reserved: _line"]),
         ("problem_type: binary", "problem_type: regression", 3, ["regression has no `classes`"]),
         ("[cat, dog]", "[cat, dog, cow]", 3, ["exactly two"]),

@@ -68,7 +68,7 @@ def test_the_labelled_upload_has_the_promised_faults(pets: Made, spec: DatasetSp
     counts = made["uploads"]["labelled"]
     assert report.refused is None
     assert len(report.problems) == counts["broken_files"] == 4
-    assert report.counts["images"] == counts["pictures"]
+    assert report.counts["images"] == counts["images"]
     assert report.counts["rows"] == counts["rows"]
     rows = rows_of(folder, "labelled")
     ids = Counter(row["pet_id"] for row in rows)
@@ -79,7 +79,7 @@ def test_the_labelled_upload_has_the_promised_faults(pets: Made, spec: DatasetSp
     assert tuple(rows[0]) == COLUMNS
 
 
-def test_some_pets_lack_a_picture_have_two_or_have_no_row(pets: Made, spec: DatasetSpec) -> None:
+def test_some_pets_lack_a_image_have_two_or_have_no_row(pets: Made, spec: DatasetSpec) -> None:
     folder, made = pets
     ids = {row["pet_id"] for row in rows_of(folder, "labelled")}
     broken = {problem.file for problem in check(folder / "labelled", spec).problems}
@@ -92,7 +92,7 @@ def test_some_pets_lack_a_picture_have_two_or_have_no_row(pets: Made, spec: Data
     counts = made["uploads"]["labelled"]
     assert len(seen.keys() & ids) == counts["with_image"]
     assert len(seen.keys() - ids) == counts["orphan_images"] >= 2
-    assert sum(seen.values()) == counts["pictures"]
+    assert sum(seen.values()) == counts["images"]
     assert 10 <= sum(count == 2 for count in seen.values()) <= 60
     assert 0.80 < counts["with_image"] / counts["records"] < 0.95
 
@@ -127,7 +127,7 @@ def test_the_second_unlabelled_upload_is_a_zip_with_new_records(pets: Made) -> N
     assert not new & {row["pet_id"] for row in rows_of(folder, "unlabelled")}
 
 
-def test_the_picture_matters_and_the_table_does_not_tell_it(pets: Made) -> None:
+def test_the_image_matters_and_the_table_does_not_tell_it(pets: Made) -> None:
     """A model on the table alone is far worse than one that sees the pixels as well."""
     from sklearn.decomposition import PCA
     from sklearn.ensemble import GradientBoostingClassifier

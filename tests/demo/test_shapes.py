@@ -67,9 +67,9 @@ def test_vehicles_are_small_have_an_alpha_channel_and_some_are_transparent() -> 
     chance = random.Random(0)
     opaque = []
     for number in range(60):
-        with Image.open(io.BytesIO(draw_vehicle(CLASSES[number % 2], chance))) as picture:
-            assert (picture.mode, picture.size) == ("RGBA", (SIDE, SIDE))
-            opaque.append(np.asarray(picture.getchannel("A")).mean())
+        with Image.open(io.BytesIO(draw_vehicle(CLASSES[number % 2], chance))) as image:
+            assert (image.mode, image.size) == ("RGBA", (SIDE, SIDE))
+            opaque.append(np.asarray(image.getchannel("A")).mean())
     assert 5 <= sum(value < 128 for value in opaque) <= 40
 
 
@@ -82,8 +82,8 @@ def test_colour_alone_does_not_tell_an_automobile_from_a_truck() -> None:
 
     chance = random.Random(0)
     kinds = [CLASSES[number % 2] for number in range(240)]
-    pictures = [np.asarray(Image.open(io.BytesIO(draw_vehicle(k, chance)))) for k in kinds]
-    colours = [np.concatenate([p.mean((0, 1)), p.std((0, 1))]) for p in pictures]
+    images = [np.asarray(Image.open(io.BytesIO(draw_vehicle(k, chance)))) for k in kinds]
+    colours = [np.concatenate([p.mean((0, 1)), p.std((0, 1))]) for p in images]
     assert cross_val_score(ExtraTreesClassifier(random_state=0), colours, kinds).mean() < 0.75
 
 
@@ -102,7 +102,7 @@ def test_the_cancer_uploads_share_all_records_of_the_source(tmp_path: Path) -> N
 
 
 def test_tiles_of_a_photo_do_not_overlap() -> None:
-    """Of a picture in which no pixel is like another, no two tiles share one."""
+    """Of an image in which no pixel is like another, no two tiles share one."""
     side = TILE * 4 + 5
     numbers = np.random.default_rng(0).permutation(side * side * 3).reshape(side, side, 3) % 251
     tiles = cut(Image.fromarray(numbers.astype(np.uint8)))

@@ -35,10 +35,10 @@ def base(n: int = N) -> Columns:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a table and empty pictures with the given names; returns both paths."""
+    """Writes a table and empty images with the given names; returns both paths."""
 
     def write(
-        columns: Columns, pictures: list[str] | None = None, *, encoding: str = "utf-8",
+        columns: Columns, names: list[str] | None = None, *, encoding: str = "utf-8",
         delimiter: str = ",",
     ) -> tuple[Path, Path]:  # fmt: skip
         text = io.StringIO(newline="")
@@ -48,7 +48,8 @@ def write(tmp_path: Path) -> Write:
         table, images = tmp_path / "My Table.csv", tmp_path / "images"
         table.write_bytes(text.getvalue().encode(encoding))
         (images / "more").mkdir(parents=True)
-        names = [f"{i}.jpg" for i in columns["id"]] if pictures is None else pictures
+        if names is None:
+            names = [f"{i}.jpg" for i in columns["id"]]
         for name in names:
             (images / "more" / name).write_bytes(b"")
         return table, images
@@ -207,7 +208,7 @@ def test_a_table_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
     assert error.value.code == "init_unreadable"
 
 
-# -- pictures -------------------------------------------------------------------------------------
+# -- images -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -224,32 +225,32 @@ def test_a_table_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
         ("{id}_*", "P{:03d}_front.jpg"),
     ],
 )
-def test_the_shape_of_picture_names_is_found(shape: str, name: str, write: Write) -> None:
-    pictures = [name.format(i) for i in range(30)]
-    table, images = write(base(), pictures)
+def test_the_shape_of_image_names_is_found(shape: str, name: str, write: Write) -> None:
+    names = [name.format(i) for i in range(30)]
+    table, images = write(base(), names)
     text, notes, _ = draft_spec(table, images, "id", "label")
     spec = loaded(text)
-    assert {found[0] for p in pictures if (found := spec.named_image(p))} == set(base()["id"][:30])
+    assert {found[0] for p in names if (found := spec.named_image(p))} == set(base()["id"][:30])
     if shape != "*_{id}":  # several shapes say the same there
         assert spec.image_name == shape
-    assert any("30 of 30 pictures (100%)" in note and "(50%)" in note for note in notes)
+    assert any("30 of 30 images (100%)" in note and "(50%)" in note for note in notes)
 
 
-def test_the_notes_show_pictures_that_belong_to_no_row(write: Write) -> None:
+def test_the_notes_show_images_that_belong_to_no_row(write: Write) -> None:
     table, images = write(base(), ["P001.jpg", "P002.jpg", "cover.jpg"])
     notes = draft_spec(table, images, "id", "label").notes
-    assert any("2 of 3 pictures (67%)" in note for note in notes)
+    assert any("2 of 3 images (67%)" in note for note in notes)
     assert any("cover.jpg" in note for note in notes)
 
 
-def test_pictures_that_fit_no_id_are_refused_with_examples_of_both(write: Write) -> None:
+def test_images_that_fit_no_id_are_refused_with_examples_of_both(write: Write) -> None:
     table, images = write(base(), ["p001.jpg", "kitten.png"])
     with pytest.raises(SpecError, match=r"(?s)kitten\.png.*P000.*lower case") as error:
         draft_spec(table, images, "id", "label")
     assert error.value.code == "init_no_match"
 
 
-def test_a_folder_without_pictures_is_refused(write: Write) -> None:
+def test_a_folder_without_images_is_refused(write: Write) -> None:
     table, images = write(base(), ["notes.txt"])
     for folder in (images, images / "nowhere"):
         with pytest.raises(SpecError) as error:
@@ -257,7 +258,7 @@ def test_a_folder_without_pictures_is_refused(write: Write) -> None:
         assert error.value.code == "init_no_images"
 
 
-def test_without_a_folder_the_dataset_has_no_pictures_and_learns_from_its_columns(
+def test_without_a_folder_the_dataset_has_no_images_and_learns_from_its_columns(
     write: Write,
 ) -> None:
     table, _ = write({**base(), "age": [str(i % 7) for i in range(len(base()["id"]))]})
@@ -265,10 +266,10 @@ def test_without_a_folder_the_dataset_has_no_pictures_and_learns_from_its_column
     spec = loaded(text)
     assert spec.image_name is None
     assert [one.engine for one in spec.model_without_image] == ["gradient_boosting"]
-    assert any("no pictures were given" in note for note in notes)
+    assert any("no images were given" in note for note in notes)
 
 
-def test_without_a_folder_or_any_column_pictures_are_all_there_can_be(write: Write) -> None:
+def test_without_a_folder_or_any_column_images_are_all_there_can_be(write: Write) -> None:
     table, _ = write(base())
     text, notes, _ = draft_spec(table, None, "id", "label")
     assert loaded(text).image_name == "{id}"

@@ -1,4 +1,4 @@
-"""`mm init FOLDER` drafts a YAML from pictures alone."""
+"""`mm init FOLDER` drafts a YAML from images alone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from mm_assets.contract.errors import SpecError
 from mm_assets.drafting.draft import load_draft
 from mm_assets.drafting.draft_images import draft_images
-from tests.make import picture
+from tests.make import draw_image
 
 
 def folder_of(tmp_path: Path, *files: str) -> Path:
     for number, file in enumerate(files):
         path = tmp_path / "my photos" / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture(number))
+        path.write_bytes(draw_image(number))
     return tmp_path / "my photos"
 
 
@@ -42,10 +42,10 @@ def test_the_shape_of_the_paths_is_found(
     assert name == spec.dataset == "my_photos"
 
 
-def test_pictures_in_no_folder_are_said_to_be_predicted(tmp_path: Path) -> None:
+def test_images_in_no_folder_are_said_to_be_predicted(tmp_path: Path) -> None:
     files = ("cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png", "e.png", "f.png")
     _, notes, _ = draft_images(folder_of(tmp_path, *files))
-    assert "pictures without a label, which will be predicted: 2" in notes
+    assert "images without a label, which will be predicted: 2" in notes
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ COLUMNS = {"price": "number", "brand": "category", "title": "text", "image": "im
 QUICK = {"optim.max_epochs": 2, "model.timm_image.image_size": 32}
 
 
-def picture(colour: tuple[int, int, int], size: int = 32) -> bytes:
+def draw_image(colour: tuple[int, int, int], size: int = 32) -> bytes:
     image = Image.new("RGB", (size, size), "white")
     ImageDraw.Draw(image).ellipse((4, 4, size - 8, size - 8), fill=colour)
     buffer = io.BytesIO()
@@ -49,7 +49,7 @@ def records(count: int, seed: int = 0) -> pd.DataFrame:
                 "price": np.nan if number % 11 == 3 else draw.gauss(10 if red else 20, 3),
                 "brand": None if number % 13 == 4 else ("acme" if red else draw.choice(["b", "c"])),
                 "title": None if number % 17 == 5 else ("Red shoe" if red else "Blue wool hat"),
-                "image": picture((200, draw.randrange(60), 0) if red else (0, 0, 200)),
+                "image": draw_image((200, draw.randrange(60), 0) if red else (0, 0, 200)),
                 "label": "red" if red else "blue",
             }
         )
@@ -140,10 +140,10 @@ def test_no_file_of_the_model_names_a_place_of_the_machine_that_trained_it(train
 
 def test_training_says_how_each_epoch_went(trained):
     said = trained[2]
-    assert said[0] == "training on 64 records, 64 of them with a picture; tuning on 16"
+    assert said[0] == "training on 64 records, 64 of them with an image; tuning on 16"
     assert said[1].startswith("table: epoch 1/2, validation log loss ")
     assert said[2].startswith("table: epoch 2/2, ")
-    assert said[3].startswith("picture: epoch 1/2, ")
+    assert said[3].startswith("image: epoch 1/2, ")
     assert said[-1].startswith("trained in ")
 
 
@@ -172,7 +172,7 @@ def test_strange_neighbours_do_not_matter_either(model):
     strange["price"] = [np.nan, 1e300, -1e300, 0.0, 1.0, 2.0]
     strange["brand"] = [None, "never seen", "7", "8", "", "b"]
     strange["title"] = ["long " * 3000, None, "", "1", "2", "9999"]
-    strange["image"] = [picture((9, 9, 9), side) for side in (13, 16, 33, 64, 200, 301)]
+    strange["image"] = [draw_image((9, 9, 9), side) for side in (13, 16, 33, 64, 200, 301)]
     alone = model.predict(plain)
     among = model.predict(pd.concat([strange, plain])).loc[plain.index]
     np.testing.assert_allclose(among, alone, atol=1e-5)
@@ -218,7 +218,7 @@ def test_infinite_numbers_are_refused(model, number):
 
 
 @pytest.mark.parametrize("absent", [None, b"", np.nan, "path.jpg"])
-def test_a_record_without_a_picture_is_refused(model, absent):
+def test_a_record_without_a_image_is_refused(model, absent):
     frame = features()
     frame.iat[2, frame.columns.get_loc("image")] = absent
     assert code_of(lambda: model.predict(frame)) == "image_missing"
@@ -448,8 +448,8 @@ def test_settings_that_do_not_fit_together_are_refused(engine, code):
     assert code_of(lambda: AutoGluonEngine(**engine)) == code
 
 
-def test_records_without_a_picture_teach_the_table_part_only(tmp_path):
-    """Half of the rows have no picture; one class is never seen in a picture and is left out."""
+def test_records_without_a_image_teach_the_table_part_only(tmp_path):
+    """Half of the rows have no image; one class is never seen in an image and is left out."""
     rows = [
         {"size": float(n % 7), "image": drawn(n % 2) if n % 4 < 2 else None, "kind": f"k{n % 2}"}
         for n in range(80)
@@ -468,10 +468,10 @@ def test_records_without_a_picture_teach_the_table_part_only(tmp_path):
         directory=tmp_path,
         progress=said.append,
     )
-    assert said[0].startswith("training on 70 records, 36 of them with a picture")
+    assert said[0].startswith("training on 70 records, 36 of them with an image")
     predictor = engine.load(tmp_path)
     assert predictor.classes == ["k0", "k1"]
-    with pytest.raises(ModelError, match="no picture"):
+    with pytest.raises(ModelError, match="no image"):
         predictor.predict(frame[["size", "image"]].iloc[2:3])
 
 

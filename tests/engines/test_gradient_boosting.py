@@ -16,7 +16,7 @@ from mm_assets.contract import packages
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines import backbones, tabular
 from mm_assets.engines.gradient_boosting import GradientBoostingEngine
-from tests.make import picture
+from tests.make import draw_image
 
 COLUMNS = {"price": "number", "brand": "category", "title": "text"}
 QUICK = {"n_estimators": 40, "learning_rate": 0.3}
@@ -232,15 +232,15 @@ def test_a_time_limit_ends_the_rounds(tmp_path):
     assert load(tmp_path).predict(features(3)).shape == (3, 2)
 
 
-# -- pictures -------------------------------------------------------------------------------------
+# -- images -------------------------------------------------------------------------------------
 
 WITH_IMAGE = {"price": "number", "image_brightness": "number", "image": "image"}
 
 
-def pictured(count: int) -> pd.DataFrame:
+def imaged(count: int) -> pd.DataFrame:
     frame = records(count)
     frame["price"] = 1.0 * np.arange(count)
-    frame["image"] = [picture(5 if kind == "k0" else 200) for kind in frame["label"]]
+    frame["image"] = [draw_image(5 if kind == "k0" else 200) for kind in frame["label"]]
     frame["image_brightness"] = np.where(frame["label"] == "k0", 0.2, 0.4)
     without = [number % 5 == 2 for number in range(count)]
     frame.loc[without, "image"] = None
@@ -248,9 +248,9 @@ def pictured(count: int) -> pd.DataFrame:
     return frame
 
 
-def test_records_without_a_picture_are_left_out_and_pictures_count_by_their_numbers(tmp_path):
+def test_records_without_a_image_are_left_out_and_images_count_by_their_numbers(tmp_path):
     said: list[str] = []
-    frame = pictured(100)
+    frame = imaged(100)
     train(tmp_path, frame, columns=WITH_IMAGE, said=said)
     assert said[0] == "training on 64 records, tuning on 16"
     model = load(tmp_path)
@@ -268,12 +268,12 @@ def small_backbone(tmp_path_factory):
     return folder
 
 
-def test_a_frozen_backbone_sees_the_picture_and_travels_with_the_model(tmp_path, small_backbone):
+def test_a_frozen_backbone_sees_the_image_and_travels_with_the_model(tmp_path, small_backbone):
     copy, here = tmp_path / "backbone", tmp_path / "here"
     shutil.copytree(small_backbone, copy)
     here.mkdir()
     columns = {"image": "image"}
-    frame = pictured(60)
+    frame = imaged(60)
     train(here, frame, columns=columns, image_backbone=str(copy))
     shutil.rmtree(copy)
     moved = shutil.move(here, tmp_path / "elsewhere")
@@ -293,12 +293,12 @@ def test_an_embedding_does_not_depend_on_neighbours_or_on_random_numbers(small_b
     expected = torch.random.get_rng_state()
     frozen = backbones.FrozenBackbone(small_backbone)
     assert torch.equal(torch.random.get_rng_state(), expected)
-    pictures = [picture(n, side=20 + n) for n in range(6)]
-    together = frozen.embed(pictures)
+    images = [draw_image(n, side=20 + n) for n in range(6)]
+    together = frozen.embed(images)
     assert together.shape == (6, frozen.width)
     assert together.dtype == np.float32
     assert len(np.unique(together.round(4), axis=0)) == 6
-    np.testing.assert_array_equal(frozen.embed(pictures[::-1]), together[::-1])
+    np.testing.assert_array_equal(frozen.embed(images[::-1]), together[::-1])
     assert frozen.embed([]).shape == (0, frozen.width)
 
 
@@ -309,7 +309,7 @@ def test_a_backbone_with_other_weights_is_refused(tmp_path, small_backbone):
     error = refused(
         lambda: train(
             tmp_path / "model",
-            pictured(60),
+            imaged(60),
             columns={"image": "image"},
             image_backbone=str(tmp_path / "damaged"),
         )
@@ -376,7 +376,7 @@ def test_labels_that_an_objective_cannot_have_are_refused(tmp_path):
         ({"brand": [f"b{n}" for n in range(60)]}, {"brand": "category"}, "nothing_to_learn_from"),
         ({"title": [f"t{n}" for n in range(60)]}, {"title": "text"}, "nothing_to_learn_from"),
         ({"image": None}, {"price": "number", "image": "image"}, "records_missing"),
-        ({"image": picture(1)}, {"image": "image"}, "nothing_to_learn_from"),
+        ({"image": draw_image(1)}, {"image": "image"}, "nothing_to_learn_from"),
         ({"label": [f"k{n}" for n in range(60)]}, COLUMNS, "classes_differ"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.rules.engine import RulesEngine
-from tests.make import picture
+from tests.make import draw_image
 
 SHARPNESS = "image_laplacian_variance"
 COLUMNS = {SHARPNESS: "number", "Age": "number", "age": "number", "place": "category"}
@@ -33,7 +33,7 @@ THREE = {
 
 
 def records(count: int) -> pd.DataFrame:
-    """Sharpness from 0 to 99; below 50 the picture is blurred, save for every tenth record."""
+    """Sharpness from 0 to 99; below 50 the image is blurred, save for every tenth record."""
     sharpness = np.arange(count) * 37 % 100
     blurred = (sharpness < 50) ^ (np.arange(count) % 10 == 3)
     return pd.DataFrame(
@@ -272,10 +272,10 @@ def test_no_records_give_no_predictions(model):
     assert model.reasons(features().iloc[:0]) == []
 
 
-def test_records_without_a_picture_are_left_out_in_training_and_refused_later(tmp_path):
+def test_records_without_a_image_are_left_out_in_training_and_refused_later(tmp_path):
     columns = {SHARPNESS: "number", "image": "image"}
     frame = records(100)
-    frame["image"] = [None if n % 4 == 0 else picture(n) for n in range(100)]
+    frame["image"] = [None if n % 4 == 0 else draw_image(n) for n in range(100)]
     said: list[str] = []
     model = load(train(tmp_path, SHARP, frame, columns=columns, said=said))
     assert said[-1].startswith("judged on 60 records")

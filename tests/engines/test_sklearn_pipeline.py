@@ -213,7 +213,7 @@ def test_warnings_of_the_steps_are_passed_on(tmp_path):
     assert any(line.startswith("warning: lbfgs failed to converge") for line in said)
 
 
-# -- pictures -------------------------------------------------------------------------------------
+# -- images -------------------------------------------------------------------------------------
 
 
 def drawn(shade: int, side: int) -> bytes:
@@ -222,7 +222,7 @@ def drawn(shade: int, side: int) -> bytes:
     return stream.getvalue()
 
 
-def pictured(count: int) -> pd.DataFrame:
+def imaged(count: int) -> pd.DataFrame:
     frame = records(count)
     shades = [40 if kind == "k0" else 200 for kind in frame["label"]]
     frame["image"] = [drawn(shade, 20 + n % 30) for n, shade in enumerate(shades)]
@@ -233,7 +233,7 @@ def pictured(count: int) -> pd.DataFrame:
 @pytest.mark.parametrize("more", [{}, {"price": "number"}])
 def test_pixels_are_looked_at_where_the_yaml_asks_for_them(tmp_path, more):
     said: list[str] = []
-    frame = pictured(100).assign(price=np.arange(100.0))
+    frame = imaged(100).assign(price=np.arange(100.0))
     columns = {"image": "image", **more}
     train(tmp_path, frame, LOGISTIC, columns=columns, image_pixels=4, said=said)
     assert said[0] == "training LogisticRegression on 64 records"
@@ -244,8 +244,8 @@ def test_pixels_are_looked_at_where_the_yaml_asks_for_them(tmp_path, more):
     assert refused(lambda: model.predict(frame[[*columns]])).code == "image_missing"
 
 
-def test_pictures_are_not_looked_at_otherwise(tmp_path):
-    frame = pictured(60)
+def test_images_are_not_looked_at_otherwise(tmp_path):
+    frame = imaged(60)
     columns = {"price": "number", "image": "image"}
     model = load(train(tmp_path, frame, LOGISTIC, columns=columns))
     assert model._steps.n_features_in_ == 1

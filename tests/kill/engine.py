@@ -12,7 +12,7 @@ import pandas as pd
 
 
 def _points(frame: pd.DataFrame) -> np.ndarray:
-    """Numbers, and the mean colour of the picture if there is one; missing is 0."""
+    """Numbers, and the mean colour of the image if there is one; missing is 0."""
     parts = []
     for name in frame:
         if name == "image":

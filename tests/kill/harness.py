@@ -88,7 +88,7 @@ run_retries: {enabled: true, max_retries: 2}
 
 def make_waves(seed: int) -> list[list[tuple[str, dict[str, bytes]]]]:
     """Uploads in waves: labelled ones, then unlabelled ones in every shape, then more labels."""
-    from tests.make import csv_table, picture
+    from tests.make import csv_table, draw_image
 
     rng = random.Random(seed)
 
@@ -101,21 +101,21 @@ def make_waves(seed: int) -> list[list[tuple[str, dict[str, bytes]]]]:
             lines.append([f"r{n:04d}", age, kind] if labelled else [f"r{n:04d}", age])
         return csv_table(header, lines)
 
-    def pictures(numbers: range) -> dict[str, bytes]:
-        return {f"r{n:04d}.png": picture(n) for n in numbers}
+    def images(numbers: range) -> dict[str, bytes]:
+        return {f"r{n:04d}.png": draw_image(n) for n in numbers}
 
-    labelled = [("labelled.zip", {"t.csv": rows(range(60), True), **pictures(range(45))})]
+    labelled = [("labelled.zip", {"t.csv": rows(range(60), True), **images(range(45))})]
     second: list[tuple[str, dict[str, bytes]]] = []
     for part in range(PARTS):
         numbers = range(1000 + 20 * part, 1020 + 20 * part)
         second.append((f"rows{part}.zip", {"t.csv": rows(numbers, False)}))
-        late = {**pictures(numbers[:12]), "broken.png": picture(3)[:40]}
-        second.append((f"pictures{part}", late))
-        both = {"t.csv": rows(numbers[10:], False), **pictures(numbers[15:])}
+        late = {**images(numbers[:12]), "broken.png": draw_image(3)[:40]}
+        second.append((f"images{part}", late))
+        both = {"t.csv": rows(numbers[10:], False), **images(numbers[15:])}
         second.append((f"again{part}.zip", both))
     second.append(("evil.zip", {"../evil.csv": b"x"}))
     second.append(("again0-resent.zip", second[2][1]))
-    third = [("more-labels.zip", {"t.csv": rows(range(60, 90), True), **pictures(range(60, 75))})]
+    third = [("more-labels.zip", {"t.csv": rows(range(60, 90), True), **images(range(60, 75))})]
     return [labelled, second, third]
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.registry.store import ModelStore
 from tests.laws.uploads import SEEDS
-from tests.make import picture
+from tests.make import draw_image
 
 ENGINE = "tests.laws.champion:Champion"
 FILE = "number.txt"
@@ -29,7 +29,7 @@ def says_cat(model: int, age: float | None, seed: int | None) -> float:
 
 def why(model: int, age: float | None, seed: int | None) -> str:
     """The model's reasons: all that its answer hangs on."""
-    return f"model {model}, age {age}, picture {seed}"
+    return f"model {model}, age {age}, image {seed}"
 
 
 def _colour(data: bytes) -> tuple[int, ...]:
@@ -38,11 +38,11 @@ def _colour(data: bytes) -> tuple[int, ...]:
         return image.convert("RGB").getpixel((image.width - 1, image.height - 1))  # type: ignore[return-value]
 
 
-_COLOURS = {seed: _colour(picture(seed)) for seed in range(SEEDS)}
+_COLOURS = {seed: _colour(draw_image(seed)) for seed in range(SEEDS)}
 
 
 def seen(data: bytes) -> int:
-    """Which of the pictures this is, judged by its colour."""
+    """Which of the images this is, judged by its colour."""
     colour = _colour(data)
     return min(_COLOURS, key=lambda seed: math.dist(colour, _COLOURS[seed]))
 
@@ -66,11 +66,11 @@ class Champion:
 
 
 def _known(frame: pd.DataFrame) -> list[tuple[float | None, int | None]]:
-    """Each record's age and the number of its picture, None where there is none."""
-    pictures = frame["image"] if "image" in frame else [None] * len(frame)
+    """Each record's age and the number of its image, None where there is none."""
+    images = frame["image"] if "image" in frame else [None] * len(frame)
     return [
         (None if math.isnan(age) else age, image and seen(image))
-        for age, image in zip(frame["age"], pictures, strict=True)
+        for age, image in zip(frame["age"], images, strict=True)
     ]
 
 

@@ -167,7 +167,7 @@ def test_a_promotion_between_the_two_predictions_of_a_run_does_not_mix_them(
     check(world)
 
 
-def test_the_pictures_of_the_tests_are_what_they_are_said_to_be() -> None:
+def test_the_images_of_the_tests_are_what_they_are_said_to_be() -> None:
     from io import BytesIO
 
     from PIL import Image

@@ -1,4 +1,4 @@
-"""What people send in the tests of the laws: tables, labels, pictures, whole and broken."""
+"""What people send in the tests of the laws: tables, labels, images, whole and broken."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from tests.make import csv_table, picture
+from tests.make import csv_table, draw_image
 
 RECORDS = ("a", "b", "c")
-SEEDS = 4  # different pictures
+SEEDS = 4  # different images
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Photo:
 
     @property
     def data(self) -> bytes:
-        whole = picture(self.seed)
+        whole = draw_image(self.seed)
         return whole if self.decodes else whole[:-20]
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One delivery: a table with rows, one with labels only, and pictures."""
+    """One delivery: a table with rows, one with labels only, and images."""
 
     kind: str
     rows: tuple[Row, ...] = ()

@@ -289,7 +289,7 @@ class World:
         return not code
 
     def check_nothing_is_lost(self) -> None:
-        """Law 1, for every upload: rows, files and pictures in = what became of them."""
+        """Law 1, for every upload: rows, files and images in = what became of them."""
         for upload, delivery in self.deliveries.items():
             receipt = self.lake.read_json(of_upload(self.dataset, upload, "raw_uploads"))
             if receipt is None:

@@ -22,7 +22,7 @@ from mm_assets.manifest.join import (
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 from mm_assets.training.training_set import build_training_set
-from tests.make import dataset, drop_zip, found, picture, processed, received, rows_of, table
+from tests.make import dataset, draw_image, drop_zip, found, processed, received, rows_of, table
 
 HEADER = "id,age,colour"
 LABELLED = "id,age,colour,label"
@@ -66,7 +66,7 @@ def test_a_row_and_an_image_of_two_uploads_meet_in_the_second_one(
 ) -> None:
     files = {
         "rows": {"t.csv": table(HEADER, "1,2,red", "2,3,blue")},
-        "image": {"1.png": picture(1)},
+        "image": {"1.png": draw_image(1)},
     }
     for name in order:
         flow.drop(name + ".zip", files[name])
@@ -84,7 +84,7 @@ def test_a_row_and_an_image_of_two_uploads_meet_in_the_second_one(
 
 
 def test_a_row_and_an_image_of_one_upload_meet_there(flow: Flow) -> None:
-    flow.drop("a.zip", {"t.csv": table(HEADER, "1,2,red", "2,3,blue"), "p/1.png": picture(1)})
+    flow.drop("a.zip", {"t.csv": table(HEADER, "1,2,red", "2,3,blue"), "p/1.png": draw_image(1)})
     counts = flow.take("a.zip")["counts"]
     assert (counts["with_image"], counts["without_image"], counts["images_used"]) == (1, 1, 1)
     assert counts["rows_from_other_uploads"] == 0
@@ -93,8 +93,8 @@ def test_a_row_and_an_image_of_one_upload_meet_there(flow: Flow) -> None:
 
 
 def test_the_newest_row_and_the_newest_image_win_wherever_they_are(flow: Flow) -> None:
-    flow.drop("1.zip", {"t.csv": table(HEADER, "x,1,red"), "x.png": picture(1)})
-    flow.drop("2.zip", {"x.png": picture(2)})
+    flow.drop("1.zip", {"t.csv": table(HEADER, "x,1,red"), "x.png": draw_image(1)})
+    flow.drop("2.zip", {"x.png": draw_image(2)})
     flow.drop("3.zip", {"t.csv": table(HEADER, "x,3,red")})
     for name in ("3.zip", "1.zip", "2.zip"):
         flow.take(name)
@@ -108,8 +108,8 @@ def test_the_newest_row_and_the_newest_image_win_wherever_they_are(flow: Flow) -
 
 
 def test_an_older_upload_that_is_handled_late_changes_nothing(flow: Flow) -> None:
-    flow.drop("old.zip", {"t.csv": table(HEADER, "x,1,red"), "x.png": picture(1)})
-    flow.drop("new.zip", {"t.csv": table(HEADER, "x,2,red"), "x.png": picture(2)})
+    flow.drop("old.zip", {"t.csv": table(HEADER, "x,1,red"), "x.png": draw_image(1)})
+    flow.drop("new.zip", {"t.csv": table(HEADER, "x,2,red"), "x.png": draw_image(2)})
     flow.take("new.zip")
     before = flow.records("new.zip")
     flow.take("old.zip")
@@ -157,7 +157,7 @@ def test_an_unlabelled_row_stays_the_one_to_predict_when_a_labelled_one_comes(fl
 
 def test_training_sees_the_newest_row_of_all_and_the_newest_label(flow: Flow) -> None:
     flow.drop(
-        "1.zip", {"t.csv": table(LABELLED, "x,1,red,cat", "y,1,red,cat"), "x.png": picture(1)}
+        "1.zip", {"t.csv": table(LABELLED, "x,1,red,cat", "y,1,red,cat"), "x.png": draw_image(1)}
     )
     flow.drop("2.zip", {"t.csv": table(HEADER, "x,2,red", "z,2,red")})
     flow.drop("3.zip", {"t.csv": table("id,label", "x,dog", "only,cat")})
@@ -176,7 +176,7 @@ def test_of_several_images_of_a_record_the_lowest_number_is_used(folder_settings
     flow = Flow(Lake(folder_settings), open_store(folder_settings), spec)
     names = ["x-10.png", "x-2.png", "b/x-1.png", "a/x-01.png", "y-3.png"]
     rows = {"t.csv": table(HEADER, "x,1,red", "y,1,red")}
-    flow.drop("a.zip", {**rows, **{name: picture(i) for i, name in enumerate(names)}})
+    flow.drop("a.zip", {**rows, **{name: draw_image(i) for i, name in enumerate(names)}})
     flow.take("a.zip")
     assert flow.records("a.zip")["x"]["image_file"] == "a/x-01.png"
     assert flow.records("a.zip")["y"]["image_file"] == "y-3.png"
@@ -185,7 +185,7 @@ def test_of_several_images_of_a_record_the_lowest_number_is_used(folder_settings
 
 
 def test_an_image_without_a_row_is_an_orphan_until_its_row_comes(flow: Flow) -> None:
-    flow.drop("image.zip", {"x.png": picture(1), "y.png": picture(2)})
+    flow.drop("image.zip", {"x.png": draw_image(1), "y.png": draw_image(2)})
     flow.drop("labels.zip", {"t.csv": table("id,label", "y,cat")})
     flow.drop("rows.zip", {"t.csv": table(HEADER, "x,1,red")})
     counts = flow.take("image.zip")["counts"]
@@ -200,14 +200,14 @@ def test_ids_meet_only_when_they_are_the_same_text(flow: Flow) -> None:
     flow.drop(
         "a.zip",
         {"t.csv": table(HEADER, "007,1,a", "1E5,1,a", "A,1,a"),
-         "7.png": picture(1), "100000.png": picture(2), "a.png": picture(3)},
+         "7.png": draw_image(1), "100000.png": draw_image(2), "a.png": draw_image(3)},
     )  # fmt: skip
     assert flow.take("a.zip")["counts"]["with_image"] == 0
     assert set(flow.fates("a.zip").values()) == {"orphaned"}
 
 
 def test_an_image_that_does_not_decode_is_no_image(flow: Flow) -> None:
-    good = picture(1)
+    good = draw_image(1)
     flow.drop("a.zip", {"t.csv": table(HEADER, "x,1,red"), "x.png": good[: len(good) // 2]})
     counts = flow.take("a.zip")["counts"]
     assert (counts["with_image"], counts["without_image"]) == (0, 1)
@@ -219,9 +219,9 @@ def test_every_row_and_every_image_is_accounted_for(lake: Lake) -> None:
     files = {
         "t.csv": rows,
         "l.csv": table("id,label", "1,dog", "9,cat"),
-        "1.png": picture(1),
-        "b/1.png": picture(2),
-        "8.png": picture(3),
+        "1.png": draw_image(1),
+        "b/1.png": draw_image(2),
+        "8.png": draw_image(3),
         "bad.png": b"\x89PNG\r\n\x1a\n",
     }
     drop_zip(lake, "a.zip", files)
@@ -240,7 +240,7 @@ def test_every_row_and_every_image_is_accounted_for(lake: Lake) -> None:
 
 
 def test_a_manifest_built_again_has_the_same_files(flow: Flow) -> None:
-    flow.drop("a.zip", {"t.csv": table(HEADER, "x,1,red", "y,1,red"), "x.png": picture(1)})
+    flow.drop("a.zip", {"t.csv": table(HEADER, "x,1,red", "y,1,red"), "x.png": draw_image(1)})
     first = flow.take("a.zip")
     again = flow.take("a.zip")
     assert first["files"] == again["files"]
@@ -263,7 +263,7 @@ def test_the_split_has_each_record_once_by_whether_it_has_an_image(lake: Lake) -
     store = open_store(lake.settings)
     drop_zip(lake, "a.zip", {
         "t.csv": table(LABELLED, "1,2,red,", "2,2,red,cat", "3,2,red,", "4,2,red,"),
-        "1.png": picture(1), "2.png": picture(2), "4.png": b"no picture",
+        "1.png": draw_image(1), "2.png": draw_image(2), "4.png": b"no image",
     })  # fmt: skip
     manifest = processed(lake, store, dataset(), "a.zip")
     told = {}
@@ -311,7 +311,7 @@ def test_the_row_for_predictions_is_unlabelled_first_and_for_training_the_newest
 
 
 def test_what_was_received_is_the_same_whether_or_not_its_manifest_was_built(flow: Flow) -> None:
-    flow.drop("a.zip", {"t.csv": table(HEADER, "x,1,red"), "x.png": picture(1)})
+    flow.drop("a.zip", {"t.csv": table(HEADER, "x,1,red"), "x.png": draw_image(1)})
     flow.take("a.zip")
     before = received(flow.lake, flow.spec, "a.zip")["files"]
     flow.take("a.zip")

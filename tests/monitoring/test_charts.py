@@ -17,6 +17,7 @@ from mm_assets.display.pictures import contact_sheet
 from mm_assets.monitoring import charts
 from mm_assets.monitoring.timeline import MOST_BINS, time_bins, time_of
 from mm_assets.uploads.find import upload_key
+from tests.make import plain_image
 
 START = datetime(2026, 11, 18, 8, 15, tzinfo=UTC)
 LONG = tuple(f"a very long class name, number {i} of the plant" for i in range(12))
@@ -183,11 +184,7 @@ def test_refusals_are_drawn_unless_there_are_none() -> None:
 
 # -- the contact sheet ----------------------------------------------------------------------------
 
-
-def picture(width: int, height: int, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (width, height), (255, 0, 0)).save(buffer, kind)
-    return buffer.getvalue()
+RED = (255, 0, 0)
 
 
 def red_box(png: bytes | None) -> tuple[int, int]:
@@ -202,7 +199,7 @@ def red_box(png: bytes | None) -> tuple[int, int]:
 def test_pictures_large_and_small_fill_their_place_and_keep_their_shape(
     width: int, height: int, kind: str
 ) -> None:
-    shown = red_box(contact_sheet([(picture(width, height, kind), ["one"])]))
+    shown = red_box(contact_sheet([(plain_image(RED, width, height, kind), ["one"])]))
     assert max(shown) == pytest.approx(137, abs=3)
     assert shown[0] / shown[1] == pytest.approx(width / height, rel=0.06)
 
@@ -216,12 +213,15 @@ def test_enlarged_pixels_stay_sharp() -> None:
 
 
 def test_bytes_that_are_no_picture_leave_an_empty_frame() -> None:
-    for data in (b"", b"GIF89a", picture(9, 9)[:-30]):
+    for data in (b"", b"GIF89a", plain_image(RED, 9, 9)[:-30]):
         assert opened(contact_sheet([(data, ["lost"])]))
 
 
 def test_no_more_than_24_pictures_are_shown() -> None:
-    items = [(picture(4, 4), [str(i), "\x00 and a long line, a very long line"]) for i in range(30)]
+    items = [
+        (plain_image(RED, 4, 4), [str(i), "\x00 and a long line, a very long line"])
+        for i in range(30)
+    ]
     assert contact_sheet(items, "Many") == contact_sheet(items[:24], "Many")
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.settings import Settings
@@ -25,6 +24,7 @@ from mm_assets.tables.store import Store
 from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.find import find_uploads
 from mm_assets.uploads.receive import RAW, receive
+from tests.make import plain_image
 
 Parts = tuple[Lake, Store, DatasetSpec]
 
@@ -39,12 +39,6 @@ def make_spec(problem_type: str = "binary", **more: Any) -> DatasetSpec:
 @pytest.fixture
 def parts(folder_settings: Settings) -> Parts:
     return Lake(folder_settings), open_store(folder_settings), make_spec()
-
-
-def picture(shade: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (20, 12), (shade, 0, 0)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def upload(parts: Parts, name: str, rows: list[tuple[Any, ...]], images: dict[str, bytes]) -> str:
@@ -91,8 +85,8 @@ def train_and_predict(parts: Parts, age_now: float) -> str:
     upload(parts, "first", rows, {})
     build_training_set(lake, store, spec, run_id="run")
     new = [(f"p{i}", draw.normal(age_now, 1), "ab"[i % 2], "") for i in range(60)]
-    images = {f"p{i}.png": picture(i) for i in range(30)}
-    bad = {"p40.png": picture(40)[:-20]}
+    images = {f"p{i}.png": plain_image((i, 0, 0), 20, 12) for i in range(30)}
+    bad = {"p40.png": plain_image((40, 0, 0), 20, 12)[:-20]}
     key = upload(parts, "second", [*new, ("p99", "old", "a", "")], {**images, **bad})
     said = {f"p{i}": ["cat", "dog"][i % 2] for i in range(60)}
     predict(parts, key, said, {f"p{i}" for i in range(30)})
@@ -191,10 +185,12 @@ def test_pictures_that_became_dark_show_as_drift_of_that_feature(parts: Parts) -
     spec = make_spec(image_features=["brightness", "width"])
     parts = (lake, store, spec)
     rows = [(f"t{i}", 5, "a", ["cat", "dog"][i % 2]) for i in range(50)]
-    upload(parts, "first", rows, {f"t{i}.png": picture(150 + i) for i in range(40)})
+    upload(
+        parts, "first", rows, {f"t{i}.png": plain_image((150 + i, 0, 0), 20, 12) for i in range(40)}
+    )
     build_training_set(lake, store, spec, run_id="run")
     new = [(f"p{i}", 5, "a", "") for i in range(60)]
-    upload(parts, "second", new, {f"p{i}.png": picture(i) for i in range(35)})
+    upload(parts, "second", new, {f"p{i}.png": plain_image((i, 0, 0), 20, 12) for i in range(35)})
     pictures, figures = build_monitoring(lake, store, spec, None)
     published = lake.read_json(of_dataset("pets", "monitoring"))
     assert published is not None
@@ -215,7 +211,7 @@ def test_where_all_records_or_none_have_an_image_no_share_is_drawn(
     lake, store, _ = parts
     parts = (lake, store, make_spec(**more))
     rows = [] if with_image else [(f"p{i}", i, "a", "") for i in range(40)]
-    images = {f"p{i}.png": picture(i) for i in range(40)} if with_image else {}
+    images = {f"p{i}.png": plain_image((i, 0, 0), 20, 12) for i in range(40)} if with_image else {}
     key = upload(parts, "only", rows, images)
     said = {f"p{i}": "cat" for i in range(40)}
     predict(parts, key, said, set(said) if with_image else set())

@@ -19,7 +19,7 @@ from mm_assets.predictions.predict import predict_records
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
-from tests.make import dataset, drop_zip, picture, processed, rows_of, table
+from tests.make import dataset, draw_image, drop_zip, processed, rows_of, table
 
 WITHOUT = Modality.WITHOUT_IMAGE
 
@@ -62,7 +62,7 @@ def predicted(lake: Lake, share: float | None) -> tuple[DatasetSpec, Store, str,
     drop_zip(
         lake,
         "u.zip",
-        {"t.csv": table("id,age,colour", *rows, "x,old,red"), "r01.png": picture()[:50]},
+        {"t.csv": table("id,age,colour", *rows, "x,old,red"), "r01.png": draw_image()[:50]},
     )
     upload = processed(lake, store, spec, "u.zip")["upload"]
     folder = lake.settings.root / "model"
@@ -106,7 +106,7 @@ def test_the_failed_items_of_an_upload_are_files_rows_and_predictions(lake: Lake
     spec, store, upload, _ = predicted(lake, 0.5)
     merge_predictions(lake, store, spec, upload)
     failed, items = failed_items(lake, spec, upload)
-    assert items == 2 + 21  # a table, a picture, and 21 rows
+    assert items == 2 + 21  # a table, an image, and 21 rows
     assert failed == [
         "r01.png: image_unreadable",
         "t.csv line 22: number_invalid",

@@ -15,18 +15,18 @@ from mm_assets.predictions.receipt import build_receipt
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 from mm_assets.uploads.find import register
-from tests.make import dataset, drop_zip, found, picture, processed, received, table
+from tests.make import dataset, draw_image, drop_zip, found, processed, received, table
 
 SPEC = dataset(image_name="{id}-{n}")
 FILES = {
     "rows.csv": table(
         "id,age,colour,label", "1,2,red,", "1,2,red,", "2,x,red,", "3,1,red,cat", "4"
     ),
-    "1-1.png": picture(1),
-    "1-2.png": picture(2),
-    "9-1.png": picture(3),
+    "1-1.png": draw_image(1),
+    "1-2.png": draw_image(2),
+    "9-1.png": draw_image(3),
     "8-1.png": b"\x89PNG\r\n\x1a\n",
-    "front.png": picture(4),
+    "front.png": draw_image(4),
 }
 
 
@@ -98,7 +98,7 @@ def test_an_upload_may_be_named_as_it_was_sent(lake: Lake, store: Store) -> None
 def test_of_uploads_with_one_name_the_newest_is_meant(lake: Lake, store: Store) -> None:
     first = sent(lake, "a.zip", FILES)
     processed(lake, store, SPEC, "a.zip")
-    second = sent(lake, "a.zip", {"1-1.png": picture(1)})
+    second = sent(lake, "a.zip", {"1-1.png": draw_image(1)})
     processed(lake, store, SPEC, "a.zip")
     assert first != second
     assert build_receipt(lake, store, SPEC, "a")["upload"] == max(first, second)

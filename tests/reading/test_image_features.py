@@ -1,4 +1,4 @@
-"""Each feature of a picture follows from its definition; pictures outside a range are found."""
+"""Each feature of an image follows from its definition; images outside a range are found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mm_assets.reading.image_features import FEATURE_NAMES, image_features, unfi
 
 
 def of(pixels: object) -> dict[str, float]:
-    """Features of a picture of these pixels: grey (rows) or RGB (rows of triples)."""
+    """Features of an image of these pixels: grey (rows) or RGB (rows of triples)."""
     array = np.asarray(pixels, dtype=np.uint8)
     grey = array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
     return image_features(Image.fromarray(grey), width=array.shape[1], height=array.shape[0])
@@ -31,7 +31,7 @@ def test_all_features_of_the_yaml_are_there_in_their_order() -> None:
     assert tuple(of([[0]])) == FEATURE_NAMES == tuple(feature.value for feature in ImageFeature)
 
 
-def test_a_grey_picture_has_its_brightness_and_nothing_else() -> None:
+def test_a_grey_image_has_its_brightness_and_nothing_else() -> None:
     found = image_features(Image.new("RGB", (7, 5), (128, 128, 128)), width=700, height=500)
     nothing = dict.fromkeys(FEATURE_NAMES[3:], 0.0)
     assert found == {"width": 700, "height": 500, "brightness": 128, **nothing}
@@ -72,7 +72,7 @@ def test_saturation_is_that_of_hsv() -> None:
     assert of([[[200, 0, 0], [7, 7, 7]]])["saturation"] == 127.5
 
 
-def test_a_blurred_picture_has_a_lower_laplacian_variance_and_gradient() -> None:
+def test_a_blurred_image_has_a_lower_laplacian_variance_and_gradient() -> None:
     sharp = Image.fromarray(noise(64, 64))
     before, after = (
         image_features(image, width=64, height=64)
@@ -105,18 +105,18 @@ def listed(*brightness: float) -> pa.Table:
     return pa.table({"file": pa.array(files, pa.string()), "features": pa.array(features, kind)})
 
 
-def test_pictures_outside_a_range_are_counted_and_its_ends_are_normal() -> None:
+def test_images_outside_a_range_are_counted_and_its_ends_are_normal() -> None:
     ranges = {
         ImageFeature.BRIGHTNESS: Range(minimum=10, maximum=20),
         ImageFeature.WIDTH: Range(minimum=1),
     }
     found = unfit_images(listed(9.5, 10, 15, 20, 20.123456), ranges)
-    assert (found.pictures, found.unfit, found.share) == (5, 2, 0.4)
+    assert (found.images, found.unfit, found.share) == (5, 2, 0.4)
     assert found.by_feature == {"brightness": 2, "width": 0}
     assert found.examples == ["0.png: brightness 9.5", "4.png: brightness 20.12"]
 
 
-def test_a_picture_that_is_unfit_in_two_ways_counts_once() -> None:
+def test_a_image_that_is_unfit_in_two_ways_counts_once() -> None:
     ranges = {feature: Range(minimum=50) for feature in (ImageFeature.BRIGHTNESS,
                                                          ImageFeature.CONTRAST)}  # fmt: skip
     found = unfit_images(listed(3, 60), ranges)
@@ -124,7 +124,7 @@ def test_a_picture_that_is_unfit_in_two_ways_counts_once() -> None:
     assert found.examples[0] == "0.png: brightness 3, contrast 1"
 
 
-def test_no_more_than_ten_pictures_are_named_and_none_is_no_trouble() -> None:
+def test_no_more_than_ten_images_are_named_and_none_is_no_trouble() -> None:
     ranges = {ImageFeature.BRIGHTNESS: Range(maximum=0)}
     found = unfit_images(listed(*range(1, 31)), ranges)
     assert (found.unfit, len(found.examples)) == (30, 10)

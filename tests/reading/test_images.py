@@ -1,4 +1,4 @@
-"""Pictures: whole ones come out upright, RGB and small; everything else is refused with a code."""
+"""Images: whole ones come out upright, RGB and small; everything else is refused with a code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEGAPIXELS = 25_000_000
 
 
 def photo(width: int = 320, height: int = 200) -> Image.Image:
-    """A smooth picture whose four corners differ: red, green, blue, white."""
+    """A smooth image whose four corners differ: red, green, blue, white."""
     corners = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
     return Image.fromarray(corners).resize((width, height), Image.Resampling.BILINEAR)
 
@@ -41,7 +41,7 @@ def run(data: bytes, side: int = 256, pixels: int = MEGAPIXELS) -> NormalisedIma
 
 
 def shown(data: bytes, side: int = 256) -> Image.Image:
-    """The normalised picture, decoded again."""
+    """The normalised image, decoded again."""
     image = Image.open(io.BytesIO(run(data, side).data))
     image.load()
     return image
@@ -84,28 +84,28 @@ def close(pixel: Any, expected: tuple[int, int, int], tolerance: int = 6) -> boo
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_a_picture_comes_out_as_small_rgb_with_the_original_size_noted(kind: str) -> None:
+def test_a_image_comes_out_as_small_rgb_with_the_original_size_noted(kind: str) -> None:
     result = run(saved(photo(2000, 1000), kind), side=256)
     assert (result.width, result.height) == (2000, 1000)
     image = Image.open(io.BytesIO(result.data))
     assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (256, 128))
 
 
-def test_a_small_picture_stays_lossless_and_is_never_enlarged() -> None:
+def test_a_small_image_stays_lossless_and_is_never_enlarged() -> None:
     original = photo(128, 77)
     image = shown(saved(original, "PNG"))
     assert image.format == "PNG"
     assert np.array_equal(np.asarray(image), np.asarray(original))
 
 
-def test_a_middle_sized_picture_keeps_its_size() -> None:
+def test_a_middle_sized_image_keeps_its_size() -> None:
     image = shown(saved(photo(200, 100), "PNG"))
     assert (image.format, image.size) == ("JPEG", (200, 100))
     assert close(image.getpixel((1, 1)), (255, 0, 0))
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 3000), (3000, 1), (60_000, 2)])
-def test_thin_and_tiny_pictures_are_accepted(width: int, height: int) -> None:
+def test_thin_and_tiny_images_are_accepted(width: int, height: int) -> None:
     image = shown(saved(Image.new("RGB", (width, height), "red"), "PNG"))
     assert max(image.size) == min(256, max(width, height))
     assert min(image.size) == 1
@@ -168,7 +168,7 @@ def test_every_orientation_is_turned_upright(kind: str, orientation: int) -> Non
 @pytest.mark.parametrize(
     "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"]
 )
-def test_broken_metadata_does_not_cost_the_picture(exif: bytes) -> None:
+def test_broken_metadata_does_not_cost_the_image(exif: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert run(saved(photo(), exif=exif)).width == 320
@@ -226,9 +226,9 @@ def test_a_transparent_palette_colour_becomes_white() -> None:
     image = Image.new("P", (8, 8), 1)
     image.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255])
     image.paste(2, (0, 0, 4, 8))
-    picture = shown(saved(image, "PNG", transparency=2))
-    assert picture.getpixel((1, 1)) == (255, 255, 255)
-    assert picture.getpixel((6, 1)) == (255, 0, 0)
+    image = shown(saved(image, "PNG", transparency=2))
+    assert image.getpixel((1, 1)) == (255, 255, 255)
+    assert image.getpixel((6, 1)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize(("depth", "value"), [(1, 0), (2, 2), (4, 9), (8, 77), (16, 0x4D4E)])
@@ -246,11 +246,11 @@ def test_the_transparent_colour_of_a_sixteen_bit_colour_png_is_found() -> None:
     assert image.getpixel((0, 0)) == (255, 255, 255)
 
 
-# -- golden pictures: the pixels that must come out, worked out without Pillow ---------------------
+# -- golden images: the pixels that must come out, worked out without Pillow ---------------------
 
 
 def pixels(data: bytes) -> np.ndarray:
-    """[height, width, 3] of the normalised picture."""
+    """[height, width, 3] of the normalised image."""
     return np.asarray(shown(data))
 
 
@@ -258,7 +258,7 @@ def chance(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def test_golden_an_rgb_picture_is_not_touched() -> None:
+def test_golden_an_rgb_image_is_not_touched() -> None:
     values = chance(7, 5, 3)
     rows = b"".join(b"\0" + row.tobytes() for row in values)
     assert np.array_equal(pixels(png(5, 7, 8, 2, rows)), values)
@@ -348,7 +348,7 @@ def tolerant_pillow() -> Any:
         ("JPEG", {"restart_marker_blocks": 1}), ("WEBP", {}), ("WEBP", {"lossless": True}),
     ],
 )  # fmt: skip
-def test_a_picture_cut_short_anywhere_is_refused(kind: str, options: dict[str, Any]) -> None:
+def test_a_image_cut_short_anywhere_is_refused(kind: str, options: dict[str, Any]) -> None:
     data = saved(photo(640, 480), kind, **options)
     lengths = {*range(1, len(data), max(1, len(data) // 60)), *range(len(data) - 40, len(data))}
     for length in sorted(lengths):
@@ -373,7 +373,7 @@ print([name for name in ("autogluon", "torch", "torchvision") if name in sys.mod
 """
 
 
-def test_pictures_are_verified_in_a_process_that_never_imported_autogluon() -> None:
+def test_images_are_verified_in_a_process_that_never_imported_autogluon() -> None:
     whole = saved(photo())
     done = subprocess.run(
         [sys.executable, "-c", RECEIVING],
@@ -393,7 +393,7 @@ def test_a_jpeg_without_its_end_marker_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_bytes_after_the_picture_are_ignored(kind: str) -> None:
+def test_bytes_after_the_image_are_ignored(kind: str) -> None:
     data = saved(photo(), kind)
     assert run(data + b"film" * 1000) == run(data)
 
@@ -423,12 +423,12 @@ def test_a_png_whose_pixels_end_early_is_refused(lace: int) -> None:
 
 
 def test_an_interlaced_png_is_read() -> None:
-    # Adam7 stores a 5 x 3 picture as passes of 1x1, 1x1, none, 1x1, 3x1, 2x2 and 5x1 pixels.
+    # Adam7 stores a 5 x 3 image as passes of 1x1, 1x1, none, 1x1, 3x1, 2x2 and 5x1 pixels.
     sizes = [(1, 1), (1, 1), (1, 1), (3, 1), (2, 2), (5, 1)]
     rows = b"".join((b"\0" + b"\x40" * w) * h for w, h in sizes)
-    picture = shown(png(5, 3, 8, 0, rows, lace=1))
-    assert picture.size == (5, 3)
-    assert {picture.getpixel((x, y)) for x in range(5) for y in range(3)} == {(64, 64, 64)}
+    image = shown(png(5, 3, 8, 0, rows, lace=1))
+    assert image.size == (5, 3)
+    assert {image.getpixel((x, y)) for x in range(5) for y in range(3)} == {(64, 64, 64)}
     refused(png(5, 3, 8, 0, rows[:-1], lace=1), "image_unreadable")
 
 
@@ -436,7 +436,7 @@ def test_an_empty_file_is_refused() -> None:
     refused(b"", "image_empty")
 
 
-pictures = [
+images = [
     saved(photo(48, 40)), saved(photo(48, 40), progressive=True), saved(photo(40, 30), "PNG"),
     saved(photo(40, 30).convert("P"), "PNG"), saved(photo(40, 30), "WEBP"),
     saved(photo(48, 40).convert("CMYK")),
@@ -445,11 +445,11 @@ pictures = [
 
 @settings(max_examples=600, deadline=None)
 @given(
-    st.sampled_from(pictures),
+    st.sampled_from(images),
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6),
     st.integers(0, 60),
 )
-def test_damaged_pictures_are_read_or_refused_and_nothing_else(
+def test_damaged_images_are_read_or_refused_and_nothing_else(
     data: bytes, edits: list[tuple[int, int]], cut: int
 ) -> None:
     broken = bytearray(data)
@@ -470,7 +470,7 @@ def test_damaged_pictures_are_read_or_refused_and_nothing_else(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from([b"", *(data[:30] for data in pictures)]), st.binary(max_size=300))
+@given(st.sampled_from([b"", *(data[:30] for data in images)]), st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused_and_nothing_else(head: bytes, rest: bytes) -> None:
     with pytest.raises(ImageRefused):
         run(head + rest)
@@ -488,7 +488,7 @@ def test_the_pixel_limit_is_exact_and_judged_before_decoding() -> None:
         refused(saved(photo(100, 50), "WEBP", **lossless), "image_too_large", pixels=4999)
 
 
-def test_a_small_file_that_holds_a_huge_picture_costs_nothing() -> None:
+def test_a_small_file_that_holds_a_huge_image_costs_nothing() -> None:
     bombs = [png(13_000, 13_000, 8, 2, b""), png(2**31 - 1, 1, 1, 0, b""), png(1, 10**6, 1, 0, b"")]
     jpeg = bytearray(saved(photo()))
     at = jpeg.index(b"\xff\xc0") + 5
@@ -521,7 +521,7 @@ def test_a_jpeg_of_endless_scans_is_refused_quickly() -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP", "ICO", "PPM", "AVIF", "JPEG2000"])
-def test_other_picture_formats_are_known_and_refused(kind: str) -> None:
+def test_other_image_formats_are_known_and_refused(kind: str) -> None:
     data = saved(photo(64, 64), kind)
     assert is_image(data[:4096])
     refused(data, "image_type")
@@ -542,7 +542,7 @@ def test_formats_that_pillow_does_not_read_are_known_too(head: bytes) -> None:
 @pytest.mark.parametrize(
     "head", [b"", b"id,x\n", b"BMI,age\n", b"P1,P2\n", b"II,MM\n", b"RIFF....WAVE", b"<html>"]
 )
-def test_what_is_no_picture_is_not_taken_for_one(head: bytes) -> None:
+def test_what_is_no_image_is_not_taken_for_one(head: bytes) -> None:
     assert not is_image(head)
 
 

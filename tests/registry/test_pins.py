@@ -33,14 +33,14 @@ from mm_assets.tables.duckdb import DuckDBStore
 from mm_assets.uploads import ledger
 from mm_assets.uploads.received import read_document
 from tests.laws.champion import ENGINE, Champion, save
-from tests.make import dataset, drop_zip, found, picture, table
+from tests.make import dataset, draw_image, drop_zip, found, table
 
 SPEC = dataset(
     columns={"age": "number"},
     model_with_image={"engine": ENGINE},
     model_without_image={"engine": ENGINE},
 )
-FILES = {"rows.csv": table("id,age", "a,1", "b,2"), "a.png": picture(1)}
+FILES = {"rows.csv": table("id,age", "a,1", "b,2"), "a.png": draw_image(1)}
 BACKFILL = {"dagster/backfill": "backfill"}
 
 
@@ -226,7 +226,7 @@ def test_nothing_is_mixed_within_one_upload_and_modality(
     monkeypatch.setattr(Champion, "predict", promote_each_time)
     files = {
         "rows.csv": table("id,age", *(f"{i},{n}" for n, i in enumerate("cdefgh"))),
-        "c.png": picture(1), "d.png": picture(2), "e.png": picture(3),
+        "c.png": draw_image(1), "d.png": draw_image(2), "e.png": draw_image(3),
     }  # fmt: skip
     upload = flow.add("w.zip", files)
     assert flow.run("upload", upload=upload) == "1-1"

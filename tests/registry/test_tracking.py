@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import socket
@@ -16,10 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from PIL import Image
 
 from mm_assets.contract.errors import ModelError
 from mm_assets.registry.tracking import Tracked, track_training
+from tests.make import plain_image
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # also for what the tests ask MLflow themselves
 SERVER_SECONDS = 60
@@ -87,12 +86,6 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def png() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (4, 4), "red").save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def track(uri: str, folder: Path | None, **changes: Any) -> Tracked:
     trials = pa.table(
         {
@@ -117,7 +110,7 @@ def track(uri: str, folder: Path | None, **changes: Any) -> Tracked:
         "metrics": {"accuracy": 0.91, "log_loss": 0.3},
         "baseline": {"accuracy": 0.6},
         "tags": {"seconds": "12.3"},
-        "artefacts": {"confusion matrix": png()},
+        "artefacts": {"confusion matrix": plain_image((255, 0, 0), 4, 4)},
         "folder": folder,
         "trials": trials,
         "promoted": True,
@@ -162,7 +155,7 @@ def check_all_is_there(uri: str, tracked: Tracked, model: Path, tmp_path: Path) 
     assert (tags["mm.run_id"], tags["mm.promoted"]) == ("dagster-run-1", "true")
     assert tags["mm.seconds"] == "12.3"
     files = told["files"]
-    assert files["pictures/confusion matrix.png"] == png()
+    assert files["pictures/confusion matrix.png"] == plain_image((255, 0, 0), 4, 4)
     assert files["trials.csv"].decode().splitlines()[2] == '2,"failed",,9'
     assert files["model/deep/weights.bin"] == b"\x00\x01"
     assert files["model/model.json"] == (model / "model.json").read_bytes()

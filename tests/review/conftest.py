@@ -14,15 +14,15 @@ from mm_assets.lake.lake import Lake
 from mm_assets.predictions.predict import empty_predictions
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
-from tests.make import csv_table, dataset, drop_zip, picture, processed
+from tests.make import csv_table, dataset, draw_image, drop_zip, processed
 from tests.tables.offers import offer
 
-# Record to how sure the model is of "cat"; the first four have a picture.
+# Record to how sure the model is of "cat"; the first four have an image.
 RECORDS = {
     "plain": 0.51, "=1+2": 0.52, "Ünïcode id": 0.53, "A b": 0.55, "a-b": 0.56, "a b": 0.57,
     "'=1+2": 0.58, "007": 0.59, "sure": 0.95,
 }  # fmt: skip
-PICTURED = list(RECORDS)[:4]
+IMAGED = list(RECORDS)[:4]
 SPEC = dataset(columns={"age": "number", "note": "text"})
 
 
@@ -36,7 +36,7 @@ class World:
         rows = [[name, str(n), "=HYPERLINK(1)", ""] for n, name in enumerate(RECORDS)]
         files = {"rows.csv": csv_table(["id", "age", "note", spec.label_column], rows)}
         if spec.image_name:
-            files |= {f"p/{name}.png": picture(n) for n, name in enumerate(PICTURED)}
+            files |= {f"p/{name}.png": draw_image(n) for n, name in enumerate(IMAGED)}
         self.upload = self.deliver("first.zip", files)
         self.store.merge(spec.dataset, self._offered(said))
 
@@ -68,7 +68,7 @@ def world(folder_settings: Settings) -> World:
 
 @pytest.fixture
 def numbers(folder_settings: Settings) -> World:
-    """The same records, with a number to predict and no pictures."""
+    """The same records, with a number to predict and no images."""
     spec = dataset(
         columns={"age": "number", "note": "text"}, problem_type="regression", classes=None,
         label_column="prediction", image_name=None,

@@ -17,7 +17,7 @@ from mm_assets.orchestration.run import Runner, open_instance
 from mm_assets.tables.open import open_store
 from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.received import read_parquet
-from tests.make import csv_table, drop_zip, picture
+from tests.make import csv_table, draw_image, drop_zip
 
 YAML = """
 type: mm_assets.pipeline.DatasetPipeline
@@ -77,7 +77,7 @@ def test_what_people_answer_is_in_the_next_training_set_and_no_longer_asked(
     labelled = [[f"r{n}", str(n % 2 * 10), ("cat", "dog")[n % 2]] for n in range(60)]
     unclear = [[f"u{n}", str(4 + n), ""] for n in range(3)]
     files = {"rows.csv": csv_table(["id", "age", "kind"], labelled + unclear)}
-    drop_zip(project, "first.zip", {**files, "u0.png": picture(1)})
+    drop_zip(project, "first.zip", {**files, "u0.png": draw_image(1)})
     work(project, "sync", "train", "predict_all")
 
     listed = json.loads(run("list", "--format", "json").stdout)
@@ -88,7 +88,7 @@ def test_what_people_answer_is_in_the_next_training_set_and_no_longer_asked(
 
     folder = tmp_path / "out"
     said = run("export", "--to", folder)
-    assert "3 records, 1 pictures" in said.stderr
+    assert "3 records, 1 images" in said.stderr
     assert "export_exists" in run("export", "--to", folder, code=1).stderr
     with (folder / "tasks.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))

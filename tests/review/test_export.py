@@ -1,4 +1,4 @@
-"""What people are given: the queue, and the folder with tasks, sheet and pictures."""
+"""What people are given: the queue, and the folder with tasks, sheet and images."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mm_assets.contract.errors import ModelError, UploadError
-from mm_assets.review.export import NO_PICTURE, export_review, picture_name
+from mm_assets.review.export import NO_IMAGE, export_review, image_name
 from mm_assets.review.queue import review_classes, review_queue
 from mm_assets.review.sheet import guard, header, unguard
-from tests.make import dataset, picture, table
-from tests.review.conftest import PICTURED, RECORDS, World
+from tests.make import dataset, draw_image, table
+from tests.review.conftest import IMAGED, RECORDS, World
 
 TO_REVIEW = [name for name, sure in RECORDS.items() if sure < 0.6]
 
@@ -62,28 +62,28 @@ def test_tasks_carry_the_record_its_columns_and_the_prediction(world: World, fol
     ]  # fmt: skip
 
 
-def test_pictures_have_safe_names_of_their_own_and_are_the_record_s(
+def test_images_have_safe_names_of_their_own_and_are_the_record_s(
     world: World, folder: Path
 ) -> None:
     tasks, rows = export(world, folder, image_prefix="/data/local-files/?d=pets/images/")
-    files = {path.name for path in (folder / "images").iterdir()} - {NO_PICTURE}
-    assert len({name.lower() for name in files}) == len(PICTURED)
+    files = {path.name for path in (folder / "images").iterdir()} - {NO_IMAGE}
+    assert len({name.lower() for name in files}) == len(IMAGED)
     assert all(name.isascii() and " " not in name and "=" not in name for name in files)
-    by_record = {row["record_id"]: row["picture"] for row in rows}
-    for n, name in enumerate(PICTURED):
+    by_record = {row["record_id"]: row["image"] for row in rows}
+    for n, name in enumerate(IMAGED):
         written = Image.open(folder / by_record[guard(name)])
-        sent = Image.open(io.BytesIO(picture(n)))
+        sent = Image.open(io.BytesIO(draw_image(n)))
         assert written.getpixel((0, written.height - 1)) == sent.getpixel((1, 22))
     urls = [task["data"]["image"] for task in tasks]
     names = [url.removeprefix("/data/local-files/?d=pets/images/") for url in urls]
     assert set(names[:4]) == files
-    assert set(names[4:]) == {NO_PICTURE}
+    assert set(names[4:]) == {NO_IMAGE}
 
 
-def test_a_lost_picture_is_counted_and_holds_nobody_back(world: World, folder: Path) -> None:
+def test_a_lost_image_is_counted_and_holds_nobody_back(world: World, folder: Path) -> None:
     world.lake.delete(f"datasets/pets/uploads/{world.upload}/raw_uploads.json")
     written = export_review(world.lake, world.store, world.spec, folder)
-    assert (written.records, written.pictures, written.lost) == (len(TO_REVIEW), 0, 4)
+    assert (written.records, written.images, written.lost) == (len(TO_REVIEW), 0, 4)
 
 
 def test_the_sheet_is_safe_to_open_and_has_an_empty_column_for_the_label(
@@ -91,7 +91,7 @@ def test_the_sheet_is_safe_to_open_and_has_an_empty_column_for_the_label(
 ) -> None:
     _, rows = export(world, folder, limit=2)
     assert list(rows[0]) == [
-        "record_id", "prediction", "confidence", "reasons", "picture", "age", "note", "label",
+        "record_id", "prediction", "confidence", "reasons", "image", "age", "note", "label",
     ]  # fmt: skip
     assert [row["record_id"] for row in rows] == ["plain", "'=1+2"]
     assert {row["note"] for row in rows} == {"'=HYPERLINK(1)"}
@@ -116,9 +116,7 @@ def test_the_labelling_config_offers_the_classes_or_a_number(world: World, folde
     assert view.find("Choices").get("toName") == view.find("Text").get("name")
 
 
-def test_a_regression_without_pictures_is_exported_with_numbers(
-    numbers: World, folder: Path
-) -> None:
+def test_a_regression_without_images_is_exported_with_numbers(numbers: World, folder: Path) -> None:
     tasks, rows = export(numbers, folder)
     view = ET.parse(folder / "labelling.xml").getroot()
     assert view.find("Number") is not None
@@ -153,7 +151,7 @@ def test_classes_come_from_the_yaml_else_from_the_training_set(world: World) -> 
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
-def test_two_records_never_share_a_picture_s_name(one: str, other: str) -> None:
-    names = picture_name(one, b"").lower(), picture_name(other, b"").lower()
+def test_two_records_never_share_a_image_s_name(one: str, other: str) -> None:
+    names = image_name(one, b"").lower(), image_name(other, b"").lower()
     assert (names[0] == names[1]) == (one == other)
     assert len(names[0]) < 80

@@ -18,7 +18,7 @@ from mm_assets.review.read import read_answers
 from mm_assets.tables.open import open_store
 from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.received import read_parquet
-from tests.make import drop_zip, picture, processed
+from tests.make import draw_image, drop_zip, processed
 from tests.review.conftest import SPEC, World
 
 HERE = Path(__file__).parent
@@ -224,7 +224,7 @@ def test_labels_are_written_in_the_encoding_of_the_dataset(folder_settings) -> N
         send_labels(lake, spec, Judged(labels={"日": "cat"}, before={}))
 
 
-def test_pictures_that_are_records_of_their_own_are_labelled_the_same_way(
+def test_images_that_are_records_of_their_own_are_labelled_the_same_way(
     folder_settings, tmp_path: Path
 ) -> None:
     spec = DatasetSpec.model_validate(
@@ -232,7 +232,7 @@ def test_pictures_that_are_records_of_their_own_are_labelled_the_same_way(
          "classes": ["cat", "dog"], "image_longest_side": 16}
     )  # fmt: skip
     lake, store = Lake(folder_settings), open_store(folder_settings)
-    drop_zip(lake, "a.zip", {f"p{n}.png": picture(n) for n in range(3)}, "photos")
+    drop_zip(lake, "a.zip", {f"p{n}.png": draw_image(n) for n in range(3)}, "photos")
     processed(lake, store, spec, "a.zip")
     path = tmp_path / "export.json"
     path.write_text(exported(("p1", [chose("dog")]), ("p9", [chose("cat")])))

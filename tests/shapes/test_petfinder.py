@@ -13,7 +13,7 @@ from mm_assets.contract.spec_file import load_spec
 from mm_assets.lake.lake import Lake
 from mm_assets.tables.open import open_store
 from mm_assets.uploads.check import check
-from tests.make import csv_table, drop_zip, picture, processed, rows_of
+from tests.make import csv_table, draw_image, drop_zip, processed, rows_of
 from tests.shapes.conftest import DEFS
 
 # The header of train.csv, in its order.
@@ -62,7 +62,7 @@ def kaggle(n: int, *, seed: int, labelled: bool) -> tuple[dict[str, bytes], dict
     for number, (name, p) in enumerate(pets.items()):
         for place in range(1, int(float(p["PhotoAmt"])) + 1):
             file = f"{part}_images/{name}-{place}.jpg"
-            files[file] = picture(seed * 100 + number * 4 + place, "JPEG", side=30)
+            files[file] = draw_image(seed * 100 + number * 4 + place, "JPEG", side=30)
     return files, pets
 
 
@@ -95,7 +95,7 @@ def test_kaggles_files_are_taken_without_a_problem(labelled, spec, tmp_path):
     assert report.counts["images"] == len(files) - 1
 
 
-def test_rows_are_typed_texts_are_whole_and_pictures_meet_their_rows(folder_settings, spec):
+def test_rows_are_typed_texts_are_whole_and_images_meet_their_rows(folder_settings, spec):
     lake, store = Lake(folder_settings), open_store(folder_settings)
     files, pets = kaggle(12, seed=1, labelled=True)
     drop_zip(lake, "train.zip", files, "petfinder")

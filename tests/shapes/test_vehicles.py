@@ -1,4 +1,4 @@
-"""Pictures alone, in folders that are their labels; a few broken ones are tolerated and named.
+"""Images alone, in folders that are their labels; a few broken ones are tolerated and named.
 
 The YAML's own engine takes a minute; here trees on the pixels stand in for it.
 """
@@ -43,7 +43,7 @@ def test_every_run_and_every_check_is_good(story):
     assert all(outcome.is_good for outcome in story.outcomes), story.outcomes
 
 
-def test_there_are_only_the_assets_of_pictures(story):
+def test_there_are_only_the_assets_of_images(story):
     keys = story.shape.runner.definitions.resolve_all_asset_keys()
     assert dg.AssetKey(["vehicles", "model_with_image"]) in keys
     assert not [key for key in keys if "without_image" in key.path[1]]
@@ -65,13 +65,13 @@ def test_what_is_transparent_turns_white(story):
     assert len(rows) == 60
     white = 0
     for row in rows:
-        with Image.open(io.BytesIO(row["image"])) as picture:
-            assert (picture.mode, picture.size) == ("RGB", (32, 32))
-            white += picture.getpixel((0, 0)) == (255, 255, 255)
+        with Image.open(io.BytesIO(row["image"])) as image:
+            assert (image.mode, image.size) == ("RGB", (32, 32))
+            white += image.getpixel((0, 0)) == (255, 255, 255)
     assert white >= 5
 
 
-def test_every_picture_in_no_folder_is_predicted(story):
+def test_every_image_in_no_folder_is_predicted(story):
     assert story.table.keys() == story.truth.keys()
 
 
@@ -81,17 +81,17 @@ def test_what_is_less_certain_than_90_percent_goes_to_review(story):
         assert row["needs_review"] == (row["confidence"] < 0.9)
 
 
-def test_broken_pictures_are_named_and_tolerated(story):
+def test_broken_images_are_named_and_tolerated(story):
     """3 of 63 files are 4.8%; the YAML tolerates 5%."""
     failed, items = failed_items(story.shape.lake, story.shape.spec, story.names[1])
     assert {words.partition(":")[0] for words in failed} == BROKEN
     assert items == 63
 
 
-def test_more_broken_pictures_than_tolerated_fail_the_check_by_name(story, tmp_path):
+def test_more_broken_images_than_tolerated_fail_the_check_by_name(story, tmp_path):
     truth = make_vehicles(tmp_path, seed=1, labelled=0, unlabelled=20)
-    for picture in (tmp_path / "unlabelled").glob("v*.png"):  # they would be the same records
-        picture.rename(picture.with_name(f"w{picture.name}"))
+    for image in (tmp_path / "unlabelled").glob("v*.png"):  # they would be the same records
+        image.rename(image.with_name(f"w{image.name}"))
     outcome = story.shape.take_in(tmp_path / "unlabelled")[0]
     assert outcome.success
     assert not outcome.is_good

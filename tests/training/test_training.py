@@ -21,7 +21,7 @@ from mm_assets.training.train import TrainingResult, names_of, train_model
 from mm_assets.training.training_set import build_training_set, labelled_frame, records_for
 from mm_assets.uploads.received import read_image_features, read_parquet
 from tests.kill.engine import NearestMean
-from tests.make import dataset, drop_zip, picture, processed, rows_of, table
+from tests.make import dataset, draw_image, drop_zip, processed, rows_of, table
 
 NEAREST = "tests.kill.engine:NearestMean"
 WITHOUT, WITH = Modality.WITHOUT_IMAGE, Modality.WITH_IMAGE
@@ -79,7 +79,7 @@ def trained(
     if not store.count_labelled("pets"):
         rows = [f"{i},{20 * (i % 2) + i % 7},red,{'dog' if i % 2 else 'cat'}" for i in range(90)]
         files = {"t.csv": table("id,age,colour,label", *rows)}
-        files |= {f"{i}.png": picture(i) for i in range(90) if i % 3}
+        files |= {f"{i}.png": draw_image(i) for i in range(90) if i % 3}
         drop_zip(lake, "labelled.zip", files)
         processed(lake, store, spec, "labelled.zip")
     build_training_set(lake, store, spec, run_id="run")
@@ -229,18 +229,18 @@ def test_image_features_are_columns_beside_the_others_for_records_with_an_image(
             assert pd.isna(row["image_brightness"])
         else:
             found = {name: row[name] for name in ("image_brightness", "image_width")}
-            assert found == pytest.approx(expected(picture(int(record_id))))
+            assert found == pytest.approx(expected(draw_image(int(record_id))))
     assert frame["image"].notna().sum() > 20 < frame["image"].isna().sum()
 
 
 def test_a_row_gets_the_features_of_an_image_that_came_in_another_upload(lake: Lake) -> None:
     spec, store = dataset(image_features=CHOSEN), open_store(lake.settings)
-    drop_zip(lake, "1.zip", {"a.png": picture(1), "b.png": picture(2)})
+    drop_zip(lake, "1.zip", {"a.png": draw_image(1), "b.png": draw_image(2)})
     processed(lake, store, spec, "1.zip")
     drop_zip(lake, "2.zip", {"t.csv": table("id,age,colour", "a,1,red", "c,2,red")})
     document = processed(lake, store, spec, "2.zip")
     rows = {row["record_id"]: row for row in rows_of(lake, document, "manifest.parquet")}
-    assert rows["a"]["image_features"] == pytest.approx(expected(picture(1)))
+    assert rows["a"]["image_features"] == pytest.approx(expected(draw_image(1)))
     assert rows["c"]["image_features"] is None
 
 
@@ -248,7 +248,7 @@ def test_an_upload_whose_pictures_were_never_measured_says_what_to_do(
     lake: Lake,
 ) -> None:
     store = open_store(lake.settings)
-    drop_zip(lake, "1.zip", {"a.png": picture(1)})
+    drop_zip(lake, "1.zip", {"a.png": draw_image(1)})
     upload = processed(lake, store, dataset(), "1.zip")["upload"]
     key = f"datasets/pets/uploads/{upload}/raw_uploads.json"
     document = lake.read_json(key)
@@ -273,7 +273,7 @@ def spec_without_pictures() -> DatasetSpec:
 
 def test_a_dataset_without_pictures_refuses_them_with_a_code(lake: Lake) -> None:
     spec, store = spec_without_pictures(), open_store(lake.settings)
-    drop_zip(lake, "u.zip", {"t.csv": table("id,age,colour", "a,1,red"), "a.png": picture(1)})
+    drop_zip(lake, "u.zip", {"t.csv": table("id,age,colour", "a,1,red"), "a.png": draw_image(1)})
     processed(lake, store, spec, "u.zip")
     [key] = [item.key for item in lake.list("datasets/pets/uploads/") if "raw_uploads.json" in
              item.key]  # fmt: skip

@@ -21,7 +21,7 @@ from mm_assets.contract.engine_spec import EngineSpec, Search
 from mm_assets.contract.errors import ModelError
 from mm_assets.lake.lake import Lake
 from mm_assets.training.tuning import TuningResult, tune
-from tests.make import dataset, picture
+from tests.make import dataset, draw_image
 
 toy: Any = importlib.import_module("tests.engines.toy_engine")  # as make_engine imports it
 SEARCH = {
@@ -208,7 +208,7 @@ def test_with_folds_each_record_judges_once_and_stays_in_its_fold_when_more_come
 def test_a_model_for_images_is_judged_on_records_that_have_one(lake: Lake) -> None:
     given = parts()
     for frame in given["parts"].values():
-        frame["image"] = [picture(i) if i % 2 else None for i in range(len(frame))]
+        frame["image"] = [draw_image(i) if i % 2 else None for i in range(len(frame))]
     # The toy engine refuses to predict a record without a picture.
     result = run(lake, engine(trials=2), modality=Modality.WITH_IMAGE, given=given)
     assert result.n_done == 2

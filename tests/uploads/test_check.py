@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import UploadError
@@ -18,6 +16,7 @@ from mm_assets.uploads.check import check
 from mm_assets.uploads.find import find_uploads
 from mm_assets.uploads.receive import receive
 from mm_assets.uploads.send import send
+from tests.make import plain_image
 
 
 @pytest.fixture
@@ -32,12 +31,6 @@ def spec() -> DatasetSpec:
             "image_name": "{id}-{n}",
         }
     )
-
-
-def jpeg(shade: int = 100) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (40, 30), (shade, 90, 60)).save(buffer, "JPEG")
-    return buffer.getvalue()
 
 
 def zipped(path: Path, files: dict[str, bytes]) -> Path:
@@ -65,10 +58,10 @@ def messy() -> dict[str, bytes]:
         "wrong.csv": b"id,size\nP01,1\n",
         "no-id.csv": b"name,age\nx,1\n",
         "labels.csv": b"id,label\nP04,yes\n",
-        "P01-1.jpg": jpeg(),
-        "P02-1.jpg": jpeg()[:-10],
+        "P01-1.jpg": plain_image((100, 90, 60), kind="JPEG"),
+        "P02-1.jpg": plain_image((100, 90, 60), kind="JPEG")[:-10],
         "P03-1.png": b"",
-        "cover.jpg": jpeg(),
+        "cover.jpg": plain_image((100, 90, 60), kind="JPEG"),
         "anim-1.gif": b"GIF89a....",
         "report.pdf": b"%PDF-1.7 ...",
     }

@@ -1,4 +1,4 @@
-"""The check of the pictures of an upload, over a real upload in a real lake."""
+"""The check of the images of an upload, over a real upload in a real lake."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from PIL import Image
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.settings import Settings
@@ -18,6 +17,7 @@ from mm_assets.orchestration.checks.uploads import build_checks
 from mm_assets.orchestration.scope import LakeResource, Scope
 from mm_assets.uploads.find import find_uploads
 from mm_assets.uploads.receive import receive
+from tests.make import plain_image
 
 
 def make_scope(**limited: Any) -> Scope:
@@ -27,12 +27,6 @@ def make_scope(**limited: Any) -> Scope:
              "problem_type": "binary", "columns": {"age": "number"}}
         )
     )  # fmt: skip
-
-
-def picture(shade: int, width: int = 40) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (width, 20), (shade, shade, shade)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def received(settings: Settings, scope: Scope, images: dict[str, bytes]) -> str:
@@ -60,18 +54,24 @@ def test_without_ranges_in_the_yaml_there_is_no_such_check() -> None:
     assert "image_features_fit" not in str([c.check_keys for c in build_checks(make_scope())])
 
 
-def test_dark_and_small_pictures_are_counted_and_named(folder_settings: Settings) -> None:
+def test_dark_and_small_images_are_counted_and_named(folder_settings: Settings) -> None:
     normal = {"brightness": {"minimum": 40, "maximum": 200}, "width": {"minimum": 30}}
     scope = make_scope(image_features=normal, maximum_unfit_image_share=0.5)
-    shades = {f"p{i}.png": picture(100 + i) for i in range(4)}
+    shades = {f"p{i}.png": plain_image((100 + i,) * 3, 40, 20) for i in range(4)}
     upload = received(
-        folder_settings, scope, {**shades, "dark.png": picture(5), "tiny.png": picture(9, 20)}
+        folder_settings,
+        scope,
+        {
+            **shades,
+            "dark.png": plain_image((5,) * 3, 40, 20),
+            "tiny.png": plain_image((9,) * 3, 20, 20),
+        },
     )
     result = checked(scope, upload)
     assert result.passed
     assert result.severity == dg.AssetCheckSeverity.WARN
     assert result.description == (
-        "2 of 6 pictures are outside what is normal (33.3%); the limit is 50.0%: 2 by brightness, "
+        "2 of 6 images are outside what is normal (33.3%); the limit is 50.0%: 2 by brightness, "
         "1 by width; dark.png: brightness 5; tiny.png: brightness 9, width 20"
     )
     assert result.metadata["share"].value == pytest.approx(1 / 3)
@@ -79,6 +79,6 @@ def test_dark_and_small_pictures_are_counted_and_named(folder_settings: Settings
     assert not checked(strict, upload).passed
 
 
-def test_an_upload_without_pictures_passes(folder_settings: Settings) -> None:
+def test_an_upload_without_images_passes(folder_settings: Settings) -> None:
     scope = make_scope(image_features={"width": {"minimum": 30}}, maximum_unfit_image_share=0)
     assert checked(scope, received(folder_settings, scope, {})).passed

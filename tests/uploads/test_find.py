@@ -20,7 +20,7 @@ from mm_assets.lake.lake import Lake
 from mm_assets.uploads.find import find_uploads, read_source, register, upload_key
 from tests.make import announcement, drop_folder, drop_zip, zipped
 
-FILES = {"t.csv": b"id\n1\n", "sub/1.png": b"picture"}
+FILES = {"t.csv": b"id\n1\n", "sub/1.png": b"image"}
 SAFE = re.compile(r"\d{8}-\d{9}-[0-9a-f]{10}")
 
 

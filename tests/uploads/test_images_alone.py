@@ -1,4 +1,4 @@
-"""Datasets without a table: each picture is a record, and its path says its label."""
+"""Datasets without a table: each image is a record, and its path says its label."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.lake.lake import Lake
 from mm_assets.tables.open import open_store
-from tests.make import drop_zip, picture, processed, received, rows_of
+from tests.make import draw_image, drop_zip, processed, received, rows_of
 
 
 def vehicles(**changes: Any) -> DatasetSpec:
@@ -31,8 +31,8 @@ def rejects(lake: Lake, document: dict[str, Any]) -> dict[str, str]:
     return {one["file"]: one["code"] for one in rows_of(lake, document, "rejects.parquet")}
 
 
-def test_the_folder_is_the_label_and_a_picture_in_no_folder_is_to_be_predicted(lake: Lake) -> None:
-    files = {"car/a.png": picture(1), "x/truck/b.png": picture(2), "c.png": picture(3)}
+def test_the_folder_is_the_label_and_a_image_in_no_folder_is_to_be_predicted(lake: Lake) -> None:
+    files = {"car/a.png": draw_image(1), "x/truck/b.png": draw_image(2), "c.png": draw_image(3)}
     drop_zip(lake, "u.zip", files, "vehicles")
     document, rows = manifest(lake, vehicles(), "u.zip")
     told = {key: (row["purpose"], row["label"]) for key, row in rows.items()}
@@ -59,8 +59,8 @@ def test_a_path_yields_id_number_and_label(name: str, file: str, expected: Any) 
     assert vehicles(image_name=name).named_image(file, "c0ffee") == expected
 
 
-def test_a_folder_that_is_no_class_is_refused_with_the_picture_that_lies_in_it(lake: Lake) -> None:
-    drop_zip(lake, "u.zip", {"cra/a.png": picture(1), "car/b.png": picture(2)}, "vehicles")
+def test_a_folder_that_is_no_class_is_refused_with_the_image_that_lies_in_it(lake: Lake) -> None:
+    drop_zip(lake, "u.zip", {"cra/a.png": draw_image(1), "car/b.png": draw_image(2)}, "vehicles")
     document, rows = manifest(lake, vehicles(), "u.zip")
     assert rejects(lake, document) == {"cra/a.png": "label_invalid"}
     assert set(rows) == {"b"}
@@ -68,13 +68,13 @@ def test_a_folder_that_is_no_class_is_refused_with_the_picture_that_lies_in_it(l
 
 
 def test_a_folder_can_stand_for_no_label(lake: Lake) -> None:
-    drop_zip(lake, "u.zip", {"new/a.png": picture(1)}, "vehicles")
+    drop_zip(lake, "u.zip", {"new/a.png": draw_image(1)}, "vehicles")
     _, rows = manifest(lake, vehicles(missing_values=["", "new"]), "u.zip")
     assert rows["a"]["purpose"] == "predict"
 
 
 def test_one_id_in_two_folders_is_a_duplicate_that_names_the_first(lake: Lake) -> None:
-    drop_zip(lake, "u.zip", {"car/1.png": picture(1), "truck/1.png": picture(2)}, "vehicles")
+    drop_zip(lake, "u.zip", {"car/1.png": draw_image(1), "truck/1.png": draw_image(2)}, "vehicles")
     document, rows = manifest(lake, vehicles(), "u.zip")
     [reject] = rows_of(lake, document, "rejects.parquet")
     assert (reject["code"], reject["file"]) == ("duplicate_id", "truck/1.png")
@@ -84,36 +84,38 @@ def test_one_id_in_two_folders_is_a_duplicate_that_names_the_first(lake: Lake) -
     assert kept["rows"] == kept["records"] + kept["rejected"] == 2
 
 
-def test_ids_made_of_the_bytes_tell_equal_names_apart_and_equal_pictures_not(lake: Lake) -> None:
+def test_ids_made_of_the_bytes_tell_equal_names_apart_and_equal_images_not(lake: Lake) -> None:
     files = {
-        "car/1.png": picture(1), "truck/1.png": picture(2), "car/again.png": picture(1),
-        "truck/not.png": picture(1),
+        "car/1.png": draw_image(1), "truck/1.png": draw_image(2), "car/again.png": draw_image(1),
+        "truck/not.png": draw_image(1),
     }  # fmt: skip
     drop_zip(lake, "u.zip", files, "vehicles")
     document, rows = manifest(lake, vehicles(image_name="{label}/*"), "u.zip")
     assert sorted(row["label"] for row in rows.values()) == ["car", "truck"]
     assert all(len(key) == 16 for key in rows)
-    # The same picture in the same class is one record; in another class it is a contradiction.
+    # The same image in the same class is one record; in another class it is a contradiction.
     assert rejects(lake, document) == {"truck/not.png": "duplicate_id"}
 
 
-def test_several_pictures_of_one_record_make_one_row(lake: Lake) -> None:
-    files = {"car/a-2.png": picture(1), "car/a-1.png": picture(2)}
+def test_several_images_of_one_record_make_one_row(lake: Lake) -> None:
+    files = {"car/a-2.png": draw_image(1), "car/a-1.png": draw_image(2)}
     drop_zip(lake, "u.zip", files, "vehicles")
     document, rows = manifest(lake, vehicles(image_name="{label}/{id}-{n}"), "u.zip")
     assert document["counts"]["rows"] == 1
     assert rows["a"]["row_file"] == rows["a"]["image_file"] == "car/a-1.png"
 
 
-def test_a_broken_picture_is_quarantined_and_makes_no_row(lake: Lake) -> None:
-    drop_zip(lake, "u.zip", {"car/a.png": picture(1)[:60], "car/b.png": picture(2)}, "vehicles")
+def test_a_broken_image_is_quarantined_and_makes_no_row(lake: Lake) -> None:
+    drop_zip(
+        lake, "u.zip", {"car/a.png": draw_image(1)[:60], "car/b.png": draw_image(2)}, "vehicles"
+    )
     receipt = received(lake, vehicles(), "u.zip")
     assert receipt["quarantined_by_code"] == {"image_unreadable": 1}
     assert receipt["counts"]["rows"] == 1
 
 
 def test_a_label_can_come_later_in_a_table(lake: Lake) -> None:
-    drop_zip(lake, "u.zip", {"a.png": picture(1)}, "vehicles")
+    drop_zip(lake, "u.zip", {"a.png": draw_image(1)}, "vehicles")
     drop_zip(lake, "labels.zip", {"labels.csv": b"id,label\na,truck\n"}, "vehicles")
     store = open_store(lake.settings)
     for name in ("u.zip", "labels.zip"):

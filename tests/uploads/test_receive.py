@@ -27,29 +27,29 @@ from mm_assets.uploads.received import read_images, read_parquet, read_sample_im
 from tests.make import (
     announcement,
     dataset,
+    draw_image,
     drop_folder,
     drop_zip,
     found,
-    picture,
     received,
     rows_of,
     table,
     zipped,
 )
 
-PNG = picture(1)
-JPEG = picture(2, "JPEG", 64)
+PNG = draw_image(1)
+JPEG = draw_image(2, "JPEG", 64)
 GOOD_TABLE = table("id,age,colour", "1,2,red", "2,3,blue")
 Fate = tuple[str, str | None]
 
 # name: content, kind, the code it is refused with
 FILES: dict[str, tuple[bytes, str, str | None]] = {
-    "pictures/1.jpg": (JPEG, "image", None),
-    "pictures/2.png": (PNG, "image", None),
-    "3.webp": (picture(3, "WEBP"), "image", None),
+    "images/1.jpg": (JPEG, "image", None),
+    "images/2.png": (PNG, "image", None),
+    "3.webp": (draw_image(3, "WEBP"), "image", None),
     "4.png": (JPEG, "image", None),  # a JPEG by its content
-    "5.csv": (picture(5), "image", None),  # a picture by its content
-    "no-suffix": (picture(6), "image", None),
+    "5.csv": (draw_image(5), "image", None),  # an image by its content
+    "no-suffix": (draw_image(6), "image", None),
     "rows.csv": (GOOD_TABLE, "table", None),
     "rows.jpg": (table("id,age,colour", "7,1,red"), "table", None),  # a table by its content
     "cut.jpg": (JPEG[:-20], "image", "image_unreadable"),
@@ -58,9 +58,9 @@ FILES: dict[str, tuple[bytes, str, str | None]] = {
     "page.jpg": (b"<html>404 Not Found</html>\n", "image", "image_unreadable"),
     "empty.jpg": (b"", "unknown", "image_empty"),
     "empty.csv": (b"", "unknown", "file_type"),
-    "moving.gif": (picture(8, "GIF"), "image", "image_type"),
+    "moving.gif": (draw_image(8, "GIF"), "image", "image_type"),
     "film.mp4": (b"\0\0\0\x18ftypmp42" + bytes(100), "unknown", "file_type"),
-    "notes.txt": (b"dear all,\nhere are the pictures\n", "table", "table_no_id"),
+    "notes.txt": (b"dear all,\nhere are the images\n", "table", "table_no_id"),
     "no-id.csv": (table("number,age,colour", "1,2,red"), "table", "table_no_id"),
     "no-age.csv": (table("id,colour,label", "1,red,cat"), "table", "table_columns"),
     "twice.csv": (table("id,id,age,colour", "1,1,2,red"), "table", "table_header"),
@@ -79,7 +79,7 @@ def fates(lake: Lake, receipt: dict[str, Any]) -> dict[str, Fate]:
 
 
 def check_counts(lake: Lake, receipt: dict[str, Any]) -> None:
-    """Law 1: files in = pictures + tables + quarantined, and every refusal has its reason."""
+    """Law 1: files in = images + tables + quarantined, and every refusal has its reason."""
     counts = receipt["counts"]
     files = rows_of(lake, receipt, "files.parquet")
     refused = [file for file in files if file["code"]]
@@ -113,21 +113,21 @@ def test_every_kind_of_file_has_its_fate(
     assert receipt["refused"] is None
     check_counts(lake, receipt)
     images = {row["file"]: row for row in rows_of(lake, receipt, "images.parquet")}
-    assert images["pictures/1.jpg"]["record_id"] == "1"
+    assert images["images/1.jpg"]["record_id"] == "1"
     for row in images.values():
         with Image.open(io.BytesIO(row["image"])) as image:
             assert image.mode == "RGB"
             assert max(image.size) == spec.image_longest_side
 
 
-def test_a_picture_whose_name_holds_no_id_is_refused(lake: Lake) -> None:
+def test_a_image_whose_name_holds_no_id_is_refused(lake: Lake) -> None:
     drop_zip(lake, "a.zip", {"1-1.png": PNG, "front.png": PNG, "rows.csv": GOOD_TABLE})
     receipt = received(lake, dataset(image_name="{id}-{n}"), "a.zip")
     assert fates(lake, receipt)["front.png"] == ("image", "image_name")
     assert receipt["counts"]["images"] == 1
 
 
-def test_a_picture_whose_name_holds_an_id_that_no_record_can_have_is_refused(lake: Lake) -> None:
+def test_a_image_whose_name_holds_an_id_that_no_record_can_have_is_refused(lake: Lake) -> None:
     names = {" .png": "image_name", "...png": "image_name", "a\u0085.png": "image_name",
              "\u0958" * 100 + "a.png": None, "\u0958" * 180 + ".png": "id_too_long"}  # fmt: skip
     if not lake.settings.is_s3:  # a name in a folder has at most 255 bytes
@@ -148,7 +148,7 @@ def test_an_empty_archive_is_an_upload_without_data(lake: Lake, spec: DatasetSpe
     assert set(receipt["counts"].values()) == {0}
 
 
-def test_a_number_in_a_picture_name_may_be_longer_than_any_machine_word(lake: Lake) -> None:
+def test_a_number_in_a_image_name_may_be_longer_than_any_machine_word(lake: Lake) -> None:
     drop_zip(lake, "a.zip", {f"1-{'9' * 40}.png": PNG, "1-2.png": PNG})
     receipt = received(lake, dataset(image_name="{id}-{n}"), "a.zip")
     numbers = {row["file"]: row["number"] for row in rows_of(lake, receipt, "images.parquet")}
@@ -156,8 +156,8 @@ def test_a_number_in_a_picture_name_may_be_longer_than_any_machine_word(lake: La
     assert min(numbers.values()) == 2
 
 
-def test_a_picture_with_too_many_pixels_is_refused(lake: Lake) -> None:
-    drop_zip(lake, "a.zip", {"1.png": picture(1, side=200)})
+def test_a_image_with_too_many_pixels_is_refused(lake: Lake) -> None:
+    drop_zip(lake, "a.zip", {"1.png": draw_image(1, side=200)})
     receipt = received(lake, dataset(image_maximum_megapixels=0.01), "a.zip")
     assert fates(lake, receipt) == {"1.png": ("image", "image_too_large")}
 
@@ -195,7 +195,7 @@ def test_a_file_name_that_is_not_unicode_is_refused(
 def test_what_the_marker_does_not_announce_or_announces_otherwise_is_refused(
     lake: Lake, spec: DatasetSpec
 ) -> None:
-    announced = {"1.png": PNG, "2.png": picture(2), "3.png": picture(3)}
+    announced = {"1.png": PNG, "2.png": draw_image(2), "3.png": draw_image(3)}
     drop_folder(lake, "u", announced)
     source = found(lake, "u")
     changed = bytes([*PNG[:-1], PNG[-1] ^ 1])
@@ -249,7 +249,7 @@ def test_an_upload_received_twice_has_the_same_files(
     lake: Lake, spec: DatasetSpec, drop: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contents = {name: content for name, (content, _, _) in FILES.items()}
-    contents |= {f"more/{number}.png": picture(number) for number in range(40)}
+    contents |= {f"more/{number}.png": draw_image(number) for number in range(40)}
     drop(lake, "a.zip", contents)
     first = received(lake, spec, "a.zip")
     before = [item.key for item in lake.list("datasets/")]
@@ -264,8 +264,8 @@ def test_an_upload_received_twice_has_the_same_files(
 
 
 def corrupt_zip() -> bytes:
-    """A zip with 60 good pictures and a table, whose last entry has a wrong checksum."""
-    files = {f"{number}.png": picture(number) for number in range(60)}
+    """A zip with 60 good images and a table, whose last entry has a wrong checksum."""
+    files = {f"{number}.png": draw_image(number) for number in range(60)}
     data = bytearray(zipped({**files, "t.csv": GOOD_TABLE, "last.bin": b"A" * 1000}))
     data[data.index(b"A" * 1000) + 5] ^= 1
     return bytes(data)
@@ -305,7 +305,7 @@ def test_an_archive_that_is_refused_has_a_receipt_that_says_why_and_no_rows(
         assert rows_of(lake, receipt, name) == []
 
 
-def test_a_refusal_after_many_pictures_leaves_no_picture_in_the_receipt(
+def test_a_refusal_after_many_images_leaves_no_image_in_the_receipt(
     lake: Lake, spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mm_assets.uploads.receive.ROW_GROUP_BYTES", 100)
@@ -324,21 +324,21 @@ def test_an_upload_that_is_gone_is_superseded_and_keeps_an_earlier_receipt(
     drop(lake, "a.zip", {"1.png": PNG})
     first = found(lake, "a.zip")
     receipt = received(lake, spec, "a.zip")
-    drop(lake, "a.zip", {"1.png": PNG, "2.png": picture(2)})
+    drop(lake, "a.zip", {"1.png": PNG, "2.png": draw_image(2)})
     assert receive(lake, spec, first, run_id="again", progress=lambda _: None) == receipt
     second = found(lake, "a.zip")
-    drop(lake, "a.zip", {"3.png": picture(3)})
+    drop(lake, "a.zip", {"3.png": draw_image(3)})
     late = receive(lake, spec, second, run_id="run", progress=lambda _: None)
     assert late["refused"]["code"] == "upload_superseded"
     assert late["counts"]["files"] == 0
 
 
 class Changing(Lake):
-    """A lake in which a picture is replaced as soon as the first one is read."""
+    """A lake in which an image is replaced as soon as the first one is read."""
 
     def read(self, key: str) -> bytes:
         data = super().read(key)
-        self.write("inbox/pets/u/1.png", picture(9))
+        self.write("inbox/pets/u/1.png", draw_image(9))
         return data
 
 
@@ -346,7 +346,7 @@ def test_a_folder_that_changes_while_it_is_received_is_superseded(
     lake: Lake, spec: DatasetSpec
 ) -> None:
     for number in range(3):
-        lake.write(f"inbox/pets/u/{number}.png", picture(number))
+        lake.write(f"inbox/pets/u/{number}.png", draw_image(number))
     lake.write("inbox/pets/u/upload_size.json", b'{"n_files": 3}')
     source = found(lake, "u")
     changing = Changing(lake.settings, lake._s3_client)
@@ -355,16 +355,16 @@ def test_a_folder_that_changes_while_it_is_received_is_superseded(
     assert rows_of(lake, receipt, "images.parquet") == []
 
 
-def many_pictures(path: Path, count: int, size: int) -> None:
-    """A zip of `count` pictures of about `size` bytes; each a PNG with something behind its end."""
+def many_images(path: Path, count: int, size: int) -> None:
+    """A zip of `count` images of about `size` bytes; each a PNG with something behind its end."""
     with zipfile.ZipFile(path, "w") as archive:
         filling = os.urandom(size)
         for number in range(count):
-            archive.writestr(f"{number}.png", picture(number % 50) + filling)
+            archive.writestr(f"{number}.png", draw_image(number % 50) + filling)
 
 
 def peak_of_receiving(lake: Lake, spec: DatasetSpec, source: Source) -> tuple[int, int]:
-    """The peak of Python's memory while receiving, in bytes, and the number of pictures."""
+    """The peak of Python's memory while receiving, in bytes, and the number of images."""
     tracemalloc.start()
     try:
         receipt = receive(lake, spec, source, run_id="run", progress=lambda _: None)
@@ -379,7 +379,7 @@ def test_memory_does_not_grow_with_the_archive(
     lake = Lake(folder_settings)
     peaks = {}
     for count in (300, 3000):
-        many_pictures(tmp_path / "zip", count, 100_000)
+        many_images(tmp_path / "zip", count, 100_000)
         lake.write(f"inbox/pets/{count}.zip", tmp_path / "zip")
         peaks[count], images = peak_of_receiving(lake, spec, found(lake, f"{count}.zip"))
         assert images == count
@@ -426,11 +426,11 @@ def test_a_lake_that_breaks_while_receiving_publishes_nothing(
 # -- reading what was received --------------------------------------------------------------------
 
 
-def test_pictures_are_read_by_their_sha256_and_others_are_not(
+def test_images_are_read_by_their_sha256_and_others_are_not(
     lake: Lake, spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mm_assets.uploads.receive.ROW_GROUP_BYTES", 300)
-    drop_zip(lake, "a.zip", {f"{number}.png": picture(number) for number in range(30)})
+    drop_zip(lake, "a.zip", {f"{number}.png": draw_image(number) for number in range(30)})
     receipt = received(lake, spec, "a.zip")
     rows = rows_of(lake, receipt, "images.parquet")
     wanted = {row["sha256"]: row["image"] for row in rows[5:25:3]}
@@ -442,8 +442,8 @@ def test_pictures_are_read_by_their_sha256_and_others_are_not(
     assert caught.value.code == "image_lost"
 
 
-def test_a_sample_of_the_pictures_comes_with_their_ids(lake: Lake, spec: DatasetSpec) -> None:
-    drop_zip(lake, "a.zip", {f"{number}.png": picture(number) for number in range(5)})
+def test_a_sample_of_the_images_comes_with_their_ids(lake: Lake, spec: DatasetSpec) -> None:
+    drop_zip(lake, "a.zip", {f"{number}.png": draw_image(number) for number in range(5)})
     receipt = received(lake, spec, "a.zip")
     assert [lines for _, lines in read_sample_images(lake, receipt, 3)] == [["0"], ["1"], ["2"]]
     drop_zip(lake, "none.zip", {"t.csv": GOOD_TABLE})

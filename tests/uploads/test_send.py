@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import LakeError, MMError, UploadError
@@ -39,6 +38,7 @@ from tests.faults import (
     lose_answer,
     reset,
 )
+from tests.make import plain_image
 
 PREFIX = "inbox/pets/delivery/"
 HASTY = lake_s3.Patience(
@@ -84,22 +84,17 @@ def spec() -> DatasetSpec:
     )
 
 
-def jpeg(shade: int = 100) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (40, 30), (shade, 90, 60)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twenty pictures and a table, as a person would have them."""
+    """Twenty images and a table, as a person would have them."""
     folder = tmp_path / "delivery"
     (folder / "images").mkdir(parents=True)
     ids = [f"P{i:02d}" for i in range(20)]
     rows = "".join(f"{name},{i},yes\n" for i, name in enumerate(ids))
     (folder / "pets.csv").write_text("id,age,label\n" + rows)
     for i, name in enumerate(ids):
-        (folder / "images" / f"{name}-1.jpg").write_bytes(jpeg(i * 10))
+        image = plain_image((i * 10, 90, 60), kind="JPEG")
+        (folder / "images" / f"{name}-1.jpg").write_bytes(image)
     return folder
 
 
@@ -314,10 +309,10 @@ def test_a_symbolic_link_or_an_unsafe_name_is_refused_before_anything_is_sent(
 ) -> None:
     (folder / "link.csv").symlink_to("/etc/passwd")
     (folder / "linked").symlink_to(folder / "images")
-    (folder / "a\\b.jpg").write_bytes(jpeg())
-    (folder / "line\nbreak.jpg").write_bytes(jpeg())
+    (folder / "a\\b.jpg").write_bytes(plain_image((100, 90, 60), kind="JPEG"))
+    (folder / "line\nbreak.jpg").write_bytes(plain_image((100, 90, 60), kind="JPEG"))
     (folder / "half#12").write_text("x")
-    (folder / os.fsdecode(b"\xff.jpg")).write_bytes(jpeg())
+    (folder / os.fsdecode(b"\xff.jpg")).write_bytes(plain_image((100, 90, 60), kind="JPEG"))
     os.mkfifo(folder / "pipe")
     with pytest.raises(UploadError, match="symbolic link") as error:
         send(counting, folder, "pets")

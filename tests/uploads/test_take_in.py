@@ -19,14 +19,14 @@ from mm_assets.uploads.find import Source, find_uploads
 from mm_assets.uploads.send import send
 from mm_assets.uploads.take_in import take_in
 from tests.laws.process import Process, Until, WatchedLake
-from tests.make import dataset, drop_folder, drop_zip, found, picture, table, zipped
+from tests.make import dataset, draw_image, drop_folder, drop_zip, found, table, zipped
 
 SPEC = dataset()
 FILES = {
     "rows.csv": b"id,age,colour,label\na,1,red,\nb,2,blue,cat\n",
-    "a.png": picture(1),
-    "deep/b.png": picture(2),
-    "broken.png": picture(3)[:-20],
+    "a.png": draw_image(1),
+    "deep/b.png": draw_image(2),
+    "broken.png": draw_image(3)[:-20],
 }
 KINDS = pytest.mark.parametrize("kind", ["zip", "folder"])
 
@@ -115,7 +115,7 @@ def test_one_that_was_overwritten_before_is_refused_and_its_successor_is_left_al
     lake: Lake, kind: str
 ) -> None:
     old = drop(lake, kind)
-    new = drop(lake, kind, {**FILES, "a.png": picture(7)})
+    new = drop(lake, kind, {**FILES, "a.png": draw_image(7)})
     assert new.upload != old.upload
     before = keys(lake)
     receipt, stays = take(lake, old)
@@ -131,7 +131,7 @@ def test_one_that_was_overwritten_before_is_refused_and_its_successor_is_left_al
 def test_a_newer_upload_under_the_same_name_is_never_touched(lake: Lake, kind: str) -> None:
     """It arrives between the receipt and the move."""
     old = drop(lake, kind)
-    new_files = {**FILES, "a.png": picture(7)}
+    new_files = {**FILES, "a.png": draw_image(7)}
 
     with killed(lake, old, Until(name="move")) as run:
         new = drop(lake, kind, new_files)
@@ -151,7 +151,7 @@ def test_a_file_that_comes_after_the_marker_belongs_to_the_next_delivery(lake: L
     """Somebody sends the next delivery into the same folder; its marker comes last."""
     old = drop(lake, "folder")
     later(lake)
-    new_files = {**FILES, "a.png": picture(7), "c.png": picture(8)}
+    new_files = {**FILES, "a.png": draw_image(7), "c.png": draw_image(8)}
     for name in ("a.png", "c.png"):
         lake.write(f"{inbox('pets')}u/{name}", new_files[name])
     receipt, _ = take(lake, old)

@@ -1,4 +1,4 @@
-"""The AutoGluon engine: a table of numbers, categories, texts and pictures to a portable model.
+"""The AutoGluon engine: a table of numbers, categories, texts and images to a portable model.
 
 What belongs here: how AutoGluon is asked to train and to predict, and the guards around what it
 does silently. What does not: reading data, splitting, evaluating, storing models. This folder and
@@ -34,7 +34,7 @@ from mm_assets.engines.autogluon.library import (
 from mm_assets.engines.autogluon.predictor import AutoGluonPredictor, Member, image_input
 from mm_assets.engines.guards import (
     REGRESSION,
-    has_pictures,
+    has_images,
     prepared_frame,
     refuse,
     value_range,
@@ -44,7 +44,7 @@ from mm_assets.engines.guards import (
 
 FORMAT = 1
 ENGINE_FILE = "engine.json"
-JOINT, TABLE, PICTURE = "joint", "table", "picture"  # the predictors' folders
+JOINT, TABLE, IMAGE = "joint", "table", "image"  # the predictors' folders
 FROM_SCRATCH = "from_scratch"
 PRESETS = (FROM_SCRATCH, *presets.PRETRAINED)
 
@@ -57,7 +57,7 @@ _COLUMN_TYPES = {
 
 
 class AutoGluonEngine:
-    """Trains one AutoGluon MultiModalPredictor on a table, with or without pictures.
+    """Trains one AutoGluon MultiModalPredictor on a table, with or without images.
 
     `preset="from_scratch"` needs no model hub and no weights; `"pretrained"`, `"high"` and `"best"`
     start from backbones on the hub or in local folders, the later the larger. `hyperparameters`
@@ -105,24 +105,23 @@ class AutoGluonEngine:
         """Train on `training`, choose the best epochs on `tuning`, write the model to `directory`.
 
         columns: feature column to "number" (float64), "category" or "text" (str) or "image"
-        (bytes), in order; a missing value is NaN or None. Records without a picture teach the table
+        (bytes), in order; a missing value is NaN or None. Records without an image teach the table
         part of a from_scratch model, and nothing else. label: a column of str, or float for
         regression. directory: empty; nothing in the model depends on its place.
         Raises ModelError for data that nothing can be learnt from and for unreachable backbones.
         """
         if problem_type != REGRESSION:
-            # Every part must know the same classes: those that were seen in a picture.
+            # Every part must know the same classes: those that were seen in an image.
             both = (training, tuning)
-            pictured = pd.concat([some[label][has_pictures(some, columns)] for some in both])
-            training, tuning = (some[some[label].isin(pictured)] for some in both)
+            imaged = pd.concat([some[label][has_images(some, columns)] for some in both])
+            training, tuning = (some[some[label].isin(imaged)] for some in both)
         training, tuning = with_known_classes(training, tuning, label, problem_type)
         if problem_type == "multiclass" and training[label].nunique() == 2:
             problem_type = "binary"  # AutoGluon insists; the other classes may come later
         ranges = {c: value_range(training[c]) for c, kind in columns.items() if kind == "number"}
-        seen = [has_pictures(part, columns) for part in (training, tuning)]
+        seen = [has_images(part, columns) for part in (training, tuning)]
         frames = [
-            prepared_frame(part, columns, ranges, picture_needed=False)
-            for part in (training, tuning)
+            prepared_frame(part, columns, ranges, image_needed=False) for part in (training, tuning)
         ]
         used = {c: k for c, k in columns.items() if k == "image" or varies(frames[0][c], k)}
         if not used:
@@ -137,7 +136,7 @@ class AutoGluonEngine:
         ]
         started = time.monotonic()
         progress(
-            f"training on {len(training)} records, {int(seen[0].sum())} of them with a picture; "
+            f"training on {len(training)} records, {int(seen[0].sum())} of them with an image; "
             f"tuning on {len(tuning)}"
             if "image" in columns.values()
             else f"training on {len(training)} records, tuning on {len(tuning)}"
@@ -147,8 +146,8 @@ class AutoGluonEngine:
         members = []
         for name, own in parts.items():
             part = [
-                frame[[*own, label]] if name == TABLE else frame[[*own, label]][has_picture]
-                for frame, has_picture in zip(frames, seen, strict=True)
+                frame[[*own, label]] if name == TABLE else frame[[*own, label]][has_image]
+                for frame, has_image in zip(frames, seen, strict=True)
             ]
             learner = self._fit(part, own, label, problem_type, directory / name, seconds, progress)
             members.append(Member(learner, list(own)))
@@ -182,15 +181,15 @@ class AutoGluonEngine:
     def _parts(self, used: dict[str, str]) -> dict[str, dict[str, str]]:
         """The predictors to train, by folder, and the columns of each.
 
-        Untrained, a picture network learns a thousand pictures by heart before it sees anything in
+        Untrained, an image network learns a thousand images by heart before it sees anything in
         them, and drags the table's part along when they are trained as one. So each learns alone,
         and how much either counts is decided on the tuning records. Pretrained ones are trained
         as one, AutoGluon's way; so is whatever `model.names` asks for.
         """
-        pictures = {column: kind for column, kind in used.items() if kind == "image"}
+        images = {column: kind for column, kind in used.items() if kind == "image"}
         table = {column: kind for column, kind in used.items() if kind != "image"}
         if self.preset == "from_scratch" and "model.names" not in self.hyperparameters:
-            parts = {TABLE: table, PICTURE: pictures}
+            parts = {TABLE: table, IMAGE: images}
         else:
             parts = {JOINT: used}
         return {folder: columns for folder, columns in parts.items() if columns}
@@ -272,7 +271,7 @@ class AutoGluonEngine:
         if not same:
             raise ModelError(
                 code="model_unreadable",
-                what="the model was written by another version, and would see pictures differently",
+                what="the model was written by another version, and would see images differently",
                 where=str(directory),
                 todo="Train a new model.",
             )

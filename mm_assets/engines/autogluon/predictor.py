@@ -81,6 +81,6 @@ class Member:
 
 
 def image_input(learner: Any) -> list[Any] | None:
-    """What a picture becomes. AutoGluon rebuilds it silently where its pickle does not load."""
+    """What an image becomes. AutoGluon rebuilds it silently where its pickle does not load."""
     processors = learner._data_processors.get("image") or []
     return [[one.size, [*map(float, one.mean)], [*map(float, one.std)]] for one in processors]

@@ -53,7 +53,7 @@ _COMMON: dict[str, Any] = {
 }
 
 
-# Found by experiment on small tables with short texts and small pictures: narrow layers, smoothed
+# Found by experiment on small tables with short texts and small images: narrow layers, smoothed
 # labels and one learning rate for all, because here no part has been trained before.
 _FROM_SCRATCH: dict[str, Any] = {
     "env.precision": 32,

@@ -23,7 +23,7 @@ import pandas as pd
 from mm_assets.engines.guards import (
     REGRESSION,
     check_columns,
-    check_pictures,
+    check_images,
     finite_numbers,
     refuse,
 )
@@ -224,7 +224,7 @@ def _checked(
     values: dict[str, np.ndarray] = {}
     for column, kind in columns.items():
         if kind == "image":
-            check_pictures(frame[column], column)
+            check_images(frame[column], column)
         elif kind == "number":
             values[column] = finite_numbers(frame[column], column)
         else:

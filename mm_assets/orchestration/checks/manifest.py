@@ -35,7 +35,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     @dg.asset_check(
         **asset,
         blocking=True,
-        description="Pictures in = used + duplicate + superseded + orphaned.",
+        description="Images in = used + duplicate + superseded + orphaned.",
     )
     def no_image_is_lost(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
@@ -49,7 +49,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         }
         whole = receipt["counts"]["images"] == fates.num_rows == sum(counted.values())
         words = " + ".join(f"{n} {fate}" for fate, n in counted.items())
-        return check(whole, f"{receipt['counts']['images']} pictures in = {words}")
+        return check(whole, f"{receipt['counts']['images']} images in = {words}")
 
     @dg.asset_check(**asset, blocking=True, description="Each record stands in one row.")
     def ids_are_unique(

@@ -1,4 +1,4 @@
-"""Checks on `raw_uploads`: accepted, no file lost, few unreadable, pictures as they should be."""
+"""Checks on `raw_uploads`: accepted, no file lost, few unreadable, images as they should be."""
 
 from typing import Any
 
@@ -34,22 +34,22 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         import pyarrow.parquet as pq
 
         with packed as handle:
-            pictures = pq.ParquetFile(handle).metadata.num_rows
+            images = pq.ParquetFile(handle).metadata.num_rows
         good = files.num_rows - counts["quarantined"]
         refused = files["code"].is_valid().to_pylist().count(True)
         whole = (
             files.num_rows == counts["files"]
             and refused == counts["quarantined"]
             and good == counts["images"] + counts["tables"]
-            and pictures == counts["images"]
+            and images == counts["images"]
         )
         return check(
             whole,
-            f"{files.num_rows} files in = {pictures} pictures + {counts['tables']} tables + "
+            f"{files.num_rows} files in = {images} images + {counts['tables']} tables + "
             f"{refused} quarantined",
         )
 
-    @dg.asset_check(**asset, description="The share of pictures that could not be read.")
+    @dg.asset_check(**asset, description="The share of images that could not be read.")
     def unreadable_share(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -60,7 +60,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         limit = scope.spec.limits.maximum_unreadable_share
         return check(
             share <= limit,
-            f"{bad} pictures refused ({share:.1%}); the limit is {limit:.1%}",
+            f"{bad} images refused ({share:.1%}); the limit is {limit:.1%}",
             warn=True,
             metadata={"share": share},
         )
@@ -75,7 +75,7 @@ def _image_features_fit(scope: Scope) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=scope.key("raw_uploads"),
         partitions_def=scope.partitions,
-        description="The share of pictures that are too dark, blurred, small and so on.",
+        description="The share of images that are too dark, blurred, small and so on.",
     )
     def image_features_fit(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
@@ -88,13 +88,13 @@ def _image_features_fit(scope: Scope) -> dg.AssetChecksDefinition:
         with lake.lake().open_published(receipt, "images.parquet") as handle:
             images = pq.read_table(handle, columns=["file", "features"])
         if "features" not in images.column_names:
-            return check(True, "received before pictures were measured; materialise it again")
+            return check(True, "received before images were measured; materialise it again")
         found = unfit_images(images, limits.image_features)
         words = [f"{n} by {feature}" for feature, n in found.by_feature.items() if n]
         more = "; ".join([", ".join(words), *found.examples]) if found.unfit else ""
         return check(
             found.share <= limits.maximum_unfit_image_share,
-            f"{found.unfit} of {found.pictures} pictures are outside what is normal "
+            f"{found.unfit} of {found.images} images are outside what is normal "
             f"({found.share:.1%}); the limit is {limits.maximum_unfit_image_share:.1%}"
             f"{': ' + more if more else ''}",
             warn=True,
