@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+import mm_assets as mm
 from mm_assets.cli.errors import USER_ERROR, speaking_errors
-from mm_assets.cli.options import DatasetOption, FormatOption, choose_dataset
-from mm_assets.contract.settings import Settings
+from mm_assets.cli.options import DatasetOption, FormatOption
 from mm_assets.display.console import Format, bad, good, print_json, print_rows, say, warn
 
 SHOWN_REFUSED = 20
@@ -29,24 +30,17 @@ def list_(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Records that need review and have no known label, least confident first."""
-    from mm_assets.review.queue import SHOWN, review_queue
-    from mm_assets.tables.open import open_store
+    from mm_assets.review.queue import SHOWN
 
     with speaking_errors():
-        settings = Settings.from_environment()
-        spec = choose_dataset(settings, dataset)
         shown = limit if limit or form is not Format.TABLE else 40
-        items = review_queue(open_store(settings), spec, shown)
-        rows = [item.as_row() for item in items]
-        columns: tuple[str, ...] = SHOWN
+        rows = mm.open(dataset).review(shown, thumbnails=False)
         if form is Format.TABLE:
             for row in rows:
                 if row["second"]:
                     row["second"] += f" {row['second_probability']:.2f}"
-            asked = ("record_id", "prediction", "confidence", "second", "reasons", "image_file")
-            columns = tuple(name for name in asked if any(row[name] for row in rows) or not rows)
         if rows or form is not Format.TABLE:
-            print_rows(rows, columns, form, f"{spec.dataset}: to review")
+            print_rows(rows, rows.columns if form is Format.TABLE else SHOWN, form, rows.title)
         if not rows:
             say("Nothing needs review.")
         elif limit is None and len(rows) == shown:
@@ -65,17 +59,8 @@ def export(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Write the queue as Label Studio tasks, as a sheet to fill in, and with its images."""
-    from mm_assets.lake.lake import Lake
-    from mm_assets.review.export import IMAGE_PREFIX, export_review
-    from mm_assets.tables.open import open_store
-
     with speaking_errors():
-        settings = Settings.from_environment()
-        spec = choose_dataset(settings, dataset)
-        prefix = IMAGE_PREFIX if image_prefix is None else image_prefix
-        written = export_review(
-            Lake(settings), open_store(settings), spec, to, limit=limit, image_prefix=prefix
-        )
+        written = mm.open(dataset).export_review(to, limit=limit, image_prefix=image_prefix)
         if written.lost:
             warn(f"{written.lost} images are not in the lake any more; their records have none")
         if written.records:
@@ -84,12 +69,7 @@ def export(
         else:
             say("Nothing needs review.")
         if form is not Format.TABLE:
-            row = {
-                "folder": str(to),
-                "records": written.records,
-                "images": written.images,
-                "lost": written.lost,
-            }
+            row = {"folder": str(to), **asdict(written)}
             print_rows([row], list(row), form)
 
 
@@ -102,20 +82,10 @@ def import_(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Check what people answered and send it as labels; `mm sync` then takes them in."""
-    from mm_assets.lake.lake import Lake
-    from mm_assets.review.answers import KNOWN, judge, send_labels
-    from mm_assets.review.queue import review_classes
-    from mm_assets.review.read import read_answers
-    from mm_assets.tables.open import open_store
-
     with speaking_errors():
-        settings = Settings.from_environment()
-        spec = choose_dataset(settings, dataset)
-        lake = Lake(settings)
-        answers = read_answers(file, spec)
-        judged = judge(answers, open_store(settings), spec, review_classes(lake, spec))
-        sent = send_labels(lake, spec, judged)
-        where = f"{lake.url}/{sent.key}" if sent else None
+        ds = mm.open(dataset)
+        judged, sent = ds.import_review(file)
+        where = f"{ds.lake.url}/{sent.key}" if sent else None
         _report(judged, where, sent is not None and sent.already_there)
         if form is Format.JSON:
             print_json(
@@ -125,7 +95,7 @@ def import_(
         elif form is Format.CSV:
             columns = ["record_id", "where", "code", "reason", "todo"]
             print_rows([one.as_dict() for one in judged.refused], columns, form)
-        if sent is None and not judged.left_out[KNOWN]:
+        if sent is None and not judged.is_all_known:
             bad("nothing could be sent")
             raise typer.Exit(USER_ERROR)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
+import mm_assets as mm
 from mm_assets.cli.errors import USER_ERROR, speaking_errors
 from mm_assets.cli.options import FormatOption
-from mm_assets.contract.settings import Settings
 from mm_assets.display.console import (
     Format,
     bad,
-    err,
     good,
     print_json,
     print_rows,
@@ -33,20 +31,16 @@ NameArgument = Annotated[str, typer.Argument(help="The job's name; see `mm workf
 @app.command("list")
 def list_(form: FormatOption = Format.TABLE) -> None:
     """Every job of the code location: its steps, what starts it, what it is for."""
-    from mm_assets.orchestration.jobs import list_jobs
-
     with speaking_errors():
-        rows = list_jobs(Settings.from_environment())
-        print_rows(rows, ["name", "steps", "each", "started_by", "description"], form, "Workflows")
+        jobs = mm.jobs()
+        print_rows(jobs, jobs.columns, form, jobs.title)
 
 
 @app.command()
 def show(name: NameArgument, form: FormatOption = Format.TABLE) -> None:
     """The steps of a job in their order, what each depends on, what starts it, its choice."""
-    from mm_assets.orchestration.jobs import describe_job
-
     with speaking_errors():
-        about = describe_job(Settings.from_environment(), name)
+        about = mm.job(name)
         if form is Format.JSON:
             print_json(about)
             return
@@ -74,20 +68,10 @@ def run(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Run a job to its end, in this process."""
-    from mm_assets.orchestration.jobs import run_job
-
     with speaking_errors():
-        with err.status(name) as status:
-            outcome = run_job(
-                Settings.from_environment(),
-                name,
-                upload=upload,
-                otherwise=otherwise,
-                choose=choose,
-                progress=say,
-                live=lambda text: status.update(escape(text)),
-                step_done=good,
-            )
+        outcome = mm.run_job(
+            name, upload=upload, otherwise=otherwise, choose=choose, step_done=good
+        )
         if outcome.problem:
             bad(f"{outcome.job} failed: {outcome.problem}")
         for words in outcome.failed_checks:

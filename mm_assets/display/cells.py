@@ -1,4 +1,4 @@
-"""What a cell of a sheet may hold: nothing that a spreadsheet would run."""
+"""Cells: a value as people read it, and nothing that a spreadsheet would run."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ def is_formula(value: Any) -> bool:
     text = str(value)
     is_number = isinstance(value, int | float) or bool(_NEGATIVE.fullmatch(text))
     return not is_number and bool(FORMULA.match(text))
+
+
+def shown(value: Any) -> str:
+    """A value in a cell for people."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

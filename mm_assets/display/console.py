@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mm_assets.display.cells import is_formula
+from mm_assets.display.cells import is_formula, shown
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -67,16 +67,8 @@ def print_rows(
         for name in columns:
             table.add_column(name, overflow="fold")
         for row in rows:
-            table.add_row(*(escape(_shown(row.get(name))) for name in columns))
+            table.add_row(*(escape(shown(row.get(name))) for name in columns))
         out.print(table)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _cell(value: Any) -> str:

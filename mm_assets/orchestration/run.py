@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,6 +63,17 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.from_config(str(home)) as instance:
         end_dead_runs(instance)
         yield instance
+
+
+@contextmanager
+def without_previews() -> Iterator[None]:
+    """Without Dagster's warnings of previews that we chose to use: no news to a user."""
+    import dagster as dg
+
+    with warnings.catch_warnings():
+        for category in (dg.PreviewWarning, dg.BetaWarning):
+            warnings.simplefilter("ignore", category)
+        yield
 
 
 def prepare_home(settings: Settings) -> Any:

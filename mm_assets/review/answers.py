@@ -69,6 +69,11 @@ class Judged:
     refused: list[Refused] = field(default_factory=list)
     before: dict[str, str | None] = field(default_factory=dict)
 
+    @property
+    def is_all_known(self) -> bool:
+        """Whether there was nothing new, but some that was known already."""
+        return not self.labels and bool(self.left_out[KNOWN])
+
 
 KNOWN = "known already"
 

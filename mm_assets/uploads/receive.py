@@ -64,20 +64,32 @@ def receive(
             }  # fmt: skip
             packer.images.close()  # or it would write on into the file of its successor
             packer = Packer(spec, folder)
-        written = packer.finish()
-        return lake.publish(
-            pointer,
-            written,
-            {
-                "dataset": spec.dataset,
-                "upload": source.upload,
-                "source": source.as_dict(),
-                "refused": refused,
-                "fingerprint": spec.fingerprint,
-                "run_id": run_id,
-                **packer.summary(),
-            },
-        )
+        return publish_receipt(lake, spec, source, packer, refused=refused, run_id=run_id)
+
+
+def publish_receipt(
+    lake: Lake,
+    spec: DatasetSpec,
+    source: Source,
+    packer: Packer,
+    *,
+    refused: dict[str, str] | None,
+    run_id: str,
+) -> dict[str, Any]:
+    """Publish what was packed; returns the receipt."""
+    return lake.publish(
+        of_upload(spec.dataset, source.upload, RAW),
+        packer.finish(),
+        {
+            "dataset": spec.dataset,
+            "upload": source.upload,
+            "source": source.as_dict(),
+            "refused": refused,
+            "fingerprint": spec.fingerprint,
+            "run_id": run_id,
+            **packer.summary(),
+        },
+    )
 
 
 class Packer:

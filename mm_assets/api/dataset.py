@@ -1,0 +1,432 @@
+"""One dataset and all that can be done with it: the same calls that `mm` makes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.api.progress import telling, telling_bytes
+from mm_assets.api.results import Outcomes, Receipt, Rows, Uploaded
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import UploadError, UsageError
+from mm_assets.contract.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from mm_assets.lake.lake import Lake
+    from mm_assets.orchestration.run import Outcome
+    from mm_assets.registry.store import ModelStore
+    from mm_assets.review.answers import Judged
+    from mm_assets.review.export import Exported
+    from mm_assets.tables.store import Store
+    from mm_assets.uploads.check import Report
+    from mm_assets.uploads.send import Sent
+
+THUMBNAILS = 24
+QUEUE_SHOWN = ("record_id", "prediction", "confidence", "second", "reasons", "image_file")
+
+
+class Dataset:
+    """A dataset of the project; get one with `mm.open("pets")` or `mm.draft(…)`.
+
+    Where its uploads, models and predictions are is said by the environment (MM_LAKE, MM_TABLE …),
+    as for `mm`. Long calls show their progress unless `quiet=True`. Errors are `mm.MMError`s.
+    """
+
+    def __init__(self, spec: DatasetSpec, settings: Settings, file: Path | None = None) -> None:
+        self.spec = spec
+        self.settings = settings
+        self.file = file
+
+    @property
+    def name(self) -> str:
+        return self.spec.dataset
+
+    @cached_property
+    def lake(self) -> Lake:
+        """Where its bytes are."""
+        from mm_assets.lake.lake import Lake
+
+        return Lake(self.settings)
+
+    @cached_property
+    def table(self) -> Store:
+        """The table that holds its predictions."""
+        from mm_assets.tables.open import open_store
+
+        return open_store(self.settings)
+
+    @cached_property
+    def _models(self) -> ModelStore:
+        from mm_assets.registry.store import ModelStore
+
+        return ModelStore(self.lake, self.name)
+
+    # -- uploads ------------------------------------------------------------------------------
+
+    def check(self, source: Any, images: Any = None, *, quiet: bool = False) -> Report:
+        """What the receiving side would say of `source` (as in `upload`), without sending it."""
+        from mm_assets.uploads.check import check
+
+        with tempfile.TemporaryDirectory(prefix="mm-in-hand-") as folder:
+            path, _ = self._as_path(source, images, Path(folder))
+            with telling_bytes("checking", quiet=quiet) as update:
+                return check(path, self.spec, update)
+
+    def upload(
+        self,
+        source: Any,
+        images: Any = None,
+        *,
+        name: str | None = None,
+        strict: bool = False,
+        quiet: bool = False,
+    ) -> Uploaded:
+        """Check records and images, send them, and write the marker last; resumes by itself.
+
+        source: a folder or a zip; or a frame, with `images` as the name of its column, a sequence
+        as long as the frame, a mapping from ID to image(s), or a folder; or None, if there are
+        only images. An image is bytes, a path, a PIL image or an array. name: another name in the
+        inbox. strict: do not send if anything would be refused. What would be refused is said
+        before anything is sent, and stands in the answer's `report`.
+        Raises UploadError if nothing of it can be used, UsageError.
+        """
+        from mm_assets.uploads.check import check
+        from mm_assets.uploads.send import send
+
+        with tempfile.TemporaryDirectory(prefix="mm-in-hand-") as folder:
+            path, own_name = self._as_path(source, images, Path(folder))
+            with telling_bytes("checking", quiet=quiet) as update:
+                report = check(path, self.spec, update)
+            if not quiet:
+                _say_problems(report)
+            if report.refused:
+                raise report.refused
+            if strict and report.problems:
+                raise UploadError(
+                    code="upload_not_sent",
+                    what=f"not sent: {len(report.problems)} files or rows would be refused",
+                    where=str(source) if isinstance(source, str | Path) else "the frame",
+                    todo="Correct them, or send without `strict`.",
+                )
+            with telling_bytes("sending", quiet=quiet) as update:
+                sent = send(self.lake, path, self.name, name or own_name, update)
+            return Uploaded(sent, report, f"{self.lake.url}/{sent.key}")
+
+    def uploads(self, limit: int = 20) -> Rows:
+        """Where the newest uploads stand: pending, done, waiting, refused, set aside."""
+        from mm_assets.uploads.ledger import newest_uploads
+
+        rows = (asdict(one) for one in newest_uploads(self.lake, self.name, limit))
+        columns = ("upload", "name", "arrived", "state", "words")
+        return Rows(rows, columns, f"{self.name}: uploads")
+
+    def receipt(self, upload: str) -> Receipt:
+        """What came in an upload and what became of it. upload: its key or name in the inbox."""
+        from mm_assets.predictions.receipt import build_receipt
+
+        return Receipt(build_receipt(self.lake, self.table, self.spec, upload))
+
+    def retry(self, upload: str | None = None) -> list[str]:
+        """Take an upload through again that was set aside; without a name, all of them.
+
+        Returns their keys; the sensor or `sync` does the rest.
+        """
+        from mm_assets.uploads import ledger
+
+        if upload is not None:
+            again = [ledger.resolve(self.lake, self.name, upload)]
+            ledger.retry(self.lake, self.name, again[0])
+            return again
+        from mm_assets.orchestration.run import open_instance
+        from mm_assets.orchestration.scope import Scope
+        from mm_assets.orchestration.triggers.runs import retry_all
+
+        with open_instance(self.settings) as instance:
+            return retry_all(instance, Scope(self.spec), self.lake)
+
+    def _as_path(self, source: Any, images: Any, folder: Path) -> tuple[Path, str | None]:
+        """`source` as a path that can be sent, and the name it gets unless it has one."""
+        if isinstance(source, str | Path):
+            if images is not None:
+                raise UsageError(
+                    code="arguments", what="a path is sent as it is: leave `images` out"
+                )
+            return Path(source), None
+        from mm_assets.uploads.in_hand import in_hand, write_zip
+
+        made = folder / "frame.zip"
+        files = in_hand(self.spec, source, images, labels=True).files()
+        return made, f"frame-{write_zip(made, files)}"
+
+    # -- runs ---------------------------------------------------------------------------------
+
+    def sync(self, *, quiet: bool = False, on_outcome: OnOutcome | None = None) -> Outcomes:
+        """Look once for finished uploads and take all of them through to predictions, here.
+
+        on_outcome: is given each run's outcome as it ends; by default failures are said.
+        Raises RunFailed, after all of them, if a run or a check failed.
+        """
+        return self._run("sync", quiet, on_outcome)
+
+    def train(self, *, quiet: bool = False, on_outcome: OnOutcome | None = None) -> Outcomes:
+        """Train the models here; what passes its gate is promoted and predicts everything again.
+
+        See `models` for what came of it. Raises RunFailed.
+        """
+        return self._run("train", quiet, on_outcome)
+
+    def checks(self, *, quiet: bool = False, on_outcome: OnOutcome | None = None) -> Outcomes:
+        """Run every asset check again on what is there. Raises RunFailed if one fails."""
+        return self._run("check", quiet, on_outcome)
+
+    def champions(self) -> Rows:
+        """The promoted model of each modality: version, engine, reason, metric, and its rivals.
+
+        version is None where there is none yet; candidates: engine name to score.
+        """
+        rows = []
+        for modality in self.spec.modalities:
+            row: dict[str, Any] = {"modality": modality.value, "version": None}
+            if champion := self._models.champion(modality):
+                manifest = self._models.manifest(modality, champion.version)
+                metric = manifest.get("metric")
+                row |= {
+                    "version": champion.version,
+                    "engine": manifest["engine"]["engine"],
+                    "reason": champion.reason,
+                    "metric": metric,
+                    "score": manifest["metrics"].get(metric),
+                    "candidates": {
+                        one["name"]: one["metrics"].get(metric)
+                        for one in manifest.get("candidates", [])
+                    },
+                }
+            rows.append(row)
+        columns = ("modality", "version", "engine", "metric", "score", "reason")
+        return Rows(rows, columns, f"{self.name}: champions")
+
+    def predict_again(
+        self, *, quiet: bool = False, on_outcome: OnOutcome | None = None
+    ) -> Outcomes:
+        """Predict every received upload with the present champions. Raises RunFailed."""
+        return self._run("predict_all", quiet, on_outcome)
+
+    def _run(self, work: str, quiet: bool, on_outcome: OnOutcome | None) -> Outcomes:
+        from mm_assets.orchestration.run import Runner, open_instance, without_previews
+
+        outcomes = Outcomes()
+        words = work.replace("_", " ")
+        with (
+            without_previews(),
+            open_instance(self.settings) as instance,
+            telling(f"{self.name}: {words} …", quiet=quiet) as told,
+        ):
+            runner = Runner(self.spec, instance, told.say, told.live)
+            for outcome in getattr(runner, work)():
+                outcomes.append(outcome)
+                if on_outcome:
+                    on_outcome(outcome)
+        outcomes.raise_for_failure()
+        return outcomes
+
+    # -- answers ------------------------------------------------------------------------------
+
+    @property
+    def predictions(self) -> Predictions:
+        """The predictions table: call it for a frame; `.arrow(…)` does without pandas."""
+        return Predictions(self)
+
+    def predict(
+        self, frame: pd.DataFrame | None = None, images: Any = None, *, quiet: bool = False
+    ) -> pd.DataFrame:
+        """What the champions say of records in hand: no upload, nothing kept, the same answers.
+
+        frame, images: as in `upload`; a label column is not looked at; without an ID column the
+        rows are counted. Returns a row for each row of `frame`, under its index (of images alone:
+        a row an image): record_id, prediction, probabilities (a dict, None for regression),
+        confidence, needs_review, modality, model_version, reasons; and, where a row or its image
+        was refused or has no answer, code, reason and todo.
+        Raises UploadError if none of it can be read, ModelError, UsageError.
+        """
+        from mm_assets.api.in_hand import predict_in_hand
+
+        with telling(f"{self.name}: predicting …", quiet=quiet) as told:
+            return predict_in_hand(self._models, self.spec, frame, images, told)
+
+    # -- review -------------------------------------------------------------------------------
+
+    def review(self, limit: int | None = None, *, thumbnails: bool = True) -> Rows:
+        """Records that need review and have no known label, least confident first.
+
+        thumbnails: have the images at hand that a notebook shows beside them.
+        """
+        from mm_assets.review.queue import review_queue
+
+        items = review_queue(self.table, self.spec, limit)
+        rows = [item.as_row() for item in items]
+        columns = [name for name in QUEUE_SHOWN if any(row[name] for row in rows)]
+        images = self._thumbnails(items) if thumbnails else {}
+        return Rows(rows, columns, f"{self.name}: to review", images)
+
+    def export_review(
+        self, folder: str | Path, *, limit: int | None = None, image_prefix: str | None = None
+    ) -> Exported:
+        """Write the queue as Label Studio tasks, as a sheet to fill in, and with its images."""
+        from mm_assets.review.export import IMAGE_PREFIX, export_review
+
+        prefix = IMAGE_PREFIX if image_prefix is None else image_prefix
+        return export_review(
+            self.lake, self.table, self.spec, Path(folder), limit=limit, image_prefix=prefix
+        )
+
+    def import_review(self, file: str | Path) -> tuple[Judged, Sent | None]:
+        """Check what people answered and send it as labels; `sync` then takes them in.
+
+        Returns what was found in the file, and what was sent (None if nothing could be).
+        """
+        from mm_assets.review.answers import judge, send_labels
+        from mm_assets.review.queue import review_classes
+        from mm_assets.review.read import read_answers
+
+        answers = read_answers(Path(file), self.spec)
+        classes = review_classes(self.lake, self.spec)
+        judged = judge(answers, self.table, self.spec, classes)
+        return judged, send_labels(self.lake, self.spec, judged)
+
+    def _thumbnails(self, items: Sequence[Any]) -> dict[int, bytes]:
+        """The images of the first items, as they lie in the lake; one that is lost is left out."""
+        from mm_assets.contract.errors import LakeError
+        from mm_assets.uploads.received import read_images
+
+        found: dict[int, bytes] = {}
+        for number, item in enumerate(items[:THUMBNAILS]):
+            if item.image_sha256 is None:
+                continue
+            try:
+                for images in read_images(
+                    self.lake, self.name, item.image_upload, {item.image_sha256}
+                ):
+                    found[number] = images[item.image_sha256]
+            except LakeError:
+                continue
+        return found
+
+    # -- how it shows -------------------------------------------------------------------------
+
+    def about(self) -> Rows:
+        """What this dataset is, in a few lines."""
+        counts = self.table.counts(self.name)
+        champions = {m: self._models.champion(m) for m in self.spec.modalities}
+        facts = {
+            "YAML": self.file or "not saved",
+            "ID": self.spec.id_column,
+            "label": f"{self.spec.label_column} ({self.spec.problem_type})",
+            "columns": ", ".join(f"{c} ({k})" for c, k in self.spec.kinds.items()) or "none",
+            "images": self.spec.image_name or "none",
+            **{
+                f"champion {m.value.replace('_', ' ')}": c.version if c else "none yet"
+                for m, c in champions.items()
+            },
+            **{f"predictions: {k.replace('_', ' ')}": number for k, number in counts.items()},
+        }
+        rows = ({"what": what, "is": str(value)} for what, value in facts.items())
+        return Rows(rows, ("what", "is"), f"Dataset {self.name}")
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.name}: {self.spec.label_column} ({self.spec.problem_type})>"
+
+    def _repr_html_(self) -> str:
+        return self.about()._repr_html_()
+
+
+class Predictions:
+    """The predictions of a dataset, least confident first; call it for a frame.
+
+    Every argument that is given narrows the answer: modality ("with_image", "without_image"),
+    review (only those that need it, or only the others), upload (key), ids, since (ISO time of the
+    prediction), limit.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def __call__(self, **narrowed: Any) -> pd.DataFrame:
+        """A frame: COLUMNS, image_upload, label; probabilities are dicts, None for regression."""
+        table = self.arrow(**narrowed)
+        frame = table.to_pandas()
+        frame["probabilities"] = [_parsed(text) for text in frame["probabilities"]]
+        return frame
+
+    def arrow(
+        self,
+        *,
+        modality: str | None = None,
+        review: bool | None = None,
+        upload: str | None = None,
+        ids: Iterable[str] | None = None,
+        since: str | None = None,
+        limit: int | None = None,
+    ) -> pa.Table:
+        """The same as an Arrow table; probabilities are JSON text."""
+        import pyarrow.compute as pc
+
+        from mm_assets.tables.store import Query
+
+        if modality is not None and modality not in set(Modality):
+            raise UsageError(
+                code="arguments",
+                what=f"there is no modality {modality!r}; name one of {', '.join(Modality)}",
+            )
+        dataset = self._dataset
+        wanted = None if ids is None else [str(one) for one in ids]
+        query = Query(wanted, upload, review, since, None if modality else limit)
+        found = dataset.table.read(dataset.name, query)
+        if modality is None:
+            return found
+        return found.filter(pc.equal(found["modality"], str(modality))).slice(0, limit)
+
+    def rows(self, **narrowed: Any) -> list[dict[str, Any]]:
+        """The same as dictionaries."""
+        rows: list[dict[str, Any]] = self.arrow(**narrowed).to_pylist()
+        for row in rows:
+            row["probabilities"] = _parsed(row["probabilities"])
+        return rows
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What each row holds."""
+        from mm_assets.tables.store import COLUMNS
+
+        return (*COLUMNS, "image_upload", "label")
+
+    def __repr__(self) -> str:
+        counts = self._dataset.table.counts(self._dataset.name)
+        said = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items())
+        return f"<predictions of {self._dataset.name}: {said}; call it for a frame>"
+
+
+OnOutcome = Callable[["Outcome"], None]
+
+
+def _parsed(probabilities: str | None) -> dict[str, float] | None:
+    found: dict[str, float] | None = json.loads(probabilities or "null")
+    return found
+
+
+def _say_problems(report: Report) -> None:
+    """Say what would be refused: the first of it line by line, the rest by number."""
+    from mm_assets.display.console import warn
+
+    for problem in report.problems[:20]:
+        line = f" line {problem.line}" if problem.line else ""
+        warn(f"{problem.file}{line}: [{problem.code}] {problem.reason}. {problem.todo}")
+    if len(report.problems) > 20:
+        warn(f"… and {len(report.problems) - 20} more: {report.problems_by_code}")

@@ -1,0 +1,78 @@
+"""What long work says while it runs: in a terminal, in a notebook, or nowhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.markup import escape
+
+from mm_assets.display.console import byte_progress, err, say
+
+Line = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Told:
+    """say: a line that stays. live: what is going on at the moment; the next one replaces it."""
+
+    say: Line
+    live: Line
+
+
+@contextmanager
+def telling(words: str, *, quiet: bool = False) -> Iterator[Told]:
+    """Progress of one piece of work; `words` stand there until something else is said."""
+    if quiet:
+        yield Told(_nothing, _nothing)
+    elif _in_notebook():
+        with _notebook_line(words) as live:
+            yield Told(say, live)
+    else:
+        with err.status(escape(words)) as status:
+            yield Told(say, lambda text: status.update(escape(text)))
+
+
+@contextmanager
+def telling_bytes(words: str, *, quiet: bool = False) -> Iterator[Callable[[int, int, str], None]]:
+    """Progress in bytes; yields `update(done, total, file)`."""
+    if quiet:
+        yield lambda _done, _total, _file: None
+    elif _in_notebook():
+        with _notebook_line(words) as live:
+            yield lambda done, total, file: live(
+                f"{words}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB {file[-40:]}"
+            )
+    else:
+        with byte_progress(words) as update:
+            yield update
+
+
+def _nothing(_text: str) -> None:
+    pass
+
+
+def _in_notebook() -> bool:
+    """Whether this is a Jupyter kernel; IPython is not imported to find out."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+@contextmanager
+def _notebook_line(words: str) -> Iterator[Line]:
+    """One line below the cell that changes in place, and is gone in the end."""
+    from IPython.display import HTML, display
+
+    from mm_assets.display.html import escaped
+
+    def shown(text: str) -> Any:
+        return HTML(f"<i>{escaped(text)}</i>" if text else "")
+
+    handle = display(shown(words), display_id=True)
+    try:
+        yield lambda text: handle.update(shown(text))
+    finally:
+        handle.update(shown(""))

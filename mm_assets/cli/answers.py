@@ -1,0 +1,36 @@
+"""`mm predictions`: what the models say."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import mm_assets as mm
+from mm_assets.cli.errors import speaking_errors
+from mm_assets.cli.options import DatasetOption, FormatOption
+from mm_assets.display.console import Format, print_rows, say
+
+SHOWN = ("record_id", "prediction", "confidence", "needs_review", "modality", "label")
+
+
+def predictions(
+    dataset: DatasetOption = None,
+    review: Annotated[bool, typer.Option("--review", help="Only those that need review.")] = False,
+    upload: Annotated[str | None, typer.Option(help="Only those of this upload.")] = None,
+    record: Annotated[list[str] | None, typer.Option("--id", help="Only these records.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only those predicted since (ISO).")] = None,
+    limit: Annotated[int | None, typer.Option(min=1)] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Print the predictions table, least confident first."""
+    with speaking_errors():
+        ds = mm.open(dataset)
+        shown = limit if limit or form is not Format.TABLE else 40
+        rows = ds.predictions.rows(
+            review=True if review else None, upload=upload, ids=record, since=since, limit=shown
+        )
+        columns = SHOWN if form is Format.TABLE else ds.predictions.columns
+        print_rows(rows, columns, form, f"{ds.name}: predictions")
+        if limit is None and len(rows) == shown:
+            say(f"The first {shown}; --limit N shows more, --format json all.")

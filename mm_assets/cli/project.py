@@ -1,0 +1,63 @@
+"""`mm init`, `doctor`, `table`: the project's own things."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import mm_assets as mm
+from mm_assets.cli.errors import USER_ERROR, speaking_errors
+from mm_assets.cli.options import FormatOption
+from mm_assets.display.console import Format, good, print_rows, say
+
+if TYPE_CHECKING:
+    from mm_assets.api.results import Rows
+
+
+def init(
+    source: Annotated[
+        Path, typer.Argument(help="A CSV or TSV with the records, or a folder of images alone.")
+    ],
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="The table's column that holds the ID.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="The table's column to predict.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="The folder with the images.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset's name.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+) -> None:
+    """Draft a dataset's YAML from your own table and images, or from images alone."""
+    with speaking_errors():
+        ds = mm.draft(
+            source, images, id=id_column, label=label, name=dataset, replace=force, say=say
+        )
+        good(f"wrote {ds.file}; read it through and correct what was guessed wrong")
+        say(f"Next: mm upload FOLDER_OR_ZIP --dataset {ds.name}, then mm sync, then mm train.")
+
+
+def doctor(form: FormatOption = Format.TABLE) -> None:
+    """Can it reach the lake, the table and the backbones? What is misconfigured?"""
+    with speaking_errors():
+        _print_facts(mm.doctor(), "", form)
+
+
+def table(
+    create: Annotated[
+        bool, typer.Option("--create", help="Make the table, or add what it lacks.")
+    ] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """What is the predictions table, what does it lack? Exit code 1 if something must be done."""
+    with speaking_errors():
+        facts = mm.table(create=create)
+        _print_facts(facts, facts.title, form)
+
+
+def _print_facts(facts: Rows, title: str, form: Format) -> None:
+    print_rows(facts, facts.columns, form, title)
+    if not all(fact["good"] for fact in facts):
+        raise typer.Exit(USER_ERROR)

@@ -1,0 +1,117 @@
+"""`mm sync`, `train`, `checks`, `demo`: work that runs here, without a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import mm_assets as mm
+from mm_assets.cli.errors import USER_ERROR, speaking_errors
+from mm_assets.cli.options import DatasetOption, FormatOption
+from mm_assets.display.console import Format, bad, good, print_rows, say, warn
+
+if TYPE_CHECKING:
+    from mm_assets.orchestration.run import Outcome
+
+
+def sync(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
+    """Look once for finished uploads and take all of them through to predictions, here."""
+    with speaking_errors():
+        outcomes = _all(_chosen(dataset), "sync")
+        if not outcomes:
+            say("No new uploads.")
+        _finish(outcomes, form)
+
+
+def train(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
+    """Train the models here; what passes its gate is promoted and predicts every upload again."""
+    with speaking_errors():
+        ds = mm.open(dataset)
+        outcomes = _all([ds], "train")
+        for one in ds.champions():
+            if one["version"] is None:
+                warn(f"{one['modality']}: no champion yet")
+                continue
+            good("{modality}: champion {version} ({engine}): {reason}".format(**one))
+            if len(one["candidates"]) > 1:
+                scores = (f"{name} {score:.4g}" for name, score in one["candidates"].items())
+                say(f"  {one['metric']} of all candidates: {', '.join(scores)}")
+        _finish(outcomes, form)
+
+
+def checks(
+    dataset: DatasetOption = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="On a small sample made for it, from upload on.")
+    ] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Run every asset check as CI would; exit non-zero if one fails with ERROR."""
+    with speaking_errors():
+        if sample:
+            from mm_assets.demo.run import sample_checks
+
+            settings = mm.Settings.from_environment()
+            folder = settings.data_folder / "checks"
+            told = sample_checks(settings, folder, lambda spec, one: report(spec.dataset, one))
+            _finish([(spec.dataset, outcome) for spec, outcome in told], form)
+            return
+        _finish(_all(_chosen(dataset), "checks"), form)
+
+
+def demo(
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Whose demo.")] = "pets",
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where it keeps everything. Default: data/demo or data/demo-DATASET."),
+    ] = None,
+) -> None:
+    """Uploads of made data through a local S3 server, sensors and training to predictions."""
+    from mm_assets.demo.run import run_demo
+
+    with speaking_errors():
+        if not run_demo(mm.Settings.from_environment(), dataset, folder):
+            raise typer.Exit(USER_ERROR)
+
+
+def report(dataset: str, outcome: Outcome) -> None:
+    """Say what became of one run."""
+    what = f"{dataset}: {outcome.job}{f' {outcome.upload}' if outcome.upload else ''}"
+    if outcome.problem:
+        bad(f"{what} failed: {outcome.problem}")
+    for words in outcome.failed_checks:
+        bad(f"{what}: check failed: {words}")
+    for words in outcome.warnings:
+        warn(f"{what}: {words}")
+    if outcome.is_good:
+        good(what)
+
+
+def _chosen(dataset: str | None) -> list[mm.Dataset]:
+    return mm.datasets() if dataset is None else [mm.open(dataset)]
+
+
+def _all(datasets: Iterable[mm.Dataset], work: str) -> list[tuple[str, Any]]:
+    """Do the work for each dataset, one after the other, whatever becomes of the others."""
+    outcomes = []
+    for ds in datasets:
+        try:
+            done = getattr(ds, work)(on_outcome=lambda one, name=ds.name: report(name, one))
+        except mm.RunFailed as error:
+            done = error.outcomes
+        outcomes += [(ds.name, outcome) for outcome in done]
+    return outcomes
+
+
+def _finish(outcomes: list[tuple[str, Any]], form: Format) -> None:
+    """Print the outcomes as data if asked to; leave with 1 if one is not good."""
+    if form is not Format.TABLE:
+        rows = [{"dataset": dataset, **outcome.as_row()} for dataset, outcome in outcomes]
+        print_rows(rows, list(rows[0]) if rows else [], form)
+    failed = [outcome for _, outcome in outcomes if not outcome.is_good]
+    if failed:
+        bad(f"{len(failed)} of {len(outcomes)} runs failed")
+        raise typer.Exit(USER_ERROR)

@@ -1,0 +1,109 @@
+"""`mm upload`, `uploads`, `receipt`, `retry`: what is sent, and what became of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import mm_assets as mm
+from mm_assets.cli.errors import speaking_errors
+from mm_assets.cli.options import DatasetOption, FormatOption
+from mm_assets.display.console import Format, bad, good, print_json, print_rows, say
+
+if TYPE_CHECKING:
+    from mm_assets.api.results import Rows
+
+SHOWN = 50
+
+
+def upload(
+    path: Annotated[Path, typer.Argument(help="A folder or a .zip with tables and images.")],
+    dataset: DatasetOption = None,
+    name: Annotated[str | None, typer.Option(help="Another name in the inbox.")] = None,
+    strict: Annotated[bool, typer.Option(help="Do not send if anything would be refused.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Check a folder or zip locally, send it, and write the marker last. Resumes by itself."""
+    with speaking_errors():
+        ds = mm.open(dataset)
+        done = ds.upload(path, name=name, strict=strict)
+        there = done.sent.already_there
+        good(f"{done.where} was there already" if there else f"sent to {done.where}")
+        if problems := done.report.problems:
+            say(f"{len(problems)} files or rows will be refused; the rest is used.")
+        if form is Format.JSON:
+            print_json({"sent": done.where, "check": done.report.as_dict()})
+
+
+def uploads(
+    dataset: DatasetOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Where each upload stands: pending, done, waiting, refused, set aside; newest first."""
+    with speaking_errors():
+        rows = mm.open(dataset).uploads(limit)
+        if form is Format.TABLE:
+            for row in rows:
+                row["arrived"] = row["arrived"][:19].replace("T", " ")
+        print_rows(rows, rows.columns, form, rows.title)
+        if len(rows) == limit:
+            say(f"The newest {limit}; --limit N shows more.")
+
+
+def retry(
+    upload: Annotated[
+        str | None, typer.Argument(help="The upload's key, or its name in the inbox.")
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="All that were set aside, or that Dagster does not know of."),
+    ] = False,
+    dataset: DatasetOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Take an upload through again that was set aside, or all of them; also after losing Dagster's
+    instance."""
+    with speaking_errors():
+        if every == (upload is not None):
+            raise typer.BadParameter("name one upload, or write --all")
+        ds = mm.open(dataset)
+        again = ds.retry(upload)
+        for key in again:
+            good(f"{ds.name}: {key} is pending again")
+        if again:
+            say("The sensor takes it within seconds; without a daemon run `mm sync`.")
+        else:
+            say("Nothing was set aside, and Dagster finished every upload that is known.")
+        if form is not Format.TABLE:
+            print_rows([{"upload": key} for key in again], ["upload"], form)
+
+
+def receipt(
+    upload: Annotated[str, typer.Argument(help="The upload's key, or its name in the inbox.")],
+    dataset: DatasetOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """What came in an upload and what became of every file and row."""
+    with speaking_errors():
+        document = mm.open(dataset).receipt(upload)
+        if form is Format.JSON:
+            print_json(document)
+            return
+        if form is Format.CSV:
+            print_rows(document["files"], ["file", "kind", "fate", "code", "reason", "todo"], form)
+            return
+        arrived = document["arrived_at"][:19].replace("T", " ")
+        say(f"{document['name']} ({document['upload']}), arrived {arrived} UTC")
+        if document["refused"]:
+            bad("refused: [{code}] {what}. What to do: {todo}".format(**document["refused"]))
+        counts = document.counts()
+        print_rows(counts, counts.columns, form, "Counts")
+        parts: tuple[Rows, ...] = (document.unused(), document.rejects())
+        for part in parts:
+            if part:
+                print_rows(part[:SHOWN], part.columns, form, part.title)
+        if more := sum(max(0, len(part) - SHOWN) for part in parts):
+            say(f"… and {more} more: --format json shows all.")

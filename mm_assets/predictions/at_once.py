@@ -1,0 +1,139 @@
+"""Predict records in hand, without an upload: the batch's own functions, in a lake of their own.
+
+The lake and the table are folders that are gone afterwards; only the champions are the dataset's.
+So what is refused, and what is said of a record, is what an upload with it would lead to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.local import working_folder
+from mm_assets.manifest.join import MANIFEST, build_manifest, records_name, split_records
+from mm_assets.predictions.predict import empty_predictions, predict_records, predictions_name
+from mm_assets.registry.pins import generations, pinned_champions
+from mm_assets.registry.store import ModelStore
+from mm_assets.tables.open import open_store
+from mm_assets.tables.store import COLUMNS
+from mm_assets.uploads.deliver import Delivered
+from mm_assets.uploads.find import Source, upload_key
+from mm_assets.uploads.receive import Packer, publish_receipt
+from mm_assets.uploads.received import read_document, read_parquet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RUN = "in hand"
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """What was said of records in hand.
+
+    predictions: COLUMNS and `row_line`, where a record stands in its table. rejects: rows that
+    were refused (code, reason, file, line, record_id, todo). files: every file and, if it was
+    refused, code and reason. failed: records that the model failed on. waiting: why records have
+    no answer, for each modality.
+    """
+
+    predictions: pa.Table
+    rejects: list[dict[str, Any]]
+    files: list[dict[str, Any]]
+    failed: list[dict[str, Any]]
+    waiting: list[str]
+
+
+def predict_at_once(
+    models: ModelStore,
+    spec: DatasetSpec,
+    files: Iterable[tuple[str, bytes]],
+    progress: Progress = lambda _: None,
+) -> AtOnce:
+    """Predict what an upload of these files would bring; nothing of it is kept.
+
+    files: name and bytes of each. Raises ModelError where a model cannot be loaded or asked.
+    """
+    champions = pinned_champions(models, generations(models))
+    with working_folder("in-hand") as folder:
+        lake, store = _places(folder)
+        source = _source(spec)
+        packer = Packer(spec, folder)
+        delivered = (Delivered(name, len(data), "", data) for name, data in files)
+        packer.pack((_hashed(one) for one in delivered), progress)
+        receipt = publish_receipt(lake, spec, source, packer, refused=None, run_id=RUN)
+        build_manifest(lake, store, spec, source.upload, run_id=RUN)
+        for modality in spec.modalities:
+            split_records(lake, spec, source.upload, modality)
+        answered = [
+            (
+                modality,
+                predict_records(
+                    lake, models, spec, source.upload, modality,
+                    champions=champions, run_id=RUN, progress=progress,
+                ),
+            )
+            for modality in spec.modalities
+        ]  # fmt: skip
+        return _gathered(lake, spec, source.upload, receipt, answered)
+
+
+def _places(folder: Path) -> tuple[Lake, Any]:
+    settings = Settings(
+        root=folder, data=Path("data"), lake=str(folder / "lake"),
+        table=f"duckdb:///{folder / 'table.duckdb'}", events="",
+    )  # fmt: skip
+    return Lake(settings), open_store(settings)
+
+
+def _source(spec: DatasetSpec) -> Source:
+    now = datetime.now(UTC)
+    upload = upload_key(now, RUN)
+    return Source(upload, spec.dataset, RUN, "folder", RUN, "", 0, now.isoformat())
+
+
+def _hashed(file: Delivered) -> Delivered:
+    from hashlib import sha256
+
+    assert isinstance(file.content, bytes)  # noqa: S101  they are in hand
+    return Delivered(file.name, file.size, sha256(file.content).hexdigest(), file.content)
+
+
+def _gathered(
+    lake: Lake,
+    spec: DatasetSpec,
+    upload: str,
+    receipt: dict[str, Any],
+    answered: list[tuple[Modality, dict[str, Any]]],
+) -> AtOnce:
+    import pyarrow as pa
+
+    manifest = read_document(lake, spec.dataset, upload, MANIFEST)
+    lines: dict[str, int | None] = {}
+    parts, failed, waiting = [empty_predictions()], [], []
+    for modality, document in answered:
+        name = records_name(modality)
+        records = read_parquet(
+            lake, read_document(lake, spec.dataset, upload, name), f"{name}.parquet"
+        )
+        ids = records["record_id"].to_pylist()
+        lines |= dict(zip(ids, records["row_line"].to_pylist(), strict=True))
+        parts.append(read_parquet(lake, document, f"{predictions_name(modality)}.parquet"))
+        failed += read_parquet(lake, document, "failed.parquet").to_pylist()
+        waiting += [document["reason"]] if document["reason"] else []
+    predictions = pa.concat_tables(parts).select([*COLUMNS, "image_upload"])
+    places = pa.array([lines[one] for one in predictions["record_id"].to_pylist()], pa.int64())
+    return AtOnce(
+        predictions=predictions.append_column("row_line", places),
+        rejects=read_parquet(lake, manifest, "rejects.parquet").to_pylist(),
+        files=read_parquet(lake, receipt, "files.parquet").to_pylist(),
+        failed=failed,
+        waiting=waiting,
+    )
