@@ -141,8 +141,10 @@ def codes() -> dict[str, list[str]]:
             if isinstance(node, ast.keyword) and node.arg == "code":
                 said |= {
                     one.value
-                    for one in ast.walk(node.value)
-                    if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                    for one in (node.value, *ast.iter_child_nodes(node.value))
+                    if not isinstance(node.value, ast.Subscript)
+                    and isinstance(one, ast.Constant)
+                    and isinstance(one.value, str)
                 }
     return {"refusals": list(REFUSALS), "errors": sorted(said)}
 
