@@ -190,9 +190,12 @@ class Dataset:
     def champions(self) -> Rows:
         """The promoted model of each modality: version, engine, reason, metric, and its rivals.
 
-        version is None where there is none yet; candidates: engine name to score.
+        version is None where there is none yet; candidates: engine name to score. A notebook shows
+        how far the confidence of each can be believed.
         """
-        rows = []
+        from mm_assets.training.evaluation_pictures import reliability_picture
+
+        rows, pictures = [], {}
         for modality in self.spec.modalities:
             row: dict[str, Any] = {"modality": modality.value, "version": None}
             if champion := self._models.champion(modality):
@@ -209,9 +212,11 @@ class Dataset:
                         for one in manifest.get("candidates", [])
                     },
                 }
+                if bins := manifest.get("reliability"):
+                    pictures[modality.value] = reliability_picture(bins)
             rows.append(row)
         columns = ("modality", "version", "engine", "metric", "score", "reason")
-        return Rows(rows, columns, f"{self.name}: champions")
+        return Rows(rows, columns, f"{self.name}: champions", pictures=pictures)
 
     def predict_again(
         self, *, quiet: bool = False, on_outcome: OnOutcome | None = None

@@ -22,7 +22,7 @@ from mm_assets.lake.local import working_folder
 from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.training.confidence import Calibration
-from mm_assets.training.evaluation import Evaluation, evaluate
+from mm_assets.training.evaluation import Evaluation, evaluate, reliability
 from mm_assets.training.evaluation_pictures import (
     calibration_picture,
     confusion_picture,
@@ -312,6 +312,7 @@ def _manifest(
         "training_counts": data.counts,
         "spec_fingerprint": spec.fingerprint,
         "calibration": calibration,
+        "reliability": None if spec.is_regression else reliability(data.truth, best.predicted),
         "tuning": best.tuning.to_json() if best.tuning else None,
         "candidates": [_row(one) for one in trained],
         "run_id": run_id,
