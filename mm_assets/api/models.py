@@ -43,16 +43,19 @@ def list_models(lake: Lake, spec: DatasetSpec) -> list[dict[str, Any]]:
         promotions = models.champions(modality)
         newest = {one.version: one for one in promotions}
         champion = promotions[-1].version if promotions else None
+        mine = []
         for version in models.versions(modality):
             row: dict[str, Any] = dict.fromkeys(LISTED)
-            row |= {"modality": modality.value, "version": version, "champion": False}
-            row |= _promotion(newest.get(version)) | {"champion": version == champion}
+            row |= {"modality": modality.value, "version": version}
+            row |= {**_promotion(newest.get(version)), "champion": version == champion}
             try:
                 stored = models.stored(modality, version)
-                row |= _told(stored) | {"problem": why_unfit(stored, spec)}
+                row |= {**_told(stored), "problem": why_unfit(stored, spec)}
             except ModelError as error:
                 row["problem"] = error.what
-            rows.append(row)
+            mine.append(row)
+        # A version has the second in which it was stored; of two in one second, the manifest knows.
+        rows += sorted(mine, key=lambda r: (r["version"][:15], r["created_at"] or ""), reverse=True)
     return rows
 
 
