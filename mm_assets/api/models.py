@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
-from mm_assets.contract.errors import ModelError, UsageError
+from mm_assets.contract.errors import MMError, ModelError, UsageError
 from mm_assets.lake.lake import Lake
 from mm_assets.registry.champions import (
     Found,
@@ -202,15 +202,34 @@ def _promote(
     champion = models.promote(
         found.modality, found.version, reason, manifest_sha256=stored.manifest_sha256
     )
-    uri = models.lake.settings.mlflow_tracking_uri
-    if uri and champion != present:
-        from mm_assets.registry.tracking import track_promotion
-
+    if models.lake.settings.mlflow_tracking_uri and champion != present:
         try:
-            say(track_promotion(uri, spec.dataset, found.modality.value, found.version))
-        except ModelError as error:  # it is only told
+            say(_tell_mlflow(models, spec, stored))
+        except MMError as error:  # it is only told
             say(f"! {error}")
     return champion
+
+
+def _tell_mlflow(models: ModelStore, spec: DatasetSpec, stored: StoredModel) -> str:
+    """Move the alias of MLflow's registered model; one that it does not know is told first."""
+    from mm_assets.lake.local import working_folder
+    from mm_assets.registry.mlflow_model import write_trained
+    from mm_assets.registry.tracking import CHAMPION, track_promotion, track_training
+
+    uri, manifest = models.lake.settings.mlflow_tracking_uri or "", stored.manifest
+    named = {
+        "dataset": spec.dataset, "modality": stored.modality.value, "version": stored.version,
+    }  # fmt: skip
+    if not track_promotion(uri, **named):
+        with working_folder("tracking") as folder:
+            write_trained(models, spec, stored, folder / "model")
+            track_training(
+                uri, **named, run_id=manifest.get("run_id") or "",
+                candidate=manifest["engine"]["engine"], parameters=manifest["engine"],
+                metrics=manifest["metrics"], baseline=manifest["baseline"], tags={}, artefacts={},
+                folder=folder / "model", trials=None, promoted=True,
+            )  # fmt: skip
+    return f"MLflow: {spec.dataset}-{stored.modality}@{CHAMPION} is {stored.version} now."
 
 
 def _refuse_unloadable(models: ModelStore, spec: DatasetSpec, stored: StoredModel) -> None:

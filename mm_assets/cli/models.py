@@ -147,7 +147,7 @@ def export(
         written = export_model(ds.lake, ds.spec, to, format=form.value, modality=modality)
         for name, version in written.champions.items():
             good(f"{name}: {version}")
-        good(f"{written.bytes / 1e6:,.1f} MB: {to}")
+        good(f"{written.bytes:,} bytes: {to}")
 
 
 def _answer_with(ds: mm.Dataset, champion: Champion, no_predict: bool, form: Format) -> None:

@@ -48,7 +48,7 @@ def write_mlflow_model(
                     signature=_signature(spec, [one.modality for one in champions]),
                     input_example=_example(spec, [one.modality for one in champions]),
                     pip_requirements=_requirements(models, champions),
-                    metadata=_metadata(champions),
+                    metadata={"dataset": spec.dataset, **_metadata(champions)},
                 )
             except mlflow.MlflowException as error:
                 raise ModelError(

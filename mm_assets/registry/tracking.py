@@ -106,20 +106,21 @@ def track_training(
             )
 
 
-def track_promotion(uri: str, dataset: str, modality: str, version: str) -> str:
-    """Tell MLflow that a model was promoted by hand; returns what became of it, in words.
+def track_promotion(uri: str, *, dataset: str, modality: str, version: str) -> bool:
+    """Move the alias `champion` to a model that was promoted by hand; registers it if it was not.
 
-    The alias `champion` moves to it; a model that was not registered before is registered, if
-    MLflow was told of its training. Raises ModelError: package_missing, tracking_failed.
+    Returns False if MLflow was never told of its training. Raises ModelError: package_missing,
+    tracking_failed.
     """
-    with quiet_mlflow(NAME), _speaking(uri), _environment(_FIRST_CALL):
-        client, experiment = _opened(uri, f"{dataset}/{modality}")
-        name = f"{dataset}-{modality}"
-        for run in client.search_runs([experiment], f"tags.`mm.version` = '{version}'"):
-            if _has_model(client, run):
-                _register(client, run, name, version)
-                return f"MLflow: the alias {CHAMPION} of {name} moved to {version}."
-    return f"MLflow was never told of {version}: the alias {CHAMPION} of {name} stays."
+    with quiet_mlflow(NAME), _speaking(uri):
+        with _environment(_FIRST_CALL):
+            client, experiment = _opened(uri, f"{dataset}/{modality}")
+        with _environment(_LATER_CALLS):
+            for run in client.search_runs([experiment], f"tags.`mm.version` = '{version}'"):
+                if _has_model(client, run):
+                    _register(client, run, f"{dataset}-{modality}", version)
+                    return True
+    return False
 
 
 def _has_model(client: MlflowClient, run: Run) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.engine_spec import EngineSpec
-from mm_assets.contract.errors import ModelError
+from mm_assets.contract.errors import MMError, ModelError
 from mm_assets.engines.make import make_engine
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset
@@ -129,7 +129,7 @@ def train_model(
                     tracking_uri, models, spec, stored, run_id, trained, best, pictures,
                     promoted=champion is not None,
                 )  # fmt: skip
-            except ModelError as error:
+            except MMError as error:
                 warnings.append(f"not tracked: {error}")
     return TrainingResult(
         version=stored.version,
