@@ -55,6 +55,10 @@ class ExportedModel:
                 code="arguments", what=f"give a frame with columns, not {type(data).__name__}"
             )
         images = [_bytes(one) for one in data[IMAGE]] if IMAGE in data else None
+        if self.spec.records == "images" and (images is None or data[IMAGE].isna().any()):
+            raise UsageError(
+                code="arguments", what="each record of this dataset is an image; a row has none"
+            )
         with telling("", quiet=True) as told:
             return predict_in_hand(self._models, self.spec, data, images, told)
 

@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from mm_assets.api.exported import load_exported
 from mm_assets.api.models import Exported, export_model
-from mm_assets.contract.dataset import Modality
+from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError, UsageError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
@@ -42,6 +43,20 @@ def png(array: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+class Size:
+    """An engine that tells how many bytes an image has, in the share of 100,000."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def load(self, _folder: Path) -> Size:
+        return self
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        share = [len(one) / 100_000 for one in frame["image"]]
+        return pd.DataFrame({"cat": share, "dog": [1 - one for one in share]}, index=frame.index)
 
 
 @pytest.fixture
@@ -219,3 +234,42 @@ def test_a_regression_leaves_with_its_calibration(
     assert answers["prediction"].tolist() == pytest.approx([6, 24], abs=3)
     assert answers["confidence"].between(0, 1).all()
     assert answers["probabilities"].isna().all()
+
+
+@pytest.mark.parametrize("image_name", ["{id}", "{label}/*", "{label}_{id}"])
+def test_where_images_are_the_records_each_row_has_its_own_answer(
+    folder_settings: Settings, tmp_path: Path, image_name: str
+) -> None:
+    engine = f"{__name__}:Size"
+    spec = DatasetSpec.model_validate(
+        {
+            "dataset": "shots", "records": "images", "image_name": image_name,
+            "problem_type": "binary", "model_with_image": {"engine": engine},
+        }
+    )  # fmt: skip
+    lake = Lake(folder_settings)
+    models = ModelStore(lake, "shots")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "empty.txt").write_text("x")
+    manifest = {
+        "engine": {"engine": engine}, "problem_type": "binary", "classes": ["cat", "dog"],
+        "columns": spec.features(Modality.WITH_IMAGE), "metrics": {}, "baseline": {}, "n": 1,
+        "training_fingerprint": "0", "training_counts": {}, "spec_fingerprint": "0",
+    }  # fmt: skip
+    version = models.save("with_image", tmp_path / "files", manifest).version
+    models.promote("with_image", version, "because")
+    export_model(lake, spec, tmp_path / "shots", format="folder")
+    loaded = load_exported(tmp_path / "shots")
+    noise = np.random.default_rng(0).integers(0, 255, (120, 120, 3), dtype="uint8")
+    # Of growing size, then one of them again, one that is none, and the first again.
+    images: list[Any] = [png(noise[: 8 * n, : 8 * n]) for n in range(2, 15)]
+    images += [images[3], b"junk", images[0]]
+    answers = loaded.predict(pd.DataFrame({"image": images}, index=range(100, 116)))
+    assert list(answers.index) == list(range(100, 116))
+    assert answers["code"].tolist() == [None] * 14 + ["image_unreadable", None]
+    said = [row and row["cat"] for row in answers["probabilities"]]
+    assert said[:13] == sorted(said[:13])
+    assert len(set(said[:13])) == 13
+    assert (said[13], said[15]) == (said[3], said[0])
+    with pytest.raises(UsageError, match="a row has none"):
+        loaded.predict(pd.DataFrame({"image": [images[0], None]}))
