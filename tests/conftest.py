@@ -17,6 +17,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
@@ -33,6 +35,10 @@ for _name in list(os.environ):
 
 # Threads cost models as small as those of tests more than they give, most of all side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Hypothesis' own limits of time hold for a machine that does nothing else.
+examples.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+examples.load_profile("busy")
 
 AWS = {
     "AWS_ACCESS_KEY_ID": "testing",
