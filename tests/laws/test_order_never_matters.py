@@ -310,7 +310,7 @@ def test_order_never_matters(
         run_state_machine_as_test(Machine, settings=profile)
     seconds = time.monotonic() - began
     kinds = ", ".join(f"{name} {count}" for name, count in steps.most_common())
-    say_at_the_end(f"{_taken(steps):,} steps in {seconds:.0f} s: {kinds}")
+    say_at_the_end(f"laws: {_taken(steps):,} steps in {seconds:.0f} s: {kinds}")
     assert _taken(steps) >= (STEPS_AT_NIGHT if NIGHTLY else 60)
 
 
