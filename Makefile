@@ -35,12 +35,10 @@ demo: setup ## A local S3 server, sensors, training, predictions; DATASET=pets, 
 	@mm demo --dataset $(or $(DATASET),pets)
 
 dev: setup ## Dagster's UI and daemon on http://127.0.0.1:3000
-	@mkdir -p $(DAGSTER_HOME) && cp -n dagster_project/dagster.yaml $(DAGSTER_HOME)/ || true
-	@dagster dev --host 127.0.0.1 --port 3000 --workspace workspace.yaml
+	@mm dev
 
-DEMO := $(CURDIR)/data/demo$(if $(filter-out pets,$(DATASET)),-$(DATASET))
 demo-ui: setup ## Dagster's UI on what `make demo` left behind; DATASET as there
-	@MM_DATASETS=$(or $(DATASET),pets) $(MAKE) --no-print-directory dev MM_DATA=$(DEMO) DAGSTER_HOME=$(DEMO)/dagster
+	@mm dev --demo $(or $(DATASET),pets)
 
 test: setup ## All tests, on real parts, side by side; or some: T=tests/engines, T="-k archive"
 	@python -m pytest $(if $(T),$(T),-n auto)

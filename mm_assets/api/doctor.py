@@ -69,7 +69,8 @@ def _packages() -> Fact:
     try:
         found = ", ".join(f"{name} {metadata.version(name)}" for name in names)
     except metadata.PackageNotFoundError as error:
-        return Fact("packages", False, f"{error.name} is missing", "Run `make setup`.")
+        todo = "Run `pip install mm-assets`, or `make setup` in a checkout."
+        return Fact("packages", False, f"{error.name} is missing", todo)
     return Fact("packages", True, found)
 
 

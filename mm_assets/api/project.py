@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mm_assets.contract.facts import Fact
+    from mm_assets.drafting.draft import Drafted
     from mm_assets.orchestration.run import Outcome
 
 FACTS = ("what", "good", "found", "todo")
@@ -32,8 +33,8 @@ def datasets() -> list[Dataset]:
             code="no_dataset",
             what="there is no dataset yet",
             where=str(settings.defs_folder),
-            todo="Draft one: mm init TABLE --images FOLDER --id COLUMN --label COLUMN. "
-            "If this is not the project's folder, change to it.",
+            todo="Draft one: mm init TABLE --images FOLDER --id COLUMN --label COLUMN, or "
+            "mm init --template pets. If this is not the project's folder, change to it.",
         )
     return [Dataset(spec, settings, _file(settings, name)) for name, spec in specs.items()]
 
@@ -60,12 +61,13 @@ def open_dataset(name: str | Path | None = None) -> Dataset:
 
 
 def draft(
-    source: Any,
+    source: Any = None,
     images: Any = None,
     *,
     id: str | None = None,  # noqa: A002  as in the YAML and on the command line
     label: str | None = None,
     name: str | None = None,
+    template: str | None = None,
     replace: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Dataset:
@@ -73,29 +75,21 @@ def draft(
 
     source: a frame, the path of a table, or a folder of images alone. images: as in
     `Dataset.upload` for a frame, else a folder. id, label: the names of the columns; the ID of a
-    frame may be its index. name: of the dataset; for a frame it is needed. replace: a YAML of this
-    name that is there. say: is given each note on what was guessed; by default they are printed.
-    Raises SpecError, UsageError.
+    frame may be its index. name: of the dataset; for a frame it is needed. template: copy this one
+    instead of drafting from a source. replace: a YAML of this name that is there. say: is given
+    each note on what was guessed; by default they are printed. Raises SpecError, UsageError.
     """
-    from mm_assets.drafting.draft import draft_spec
-    from mm_assets.drafting.draft_images import draft_images
+    from mm_assets.drafting.templates import draft_from_template
 
     settings = Settings.from_environment()
-    with tempfile.TemporaryDirectory(prefix="mm-draft-") as folder:
-        if not isinstance(source, str | Path):
-            source, images, id, name = _written(source, images, id, name, Path(folder))  # noqa: A001
-        path = Path(source)
-        if path.is_dir():
-            if id or label or images is not None:
-                raise UsageError(
-                    code="arguments",
-                    what="a folder of images alone takes no --id, --label, --images",
-                )
-            drafted = draft_images(path, name)
-        elif id is None or label is None:
-            raise UsageError(code="arguments", what="a table needs --id COLUMN and --label COLUMN")
-        else:
-            drafted = draft_spec(path, None if images is None else Path(images), id, label, name)
+    if template is not None:
+        if source is not None or images is not None or id or label:
+            raise UsageError(code="arguments", what="a template takes no table, images, ID, label")
+        drafted = draft_from_template(template, name)
+    elif source is None:
+        raise UsageError(code="arguments", what="name a table, a folder of images, or a template")
+    else:
+        drafted = _drafted(source, images, id, label, name)
     file = _file(settings, drafted.dataset)
     if file.exists() and not replace:
         raise SpecError(
@@ -109,6 +103,31 @@ def draft(
     for note in drafted.notes:
         (say or _say)(f"- {note}")
     return Dataset(load_spec(file), settings, file)
+
+
+def _drafted(
+    source: Any, images: Any, id_column: str | None, label: str | None, name: str | None
+) -> Drafted:
+    """The draft of a frame, of a table, or of a folder of images alone."""
+    from mm_assets.drafting.draft import draft_spec
+    from mm_assets.drafting.draft_images import draft_images
+
+    with tempfile.TemporaryDirectory(prefix="mm-draft-") as folder:
+        if not isinstance(source, str | Path):
+            source, images, id_column, name = _written(
+                source, images, id_column, name, Path(folder)
+            )
+        path = Path(source)
+        if path.is_dir():
+            if id_column or label or images is not None:
+                raise UsageError(
+                    code="arguments",
+                    what="a folder of images alone takes no --id, --label, --images",
+                )
+            return draft_images(path, name)
+        if id_column is None or label is None:
+            raise UsageError(code="arguments", what="a table needs --id COLUMN and --label COLUMN")
+        return draft_spec(path, None if images is None else Path(images), id_column, label, name)
 
 
 def doctor() -> Rows:

@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from mm_assets.cli import answers, models, project, review, runs, uploads, workflow
+from mm_assets.cli import answers, dev, models, project, review, runs, uploads, workflow
 
 app = typer.Typer(
     name="mm",
@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     uploads.upload, runs.sync, runs.train, answers.predictions, uploads.uploads, uploads.retry,
-    uploads.receipt, project.init, project.doctor, project.table, runs.checks, runs.demo,
+    uploads.receipt, project.init, project.doctor, project.table, runs.checks, runs.demo, dev.dev,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 def init(
     source: Annotated[
-        Path, typer.Argument(help="A CSV or TSV with the records, or a folder of images alone.")
-    ],
+        Path | None,
+        typer.Argument(help="A CSV or TSV with the records, or a folder of images alone."),
+    ] = None,
     id_column: Annotated[
         str | None, typer.Option("--id", help="The table's column that holds the ID.")
     ] = None,
@@ -28,14 +29,20 @@ def init(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="The folder with the images.")] = None,
     dataset: Annotated[str | None, typer.Option(help="The dataset's name.")] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help="Copy this instead: pets, vehicles, cancer, blur, petfinder, fashion."),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
-    """Draft a dataset's YAML from your own table and images, or from images alone."""
+    """Draft a dataset's YAML from your own table and images, from images alone, or a template."""
     with speaking_errors():
         ds = mm.draft(
-            source, images, id=id_column, label=label, name=dataset, replace=force, say=say
-        )
-        good(f"wrote {ds.file}; read it through and correct what was guessed wrong")
+            source, images, id=id_column, label=label, name=dataset, template=template,
+            replace=force, say=say,
+        )  # fmt: skip
+        todo = "correct what was guessed wrong" if template is None else "change what is not yours"
+        good(f"wrote {ds.file}; read it through and {todo}")
         say(f"Next: mm upload FOLDER_OR_ZIP --dataset {ds.name}, then mm sync, then mm train.")
 
 

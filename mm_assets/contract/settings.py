@@ -1,7 +1,7 @@
 """The environment, read once and validated: the only place that looks at MM_* and AWS_*.
 
 A relative path counts from the project root: `MM_ROOT`, or the nearest folder from the working
-directory upwards that holds `workspace.yaml`, or else the working directory.
+directory upwards that is a project (see `find_root`), or else the working directory.
 """
 
 from __future__ import annotations
@@ -15,11 +15,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mm_assets.contract.errors import SettingsError
 
+PACKAGE = "dagster_project"  # in a checkout, the folder that holds defs/
+
 
 def find_root(start: Path | None = None) -> Path:
-    """The nearest folder upwards from `start` that holds `workspace.yaml`, or `start` itself."""
+    """The nearest folder upwards from `start` that is a project, or `start` itself.
+
+    A project holds `workspace.yaml` (a checkout does), or a dataset as `defs/<dataset>/defs.yaml`.
+    """
     start = (start or Path.cwd()).resolve()
-    return next((p for p in (start, *start.parents) if (p / "workspace.yaml").exists()), start)
+    return next((folder for folder in (start, *start.parents) if _is_project(folder)), start)
+
+
+def _is_project(folder: Path) -> bool:
+    if (folder / "workspace.yaml").exists():
+        return True
+    return folder.name != PACKAGE and any(folder.glob("defs/*/defs.yaml"))
 
 
 class Settings(BaseSettings):
@@ -40,7 +51,11 @@ class Settings(BaseSettings):
         description="sqs://host/account/queue: S3 event notifications tell what is new. "
         "Default: the inbox is listed.",
     )
-    defs: Path = Field(Path("dagster_project/defs"), description="The datasets' YAML files.")
+    defs: Path | None = Field(
+        None,
+        description="The folder with the datasets' YAML files. Default: dagster_project/defs in a "
+        "checkout, defs anywhere else.",
+    )
     aws_endpoint_url: str | None = Field(
         None,
         validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
@@ -170,7 +185,8 @@ class Settings(BaseSettings):
 
     @property
     def defs_folder(self) -> Path:
-        return self.root / self.defs
+        default = f"{PACKAGE}/defs" if (self.root / PACKAGE).is_dir() else "defs"
+        return self.root / (self.defs or default)
 
     @property
     def data_folder(self) -> Path:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mm_assets.contract.errors import SettingsError
+from mm_assets.contract.packages import optional
 from mm_assets.contract.settings import Settings
+from mm_assets.drafting.templates import templates_folder
 from mm_assets.lake.lake import Lake
+from mm_assets.orchestration import dev
 from mm_assets.orchestration.run import prepare_home
 
 BUCKET = "mm-demo"
@@ -38,9 +39,10 @@ def empty(folder: Path) -> None:
 
 
 def environment(folder: Path, lake: str, dataset: str) -> dict[str, str]:
-    """All state in `folder`, but for the lake, and no other dataset's sensors."""
+    """The template's YAML, all state in `folder` but for the lake, no other dataset's sensors."""
     return {
         "MM_DATASETS": dataset,
+        "MM_DEFS": str(templates_folder()),
         "MM_DATA": str(folder),
         "MM_LAKE": lake,
         "MM_TABLE": f"duckdb:///{folder / 'predictions.duckdb'}",
@@ -57,13 +59,12 @@ def local_settings(folder: Path, dataset: str) -> Settings:
 @contextmanager
 def local_s3(folder: Path, dataset: str) -> Iterator[Settings]:
     """A server on this machine that speaks S3, with an empty bucket; the settings to use it."""
-    from moto.server import ThreadedMotoServer
-
+    moto = optional("moto.server", "demo", "mm demo")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
     # These are no secrets: the server takes any.
     os.environ.update(
@@ -87,11 +88,13 @@ def local_s3(folder: Path, dataset: str) -> Iterator[Settings]:
 def daemon(settings: Settings, folder: Path) -> Iterator[None]:
     """Dagster's daemon with the project's code location; its output goes to daemon.log."""
     prepare_home(settings)
-    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"]
+    workspace = str(dev.workspace_file(settings))
+    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", workspace]
     with (folder / "daemon.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603
             command,
             cwd=settings.root,
+            env=dev.environment(settings),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -99,17 +102,7 @@ def daemon(settings: Settings, folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            _end_all(process)
-
-
-def _end_all(process: subprocess.Popen[bytes]) -> None:
-    """End the daemon and whatever it started: they share a process group of their own."""
-    for sign, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
-    process.wait()
+            dev.end_group(process)
 
 
 def keep_lake(lake: Lake, folder: Path) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
-from mm_assets.contract.errors import MMError
+from mm_assets.contract.errors import MMError, SpecError
 from mm_assets.contract.settings import Settings
 from mm_assets.contract.spec_file import load_spec
 from mm_assets.demo.machine import daemon, empty, keep_lake, local_s3, local_settings
 from mm_assets.demo.stories import Story, story_of
 from mm_assets.display.console import Format as Form
 from mm_assets.display.console import bad, err, good, print_rows, say, warn
+from mm_assets.drafting.templates import template_file
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import uploads_prefix
 from mm_assets.orchestration.run import Outcome, Runner, open_instance
@@ -43,7 +44,7 @@ def run_demo(settings: Settings, dataset: str, folder: Path | None = None) -> bo
     """
     story = story_of(dataset)
     folder = settings.root / folder if folder else folder_of(settings, dataset)
-    spec = load_spec(settings.defs_folder / dataset / "defs.yaml")
+    spec = load_spec(template_file(dataset))
     empty(folder)
     began = time.monotonic()
     with err.status(f"{story.making} …"):
@@ -169,14 +170,31 @@ def folder_of(settings: Settings, dataset: str) -> Path:
     return settings.root / own
 
 
+def left_behind(settings: Settings, dataset: str) -> Settings:
+    """The settings that show what a dataset's demo left; the environment is set as well.
+
+    Raises SpecError (demo_unknown, demo_data_missing, demo_not_run).
+    """
+    story_of(dataset)
+    folder = folder_of(settings, dataset)
+    if not (folder / "lake").is_dir():
+        raise SpecError(
+            code="demo_not_run",
+            what=f"no demo of {dataset} has come to its end here",
+            where=str(folder),
+            todo=f"Run it first: mm demo --dataset {dataset}.",
+        )
+    return local_settings(folder, dataset)
+
+
 def _ui(settings: Settings) -> str:
     """The command that shows in Dagster what the demo with these settings left behind."""
     folder, dataset = settings.data_folder, settings.datasets
-    if folder == folder_of(settings, dataset):
+    if folder != folder_of(settings, dataset):
+        return f"MM_DATA={folder} MM_DATASETS={dataset} MM_DEFS={settings.defs_folder} mm dev"
+    if (settings.root / "Makefile").exists():
         return "make demo-ui" if dataset == DATASET else f"make demo-ui DATASET={dataset}"
-    inside = folder.is_relative_to(settings.root)
-    where = f"$PWD/{folder.relative_to(settings.root)}" if inside else str(folder)
-    return f"make dev MM_DATA={where} MM_DATASETS={dataset}"
+    return f"mm dev --demo {dataset}"
 
 
 def _show_model(lake: Lake, spec: DatasetSpec, modality: Modality) -> None:
@@ -229,7 +247,7 @@ def sample_checks(
     from mm_assets.demo.pets import make_pets
 
     folder = settings.root / folder
-    spec = load_spec(settings.defs_folder / DATASET / "defs.yaml")
+    spec = load_spec(template_file(DATASET))
     empty(folder)
     make_pets(folder / "uploads", labelled=200, unlabelled=40)
     inside = local_settings(folder, DATASET)

@@ -117,8 +117,9 @@ def story_of(dataset: str) -> Story:
             code="demo_data_missing",
             what="petfinder has no demo: its data is Kaggle's and cannot be made here",
             where="--dataset petfinder",
-            todo="Download it and send it with `mm upload`; dagster_project/defs/petfinder/"
-            f"defs.yaml says how at its top. Demos that make their own data: {choices}.",
+            todo="Download it and send it with `mm upload`; the YAML that "
+            "`mm init --template petfinder` writes says how at its top. "
+            f"Demos that make their own data: {choices}.",
         )
     raise SpecError(
         code="demo_unknown",

@@ -153,11 +153,10 @@ def build_check_jobs(scope: Scope) -> list[Any]:
     ]
 
 
-def shared_sensors() -> list[dg.SensorDefinition]:
+def shared_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """What all datasets share: the sensor of S3 events, if MM_EVENTS names a queue."""
     from mm_assets.orchestration.triggers.sensors import build_events_sensor
 
-    settings = Settings.from_environment()
     if not settings.events:
         return []
     return [build_events_sensor(frozenset(load_specs(settings.defs_folder)))]

@@ -12,10 +12,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.settings import Settings
+from mm_assets.contract.shipped import shipped
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -76,16 +78,13 @@ def without_previews() -> Iterator[None]:
         yield
 
 
-def prepare_home(settings: Settings) -> Any:
-    """DAGSTER_HOME with its dagster.yaml."""
+def prepare_home(settings: Settings) -> Path:
+    """DAGSTER_HOME with its dagster.yaml: the project's own, or the one that comes along."""
     home = settings.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    ours = settings.root / "dagster_project" / "dagster.yaml"
     if not (home / "dagster.yaml").exists():
-        if ours.exists():
-            shutil.copy(ours, home / "dagster.yaml")
-        else:
-            (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+        own = settings.root / "dagster_project" / "dagster.yaml"
+        shutil.copy(own if own.exists() else shipped("dagster.yaml"), home / "dagster.yaml")
     return home
 
 

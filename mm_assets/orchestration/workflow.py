@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -242,40 +243,52 @@ def _invalid(what: str, where: str, todo: str) -> SpecError:
     return SpecError(code="workflow_invalid", what=what, where=where, todo=todo)
 
 
-# -- the code location, for `mm workflow` ---------------------------------------------------------
+# -- the code location ----------------------------------------------------------------------------
 
 
 def load_definitions(
     settings: Settings, loggers: Mapping[str, dg.LoggerDefinition] | None = None
 ) -> dg.Definitions:
-    """Everything below the defs folder with our resources, as the code location has it.
+    """Everything below the defs folder with our resources: the code location.
 
     Raises SpecError in the words of whoever refused the YAML.
     """
-    folder = settings.defs_folder.resolve()
-    root = settings.root.resolve()
-    name = ".".join(folder.relative_to(root).parts) if folder.is_relative_to(root) else folder.name
-    module = ModuleType(name)
-    module.__file__, module.__path__ = str(folder / "__init__.py"), [str(folder)]
-    from mm_assets.orchestration.component import resources
+    from mm_assets.orchestration.component import resources, shared_sensors
 
+    folder, root = settings.defs_folder.resolve(), settings.root.resolve()
     if not folder.is_dir():
         raise SpecError(
             code="no_dataset",
             what="there is no such folder with datasets and workflows",
             where=str(folder),
-            todo="Change to the project's folder, or correct MM_ROOT and MM_DEFS.",
+            todo="Draft a dataset with `mm init`, change to the project's folder, or correct "
+            "MM_ROOT and MM_DEFS.",
         )
     try:
-        found = dg.ComponentTree.from_module(module, root).build_defs()
+        found = dg.ComponentTree.from_module(_module_of(folder, root), root).build_defs()
+        # One process a run: AutoGluon takes longer to import than most uploads take to predict.
         shared = dg.Definitions(
-            resources=resources(), executor=dg.in_process_executor, loggers=loggers
+            resources=resources(),
+            executor=dg.in_process_executor,
+            sensors=shared_sensors(settings),
+            loggers=loggers,
         )
         definitions = dg.Definitions.merge(found, shared)
         dg.Definitions.validate_loadable(definitions)
     except Exception as error:
         raise _in_words(error, folder) from error
     return definitions
+
+
+def _module_of(folder: Path, root: Path) -> ModuleType:
+    """The defs folder as a module, so that Python files in it, and beside it, can be imported."""
+    name = ".".join(folder.relative_to(root).parts) if folder.is_relative_to(root) else folder.name
+    module = ModuleType(name)
+    module.__file__, module.__path__ = str(folder / "__init__.py"), [str(folder)]
+    sys.modules[name] = module
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
+    return module
 
 
 def _in_words(error: BaseException, folder: Path) -> SpecError:
