@@ -133,12 +133,12 @@ def rollback(
     to: str | None = None,
     *,
     say: Say = lambda _: None,
-) -> list[Champion]:
+) -> Champion:
     """Take a champion back: the model that answered before it is promoted again.
 
     Twice goes two models back (registry/champions.py says how). modality: may be left out where
     only one has an earlier champion. to: an earlier champion by version, instead of the one before.
-    Returns the new promotions; a later training has to beat them. Raises, before anything is
+    Returns the new promotion; a later training has to beat it. Raises, before anything is
     promoted, ModelError (nothing_to_roll_back, or as `promote` does), UsageError.
     """
     models = ModelStore(lake, spec.dataset)
@@ -146,7 +146,7 @@ def rollback(
     present = models.champion(found.modality)
     assert present is not None  # noqa: S101  there was an earlier one
     words = f"Rolled back from {present.version}: {reason}".rstrip(": ")
-    return [_promote(models, spec, found, words, say)]
+    return _promote(models, spec, found, words, say)
 
 
 def _earlier(models: ModelStore, spec: DatasetSpec, modality: Modality | None) -> Found:

@@ -41,11 +41,11 @@ NoPredictOption = Annotated[
 @app.command("list")
 def list_(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
     """Every stored model, newest first: how good it is, and whether it is the champion."""
-    from mm_assets.api.models import LISTED, list_models
+    from mm_assets.api.models import LISTED
 
     with speaking_errors():
         ds = mm.open(dataset)
-        rows = list_models(ds.lake, ds.spec)
+        rows = ds.models()
         if form is not Format.TABLE:
             print_rows(rows, LISTED, form)
             return
@@ -67,11 +67,9 @@ def show(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """What is known about one model: figures, rivals, columns, libraries, files, promotions."""
-    from mm_assets.api.models import describe_model
-
     with speaking_errors():
         ds = mm.open(dataset)
-        about = describe_model(ds.lake, ds.spec, version, modality)
+        about = ds.model(version, modality)
         if form is Format.JSON:
             print_json(about)
             return
@@ -99,11 +97,9 @@ def promote(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Make a stored model the champion, whatever the gate said; predict everything again."""
-    from mm_assets.api import models
-
     with speaking_errors():
         ds = mm.open(dataset)
-        champion = models.promote(ds.lake, ds.spec, version, reason, modality, say=say)
+        champion = ds.promote(version, reason, modality, predict=False)
         _answer_with(ds, champion, no_predict, form)
 
 
@@ -119,12 +115,10 @@ def rollback(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Take a champion back: the one before it answers again; predict everything again."""
-    from mm_assets.api import models
-
     with speaking_errors():
         ds = mm.open(dataset)
-        for champion in models.rollback(ds.lake, ds.spec, modality, reason, to, say=say):
-            _answer_with(ds, champion, no_predict, form)
+        champion = ds.rollback(modality, reason=reason, to=to, predict=False)
+        _answer_with(ds, champion, no_predict, form)
 
 
 @app.command()
@@ -140,11 +134,8 @@ def export(
     ] = None,
 ) -> None:
     """Write the champions into a folder, verified, so that they answer without this project."""
-    from mm_assets.api.models import export_model
-
     with speaking_errors():
-        ds = mm.open(dataset)
-        written = export_model(ds.lake, ds.spec, to, format=form.value, modality=modality)
+        written = mm.open(dataset).export_model(to, format=form.value, modality=modality)
         for name, version in written.champions.items():
             good(f"{name}: {version}")
         good(f"{written.bytes:,} bytes: {to}")

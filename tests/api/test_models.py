@@ -54,8 +54,7 @@ class Shelf:
         return self.models.champions(modality)
 
     def back(self, modality: Modality | None = None, **how: Any) -> Champion:
-        [champion] = rollback(self.lake, self.spec, modality, **how)
-        return champion
+        return rollback(self.lake, self.spec, modality, **how)
 
     def key(self, version: str, name: str) -> str:
         return f"datasets/{self.spec.dataset}/models/{WITHOUT}/{version}/{name}"

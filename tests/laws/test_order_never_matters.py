@@ -129,7 +129,7 @@ class OrderNeverMatters(RuleBasedStateMachine):
         self._count("rollback")
         self.champions[modality].append(line[-2])
         for world in self.worlds:
-            [champion] = rollback(world.lake, self._spec(world), modality)
+            champion = rollback(world.lake, self._spec(world), modality)
             assert world.numbers[modality, champion.version] == line[-2]
 
     @rule(wording=st.sampled_from(WORDINGS))

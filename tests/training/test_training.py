@@ -342,7 +342,7 @@ def test_a_training_after_a_rollback_has_to_beat_the_model_that_answers_again(la
     assert guessing.champion is None  # it does not beat the simplest guess
     spec = pets(model_without_image=[{"engine": NEAREST}, {"engine": GUESSING}])
     promote(lake, spec, guessing.version, "by mistake")
-    [back] = rollback(lake, spec)
+    back = rollback(lake, spec)
     assert back.version == good.version
     time.sleep(1.1)  # the same model again, but not in the same second
     again = trained(lake, {"engine": NEAREST})
