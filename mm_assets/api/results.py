@@ -64,7 +64,8 @@ class Rows(list[dict[str, Any]]):
         for row in self[:SHOWN_ROWS]:
             table.add_row(*(escape(shown(row.get(name))) for name in self.columns))
         text = io.StringIO()
-        Console(file=text, width=120, highlight=False).print(table)
+        # In a notebook rich would show it there and then, instead of writing it.
+        Console(file=text, width=120, highlight=False, force_jupyter=False).print(table)
         title = f"{self.title}\n" if self.title else ""
         return title + text.getvalue().rstrip() + self._more()
 

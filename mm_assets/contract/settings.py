@@ -80,8 +80,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fill_in(self) -> Settings:
-        self.lake = self.lake or str(self.data_folder / "lake")
-        self.table = self.table or f"duckdb:///{self.data_folder / 'predictions.duckdb'}"
+        self.lake = self.lake or str(self.data / "lake")
+        self.table = self.table or f"duckdb:///{self.data / 'predictions.duckdb'}"
         return self
 
     @classmethod

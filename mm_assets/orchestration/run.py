@@ -75,6 +75,8 @@ def without_previews() -> Iterator[None]:
     with warnings.catch_warnings():
         for category in (dg.PreviewWarning, dg.BetaWarning):
             warnings.simplefilter("ignore", category)
+        # In a notebook, whose event loop runs already, Dagster leaves one of its own behind.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         yield
 
 
