@@ -10,12 +10,15 @@ MM_DATA ?= $(CURDIR)/data
 export MM_DATA
 export DAGSTER_HOME ?= $(MM_DATA)/dagster
 export HF_HUB_DISABLE_TELEMETRY := 1
+# Compiled modules are kept: without them each of the many processes of a run compiles all that it
+# imports (AutoGluon: 15 s instead of 6).
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ui dev test lint types checks lock clean
+.PHONY: help setup demo demo-ui dev test test-fast lint types format profile checks lock clean
 
 help: ## Show what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with everything in it (about 2 minutes, 8 GB)
 
@@ -37,14 +40,29 @@ dev: setup ## Dagster's UI and daemon on http://127.0.0.1:3000
 demo-ui: setup ## Dagster's UI on what `make demo` left behind; DATASET as there
 	@mm dev --demo $(or $(DATASET),pets)
 
-test: setup ## All tests, on real parts
-	@python -m pytest
+test: setup ## All tests, on real parts, side by side; or some: T=tests/engines, T="-k archive"
+	@python -m pytest $(if $(T),$(T),-n auto)
+
+FAST := not autogluon and not server and not slow
+test-fast: setup ## What needs no AutoGluon, no server and no daemon: two thirds of the tests, a minute
+	@python -m pytest -n logical -m "$(FAST)" $(T)
 
 lint: setup ## ruff, mypy, and the order of the rooms
 	@ruff check .
 	@ruff format --check .
 	@mypy
 	@lint-imports
+
+types: setup ## mypy alone
+	@mypy
+
+format: setup ## Put the code into shape, and mend what ruff can mend
+	@ruff check --fix .
+	@ruff format .
+
+profile: setup ## Where the time goes: T=tests/engines/test_rules.py, or C="mm doctor"
+	@$(if $(T)$(C),,echo 'Say of what: make profile T=tests/lake, or make profile C="mm doctor"'; exit 2)
+	@pyinstrument $(if $(T),-m pytest $(T),--from-path $(C))
 
 checks: setup ## Materialise a sample dataset and all asset checks, as CI does
 	@mm checks --sample

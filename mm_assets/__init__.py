@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mm_assets.api.dataset import Dataset
+    from mm_assets.api.exported import load_exported
     from mm_assets.api.project import datasets, doctor, draft, job, jobs, run_job, table
     from mm_assets.api.project import open_dataset as open  # noqa: A004
     from mm_assets.api.results import Outcomes, Receipt, Rows, RunFailed
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "api.dataset": ("Dataset",),
+    "api.exported": ("load_exported",),
     "api.project": ("datasets", "doctor", "draft", "job", "jobs", "open", "run_job", "table"),
     "api.results": ("Outcomes", "Receipt", "Rows", "RunFailed"),
     "contract.dataset": ("DatasetSpec", "Modality"),
@@ -88,6 +90,7 @@ __all__ = [
     "draft",
     "job",
     "jobs",
+    "load_exported",
     "open",
     "run_job",
     "table",

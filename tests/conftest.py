@@ -11,22 +11,34 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from tests.tables.dynamo_server import dynalite, find_dynalite, moto
+
+# How tests are marked and shared out among processes.
+pytest_plugins = ["tests.side_by_side"]
 
 _OF_THE_TESTS = ("MM_NIGHTLY", "MM_DYNALITE")
 # No test may see where the person who runs it keeps data (make exports MM_DATA).
 for _name in list(os.environ):
     if _name.startswith(("MM_", "AWS_")) and _name not in _OF_THE_TESTS or _name == "DAGSTER_HOME":
         del os.environ[_name]
+
+# Threads cost models as small as those of tests more than they give, most of all side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Hypothesis' own limits of time hold for a machine that does nothing else.
+examples.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+examples.load_profile("busy")
 
 AWS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -145,15 +157,13 @@ def lake(settings: Settings, request: pytest.FixtureRequest) -> Lake:
 
 # -- DynamoDB -------------------------------------------------------------------------------------
 
-_dynamodb_server: list[str] = []
-
 
 @pytest.fixture(scope="session")
-def dynamodb_endpoint() -> Iterator[str]:
+def dynamodb_endpoint(say_at_the_end: Callable[[str], None]) -> Iterator[str]:
     """The address of a server that speaks DynamoDB; one for the whole session."""
     folder, why_not = find_dynalite()
     name = f"dynalite {folder}" if folder else f"moto, its writes taking turns, because {why_not}"
-    _dynamodb_server.append(name)
+    say_at_the_end(f"DynamoDB was {name}")  # not all prove the same
     with dynalite(folder) if folder else moto() as endpoint:
         yield endpoint
 
@@ -201,12 +211,6 @@ def dynamodb_settings(
         "MM_TABLE": f"dynamodb://{dynamodb_table}",
     }  # fmt: skip
     return _settings(environment, tmp_path / "dynamodb-project", monkeypatch)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which server answered for DynamoDB: not all prove the same."""
-    for name in _dynamodb_server:
-        terminalreporter.write_line(f"DynamoDB was {name}")
 
 
 def _settings(environment: dict[str, str], root: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.api.progress import telling, telling_bytes
+from mm_assets.api.predictions import Predictions
+from mm_assets.api.progress import say_problems, telling, telling_bytes
 from mm_assets.api.results import Outcomes, Receipt, Rows, Uploaded
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import UploadError, UsageError
@@ -18,18 +18,17 @@ from mm_assets.contract.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
+    from mm_assets.api.models import Exported as ExportedTo
     from mm_assets.lake.lake import Lake
     from mm_assets.orchestration.run import Outcome
-    from mm_assets.registry.store import ModelStore
+    from mm_assets.registry.store import Champion, ModelStore
     from mm_assets.review.answers import Judged
     from mm_assets.review.export import Exported
     from mm_assets.tables.store import Store
     from mm_assets.uploads.check import Report
     from mm_assets.uploads.send import Sent
 
-THUMBNAILS = 24
 QUEUE_SHOWN = ("record_id", "prediction", "confidence", "second", "reasons", "image_file")
 
 
@@ -106,7 +105,7 @@ class Dataset:
             with telling_bytes("checking", quiet=quiet) as update:
                 report = check(path, self.spec, update)
             if not quiet:
-                _say_problems(report)
+                say_problems(report)
             if report.refused:
                 raise report.refused
             if strict and report.problems:
@@ -187,32 +186,6 @@ class Dataset:
         """Run every asset check again on what is there. Raises RunFailed if one fails."""
         return self._run("check", quiet, on_outcome)
 
-    def champions(self) -> Rows:
-        """The promoted model of each modality: version, engine, reason, metric, and its rivals.
-
-        version is None where there is none yet; candidates: engine name to score.
-        """
-        rows = []
-        for modality in self.spec.modalities:
-            row: dict[str, Any] = {"modality": modality.value, "version": None}
-            if champion := self._models.champion(modality):
-                manifest = self._models.manifest(modality, champion.version)
-                metric = manifest.get("metric")
-                row |= {
-                    "version": champion.version,
-                    "engine": manifest["engine"]["engine"],
-                    "reason": champion.reason,
-                    "metric": metric,
-                    "score": manifest["metrics"].get(metric),
-                    "candidates": {
-                        one["name"]: one["metrics"].get(metric)
-                        for one in manifest.get("candidates", [])
-                    },
-                }
-            rows.append(row)
-        columns = ("modality", "version", "engine", "metric", "score", "reason")
-        return Rows(rows, columns, f"{self.name}: champions")
-
     def predict_again(
         self, *, quiet: bool = False, on_outcome: OnOutcome | None = None
     ) -> Outcomes:
@@ -237,12 +210,109 @@ class Dataset:
         outcomes.raise_for_failure()
         return outcomes
 
+    # -- models -------------------------------------------------------------------------------
+
+    def champions(self) -> Rows:
+        """The promoted model of each modality: version, engine, reason, metric, and its rivals.
+
+        version is None where there is none yet; candidates: engine name to score. A notebook shows
+        how far the confidence of each can be believed.
+        """
+        from mm_assets.training.evaluation_pictures import reliability_picture
+
+        rows, pictures = [], {}
+        for modality in self.spec.modalities:
+            row: dict[str, Any] = {"modality": modality.value, "version": None}
+            if champion := self._models.champion(modality):
+                manifest = self._models.manifest(modality, champion.version)
+                metric = manifest.get("metric")
+                row |= {
+                    "version": champion.version,
+                    "engine": manifest["engine"]["engine"],
+                    "reason": champion.reason,
+                    "metric": metric,
+                    "score": manifest["metrics"].get(metric),
+                    "candidates": {
+                        one["name"]: one["metrics"].get(metric)
+                        for one in manifest.get("candidates", [])
+                    },
+                }
+                if bins := manifest.get("reliability"):
+                    pictures[modality.value] = reliability_picture(bins)
+            rows.append(row)
+        columns = ("modality", "version", "engine", "metric", "score", "reason")
+        return Rows(rows, columns, f"{self.name}: champions", pictures=pictures)
+
+    def models(self) -> Rows:
+        """Every stored model, newest first: how good it is, and whether it is the champion."""
+        from mm_assets.api.models import list_models
+
+        columns = ("modality", "version", "engine", "metric", "score", "champion", "problem")
+        return Rows(list_models(self.lake, self.spec), columns, f"{self.name}: models")
+
+    def model(self, version: str | None = None, modality: str | None = None) -> dict[str, Any]:
+        """All that is known about one model (by default the champion); see `describe_model`."""
+        from mm_assets.api.models import describe_model
+
+        return describe_model(self.lake, self.spec, version, _modality(modality))
+
+    def promote(
+        self, version: str, reason: str, modality: str | None = None, *, predict: bool = True,
+        quiet: bool = False, on_outcome: OnOutcome | None = None,
+    ) -> Champion:  # fmt: skip
+        """Make a stored model the champion, whatever the gate said, and predict everything again.
+
+        version: or how it begins. predict: False leaves predicting again to the daemon's sensor.
+        Raises ModelError, before anything is promoted, for a model that cannot answer; RunFailed.
+        """
+        from mm_assets.api.models import promote
+
+        with telling(f"{self.name}: promoting …", quiet=quiet) as told:
+            champion = promote(
+                self.lake, self.spec, version, reason, _modality(modality), say=told.say
+            )
+        if predict:
+            self.predict_again(quiet=quiet, on_outcome=on_outcome)
+        return champion
+
+    def rollback(
+        self, modality: str | None = None, *, reason: str = "", to: str | None = None,
+        predict: bool = True, quiet: bool = False, on_outcome: OnOutcome | None = None,
+    ) -> Champion:  # fmt: skip
+        """Take a champion back: the one before it answers again; predict everything again.
+
+        to: an earlier champion by version, instead of the one before. Raises ModelError
+        (nothing_to_roll_back, or as `promote` does), RunFailed.
+        """
+        from mm_assets.api.models import rollback
+
+        with telling(f"{self.name}: rolling back …", quiet=quiet) as told:
+            champion = rollback(self.lake, self.spec, _modality(modality), reason, to, say=told.say)
+        if predict:
+            self.predict_again(quiet=quiet, on_outcome=on_outcome)
+        return champion
+
+    def export_model(
+        self,
+        to: str | Path,
+        *,
+        format: str = "mlflow",  # noqa: A002  as on the command line
+        modality: str | None = None,
+    ) -> ExportedTo:
+        """Write the champions into a folder, verified: for MLflow, or the plain files ("folder").
+
+        `mm.load_exported` loads either again. Raises ModelError, UsageError.
+        """
+        from mm_assets.api.models import export_model
+
+        return export_model(self.lake, self.spec, to, format=format, modality=_modality(modality))
+
     # -- answers ------------------------------------------------------------------------------
 
     @property
     def predictions(self) -> Predictions:
         """The predictions table: call it for a frame; `.arrow(…)` does without pandas."""
-        return Predictions(self)
+        return Predictions(self.table, self.name)
 
     def predict(
         self, frame: pd.DataFrame | None = None, images: Any = None, *, quiet: bool = False
@@ -268,12 +338,12 @@ class Dataset:
 
         thumbnails: have the images at hand that a notebook shows beside them.
         """
-        from mm_assets.review.queue import review_queue
+        from mm_assets.review.queue import review_queue, thumbnails_of
 
         items = review_queue(self.table, self.spec, limit)
         rows = [item.as_row() for item in items]
         columns = [name for name in QUEUE_SHOWN if any(row[name] for row in rows)]
-        images = self._thumbnails(items) if thumbnails else {}
+        images = thumbnails_of(self.lake, self.name, items) if thumbnails else {}
         return Rows(rows, columns, f"{self.name}: to review", images)
 
     def export_review(
@@ -300,24 +370,6 @@ class Dataset:
         classes = review_classes(self.lake, self.spec)
         judged = judge(answers, self.table, self.spec, classes)
         return judged, send_labels(self.lake, self.spec, judged)
-
-    def _thumbnails(self, items: Sequence[Any]) -> dict[int, bytes]:
-        """The images of the first items, as they lie in the lake; one that is lost is left out."""
-        from mm_assets.contract.errors import LakeError
-        from mm_assets.uploads.received import read_images
-
-        found: dict[int, bytes] = {}
-        for number, item in enumerate(items[:THUMBNAILS]):
-            if item.image_sha256 is None:
-                continue
-            try:
-                for images in read_images(
-                    self.lake, self.name, item.image_upload, {item.image_sha256}
-                ):
-                    found[number] = images[item.image_sha256]
-            except LakeError:
-                continue
-        return found
 
     # -- how it shows -------------------------------------------------------------------------
 
@@ -347,86 +399,13 @@ class Dataset:
         return self.about()._repr_html_()
 
 
-class Predictions:
-    """The predictions of a dataset, least confident first; call it for a frame.
-
-    Every argument that is given narrows the answer: modality ("with_image", "without_image"),
-    review (only those that need it, or only the others), upload (key), ids, since (ISO time of the
-    prediction), limit.
-    """
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-
-    def __call__(self, **narrowed: Any) -> pd.DataFrame:
-        """A frame: COLUMNS, image_upload, label; probabilities are dicts, None for regression."""
-        table = self.arrow(**narrowed)
-        frame = table.to_pandas()
-        frame["probabilities"] = [_parsed(text) for text in frame["probabilities"]]
-        return frame
-
-    def arrow(
-        self,
-        *,
-        modality: str | None = None,
-        review: bool | None = None,
-        upload: str | None = None,
-        ids: Iterable[str] | None = None,
-        since: str | None = None,
-        limit: int | None = None,
-    ) -> pa.Table:
-        """The same as an Arrow table; probabilities are JSON text."""
-        import pyarrow.compute as pc
-
-        from mm_assets.tables.store import Query
-
-        if modality is not None and modality not in set(Modality):
-            raise UsageError(
-                code="arguments",
-                what=f"there is no modality {modality!r}; name one of {', '.join(Modality)}",
-            )
-        dataset = self._dataset
-        wanted = None if ids is None else [str(one) for one in ids]
-        query = Query(wanted, upload, review, since, None if modality else limit)
-        found = dataset.table.read(dataset.name, query)
-        if modality is None:
-            return found
-        return found.filter(pc.equal(found["modality"], str(modality))).slice(0, limit)
-
-    def rows(self, **narrowed: Any) -> list[dict[str, Any]]:
-        """The same as dictionaries."""
-        rows: list[dict[str, Any]] = self.arrow(**narrowed).to_pylist()
-        for row in rows:
-            row["probabilities"] = _parsed(row["probabilities"])
-        return rows
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What each row holds."""
-        from mm_assets.tables.store import COLUMNS
-
-        return (*COLUMNS, "image_upload", "label")
-
-    def __repr__(self) -> str:
-        counts = self._dataset.table.counts(self._dataset.name)
-        said = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items())
-        return f"<predictions of {self._dataset.name}: {said}; call it for a frame>"
-
-
 OnOutcome = Callable[["Outcome"], None]
 
 
-def _parsed(probabilities: str | None) -> dict[str, float] | None:
-    found: dict[str, float] | None = json.loads(probabilities or "null")
-    return found
-
-
-def _say_problems(report: Report) -> None:
-    """Say what would be refused: the first of it line by line, the rest by number."""
-    from mm_assets.display.console import warn
-
-    for problem in report.problems[:20]:
-        line = f" line {problem.line}" if problem.line else ""
-        warn(f"{problem.file}{line}: [{problem.code}] {problem.reason}. {problem.todo}")
-    if len(report.problems) > 20:
-        warn(f"… and {len(report.problems) - 20} more: {report.problems_by_code}")
+def _modality(name: str | None) -> Modality | None:
+    if name is not None and name not in set(Modality):
+        raise UsageError(
+            code="arguments",
+            what=f"there is no modality {name!r}; name one of {', '.join(Modality)}",
+        )
+    return None if name is None else Modality(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.api.progress import Told
@@ -32,19 +32,27 @@ def predict_in_hand(
     import pandas as pd
 
     given = in_hand(spec, frame, images, labels=False, own_ids=True)
-    found = predict_at_once(models, spec, given.files(), told.live)
+    names: list[str] = []
+    found = predict_at_once(models, spec, _noting(given.files(), names), told.live)
     _refuse_unreadable(found)
     answers = {row["record_id"]: _answer(spec, row) for row in found.predictions.to_pylist()}
     if given.table is not None:
         rows = _of_rows(spec, given, found, answers, told)
     else:
-        rows = _of_files(spec, found, answers)
+        rows = _of_files(spec, found, answers, names)
     index = frame.index if frame is not None and len(frame) == len(rows) else None
     whole = [{**dict.fromkeys(COLUMNS), **row} for row in rows]
     result = pd.DataFrame(whole, columns=list(COLUMNS), index=index)
     for reason in found.waiting:
         told.say(f"! {reason}")
     return result
+
+
+def _noting(files: Iterable[tuple[str, bytes]], names: list[str]) -> Iterator[tuple[str, bytes]]:
+    """The files as they are; their names are put into `names`, in the order of the rows."""
+    for name, data in files:
+        names.append(name)
+        yield name, data
 
 
 def _refuse_unreadable(found: AtOnce) -> None:
@@ -96,12 +104,13 @@ def _of_rows(
 
 
 def _of_files(
-    spec: DatasetSpec, found: AtOnce, answers: dict[str, dict[str, Any]]
+    spec: DatasetSpec, found: AtOnce, answers: dict[str, dict[str, Any]], names: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """A row for each image, where images are the records."""
+    """A row for each image, where images are the records, in the order of `names`."""
     rows = []
     waiting = "; ".join(found.waiting)
-    for file in found.files:
+    files = {file["file"]: file for file in found.files}
+    for file in (files[name] for name in names):
         named = spec.named_image(file["file"], file["sha256"])
         record_id = file["record_id"] or (named.record_id if named else file["file"])
         if file["code"]:

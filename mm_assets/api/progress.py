@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from mm_assets.display.console import byte_progress, err, say
+from mm_assets.display.console import byte_progress, err, say, warn
+
+if TYPE_CHECKING:
+    from mm_assets.uploads.check import Report
 
 Line = Callable[[str], None]
 
@@ -49,6 +52,15 @@ def telling_bytes(words: str, *, quiet: bool = False) -> Iterator[Callable[[int,
     else:
         with byte_progress(words) as update:
             yield update
+
+
+def say_problems(report: Report) -> None:
+    """Say what would be refused: the first of it line by line, the rest by number."""
+    for problem in report.problems[:20]:
+        line = f" line {problem.line}" if problem.line else ""
+        warn(f"{problem.file}{line}: [{problem.code}] {problem.reason}. {problem.todo}")
+    if len(report.problems) > 20:
+        warn(f"… and {len(report.problems) - 20} more: {report.problems_by_code}")
 
 
 def _nothing(_text: str) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mm_assets.contract.errors import MMError
 from mm_assets.display.cells import shown
-from mm_assets.display.html import html_table
+from mm_assets.display.html import html_image, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +32,7 @@ class Rows(list[dict[str, Any]]):
     """Rows with a title. columns: those that are shown, in order; a row may hold more.
 
     images: row number to the bytes of a small image that a notebook shows before the row.
+    pictures: name to PNG, which a notebook shows below the rows.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Rows(list[dict[str, Any]]):
         columns: Sequence[str],
         title: str = "",
         images: Mapping[int, bytes] | None = None,
+        pictures: Mapping[str, bytes] | None = None,
     ) -> None:
         super().__init__(dict(row) for row in rows)
         self.columns = list(columns)
         self.title = title
         self.images = dict(images or {})
+        self.pictures = dict(pictures or {})
 
     def pandas(self) -> pd.DataFrame:
         """The rows as a frame, with all they hold."""
@@ -69,7 +72,8 @@ class Rows(list[dict[str, Any]]):
         if not self:
             return f"<p>{self!r}</p>"
         table = html_table(self[:SHOWN_ROWS], self.columns, self.title, self.images)
-        return f"{table}<p>{self._more()}</p>"
+        below = (html_image(png) for png in self.pictures.values())
+        return f"{table}<p>{self._more()}</p>{''.join(below)}"
 
     def _more(self) -> str:
         return f"\n… and {len(self) - SHOWN_ROWS} more" if len(self) > SHOWN_ROWS else ""

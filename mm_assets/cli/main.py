@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from mm_assets.cli import answers, dev, project, review, runs, uploads, workflow
+from mm_assets.cli import answers, dev, models, project, review, runs, uploads, workflow
 
 app = typer.Typer(
     name="mm",
@@ -22,6 +22,7 @@ COMMANDS = (
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(models.app, name="models")
 app.add_typer(review.app, name="review")
 app.add_typer(workflow.app, name="workflow")
 

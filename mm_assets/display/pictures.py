@@ -147,7 +147,7 @@ def draw_reliability(top: Axes, bottom: Axes, bins: Sequence[Mapping[str, float]
     """A reliability diagram: the share that was right against confidence, and how many there are.
 
     bins: `low`, `high`, `count`, `confidence` (mean) and `right` (share) of each, as
-    models.evaluation.calibration_bins gives them. The axes share their x axis; what was drawn on
+    training.evaluation.calibration_bins gives them. The axes share their x axis; what was drawn on
     `top` before stays, and is named in the legend.
     """
     from matplotlib.ticker import MaxNLocator

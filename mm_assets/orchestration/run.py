@@ -211,7 +211,6 @@ class Runner:
         yield trained
         if trained.success and self._champions() != before:
             yield from self.predict_all()
-            yield self.run("monitor", None)
 
     def check(self) -> Iterator[Outcome]:
         """Run every asset check again on what is there."""
@@ -222,7 +221,7 @@ class Runner:
         yield self.run("check_models", None)
 
     def predict_all(self) -> Iterator[Outcome]:
-        """Predict every received upload with the present champions."""
+        """Predict every received upload with the present champions, and draw monitoring again."""
         from mm_assets.orchestration.triggers.runs import finished_uploads
         from mm_assets.orchestration.triggers.sensors import has_something_to_predict
 
@@ -231,6 +230,7 @@ class Runner:
                 continue
             self.progress(f"{self.scope.dataset}: predicting {upload} again")
             yield self.run("predict", upload)
+        yield self.run("monitor", None)
 
     def run(self, job: str, upload: str | None, tags: dict[str, str] | None = None) -> Outcome:
         """Run one job to its end; never raises for what goes wrong inside it."""

@@ -50,6 +50,8 @@ def _refuse_other_wording(
 
 def other_wording(manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality) -> str:
     """Why a stored model does not fit the YAML as it is now, as the end of a sentence; or ''."""
+    if manifest["problem_type"] != spec.problem_type:
+        return "was trained for another problem_type"
     if manifest["columns"] != spec.features(modality):
         return "was trained on other columns"
     if manifest["engine"]["engine"] not in {c.engine for c in spec.candidates(modality)}:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -23,13 +22,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.errors import LakeError, ModelError
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import sha256_of, utc_now
+from mm_assets.registry.files import (
+    DIFFERS,
+    SHA256,
+    check_files,
+    difference,
+    files_below,
+    tampered,
+    verify,
+)
 from mm_assets.registry.versions import installed, refuse_other_version
 
 FORMAT = 1
@@ -42,13 +50,9 @@ REQUIRED = (
 THREADS = 8
 PROMOTION_ATTEMPTS = 10
 STALE_SECONDS = 24 * 3600
-DIFFERS = "its sha256 is not the one in the manifest"
 
 _VERSION = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{10}")
 _GENERATION = re.compile(r"([0-9]{8})\.json")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-# Names that mean the same on every file system and in every object store.
-_PART = re.compile(r"[A-Za-z0-9_.+=,@-][A-Za-z0-9_.+=,@ -]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,11 @@ class ModelStore:
         """
         modality = Modality(modality)
         _check_manifest(manifest)
-        paths = _files_below(folder)
+        paths = files_below(folder)
         files = {
             n: {"sha256": sha256_of(p), "bytes": p.stat().st_size} for n, p in sorted(paths.items())
         }
-        _check_files(files)
+        check_files(files)
         moment = datetime.now(UTC)
         version = _version_of(moment, files, str(manifest["training_fingerprint"]))
         document = {
@@ -121,7 +125,7 @@ class ModelStore:
             )
         stored = StoredModel(modality, version, *self._read(modality, version))
         if stored.manifest != json.loads(json.dumps(document)):
-            _tampered("the manifest is not the one just written", self._where(key))
+            tampered("the manifest is not the one just written", self._where(key))
         return stored
 
     def champion(self, modality: str) -> Champion | None:
@@ -183,11 +187,11 @@ class ModelStore:
             champion = Champion(**{**entry, "modality": Modality(entry["modality"])})
             fits = (champion.modality, champion.generation) == (modality, generation)
             fits &= bool(_VERSION.fullmatch(champion.version))
-            fits &= bool(_SHA256.fullmatch(champion.manifest_sha256))
+            fits &= bool(SHA256.fullmatch(champion.manifest_sha256))
         except (ValueError, TypeError, KeyError):
             fits = False
         if not fits:
-            _tampered("this promotion is not one that was written here", self._where(key))
+            tampered("this promotion is not one that was written here", self._where(key))
         return champion
 
     def manifest(
@@ -195,6 +199,32 @@ class ModelStore:
     ) -> dict[str, Any]:
         """What is known about a stored model; verified if `manifest_sha256` is given."""
         return self._read(Modality(modality), version, manifest_sha256)[0]
+
+    def versions(self, modality: str) -> list[str]:
+        """Every stored model, newest first; one whose storing was cut off is not among them."""
+        base = f"{self._models(Modality(modality))}/"
+        names = [name for name in self.lake.names(base) if _VERSION.fullmatch(name)]
+        there = (name for name in names if self.lake.stat(f"{base}{name}/{MANIFEST}"))
+        return sorted(there, reverse=True)
+
+    def stored(
+        self, modality: str, version: str, *, manifest_sha256: str | None = None
+    ) -> StoredModel:
+        """What `save` returned. Without `manifest_sha256` the newest promotion's is asked for."""
+        modality = Modality(modality)
+        signed = manifest_sha256 or self._signed(modality, version)
+        return StoredModel(modality, version, *self._read(modality, version, signed))
+
+    def copy_to(self, other: ModelStore, champion: Champion) -> None:
+        """Put this model, verified, into another store of the same dataset, as its champion."""
+        signed, key = champion.manifest_sha256, self._key(champion.modality, champion.version)
+        folder = self.fetch(champion.modality, champion.version, manifest_sha256=signed)
+        for name, path in files_below(folder).items():
+            other.lake.write(f"{key}/files/{name}", path)
+        other.lake.write(f"{key}/{MANIFEST}", self.lake.read(f"{key}/{MANIFEST}"))
+        other.stored(champion.modality, champion.version, manifest_sha256=signed)
+        entry = other._entry_key(champion.modality, champion.generation)
+        other.lake.write_json(entry, asdict(champion))
 
     def fetch(self, modality: str, version: str, *, manifest_sha256: str | None = None) -> Path:
         """A local, read-only copy of the model's files, each verified just now.
@@ -205,16 +235,14 @@ class ModelStore:
         are not known to read it. Several processes may fetch the same model at once.
         """
         modality = Modality(modality)
-        if manifest_sha256 is None:
-            signed = [c for c in self.champions(modality) if c.version == version]
-            manifest_sha256 = signed[-1].manifest_sha256 if signed else None
-        manifest = self._read(modality, version, manifest_sha256)[0]
+        signed = manifest_sha256 or self._signed(modality, version)
+        manifest = self._read(modality, version, signed)[0]
         refuse_other_version(manifest, self._where(self._key(modality, version)))
         files = manifest["files"]
         local = self.cache / self.dataset / modality.value / version
         if not local.exists():
             self._download(f"{self._key(modality, version)}/files/", files, local)
-        _verify(local, files)
+        verify(local, files)
         return local
 
     def _download(self, prefix: str, files: dict[str, Any], local: Path) -> None:
@@ -223,8 +251,8 @@ class ModelStore:
         announced = {name: facts["bytes"] for name, facts in files.items()}
         for name in sorted(stored.keys() | announced.keys()):
             if stored.get(name) != announced.get(name):
-                what = _difference(stored.get(name), announced.get(name))
-                _tampered(what, self._where(prefix + name))
+                what = difference(stored.get(name), announced.get(name))
+                tampered(what, self._where(prefix + name))
         local.parent.mkdir(parents=True, exist_ok=True)
         _sweep(local.parent)
         temporary = Path(tempfile.mkdtemp(prefix=".fetch-", dir=local.parent))
@@ -233,7 +261,7 @@ class ModelStore:
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if self.lake.fetch(prefix + name, path) != files[name]["sha256"]:
-                _tampered(DIFFERS, self._where(prefix + name))
+                tampered(DIFFERS, self._where(prefix + name))
             path.chmod(0o444)
 
         try:
@@ -264,17 +292,25 @@ class ModelStore:
             ) from None
         actual = hashlib.sha256(raw).hexdigest()
         if signed not in (None, actual):
-            _tampered("the manifest is not the one that was signed for", self._where(key))
+            tampered("the manifest is not the one that was signed for", self._where(key))
         try:
             manifest = json.loads(raw)
             said = tuple(manifest[name] for name in ("dataset", "modality", "version"))
             if said != (self.dataset, modality.value, version):
                 raise ValueError(f"it is the manifest of {'/'.join(map(str, said))}")
-            _check_files(manifest["files"])
+            check_files(manifest["files"])
         except (ModelError, ValueError, TypeError, KeyError, AttributeError) as error:
             why = error.what if isinstance(error, ModelError) else str(error)
-            _tampered(f"the manifest cannot be used: {why}", self._where(key))
+            tampered(f"the manifest cannot be used: {why}", self._where(key))
         return manifest, actual
+
+    def _signed(self, modality: Modality, version: str) -> str | None:
+        """The manifest's sha256 that the newest promotion of this version signed for."""
+        signed = [c.manifest_sha256 for c in self.champions(modality) if c.version == version]
+        return signed[-1] if signed else None
+
+    def _models(self, modality: Modality) -> str:
+        return f"datasets/{self.dataset}/models/{modality.value}"
 
     def _key(self, modality: Modality, version: str) -> str:
         if not _VERSION.fullmatch(version):
@@ -284,83 +320,16 @@ class ModelStore:
                 where=f"{self.dataset}/{modality.value}",
                 todo="Write a version as the manifest has it: 20261121-101500-0123456789.",
             )
-        return f"datasets/{self.dataset}/models/{modality.value}/{version}"
+        return f"{self._models(modality)}/{version}"
 
     def _champions(self, modality: Modality) -> str:
-        return f"datasets/{self.dataset}/models/{modality.value}/champions/"
+        return f"{self._models(modality)}/champions/"
 
     def _entry_key(self, modality: Modality, generation: int) -> str:
         return f"{self._champions(modality)}{generation:08d}.json"
 
     def _where(self, key: str) -> str:
         return f"{self.lake.url}/{key}"
-
-
-def _tampered(what: str, where: str, todo: str = "") -> NoReturn:
-    todo = todo or "Do not use this model; find out who may write there; train and promote again."
-    raise ModelError(code="model_tampered", what=what, where=where, todo=todo)
-
-
-def _files_below(folder: Path) -> dict[str, Path]:
-    """Every file by its relative path. Raises ModelError for links and whatever is no file."""
-    found: dict[str, Path] = {}
-    for parent, folders, names in os.walk(folder):
-        for name in [*folders, *names]:
-            path = Path(parent, name)
-            relative = path.relative_to(folder).as_posix()
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                _refuse(relative, "is a link or no regular file")
-            if path.is_file():
-                found[relative] = path
-    return found
-
-
-def _check_files(files: dict[str, dict[str, Any]]) -> None:
-    """Raises ModelError unless each name is the same, harmless file on every disk, with facts."""
-    taken = {str(parent).casefold() for name in files for parent in PurePosixPath(name).parents}
-    for name, facts in files.items():
-        parts = name.split("/")
-        if not all(_PART.fullmatch(part) and part not in (".", "..") for part in parts):
-            _refuse(name, "has a name that is not safe everywhere")
-        if name.casefold() in taken:
-            _refuse(name, "cannot lie beside another one whose name is the same on some disks")
-        if not _SHA256.fullmatch(facts["sha256"]) or type(facts["bytes"]) is not int:
-            _refuse(name, "has no sha256 and size")
-        taken.add(name.casefold())
-    if not files:
-        _refuse("*", "is missing: there are none at all")
-
-
-def _refuse(name: str, why: str) -> NoReturn:
-    raise ModelError(
-        code="model_file_unsafe",
-        what=f"the model's file {name!r} {why}",
-        where=name,
-        todo="Let the engine write plain files, named by ASCII letters, digits and ._+=,@-",
-    )
-
-
-def _verify(local: Path, files: dict[str, Any]) -> None:
-    """Raises ModelError unless `local` holds exactly these files with these contents."""
-    todo = f"Delete {local}, it is downloaded again; find out who may write there."
-    try:
-        found = {} if local.is_symlink() else _files_below(local)
-    except ModelError as error:
-        _tampered(error.what, str(local), todo)
-    for name in sorted(found.keys() | files.keys()):
-        announced = files[name]["bytes"] if name in files else None
-        size = found[name].stat().st_size if name in found else None
-        if size != announced:
-            _tampered(_difference(size, announced), str(local / name), todo)
-        if sha256_of(found[name]) != files[name]["sha256"]:
-            _tampered(DIFFERS, str(local / name), todo)
-
-
-def _difference(size: int | None, announced: int | None) -> str:
-    if announced is None:
-        return "this file does not belong to the model"
-    missing = "this file of the model is missing"
-    return missing if size is None else f"this file has {size} bytes instead of {announced}"
 
 
 def _sweep(folder: Path) -> None:

@@ -3,8 +3,7 @@
 An experiment `<dataset>/<modality>`, a run for each engine that competed, and a version of the
 registered model `<dataset>-<modality>` for each promotion; its alias `champion` is the one that
 predicts. MLflow is only told: the lake holds the models, and nothing here is ever read back. The
-files of a model lie in MLflow as they are and not in a format of MLflow's own: its `load_model`
-does not load them, `download_artifacts` fetches them.
+best engine's model lies beside its run as `mlflow.pyfunc.load_model` loads it (mlflow_model.py).
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ _QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # would copy the project's own files into a model
 }
 # By itself it tries a server that is down for minutes. Its own variables, where set, are obeyed.
 _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
@@ -79,33 +79,53 @@ def track_training(
 
     uri: http(s)://… of a server, or sqlite:///path/mlflow.db, which keeps artefacts beside it.
     version, candidate: what a run is known by; run_id: Dagster's. artefacts: name to PNG.
-    folder: the model's files. Only what is promoted, and has a folder, is registered.
+    folder: a model of MLflow's. Only what is promoted, and has a folder, is registered.
     Raises ModelError: package_missing, tracking_failed.
     """
-    with _environment(_QUIET):
-        optional("mlflow", "tracking", NAME)
-        with _speaking(uri):
-            with _environment(_FIRST_CALL):
-                client, experiment = _opened(uri, f"{dataset}/{modality}")
-            with _environment(_LATER_CALLS):
-                told = {
-                    "version": version, "candidate": candidate, "dataset": dataset,
-                    "modality": modality, "run_id": run_id, "promoted": str(promoted).lower(),
-                    **tags,
-                }  # fmt: skip
-                run = _run(client, experiment, told)
-                name = f"{dataset}-{modality}"
-                if run.info.status != FINISHED:
-                    _tell_figures(client, run, parameters, metrics, baseline, trials)
-                    _tell_files(client, run, artefacts, folder, trials)
-                    if promoted and folder is not None:
-                        _register(client, run, name, version)
-                    client.set_terminated(run.info.run_id)
-                return Tracked(
-                    run_id=run.info.run_id,
-                    url=_url(uri, experiment, run.info.run_id),
-                    registered_version=_registered(client, run, name),
-                )
+    with quiet_mlflow(NAME), _speaking(uri):
+        with _environment(_FIRST_CALL):
+            client, experiment = _opened(uri, f"{dataset}/{modality}")
+        with _environment(_LATER_CALLS):
+            told = {
+                "version": version, "candidate": candidate, "dataset": dataset,
+                "modality": modality, "run_id": run_id, "promoted": str(promoted).lower(),
+                **tags,
+            }  # fmt: skip
+            run = _run(client, experiment, told)
+            name = f"{dataset}-{modality}"
+            if run.info.status != FINISHED:
+                _tell_figures(client, run, parameters, metrics, baseline, trials)
+                _tell_files(client, run, artefacts, folder, trials)
+                if promoted and folder is not None:
+                    _register(client, run, name, version)
+                client.set_terminated(run.info.run_id)
+            return Tracked(
+                run_id=run.info.run_id,
+                url=_url(uri, experiment, run.info.run_id),
+                registered_version=_registered(client, run, name),
+            )
+
+
+def track_promotion(uri: str, *, dataset: str, modality: str, version: str) -> bool:
+    """Move the alias `champion` to a model that was promoted by hand; registers it if it was not.
+
+    Returns False if MLflow was never told of its training. Raises ModelError: package_missing,
+    tracking_failed.
+    """
+    with quiet_mlflow(NAME), _speaking(uri):
+        with _environment(_FIRST_CALL):
+            client, experiment = _opened(uri, f"{dataset}/{modality}")
+        with _environment(_LATER_CALLS):
+            for run in client.search_runs([experiment], f"tags.`mm.version` = '{version}'"):
+                if _has_model(client, run):
+                    _register(client, run, f"{dataset}-{modality}", version)
+                    return True
+    return False
+
+
+def _has_model(client: MlflowClient, run: Run) -> bool:
+    """Whether the model's files are among the run's artefacts: only the best candidate's are."""
+    return any(one.path == MODEL for one in client.list_artifacts(run.info.run_id))
 
 
 # -- the run --------------------------------------------------------------------------------------
@@ -116,8 +136,6 @@ def _opened(uri: str, name: str) -> tuple[MlflowClient, str]:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    for logger in ("mlflow", "alembic"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
     beside = _beside(uri)
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(name)
@@ -249,6 +267,19 @@ def _registered(client: MlflowClient, run: Run, name: str) -> str | None:
 
 
 # -- MLflow's manners -----------------------------------------------------------------------------
+
+
+@contextmanager
+def quiet_mlflow(wanted_by: str) -> Iterator[None]:
+    """MLflow, imported, without its reports on its users and its chatter.
+
+    Raises ModelError(package_missing) that names what wants it.
+    """
+    with _environment(_QUIET):
+        optional("mlflow", "tracking", wanted_by)
+        for logger in ("mlflow", "alembic"):
+            logging.getLogger(logger).setLevel(logging.ERROR)
+        yield
 
 
 @contextmanager

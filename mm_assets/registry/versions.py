@@ -35,6 +35,18 @@ def installed() -> dict[str, str]:
     return found
 
 
+def libraries_of(manifest: dict[str, Any]) -> dict[str, str]:
+    """The packages that a stored model's engine needs, in the versions that stored it."""
+    stored = manifest.get("libraries") or {}
+    needed = _PARTS_THAT_MATTER.get(str(_engine_of(manifest)), {})
+    return {_PACKAGES[name]: stored[name] for name in needed if name in stored}
+
+
+def _engine_of(manifest: dict[str, Any]) -> Any:
+    engine = manifest.get("engine")
+    return engine.get("engine") if isinstance(engine, dict) else engine
+
+
 def other_version(manifest: dict[str, Any]) -> str:
     """Why a stored model is not known to be read right here, as the end of a sentence; or ''.
 
@@ -42,10 +54,8 @@ def other_version(manifest: dict[str, Any]) -> str:
     and the same major version of torch; scikit-learn's pickles, to its minor version; XGBoost's own
     files, to its major one. Rules are plain text, and engines of one's own answer for themselves.
     """
-    engine = manifest.get("engine")
-    name_of_engine = engine.get("engine") if isinstance(engine, dict) else engine
     stored, here = manifest.get("libraries") or {}, installed()
-    for name, parts in _PARTS_THAT_MATTER.get(str(name_of_engine), {}).items():
+    for name, parts in _PARTS_THAT_MATTER.get(str(_engine_of(manifest)), {}).items():
         was, now = stored.get(name, "unknown"), here.get(name, "not installed")
         if was.split(".")[:parts] != now.split(".")[:parts]:
             return f"was stored by {name} {was}, and here is {name} {now}"

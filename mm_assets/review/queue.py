@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.errors import ModelError
+from mm_assets.contract.errors import LakeError, ModelError
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset
 from mm_assets.tables.store import Query, Store
+from mm_assets.uploads.received import read_images
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+THUMBNAILS = 24
 # What `mm review list` shows, in this order.
 SHOWN = (
     "record_id", "prediction", "confidence", "second", "second_probability", "reasons", "modality",
@@ -56,6 +60,18 @@ def review_queue(store: Store, spec: DatasetSpec, limit: int | None = None) -> l
     waiting = found.filter(pc.is_null(found["label"])).slice(0, limit)
     images = _images(store, spec, waiting)
     return [_item(row, images.get(row["record_id"], {})) for row in waiting.to_pylist()]
+
+
+def thumbnails_of(lake: Lake, dataset: str, items: Sequence[Item]) -> dict[int, bytes]:
+    """The images of the first items, as they lie in the lake, by place; lost ones are left out."""
+    found: dict[int, bytes] = {}
+    for place, item in enumerate(items[:THUMBNAILS]):
+        if item.image_sha256 is None or item.image_upload is None:
+            continue
+        with suppress(LakeError):
+            for images in read_images(lake, dataset, item.image_upload, {item.image_sha256}):
+                found[place] = images[item.image_sha256]
+    return found
 
 
 def _images(store: Store, spec: DatasetSpec, waiting: pa.Table) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ What belongs here: metrics. What does not: the split, the model itself, and the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -112,8 +113,21 @@ def calibration_bins(confidence: Floats, right: npt.NDArray[np.bool_]) -> list[d
 def calibration_error(confidence: Floats, right: npt.NDArray[np.bool_]) -> float:
     """Expected calibration error (Naeini et al. 2015, Guo et al. 2017): |confidence - share right|
     averaged over the bins, weighted by their counts. 0 is perfect."""
-    bins = calibration_bins(confidence, right)
-    return sum(b["count"] * abs(b["confidence"] - b["right"]) for b in bins) / len(confidence)
+    return off_by(calibration_bins(confidence, right))
+
+
+def off_by(bins: Sequence[Mapping[str, float]]) -> float:
+    """`calibration_error` from its bins."""
+    total = sum(b["count"] for b in bins)
+    return sum(b["count"] * abs(b["confidence"] - b["right"]) for b in bins) / total
+
+
+def reliability(truth: pd.Series, predicted: pd.DataFrame) -> list[dict[str, float]]:
+    """`calibration_bins` of held-out records; predicted: a column of probabilities a class."""
+    probabilities = predicted.to_numpy(dtype=np.float64)
+    confidence = probabilities.max(axis=1).clip(0.0, 1.0)
+    chosen = predicted.columns.astype(str).to_numpy()[probabilities.argmax(axis=1)]
+    return calibration_bins(confidence, chosen == truth.astype(str).to_numpy())
 
 
 # -- classification -------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ Numbers are only laid out here; `display/pictures.py` knows the look.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from mm_assets.training.confidence import VALUE
-from mm_assets.training.evaluation import calibration_bins, calibration_error
+from mm_assets.training.evaluation import off_by, reliability
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,15 +68,14 @@ def _confusion(
 
 def calibration_picture(truth: pd.Series, predicted: pd.DataFrame) -> bytes:
     """Whether confidence can be believed (PNG): share right against confidence, and counts."""
+    return reliability_picture(reliability(truth, predicted))
+
+
+def reliability_picture(bins: Sequence[Mapping[str, float]]) -> bytes:
+    """The same, from bins as `evaluation.reliability` gives them."""
     from mm_assets.display import pictures
 
-    probabilities = predicted.to_numpy(dtype=np.float64)
-    confidence = probabilities.max(axis=1).clip(0.0, 1.0)
-    chosen = predicted.columns.astype(str).to_numpy()[probabilities.argmax(axis=1)]
-    right = chosen == truth.astype(str).to_numpy()
-    bins = calibration_bins(confidence, right)
-    title = f"Confidence is off by {calibration_error(confidence, right):.3f} on average"
-    with pictures.figure(5.2, 5.2, title) as fig:
+    with pictures.figure(5.2, 5.2, f"Confidence is off by {off_by(bins):.3f} on average") as fig:
         top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         pictures.draw_reliability(top, bottom, bins)
         return pictures.to_png(fig)

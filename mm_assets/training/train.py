@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.engine_spec import EngineSpec
-from mm_assets.contract.errors import ModelError
+from mm_assets.contract.errors import MMError, ModelError
 from mm_assets.engines.make import make_engine
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset
 from mm_assets.lake.local import working_folder
 from mm_assets.registry.loading import load_model
-from mm_assets.registry.store import Champion, ModelStore
+from mm_assets.registry.store import Champion, ModelStore, StoredModel
 from mm_assets.training.confidence import Calibration
-from mm_assets.training.evaluation import Evaluation, evaluate
+from mm_assets.training.evaluation import Evaluation, evaluate, reliability
 from mm_assets.training.evaluation_pictures import (
     calibration_picture,
     confusion_picture,
@@ -126,10 +126,10 @@ def train_model(
         if tracking_uri:
             try:
                 tracked = _track(
-                    tracking_uri, spec, modality, stored.version, run_id, trained, best,
-                    pictures, promoted=champion is not None,
+                    tracking_uri, models, spec, stored, run_id, trained, best, pictures,
+                    promoted=champion is not None,
                 )  # fmt: skip
-            except ModelError as error:
+            except MMError as error:
                 warnings.append(f"not tracked: {error}")
     return TrainingResult(
         version=stored.version,
@@ -312,6 +312,7 @@ def _manifest(
         "training_counts": data.counts,
         "spec_fingerprint": spec.fingerprint,
         "calibration": calibration,
+        "reliability": None if spec.is_regression else reliability(data.truth, best.predicted),
         "tuning": best.tuning.to_json() if best.tuning else None,
         "candidates": [_row(one) for one in trained],
         "run_id": run_id,
@@ -360,9 +361,9 @@ def _pictures(
 
 def _track(
     uri: str,
+    models: ModelStore,
     spec: DatasetSpec,
-    modality: Modality,
-    version: str,
+    stored: StoredModel,
     run_id: str,
     trained: list[Candidate],
     best: Candidate,
@@ -371,26 +372,29 @@ def _track(
     promoted: bool,
 ) -> str:
     """Tell MLflow of every candidate; returns where to look at the best one."""
+    from mm_assets.registry.mlflow_model import write_trained
     from mm_assets.registry.tracking import track_training
 
     found = ""
-    for one in trained:
-        is_best = one is best
-        tracked = track_training(
-            uri,
-            dataset=spec.dataset,
-            modality=modality.value,
-            version=version,
-            run_id=run_id,
-            candidate=one.name,
-            parameters=one.engine.model_dump(mode="json", exclude={"tuning"}),
-            metrics=one.evaluation.metrics,
-            baseline=one.evaluation.baseline,
-            tags={"seconds": f"{one.seconds:.1f}"},
-            artefacts=pictures if is_best else {},
-            folder=one.folder if is_best else None,
-            trials=one.tuning.trials if one.tuning else None,
-            promoted=promoted and is_best,
-        )
-        found = tracked.url if is_best else found
+    with working_folder("tracking") as here:
+        write_trained(models, spec, stored, here / "model")
+        for one in trained:
+            is_best = one is best
+            tracked = track_training(
+                uri,
+                dataset=spec.dataset,
+                modality=stored.modality.value,
+                version=stored.version,
+                run_id=run_id,
+                candidate=one.name,
+                parameters=one.engine.model_dump(mode="json", exclude={"tuning"}),
+                metrics=one.evaluation.metrics,
+                baseline=one.evaluation.baseline,
+                tags={"seconds": f"{one.seconds:.1f}"},
+                artefacts=pictures if is_best else {},
+                folder=here / "model" if is_best else None,
+                trials=one.tuning.trials if one.tuning else None,
+                promoted=promoted and is_best,
+            )
+            found = tracked.url if is_best else found
     return found

@@ -184,3 +184,27 @@ def test_what_does_not_fit_together_is_said(world: World):
         mm.draft(world.known, label="adopted", name="pets", say=lambda _: None)
     with pytest.raises(mm.UsageError, match="name="):
         mm.draft(world.known, label="adopted")
+
+
+def test_a_champion_is_taken_back_and_leaves_in_python(world: World, batch, tmp_path):
+    rows = world.ds.models()
+    champion = next(row for row in rows if row["champion"])
+    assert (
+        world.ds.model(champion["version"])["metrics"]
+        == world.ds.model(modality=champion["modality"])["metrics"]
+    )
+    with pytest.raises(mm.ModelError, match="nothing_to_roll_back"):
+        world.ds.rollback(quiet=True)
+    before = world.ds.champions()
+    again = world.ds.promote(champion["version"], "to be sure", quiet=True)
+    # What answers already is not promoted again; everything is predicted again.
+    assert (again.version, again.generation) == (champion["version"], champion["generation"])
+    assert before.pictures.keys() == {"with_image", "without_image"}
+    assert "<img" in before._repr_html_()
+    written = world.ds.export_model(tmp_path / "left", format="folder")
+    assert set(written.champions) == {"with_image", "without_image"}
+    new = world.new.iloc[:5]
+    told = mm.load_exported(tmp_path / "left").predict(new)
+    assert told["confidence"].tolist() == world.ds.predict(new, quiet=True)["confidence"].tolist()
+    with pytest.raises(mm.UsageError, match="no modality"):
+        world.ds.model(modality="image")

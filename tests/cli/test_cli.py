@@ -27,6 +27,9 @@ attributes:
   columns: {weight: number, maker: category}
 """
 
+# For what is slow and the same over S3.
+in_a_folder = pytest.mark.parametrize("settings", ["folder"], indirect=True)
+
 
 @pytest.fixture
 def project(settings) -> Path:
@@ -102,6 +105,7 @@ def test_strict_upload_sends_nothing_if_something_would_be_refused(project, run,
     assert "No new uploads" in run("sync").stderr
 
 
+@in_a_folder
 def test_a_refused_archive_makes_sync_fail_and_says_why(project, run, settings, lake):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -124,6 +128,7 @@ def test_an_unknown_upload_and_dataset_are_answered_in_words(project, run):
     assert "upload_missing" in run("upload", "/no/such/folder", code=1).stderr
 
 
+@in_a_folder
 def test_too_few_records_to_train_are_no_failure_but_said(project, run, tmp_path):
     run("upload", delivery(tmp_path / "d", bad=False))
     run("sync")
@@ -136,6 +141,7 @@ def test_doctor_finds_a_good_project_good(project, run):
     assert all(finding["good"] for finding in findings)
 
 
+@in_a_folder
 def test_doctor_names_a_lake_that_cannot_be_reached(project, run, monkeypatch):
     monkeypatch.setenv("MM_LAKE", "s3://no-such-bucket-here/x")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -148,6 +154,7 @@ def test_doctor_names_a_lake_that_cannot_be_reached(project, run, monkeypatch):
     assert lake["todo"]
 
 
+@in_a_folder
 def test_a_mistake_in_the_yaml_is_answered_with_its_line(project, run, settings):
     file = settings.defs_folder / "parts" / "defs.yaml"
     file.write_text(YAML.replace("number", "numbr"))
@@ -192,7 +199,7 @@ def test_uploads_are_listed_newest_first_with_where_they_stand(project, run, lak
     assert "--limit N shows more" in run("uploads", "--limit", "3").stderr
 
 
-@pytest.mark.parametrize("settings", ["folder"], indirect=True)
+@in_a_folder
 def test_a_retry_takes_one_upload_through_again_and_says_what_comes_next(project, run, lake):
     upload = noted(lake, "first.zip")
     run("sync")

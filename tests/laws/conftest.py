@@ -1,5 +1,4 @@
-"""What the tests of the laws share: both worlds, a fast DuckDB, and a line that says how far
-they went."""
+"""What the tests of the laws share: both worlds, and a fast DuckDB."""
 
 from __future__ import annotations
 
@@ -18,8 +17,6 @@ from mm_assets.lake.lake import Lake
 from mm_assets.manifest import join, rows
 from tests.laws.world import DuckDBWorld, DynamoDBWorld, World
 from tests.tables.faults import watched
-
-_taken: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -89,14 +86,3 @@ def world(make_worlds: Callable[[], list[World]], request: pytest.FixtureRequest
     chosen = one if request.param == "duckdb" else other
     chosen.promote_both()
     return chosen
-
-
-@pytest.fixture
-def say_at_the_end() -> Callable[[str], None]:
-    """Have a line said at the end of the session."""
-    return _taken.append
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for line in _taken:
-        terminalreporter.write_line(f"laws: {line}")

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from mm_assets.api.models import rollback
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from tests.laws.process import TO_THE_END, Process, Until
 from tests.laws.uploads import Upload, uploads
@@ -115,6 +116,21 @@ class OrderNeverMatters(RuleBasedStateMachine):
             self._promote(modality, self.models)
         else:
             self._promote(modality, earlier[which % len(earlier)])
+
+    @precondition(lambda self: any(len(set(them)) > 1 for them in self.champions.values()))
+    @rule(modality=st.sampled_from(Modality))
+    def a_champion_is_taken_back(self, modality: Modality) -> None:
+        """The model before it answers again; there may be none."""
+        line: list[int] = []
+        for number in self.champions[modality]:
+            line = [*line[: line.index(number)], number] if number in line else [*line, number]
+        if len(line) < 2:
+            return
+        self._count("rollback")
+        self.champions[modality].append(line[-2])
+        for world in self.worlds:
+            champion = rollback(world.lake, self._spec(world), modality)
+            assert world.numbers[modality, champion.version] == line[-2]
 
     @rule(wording=st.sampled_from(WORDINGS))
     def the_wording_changes(self, wording: tuple[float, tuple[str, ...]]) -> None:
@@ -294,7 +310,7 @@ def test_order_never_matters(
         run_state_machine_as_test(Machine, settings=profile)
     seconds = time.monotonic() - began
     kinds = ", ".join(f"{name} {count}" for name, count in steps.most_common())
-    say_at_the_end(f"{_taken(steps):,} steps in {seconds:.0f} s: {kinds}")
+    say_at_the_end(f"laws: {_taken(steps):,} steps in {seconds:.0f} s: {kinds}")
     assert _taken(steps) >= (STEPS_AT_NIGHT if NIGHTLY else 60)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from mm_assets.api.models import rollback
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
@@ -22,7 +23,9 @@ from mm_assets.lake.layout import inbox, of_upload, pending_prefix
 from mm_assets.orchestration.scope import WORKER, worker_name
 from mm_assets.orchestration.triggers import runs, sensors
 from mm_assets.orchestration.triggers.runs import CHAMPIONS, PARTITION
+from mm_assets.registry.store import ModelStore
 from mm_assets.uploads import ledger
+from tests.laws.champion import ENGINE, save
 from tests.make import drop_folder, drop_zip, table
 from tests.orchestration.daemon import Daemon, counted, fill, forget
 
@@ -388,6 +391,22 @@ def test_a_promotion_predicts_what_is_finished_and_later_what_was_under_way(
     assert repredicted(daemon) == [late.tags[PARTITION]]
     # The dead one's next run begins with the new champion: nothing is left to wait for.
     assert "Every upload was predicted" in daemon.evaluate("repredict").skip_message
+
+
+def test_a_rollback_predicts_every_upload_again_and_only_once(
+    daemon_of: DaemonOf, folder_settings: Settings
+) -> None:
+    daemon = daemon_of(Lake(folder_settings), model_without_image={"engine": ENGINE})
+    drop(daemon, "a.zip", 1)
+    [finished] = daemon.take_all()
+    models = ModelStore(daemon.lake, daemon.spec.dataset)
+    for number in (1, 2):
+        version = save(models, daemon.spec, Modality.WITHOUT_IMAGE, number)
+        models.promote(Modality.WITHOUT_IMAGE, version, "because")
+    assert repredicted(daemon) == [finished]
+    rollback(daemon.lake, daemon.spec)
+    assert repredicted(daemon) == [finished]
+    assert daemon.instance.get_run_records(dg.RunsFilter(tags={CHAMPIONS: "0-3"}))
 
 
 def test_a_run_that_already_predicts_with_the_new_champion_is_not_late(

@@ -330,7 +330,8 @@ def test_every_yaml_and_python_of_the_page_about_workflows_works(tmp_path: Path)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "MM_ROOT": str(tmp_path), "NIGHTLY_CRON": "0 2 * * *"},
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "MM_ROOT": str(tmp_path),
+             "NIGHTLY_CRON": "0 2 * * *"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in json.loads(done.stdout)}

@@ -6,6 +6,7 @@ and writes in two steps; its writes take turns here, which is why the run says w
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
@@ -44,7 +45,10 @@ def find_dynalite() -> tuple[Path | None, str]:
         return installed, ""
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
+        with (cache / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir=cache) as folder:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one installs it
+            if installed.is_dir():
+                return installed, ""
             subprocess.run(
                 ["npm", "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund",
                  "--prefix", folder, f"dynalite@{VERSION}"],
@@ -53,9 +57,8 @@ def find_dynalite() -> tuple[Path | None, str]:
             Path(folder).rename(home)  # whole, or not at all
             Path(folder).mkdir()
     except (OSError, subprocess.SubprocessError) as error:
-        if not installed.is_dir():  # else another run was faster
-            said = getattr(error, "stderr", None) or str(error)
-            return None, f"npm could not install it: {said.strip().splitlines()[-1][:200]}"
+        said = getattr(error, "stderr", None) or str(error)
+        return None, f"npm could not install it: {said.strip().splitlines()[-1][:200]}"
     return installed, ""
 
 

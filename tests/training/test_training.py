@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from mm_assets.api.models import promote, rollback
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import LakeError, ModelError
 from mm_assets.contract.settings import Settings
@@ -301,6 +303,52 @@ def test_every_candidate_is_tracked_and_the_champion_has_its_alias(
     assert run.data.metrics["accuracy"] == 1.0
     [experiment] = [e for e in client.search_experiments() if "pets" in e.name]
     assert len(client.search_runs([experiment.experiment_id])) == 2
+
+
+def test_mlflow_loads_the_champion_by_its_alias_and_a_model_that_was_not_promoted(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow.pyfunc
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    first = trained(lake, {"engine": NEAREST}, tracking_uri=uri)
+    worse = trained(lake, {"engine": NEAREST}, {"engine": GUESSING}, tracking_uri=uri,
+                    minimum_score=1.1)  # fmt: skip
+    assert (first.champion is None, worse.champion is None) == (False, True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    try:
+        mlflow.set_tracking_uri(uri)
+        records = pd.DataFrame({"age": [2.0, 25.0]})
+        model = mlflow.pyfunc.load_model("models:/pets-without_image@champion")
+        answers = model.predict(records)
+        assert answers["prediction"].tolist() == ["cat", "dog"]
+        assert set(answers["model_version"]) == {first.version}
+        client = MlflowClient()
+        [run] = [
+            run
+            for run in client.search_runs(["1"], f"tags.`mm.version` = '{worse.version}'")
+            if client.list_artifacts(run.info.run_id, "model")
+        ]
+        other = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model").predict(records)
+        assert set(other["model_version"]) == {worse.version}
+    finally:
+        mlflow.set_tracking_uri(None)
+
+
+def test_a_training_after_a_rollback_has_to_beat_the_model_that_answers_again(lake: Lake) -> None:
+    good = trained(lake, {"engine": NEAREST})
+    guessing = trained(lake, {"engine": GUESSING})
+    assert guessing.champion is None  # it does not beat the simplest guess
+    spec = pets(model_without_image=[{"engine": NEAREST}, {"engine": GUESSING}])
+    promote(lake, spec, guessing.version, "by mistake")
+    back = rollback(lake, spec)
+    assert back.version == good.version
+    time.sleep(1.1)  # the same model again, but not in the same second
+    again = trained(lake, {"engine": NEAREST})
+    assert "the champion's 1 " in again.decision.reason
+    assert again.champion is not None
+    assert (again.champion.generation, again.champion.previous) == (4, good.version)
 
 
 def test_a_tracking_server_that_is_down_costs_a_warning_and_nothing_else(lake: Lake) -> None:

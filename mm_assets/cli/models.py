@@ -1,0 +1,211 @@
+"""`mm models`: which models are stored, which one answers; another one instead; one that leaves."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import mm_assets as mm
+from mm_assets.cli.errors import USER_ERROR, speaking_errors
+from mm_assets.cli.options import DatasetOption, FormatOption
+from mm_assets.cli.runs import report
+from mm_assets.display.console import Format, bad, good, print_json, print_rows, say
+
+if TYPE_CHECKING:
+    from mm_assets.registry.store import Champion
+
+
+class ModelFormat(StrEnum):
+    MLFLOW = "mlflow"
+    FOLDER = "folder"
+
+
+app = typer.Typer(
+    name="models",
+    help="Stored models: which one answers, and another one instead.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+Version = Annotated[str, typer.Argument(help="A version of `mm models list`, or how it begins.")]
+ModalityOption = Annotated[
+    mm.Modality | None, typer.Option("--modality", help="May be left out where only one fits.")
+]
+NoPredictOption = Annotated[
+    bool, typer.Option("--no-predict", help="Leave predicting everything again to the daemon.")
+]
+
+
+@app.command("list")
+def list_(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
+    """Every stored model, newest first: how good it is, and whether it is the champion."""
+    from mm_assets.api.models import LISTED
+
+    with speaking_errors():
+        ds = mm.open(dataset)
+        rows = ds.models()
+        if form is not Format.TABLE:
+            print_rows(rows, LISTED, form)
+            return
+        for modality in dict.fromkeys(row["modality"] for row in rows):
+            mine = [_in_short(row) for row in rows if row["modality"] == modality]
+            columns = [name for name in mine[0] if any(row[name] for row in mine)]
+            print_rows(mine, columns, form, f"{ds.name}: models {modality}")
+        if not rows:
+            say("No models yet: send labelled records and run `mm train`.")
+
+
+@app.command()
+def show(
+    version: Annotated[
+        str | None, typer.Argument(help="As in `mm models list`. Default: the champion.")
+    ] = None,
+    dataset: DatasetOption = None,
+    modality: ModalityOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """What is known about one model: figures, rivals, columns, libraries, files, promotions."""
+    with speaking_errors():
+        ds = mm.open(dataset)
+        about = ds.model(version, modality)
+        if form is Format.JSON:
+            print_json(about)
+            return
+        print_rows(_facts(about), ["what", "is"], form, f"{ds.name}: {about['version']}")
+        if form is Format.CSV:
+            return
+        figures = [
+            {"figure": name, "model": value, "simplest guess": about["baseline"].get(name)}
+            for name, value in about["metrics"].items()
+        ]
+        print_rows(figures, ["figure", "model", "simplest guess"], form, "On held-out records")
+        print_rows(about["files"], ["name", "bytes", "sha256"], form, "Files")
+        if about["promotions"]:
+            columns = ["generation", "promoted_at", "reason", "previous"]
+            print_rows(about["promotions"], columns, form, "Promotions")
+
+
+@app.command()
+def promote(
+    version: Version,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept with the promotion.")],
+    dataset: DatasetOption = None,
+    modality: ModalityOption = None,
+    no_predict: NoPredictOption = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Make a stored model the champion, whatever the gate said; predict everything again."""
+    with speaking_errors():
+        ds = mm.open(dataset)
+        champion = ds.promote(version, reason, modality, predict=False)
+        _answer_with(ds, champion, no_predict, form)
+
+
+@app.command()
+def rollback(
+    dataset: DatasetOption = None,
+    modality: ModalityOption = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="An earlier champion, not the one before.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")] = "",
+    no_predict: NoPredictOption = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Take a champion back: the one before it answers again; predict everything again."""
+    with speaking_errors():
+        ds = mm.open(dataset)
+        champion = ds.rollback(modality, reason=reason, to=to, predict=False)
+        _answer_with(ds, champion, no_predict, form)
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Option("--to", help="The folder to write, new or empty.")],
+    form: Annotated[
+        ModelFormat,
+        typer.Option("--format", help="For mlflow.pyfunc.load_model, or the plain files."),
+    ] = ModelFormat.MLFLOW,
+    dataset: DatasetOption = None,
+    modality: Annotated[
+        mm.Modality | None, typer.Option("--modality", help="Default: the champions of both.")
+    ] = None,
+) -> None:
+    """Write the champions into a folder, verified, so that they answer without this project."""
+    with speaking_errors():
+        written = mm.open(dataset).export_model(to, format=form.value, modality=modality)
+        for name, version in written.champions.items():
+            good(f"{name}: {version}")
+        good(f"{written.bytes:,} bytes: {to}")
+
+
+def _answer_with(ds: mm.Dataset, champion: Champion, no_predict: bool, form: Format) -> None:
+    """Say what was promoted, and predict everything again with it."""
+    good(
+        f"{champion.modality}: champion {champion.version}, "
+        f"generation {champion.generation}: {champion.reason}"
+    )
+    if form is not Format.TABLE:
+        row = {name: str(value) for name, value in vars(champion).items()}
+        print_rows([row], list(row), form)
+    if no_predict:
+        say("Not predicted again here: the daemon's sensor does it, or `mm models promote "
+            f"{champion.version} --reason …`.")  # fmt: skip
+        return
+    try:
+        ds.predict_again(on_outcome=lambda outcome: report(ds.name, outcome))
+    except mm.RunFailed as error:
+        failed = error.outcomes.failed
+        bad(f"{len(failed)} of {len(error.outcomes)} runs failed; to predict everything again:")
+        _say_again(champion)
+        raise typer.Exit(USER_ERROR) from None
+    except KeyboardInterrupt:
+        # Not "the same command again": a second rollback would go one model further back.
+        bad("interrupted: the model is promoted, but not everything is predicted again; go on with")
+        _say_again(champion)
+        raise typer.Exit(130) from None
+
+
+def _say_again(champion: Champion) -> None:
+    say(f"  mm models promote {champion.version} --modality {champion.modality} --reason again")
+
+
+def _in_short(row: dict[str, Any]) -> dict[str, str]:
+    """A row for a narrow terminal, on which a version has to fit into one line."""
+    promoted = "now" if row["champion"] else "once" if row["generation"] else ""
+    return {
+        "version": row["version"],
+        "engine": row["engine"] or "",
+        "score": "" if row["score"] is None else f"{row['metric']} {row['score']:.4g}",
+        "champion": promoted,
+        "problem": row["problem"],
+    }
+
+
+def _facts(about: dict[str, Any]) -> list[dict[str, str]]:
+    """The short facts about a model, in words."""
+    rivals = about["candidates"] or []
+    metric = about["metric"]
+    facts = {
+        "modality": about["modality"],
+        "created": about["created_at"],
+        "champion": f"yes, generation {about['generation']}" if about["champion"] else "no",
+        "problem": about["problem"],
+        "engine": about["engine"],
+        metric or "score": about["score"],
+        "held-out records": about["n"],
+        "candidates": ", ".join(
+            f"{one['name']} {one['metrics'][metric]:.4g}"
+            for one in rivals
+            if metric in one["metrics"]
+        ),
+        "learned from": ", ".join(f"{n} {name}" for name, n in about["training_counts"].items()),
+        "classes": ", ".join(about["classes"] or ()),
+        "columns": ", ".join(f"{name} ({kind})" for name, kind in about["columns"].items()),
+        "libraries": ", ".join(f"{name} {v}" for name, v in about["libraries"].items()),
+        "Dagster run": about["run_id"],
+        "manifest sha256": about["manifest_sha256"],
+    }
+    return [{"what": what, "is": value} for what, value in facts.items() if value not in (None, "")]

@@ -1,0 +1,148 @@
+"""`mm models` as a person uses it who wants the model of yesterday back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mm_assets.cli.main import app
+from mm_assets.contract.settings import Settings
+
+YAML = """
+type: mm_assets.pipeline.DatasetPipeline
+attributes:
+  dataset: parts
+  id_column: part
+  label_column: state
+  problem_type: binary
+  columns: {weight: number}
+  image_name: null
+  model_without_image: %s
+"""
+BOOSTING = "{engine: gradient_boosting, hyperparameters: {n_estimators: 20}}"
+NEAREST = "{engine: 'tests.kill.engine:NearestMean'}"
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run() -> Run:
+    def invoke(words: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, words.split())
+        assert result.exit_code == code, (words, result.stdout, result.stderr, result.exception)
+        assert "Traceback" not in result.stderr
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def wording(folder_settings: Settings) -> Callable[[str], None]:
+    """Writes the YAML with these engines."""
+    file = folder_settings.defs_folder / "parts" / "defs.yaml"
+    file.parent.mkdir(parents=True)
+
+    def write(engines: str) -> None:
+        file.write_text(YAML % engines)
+
+    return write
+
+
+def deliver(folder: Path) -> Path:
+    folder.mkdir()
+    rows = [f"a{n},{n % 20},{'bad' if n % 20 > 9 else 'good'}" for n in range(150)]
+    (folder / "known.csv").write_text("\n".join(["part,weight,state", *rows]))
+    new = [f"b{n},{n / 2}" for n in range(30)]
+    (folder / "new.csv").write_text("\n".join(["part,weight", *new]))
+    return folder
+
+
+def table(run: Run) -> list[dict[str, Any]]:
+    rows = json.loads(run("predictions --format json").stdout)
+    kept = ("record_id", "prediction", "probabilities", "confidence", "model_version")
+    return sorted(({name: row[name] for name in kept} for row in rows), key=str)
+
+
+def listed(run: Run) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(run("models list --format json").stdout)
+    return rows
+
+
+def test_the_model_of_yesterday_answers_again(
+    wording: Callable[[str], None], run: Run, tmp_path: Path
+) -> None:
+    wording(BOOSTING)
+    assert "No models yet" in run("models list").stderr
+    assert "no_champion" in run("models show", code=1).stderr
+    run(f"upload {deliver(tmp_path / 'delivery')}")
+    run("sync")
+    run("train")
+    good = table(run)
+    assert "nothing_to_roll_back" in run("models rollback", code=1).stderr
+
+    wording(NEAREST)  # the champion does not fit this YAML, so whatever learns something is better
+    run("train")
+    bad = table(run)
+    second, first = (row["version"] for row in listed(run))
+    assert {row["model_version"] for row in bad} == {second}
+    assert bad != good
+
+    # What does not fit the YAML any more is refused, and nothing has changed.
+    assert "another engine" in run("models rollback", code=1).stderr
+    assert [row["problem"] for row in listed(run)] == ["", "was trained by another engine"]
+    assert [row["champion"] for row in listed(run)] == [True, False]
+    assert table(run) == bad
+
+    wording(f"[{NEAREST}, {BOOSTING}]")
+    told = run("models rollback --reason stubborn --format json")
+    [champion] = json.loads(told.stdout)
+    assert champion["version"] == first
+    assert champion["reason"] == f"Rolled back from {second}: stubborn"
+    assert table(run) == good
+    assert "nothing_to_roll_back" in run("models rollback", code=1).stderr
+
+    run(f"models promote {second} --reason compared --no-predict")
+    assert table(run) == good
+    run(f"models promote {second} --reason compared")
+    assert table(run) == bad
+    assert [row["generation"] for row in listed(run)] == [4, 3]
+    about = json.loads(run(f"models show {second} --format json").stdout)
+    assert [one["reason"] for one in about["promotions"]][1:] == ["compared"]
+    assert second in run("models show").stdout
+
+    run(f"models promote {first}", code=2)  # without a reason
+    run("models promote 1999 --reason why", code=1)
+    exported = tmp_path / "exported"
+    assert f"without_image: {second}" in run(f"models export --to {exported}").stderr
+    assert (exported / "MLmodel").is_file()
+    run(f"models export --to {exported}", code=2)  # it is there already
+
+
+def test_an_interrupted_rollback_says_how_to_go_on_and_not_to_roll_back_once_more(
+    wording: Callable[[str], None], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mm_assets.contract.spec_file import load_specs
+    from mm_assets.lake.lake import Lake
+    from mm_assets.orchestration.run import Runner
+    from mm_assets.registry.store import ModelStore
+    from tests.laws.champion import ENGINE, save
+
+    wording(f"{{engine: '{ENGINE}'}}")
+    settings = Settings.from_environment()
+    [spec] = load_specs(settings.defs_folder).values()
+    models = ModelStore(Lake(settings), "parts")
+    versions = [save(models, spec, spec.modalities[0], number) for number in (1, 2)]
+    for version in versions:
+        models.promote("without_image", version, "because")
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "predict_all", interrupt)
+    told = run("models rollback", code=130).stderr
+    assert "same command" not in told
+    assert f"mm models promote {versions[0]} --modality without_image" in told
