@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mm_assets.contract.errors import SettingsError
 from mm_assets.contract.packages import optional
@@ -56,10 +57,15 @@ def local_settings(folder: Path, dataset: str) -> Settings:
     return Settings.from_environment()
 
 
+def server_package() -> Any:
+    """What speaks S3 on this machine. Raises ModelError (package_missing)."""
+    return optional("moto.server", "demo", "mm demo")
+
+
 @contextmanager
 def local_s3(folder: Path, dataset: str) -> Iterator[Settings]:
     """A server on this machine that speaks S3, with an empty bucket; the settings to use it."""
-    moto = optional("moto.server", "demo", "mm demo")
+    moto = server_package()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -17,7 +17,14 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import MMError, SpecError
 from mm_assets.contract.settings import Settings
 from mm_assets.contract.spec_file import load_spec
-from mm_assets.demo.machine import daemon, empty, keep_lake, local_s3, local_settings
+from mm_assets.demo.machine import (
+    daemon,
+    empty,
+    keep_lake,
+    local_s3,
+    local_settings,
+    server_package,
+)
 from mm_assets.demo.stories import Story, story_of
 from mm_assets.display.console import Format as Form
 from mm_assets.display.console import bad, err, good, print_rows, say, warn
@@ -45,6 +52,7 @@ def run_demo(settings: Settings, dataset: str, folder: Path | None = None) -> bo
     story = story_of(dataset)
     folder = settings.root / folder if folder else folder_of(settings, dataset)
     spec = load_spec(template_file(dataset))
+    server_package()  # missing, it is said before anything is made
     empty(folder)
     began = time.monotonic()
     with err.status(f"{story.making} …"):
