@@ -1,6 +1,6 @@
 """EngineSpec: what a dataset's YAML says about one model: which engine, how it trains and tunes.
 
-Part of `DatasetSpec` (dataset.py). The engines themselves are in models/.
+Part of `DatasetSpec` (dataset.py). The engines themselves are in the room `engines`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-ENGINES = ("autogluon", "gradient_boosting", "rules", "sklearn")
+# Our engines, and which keys of the YAML each has beside those that all have.
+ENGINES: dict[str, tuple[str, ...]] = {
+    "autogluon": ("preset", "image_backbone", "text_backbone"),
+    "gradient_boosting": ("image_backbone",),
+    "rules": (),
+    "sklearn": (),
+}
 Number = int | float
 
 
@@ -100,11 +106,9 @@ class EngineSpec(Strict):
 
     @model_validator(mode="after")
     def _only_what_the_engine_has(self) -> EngineSpec:
-        of_autogluon = {"preset": "from_scratch", "text_backbone": None}
-        if self.engine in ("gradient_boosting", "rules", "sklearn"):
-            for name, default in of_autogluon.items():
-                if getattr(self, name) != default:
-                    raise ValueError(f"`{name}` is for the engine autogluon; take it out")
-        if self.engine in ("rules", "sklearn") and self.image_backbone:
-            raise ValueError(f"the engine {self.engine} has no `image_backbone`; take it out")
+        if self.engine in ENGINES:
+            of_others = {key for keys in ENGINES.values() for key in keys} - {*ENGINES[self.engine]}
+            for key in sorted(of_others):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"the engine {self.engine} has no `{key}`; take it out")
         return self

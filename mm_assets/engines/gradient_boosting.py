@@ -2,8 +2,8 @@
 
 An image counts by its numbers (`image_features`), and through a frozen backbone if
 `image_backbone` names one. What belongs here: how XGBoost is asked. How a frame becomes its matrix
-is in tabular.py. A model is XGBoost's own file, engine.json and perhaps the backbone: only weights,
-no code.
+is in shared/encoding.py. A model is XGBoost's own file, engine.json and perhaps the backbone: only
+weights, no code.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,17 @@ import numpy as np
 import pandas as pd
 
 from mm_assets.contract.packages import optional
-from mm_assets.engines.backbones import FrozenBackbone, keep_image_backbone
-from mm_assets.engines.guards import REGRESSION, check_columns, prepared_frame
-from mm_assets.engines.tabular import (
-    Encoder,
-    Encoding,
-    Lesson,
+from mm_assets.engines.protocol import Progress, Task
+from mm_assets.engines.shared.backbones import FrozenBackbone, keep_image_backbone
+from mm_assets.engines.shared.encoding import Encoder, Encoding, learn_encoding
+from mm_assets.engines.shared.engine_file import read_record, reading, write_record
+from mm_assets.engines.shared.guards import check_columns, prepared_frame
+from mm_assets.engines.shared.prepared import Prepared, prepare
+from mm_assets.engines.shared.refusals import (
     first_line,
-    learn_encoding,
-    lesson,
-    read_record,
-    reading,
     refuse_hyperparameter,
     refuse_to_learn,
     refuse_value,
-    write_record,
 )
 
 ENGINE = "gradient_boosting"
@@ -47,6 +43,7 @@ _FEW = 1000  # records that one thread predicts sooner than several that wait fo
 _RECORDS_AT_A_TIME = 256  # when reasons are asked for: a matrix for each class
 
 _DEFAULTS = {"learning_rate": 0.1, "n_estimators": 1000, "early_stopping_rounds": 50}
+_OF_THE_ROUNDS = ("n_estimators", "early_stopping_rounds")  # not of the booster
 _SHORT = {
     "eta": "learning_rate", "gamma": "min_split_loss", "alpha": "reg_alpha",
     "lambda": "reg_lambda", "num_boost_round": "n_estimators", "nthread": "n_jobs",
@@ -87,53 +84,28 @@ class GradientBoostingEngine:
         self.time_limit = time_limit
         self.seed = seed
 
-    def train(
-        self,
-        training: pd.DataFrame,
-        tuning: pd.DataFrame,
-        *,
-        columns: dict[str, str],
-        label: str,
-        problem_type: str,
-        directory: Path,
-        progress: Callable[[str], None],
-    ) -> None:
+    def train(self, task: Task, directory: Path, progress: Progress) -> None:
         """As `Engine.train`; records without an image, where there should be one, are left out.
 
-        Raises ModelError: what `lesson` raises, hyperparameter_unknown, hyperparameter_invalid,
+        Raises ModelError: what `prepare` raises, hyperparameter_unknown, hyperparameter_invalid,
         backbone_incomplete, backbone_unreachable, package_missing.
         """
         xgboost, started = _xgboost(), time.monotonic()
-        own = self._checked(problem_type)
-        learnt = lesson(
-            training, tuning, columns, label, problem_type, sees_images=bool(self.image_backbone)
-        )
+        own = self._checked(task.is_regression)
+        learnt = prepare(task, sees_images=bool(self.image_backbone))
         settings = {**own, **_objective(learnt.classes, own), "seed": self.seed, "verbosity": 0}
-        rounds, patience = settings.pop("n_estimators"), settings.pop("early_stopping_rounds")
-        with _said_by(xgboost):  # before images are looked at for an hour
-            trial = xgboost.DMatrix(np.eye(2), label=[1, 2] if learnt.classes is None else [0, 1])
-            xgboost.train(settings, trial, 1)
+        _try(xgboost, settings, learnt.classes)  # before images are looked at for an hour
         encoder = self._encoder(learnt, directory)
         progress(f"training on {len(learnt.training)} records, tuning on {len(learnt.tuning)}")
-        matrices = [
+        training, tuning = (
             _matrix(xgboost, encoder, frame, progress, _targets(truth, learnt.classes))
             for frame, truth in (
                 (learnt.training, learnt.training_truth),
                 (learnt.tuning, learnt.tuning_truth),
             )
-        ]
-        with _said_by(xgboost):
-            booster = xgboost.train(
-                settings,
-                matrices[0],
-                rounds,
-                evals=[(matrices[1], "tuning")],
-                verbose_eval=False,
-                callbacks=[
-                    xgboost.callback.EarlyStopping(rounds=patience, save_best=True),
-                    _watch(xgboost, started, self.time_limit, progress),
-                ],
-            )
+        )
+        watch = _watch(xgboost, started, self.time_limit, progress)
+        booster = _boosted(xgboost, settings, training, tuning, watch)
         booster.save_model(directory / MODEL_FILE)
         write_record(
             directory,
@@ -141,7 +113,7 @@ class GradientBoostingEngine:
                 "format": FORMAT,
                 "engine": ENGINE,
                 "seed": self.seed,
-                "columns": [[column, kind] for column, kind in columns.items()],
+                "columns": [[column, kind] for column, kind in task.columns.items()],
                 "number_ranges": learnt.ranges,
                 "encoding": asdict(encoder.encoding),
                 "classes": learnt.classes,
@@ -152,7 +124,7 @@ class GradientBoostingEngine:
         seconds = time.monotonic() - started
         progress(f"trained in {seconds:.0f} s: {booster.num_boosted_rounds()} rounds kept")
 
-    def _checked(self, problem_type: str) -> dict[str, Any]:
+    def _checked(self, is_regression: bool) -> dict[str, Any]:
         """The hyperparameters under XGBoost's present names, with ours where none is given."""
         named: dict[str, Any] = {}
         for given, value in self.hyperparameters.items():
@@ -165,17 +137,17 @@ class GradientBoostingEngine:
                 refuse_value(f"{given}: {value!r} is no number and no word", ENGINE)
             named[name] = value
         chosen = {**_DEFAULTS, **named}
-        for name in ("n_estimators", "early_stopping_rounds"):
+        for name in _OF_THE_ROUNDS:
             if type(chosen[name]) is not int or chosen[name] < 1:
                 refuse_value(f"{name}: {chosen[name]!r} is no whole number above 0", ENGINE)
         if "objective" in chosen:
-            if problem_type != REGRESSION:
+            if not is_regression:
                 refuse_value("the objective follows from a problem of classes: take it out", ENGINE)
             if chosen["objective"] not in _OBJECTIVES:
                 refuse_value(f"use an objective of {', '.join(_OBJECTIVES)}", ENGINE)
         return chosen
 
-    def _encoder(self, learnt: Lesson, directory: Path) -> Encoder:
+    def _encoder(self, learnt: Prepared, directory: Path) -> Encoder:
         encoding = learn_encoding(learnt)
         if not encoding.columns:
             refuse_to_learn()
@@ -268,7 +240,7 @@ def _matrix(
     xgboost: Any,
     encoder: Encoder,
     frame: pd.DataFrame,
-    progress: Callable[[str], None],
+    progress: Progress,
     targets: np.ndarray | None = None,
     threads: int = 0,
 ) -> Any:
@@ -296,6 +268,30 @@ def _targets(truth: np.ndarray, classes: list[str] | None) -> np.ndarray:
     return np.array([places[name] for name in truth], dtype=np.float64)
 
 
+def _try(xgboost: Any, settings: dict[str, Any], classes: list[str] | None) -> None:
+    """One round on two made-up records, which XGBoost refuses if it refuses a setting."""
+    chosen = {name: value for name, value in settings.items() if name not in _OF_THE_ROUNDS}
+    with _said_by(xgboost):
+        trial = xgboost.DMatrix(np.eye(2), label=[1, 2] if classes is None else [0, 1])
+        xgboost.train(chosen, trial, 1)
+
+
+def _boosted(xgboost: Any, settings: dict[str, Any], training: Any, tuning: Any, watch: Any) -> Any:
+    """The rounds, up to the best one by the tuning records."""
+    chosen = {name: value for name, value in settings.items() if name not in _OF_THE_ROUNDS}
+    patience = settings["early_stopping_rounds"]
+    stopping = xgboost.callback.EarlyStopping(rounds=patience, save_best=True)
+    with _said_by(xgboost):
+        return xgboost.train(
+            chosen,
+            training,
+            settings["n_estimators"],
+            evals=[(tuning, "tuning")],
+            verbose_eval=False,
+            callbacks=[stopping, watch],
+        )
+
+
 @contextlib.contextmanager
 def _said_by(xgboost: Any) -> Iterator[None]:
     """What XGBoost itself refuses is, after our own checks, a hyperparameter's value."""
@@ -306,9 +302,7 @@ def _said_by(xgboost: Any) -> Iterator[None]:
         refuse_value(f"XGBoost says: {words}", ENGINE)
 
 
-def _watch(
-    xgboost: Any, started: float, time_limit: float | None, progress: Callable[[str], None]
-) -> Any:
+def _watch(xgboost: Any, started: float, time_limit: float | None, progress: Progress) -> Any:
     class Watch(xgboost.callback.TrainingCallback):  # type: ignore[misc] # imported late
         """Says now and then how it goes, and stops between rounds when the time is over."""
 

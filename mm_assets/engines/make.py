@@ -1,13 +1,21 @@
-"""Which engine the dataset's YAML names. A new one of ours is named here."""
+"""Which class the engine of a dataset's YAML is. A new one of ours is named here."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-from mm_assets.contract.engine_spec import EngineSpec
+from mm_assets.contract.engine_spec import ENGINES, EngineSpec
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.protocol import Engine
+
+# Imported only when it is asked for. What its YAML may say stands in contract/engine_spec.py.
+CLASSES = {
+    "autogluon": "mm_assets.engines.autogluon.engine:AutoGluonEngine",
+    "gradient_boosting": "mm_assets.engines.gradient_boosting:GradientBoostingEngine",
+    "rules": "mm_assets.engines.rules.engine:RulesEngine",
+    "sklearn": "mm_assets.engines.sklearn_pipeline:SklearnEngine",
+}
 
 
 def make_engine(chosen: EngineSpec, hyperparameters: dict[str, Any] | None = None) -> Engine:
@@ -15,36 +23,17 @@ def make_engine(chosen: EngineSpec, hyperparameters: dict[str, Any] | None = Non
 
     Raises ModelError (engine_missing, package_missing) if it cannot be had.
     """
-    options: dict[str, Any] = {
-        "hyperparameters": chosen.hyperparameters if hyperparameters is None else hyperparameters,
-        "time_limit": chosen.time_limit_seconds,
-        "seed": chosen.seed,
-    }
-    if chosen.engine == "autogluon":
-        from mm_assets.engines.autogluon.engine import AutoGluonEngine
-
-        return AutoGluonEngine(
-            preset=chosen.preset,
-            image_backbone=chosen.image_backbone,
-            text_backbone=chosen.text_backbone,
-            **options,
-        )
-    if chosen.engine == "gradient_boosting":
-        from mm_assets.engines.gradient_boosting import GradientBoostingEngine
-
-        return GradientBoostingEngine(image_backbone=chosen.image_backbone, **options)
-    if chosen.engine == "rules":
-        from mm_assets.engines.rules.engine import RulesEngine
-
-        return RulesEngine(**options)
-    if chosen.engine == "sklearn":
-        from mm_assets.engines.sklearn_pipeline import SklearnEngine
-
-        return SklearnEngine(**options)
-    return _own_engine(chosen.engine)(**options)
+    made = _imported(CLASSES.get(chosen.engine, chosen.engine))
+    engine: Engine = made(
+        hyperparameters=chosen.hyperparameters if hyperparameters is None else hyperparameters,
+        time_limit=chosen.time_limit_seconds,
+        seed=chosen.seed,
+        **{key: getattr(chosen, key) for key in ENGINES.get(chosen.engine, ())},
+    )
+    return engine
 
 
-def _own_engine(path: str) -> Any:
+def _imported(path: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)

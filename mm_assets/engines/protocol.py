@@ -1,18 +1,45 @@
-"""What an engine is: it trains one model and loads it again.
+"""What an engine is: it trains one model from a `Task`, and loads it again.
 
 It knows columns and labels, and nothing of uploads, lakes or splits. Those of ours are modules of
-this room; one of your own is any class that keeps to the same two methods, named in YAML as
-`engine: package.module:ClassName`.
+this room, named in `make.py`; one of your own is any class that keeps to the two methods of
+`Engine`, named in YAML as `engine: package.module:ClassName`. This file is all that its author
+needs to read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learnt, and from which records.
+
+    training: the records to learn from. tuning: others, to stop early or to choose by. Each frame
+    has the feature columns and the label.
+    columns: feature column to "number" (float64, NaN for missing), "category" or "text" (str,
+    None for missing) or "image" (bytes of a normalised image, None for none), in order.
+    label: the column of str, or of float for regression.
+    problem_type: "binary", "multiclass" or "regression".
+    """
+
+    training: pd.DataFrame
+    tuning: pd.DataFrame
+    columns: dict[str, str]
+    label: str
+    problem_type: str
+
+    @property
+    def is_regression(self) -> bool:
+        return self.problem_type == "regression"
 
 
 class Predictor(Protocol):
@@ -34,23 +61,12 @@ class Predictor(Protocol):
 class Engine(Protocol):
     """Made with the keywords `hyperparameters` (dict), `time_limit` (seconds or None), `seed`."""
 
-    def train(
-        self,
-        training: pd.DataFrame,
-        tuning: pd.DataFrame,
-        *,
-        columns: dict[str, str],
-        label: str,
-        problem_type: str,
-        directory: Path,
-        progress: Callable[[str], None],
-    ) -> None:
-        """Learn from `training`, stop early or choose by `tuning`, write the model to `directory`.
+    def train(self, task: Task, directory: Path, progress: Progress) -> None:
+        """Learn from the task's records and write the model to `directory`.
 
-        columns: feature column to "number" (float64, NaN for missing), "category" or "text" (str,
-        None for missing) or "image" (bytes of a normalised image, None for none), in order.
-        label: the column of str, or of float for regression. directory: empty; nothing in the
-        model may depend on its place. Raises ModelError for what cannot be learnt from.
+        The frames of the task are not changed. directory: empty; nothing in the model may depend
+        on its place. progress: is told in words how it goes. Raises ModelError for what cannot be
+        learnt from.
         """
         ...
 

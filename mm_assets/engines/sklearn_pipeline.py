@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,17 +18,17 @@ import numpy as np
 import pandas as pd
 
 from mm_assets.contract.errors import ModelError
-from mm_assets.engines.backbones import pixels
-from mm_assets.engines.guards import REGRESSION, check_columns, prepared_frame, refuse
-from mm_assets.engines.tabular import (
-    WORD,
+from mm_assets.engines.protocol import Progress, Task
+from mm_assets.engines.shared.backbones import pixels
+from mm_assets.engines.shared.encoding import WORD
+from mm_assets.engines.shared.engine_file import read_record, reading, write_record
+from mm_assets.engines.shared.guards import check_columns, prepared_frame
+from mm_assets.engines.shared.prepared import prepare
+from mm_assets.engines.shared.refusals import (
     first_line,
-    lesson,
-    read_record,
-    reading,
+    refuse,
     refuse_hyperparameter,
     refuse_value,
-    write_record,
 )
 
 ENGINE = "sklearn"
@@ -60,21 +59,11 @@ class SklearnEngine:
         self.time_limit = time_limit
         self.seed = seed
 
-    def train(
-        self,
-        training: pd.DataFrame,
-        tuning: pd.DataFrame,
-        *,
-        columns: dict[str, str],
-        label: str,
-        problem_type: str,
-        directory: Path,
-        progress: Callable[[str], None],
-    ) -> None:
+    def train(self, task: Task, directory: Path, progress: Progress) -> None:
         """As `Engine.train`; records without an image, where there should be one, are left out.
 
         All features are in memory as one dense matrix of float64.
-        Raises ModelError: what `lesson` raises, hyperparameter_unknown, hyperparameter_invalid,
+        Raises ModelError: what `prepare` raises, hyperparameter_unknown, hyperparameter_invalid,
         engine_step_missing, engine_step_unfit, engine_step_failed.
         """
         import sklearn
@@ -84,10 +73,8 @@ class SklearnEngine:
         given = dict(self.hyperparameters)
         side = _side(given.pop("image_pixels", None))
         steps = _steps(given.pop("steps", None), given, self.seed)
-        _check_last(steps, problem_type)
-        learnt = lesson(
-            training, tuning, columns, label, problem_type, sees_images=side is not None
-        )
+        _check_last(steps, task.is_regression)
+        learnt = prepare(task, sees_images=side is not None)
         preparation = _Preparation(_transformer(learnt.used), learnt.used, side)
         progress(f"training {_name(steps)} on {len(learnt.training)} records")
         matrix = preparation.fit(learnt.training)
@@ -101,7 +88,7 @@ class SklearnEngine:
                 "format": FORMAT,
                 "engine": ENGINE,
                 "seed": self.seed,
-                "columns": [[column, kind] for column, kind in columns.items()],
+                "columns": [[column, kind] for column, kind in task.columns.items()],
                 "used": learnt.used,
                 "number_ranges": learnt.ranges,
                 "image_pixels": side,
@@ -209,11 +196,11 @@ def _imported(path: Any) -> Any:
         )
 
 
-def _check_last(pipeline: Any, problem_type: str) -> None:
+def _check_last(pipeline: Any, is_regression: bool) -> None:
     from sklearn.base import is_classifier
 
     name, last = pipeline.steps[-1]
-    if problem_type != REGRESSION:
+    if not is_regression:
         if not hasattr(last, "predict_proba"):
             _unfit(
                 name,
@@ -243,9 +230,7 @@ def _name(pipeline: Any) -> str:
     return type(pipeline.steps[-1][1]).__name__
 
 
-def _fit(
-    pipeline: Any, matrix: np.ndarray, truth: np.ndarray, progress: Callable[[str], None]
-) -> None:
+def _fit(pipeline: Any, matrix: np.ndarray, truth: np.ndarray, progress: Progress) -> None:
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:

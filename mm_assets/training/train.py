@@ -7,7 +7,7 @@ same records, and the best of them faces the champion.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.engine_spec import EngineSpec
 from mm_assets.contract.errors import MMError, ModelError
 from mm_assets.engines.make import make_engine
+from mm_assets.engines.protocol import Progress, Task
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset
 from mm_assets.lake.local import working_folder
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mm_assets.training.tuning import TuningResult
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -237,15 +236,14 @@ def _candidate(
         )
         chosen = chosen.model_copy(update={"hyperparameters": tuning.hyperparameters})
     engine = make_engine(chosen)
-    engine.train(
+    task = Task(
         data.parts["training"],
         data.parts["tuning"],
-        columns=spec.features(modality),
-        label=spec.label_column,
-        problem_type=spec.problem_type,
-        directory=folder,
-        progress=said,
+        spec.features(modality),
+        spec.label_column,
+        spec.problem_type,
     )
+    engine.train(task, folder, said)
     # Loaded again from its files, so that what is evaluated is what is stored.
     predicted = engine.load(folder).predict(data.parts["holdout"])
     evaluation = _evaluation(spec, data, predicted)

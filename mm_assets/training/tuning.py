@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,7 @@ from mm_assets.contract.engine_spec import EngineSpec, Tuning
 from mm_assets.contract.errors import ModelError
 from mm_assets.contract.packages import optional
 from mm_assets.engines.make import make_engine
+from mm_assets.engines.protocol import Progress, Task
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix
 from mm_assets.lake.local import working_folder
@@ -53,7 +54,6 @@ NOT_OF_A_TRIAL = (
     "package_missing", "engine_missing", "engine_step_missing", "backbone_incomplete",
     "backbone_unreachable",
 )  # fmt: skip
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -187,17 +187,11 @@ class _Judge:
 
     def _value(self, division: _Division, parameters: Parameters) -> float:
         columns, label = self.spec.features(self.modality), self.spec.label_column
+        training, tuning = division.training.copy(), division.tuning.copy()
+        task = Task(training, tuning, columns, label, self.spec.problem_type)
         engine = make_engine(self.chosen, self.merged(parameters))
         with working_folder("tuning") as folder:
-            engine.train(
-                division.training.copy(),
-                division.tuning.copy(),
-                columns=columns,
-                label=label,
-                problem_type=self.spec.problem_type,
-                directory=folder,
-                progress=lambda _: None,
-            )
+            engine.train(task, folder, lambda _: None)
             predicted = engine.load(folder).predict(division.judging[list(columns)].copy())
         evaluation = evaluate(
             division.judging[label],

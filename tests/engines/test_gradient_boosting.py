@@ -1,10 +1,7 @@
 """The gradient boosting engine on made-up records, with every kind of column."""
 
 import json
-import random
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -13,62 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_assets.contract import packages
-from mm_assets.contract.errors import ModelError
-from mm_assets.engines import backbones, tabular
 from mm_assets.engines.gradient_boosting import GradientBoostingEngine
+from mm_assets.engines.shared import backbones, encoding
+from tests.engines.frames import COLUMNS, imaged, imports, learn, records, refused
 from tests.make import draw_image
 
-COLUMNS = {"price": "number", "brand": "category", "title": "text"}
 QUICK = {"n_estimators": 40, "learning_rate": 0.3}
 
 
-def records(count: int, seed: int = 0, kinds: int = 2) -> pd.DataFrame:
-    """Every feature tells something of the class; every value is missing somewhere."""
-    draw = random.Random(seed)
-    rows = []
-    for number in range(count):
-        kind = number % kinds
-        price = draw.gauss(10 * kind, 3)
-        brand = f"brand {kind}" if draw.random() < 0.8 else f"rare {number}"
-        title = f"{['red', 'blue', 'green'][kind]} thing {draw.choice(['a', 'b'])}"
-        rows.append(
-            {
-                "price": np.nan if number % 11 == 3 else price,
-                "brand": None if number % 13 == 4 else brand,
-                "title": None if number % 7 == 5 else title,
-                "label": f"k{kind}",
-                "amount": 100.0 * kind + price,
-            }
-        )
-    return pd.DataFrame(rows, index=[f"r{n}" for n in range(count)])
-
-
 def train(folder, frame, *, columns=COLUMNS, problem_type="binary", label="label", **engine):
-    engine.setdefault("hyperparameters", QUICK)
-    said = engine.pop("said", [])
-    kept = frame[[*columns, label]]
-    cut = len(kept) * 4 // 5
-    GradientBoostingEngine(**engine).train(
-        kept.iloc[:cut],
-        kept.iloc[cut:],
-        columns=columns,
-        label=label,
-        problem_type=problem_type,
-        directory=folder,
-        progress=said.append,
-    )
-    return folder
+    said = engine.pop("said", None)
+    made = GradientBoostingEngine(**{"hyperparameters": QUICK, **engine})
+    return learn(made, folder, frame, said, columns=columns, problem_type=problem_type, label=label)
 
 
 def load(folder):
     return GradientBoostingEngine().load(folder)
-
-
-def refused(action) -> ModelError:
-    with pytest.raises(ModelError) as caught:
-        action()
-    assert caught.value.todo
-    return caught.value
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +48,8 @@ def features(count: int = 60) -> pd.DataFrame:
 
 
 def test_importing_the_engine_imports_nothing_heavy():
-    look = (
-        "import sys, mm_assets.engines.gradient_boosting;"
-        "print([m for m in ('torch', 'xgboost', 'sklearn', 'scipy') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    module = "mm_assets.engines.gradient_boosting"
+    assert imports(module, "torch", "xgboost", "sklearn", "scipy") == []
 
 
 @pytest.mark.parametrize(("problem_type", "kinds"), [("binary", 2), ("multiclass", 3)])
@@ -184,7 +137,7 @@ def test_ten_thousand_categories_are_cut_to_the_most_frequent(tmp_path):
     frame = pd.DataFrame({"name": names, "label": truth}).sample(frac=1, random_state=0)
     train(tmp_path, frame, columns={"name": "category"}, hyperparameters={"n_estimators": 5})
     levels = json.loads((tmp_path / "engine.json").read_text())["encoding"]["levels"]["name"]
-    assert len(levels) == tabular.LEVELS
+    assert len(levels) == encoding.LEVELS
     assert levels[0] == "often"
     asked = pd.DataFrame({"name": ["often", "c1", "never seen"]})
     assert load(tmp_path).predict(asked).idxmax(axis=1).tolist() == ["yes", "no", "no"]
@@ -237,20 +190,17 @@ def test_a_time_limit_ends_the_rounds(tmp_path):
 WITH_IMAGE = {"price": "number", "image_brightness": "number", "image": "image"}
 
 
-def imaged(count: int) -> pd.DataFrame:
-    frame = records(count)
-    frame["price"] = 1.0 * np.arange(count)
-    frame["image"] = [draw_image(5 if kind == "k0" else 200) for kind in frame["label"]]
-    frame["image_brightness"] = np.where(frame["label"] == "k0", 0.2, 0.4)
-    without = [number % 5 == 2 for number in range(count)]
-    frame.loc[without, "image"] = None
-    frame.loc[without, "image_brightness"] = np.nan
-    return frame
+def with_numbers(count: int) -> pd.DataFrame:
+    """Records with images, and the brightness measured on them; the price tells nothing."""
+    frame = imaged(records(count), every_fifth_without=True)
+    brightness = np.where(frame["label"] == "k0", 0.2, 0.4)
+    frame["image_brightness"] = np.where(frame["image"].notna(), brightness, np.nan)
+    return frame.assign(price=1.0 * np.arange(count))
 
 
 def test_records_without_a_image_are_left_out_and_images_count_by_their_numbers(tmp_path):
     said: list[str] = []
-    frame = imaged(100)
+    frame = with_numbers(100)
     train(tmp_path, frame, columns=WITH_IMAGE, said=said)
     assert said[0] == "training on 64 records, tuning on 16"
     model = load(tmp_path)
@@ -273,7 +223,7 @@ def test_a_frozen_backbone_sees_the_image_and_travels_with_the_model(tmp_path, s
     shutil.copytree(small_backbone, copy)
     here.mkdir()
     columns = {"image": "image"}
-    frame = imaged(60)
+    frame = with_numbers(60)
     train(here, frame, columns=columns, image_backbone=str(copy))
     shutil.rmtree(copy)
     moved = shutil.move(here, tmp_path / "elsewhere")
@@ -309,7 +259,7 @@ def test_a_backbone_with_other_weights_is_refused(tmp_path, small_backbone):
     error = refused(
         lambda: train(
             tmp_path / "model",
-            imaged(60),
+            with_numbers(60),
             columns={"image": "image"},
             image_backbone=str(tmp_path / "damaged"),
         )

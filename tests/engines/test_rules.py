@@ -1,8 +1,6 @@
 """The rules engine: formulas people wrote decide, and the records say how often they are right."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -10,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_assets.contract.errors import ModelError
 from mm_assets.engines.rules.engine import RulesEngine
+from tests.engines.frames import imports, learn, refused
 from tests.make import draw_image
 
 SHARPNESS = "image_laplacian_variance"
@@ -52,31 +50,16 @@ def records(count: int) -> pd.DataFrame:
 def train(
     folder, hyperparameters, frame=None, *, columns=COLUMNS, problem_type="binary", said=None
 ):
-    frame = records(200) if frame is None else frame
     label = "amount" if problem_type == "regression" else "label"
-    kept = frame[[*columns, label]]
-    cut = len(kept) * 4 // 5
-    RulesEngine(hyperparameters=hyperparameters).train(
-        kept.iloc[:cut],
-        kept.iloc[cut:],
-        columns=columns,
-        label=label,
-        problem_type=problem_type,
-        directory=folder,
-        progress=(said if said is not None else []).append,
+    engine = RulesEngine(hyperparameters=hyperparameters)
+    frame = records(200) if frame is None else frame
+    return learn(
+        engine, folder, frame, said, columns=columns, problem_type=problem_type, label=label
     )
-    return folder
 
 
 def load(folder):
     return RulesEngine().load(folder)
-
-
-def refused(action) -> ModelError:
-    with pytest.raises(ModelError) as caught:
-        action()
-    assert caught.value.todo
-    return caught.value
 
 
 def features(count: int = 100) -> pd.DataFrame:
@@ -96,12 +79,7 @@ def holds(folder, formula: str, frame=None, **parameters) -> list[bool]:
 
 
 def test_importing_the_engine_imports_nothing_heavy():
-    look = (
-        "import sys, mm_assets.engines.rules.engine;"
-        "print([m for m in ('torch', 'duckdb', 'sklearn') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert imports("mm_assets.engines.rules.engine", "torch", "duckdb", "sklearn") == []
 
 
 def test_a_rule_decides_and_its_record_is_its_probability(tmp_path):

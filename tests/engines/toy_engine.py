@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mm_assets.contract.errors import ModelError
+from mm_assets.engines.protocol import Progress, Task
 
 KNOWN = {"centre": 50.0, "slope": 0.05, "shape": "soft", "fails_above": np.inf}
 TRAINED: list[dict[str, Any]] = []  # of each training: its hyperparameters and its frames
@@ -30,17 +31,13 @@ class Toy:
             )
         self.options = {**KNOWN, **hyperparameters}
 
-    def train(
-        self, training: pd.DataFrame, tuning: pd.DataFrame, *, label: str, problem_type: str,
-        directory: Path, **_: Any,
-    ) -> None:  # fmt: skip
+    def train(self, task: Task, directory: Path, progress: Progress) -> None:
         for happen in BEFORE_TRAINING:
             happen()
-        TRAINED.append({"options": self.options, "training": training, "tuning": tuning})
+        TRAINED.append({"options": self.options, "training": task.training, "tuning": task.tuning})
         if self.options["centre"] > self.options["fails_above"]:
             raise ModelError(code="toy_broke", what=f"centre {self.options['centre']} is too high")
-        regression = problem_type == "regression"
-        names = [] if regression else sorted(training[label].unique())
+        names = [] if task.is_regression else sorted(task.training[task.label].unique())
         (directory / "toy.json").write_text(json.dumps({**self.options, "names": names}))
 
     def load(self, directory: Path) -> _Loaded:

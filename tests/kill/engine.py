@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mm_assets.engines.protocol import Progress, Task
+
 
 def _points(frame: pd.DataFrame) -> np.ndarray:
     """Numbers, and the mean colour of the image if there is one; missing is 0."""
@@ -36,10 +38,8 @@ class NearestMean:
     def __init__(self, **_: Any) -> None:
         pass
 
-    def train(
-        self, training: pd.DataFrame, tuning: pd.DataFrame, *, label: str, directory: Path, **_: Any
-    ) -> None:
-        both = pd.concat([training, tuning])
+    def train(self, task: Task, directory: Path, progress: Progress) -> None:
+        both, label = pd.concat([task.training, task.tuning]), task.label
         points = _points(both.drop(columns=[label]))
         means = {
             name: points[(both[label] == name).to_numpy()].mean(axis=0).round(9).tolist()

@@ -14,6 +14,7 @@ from mm_assets.api.models import promote, rollback
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import LakeError, ModelError
 from mm_assets.contract.settings import Settings
+from mm_assets.engines.protocol import Progress, Task
 from mm_assets.lake.lake import Lake
 from mm_assets.reading.image_features import image_features
 from mm_assets.reading.images import normalise
@@ -35,8 +36,8 @@ class Guessing:
     def __init__(self, *, hyperparameters: dict[str, Any], **_: Any) -> None:
         self.says = hyperparameters.get("says", "cat")
 
-    def train(self, training: pd.DataFrame, tuning: pd.DataFrame, **given: Any) -> None:
-        (given["directory"] / "says.txt").write_text(self.says)
+    def train(self, task: Task, directory: Path, progress: Progress) -> None:
+        (directory / "says.txt").write_text(self.says)
 
     def load(self, directory: Path) -> Guessing:
         return Guessing(hyperparameters={"says": (directory / "says.txt").read_text()})
@@ -52,7 +53,7 @@ class Unable:
     def __init__(self, **_: Any) -> None:
         pass
 
-    def train(self, *_: Any, **__: Any) -> None:
+    def train(self, task: Task, directory: Path, progress: Progress) -> None:
         raise ModelError(code="package_missing", what="it needs a package", todo="Install it.")
 
 
@@ -149,9 +150,9 @@ def test_a_champion_whose_engine_left_the_yaml_is_replaced(lake: Lake) -> None:
 class Copy(NearestMean):
     """NearestMean by another name; its files differ, so that it is not the same model."""
 
-    def train(self, training: pd.DataFrame, tuning: pd.DataFrame, **given: Any) -> None:
-        super().train(training, tuning, **given)
-        (given["directory"] / "copy.txt").write_text("a copy")
+    def train(self, task: Task, directory: Path, progress: Progress) -> None:
+        super().train(task, directory, progress)
+        (directory / "copy.txt").write_text("a copy")
 
 
 def test_a_model_below_the_minimum_score_is_not_promoted(lake: Lake) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mm_assets.engines.autogluon.blend import combined
 from mm_assets.engines.autogluon.library import quiet
-from mm_assets.engines.guards import REGRESSION, check_columns, prepared_frame
+from mm_assets.engines.shared.guards import REGRESSION, check_columns, prepared_frame
 
 PREDICTION_BATCH = 64
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from mm_assets.engines.backbones import (
+from mm_assets.engines.shared.backbones import (
     build_image_backbone,
     image_architecture,
     reach_image_backbone,
     reach_text_backbone,
 )
-from mm_assets.engines.guards import RARE
+from mm_assets.engines.shared.guards import RARE
 
 TEXT_WIDTH = 256
 

@@ -13,29 +13,27 @@ which becomes its probability. A model is one JSON file.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mm_assets.engines.guards import (
-    REGRESSION,
+from mm_assets.engines.protocol import Progress, Task
+from mm_assets.engines.rules.formulas import Formulas
+from mm_assets.engines.shared.engine_file import read_record, reading, write_record
+from mm_assets.engines.shared.guards import (
     check_columns,
     check_images,
     finite_numbers,
-    refuse,
+    with_known_classes,
 )
-from mm_assets.engines.rules.formulas import Formulas
-from mm_assets.engines.tabular import (
-    labelled,
+from mm_assets.engines.shared.prepared import classes_of, with_images
+from mm_assets.engines.shared.refusals import (
     nearest,
-    read_record,
-    reading,
+    refuse,
     refuse_hyperparameter,
     refuse_value,
-    write_record,
 )
 
 ENGINE = "rules"
@@ -63,17 +61,7 @@ class RulesEngine:
         self.time_limit = time_limit
         self.seed = seed
 
-    def train(
-        self,
-        training: pd.DataFrame,
-        tuning: pd.DataFrame,
-        *,
-        columns: dict[str, str],
-        label: str,
-        problem_type: str,
-        directory: Path,
-        progress: Callable[[str], None],
-    ) -> None:
+    def train(self, task: Task, directory: Path, progress: Progress) -> None:
         """As `Engine.train`: count how often each rule is right in the training records.
 
         Raises ModelError: records_missing, classes_differ, label_missing, number_not_finite,
@@ -81,42 +69,29 @@ class RulesEngine:
         hyperparameter_invalid.
         """
         started = time.monotonic()
-        is_regression = problem_type == REGRESSION
         record = {
             "format": FORMAT,
             "engine": ENGINE,
-            "columns": [[column, kind] for column, kind in columns.items()],
-            **_read(self.hyperparameters, is_regression),
+            "columns": [[column, kind] for column, kind in task.columns.items()],
+            **_read(self.hyperparameters, task.is_regression),
         }
         formulas = _formulas(record)
-        unused = record["parameters"].keys() - formulas.names
-        if unused:
-            refuse_hyperparameter(
-                min(unused), {*_STRUCTURE, *formulas.names & record["parameters"].keys()}, ENGINE
-            )
-        training, _, classes = labelled(training, tuning, columns, label, problem_type)
-        values = _checked(training, dict(columns), formulas)
+        _refuse_unused(record["parameters"], formulas)
+        task = with_known_classes(with_images(task))
+        truth, classes = task.training[task.label].to_numpy(), classes_of(task)
+        values = _checked(task.training, task.columns, formulas)
         if classes is None:
-            record |= {"classes": None, "fallback": float(np.median(training[label]))}
+            record |= {"classes": None, "fallback": float(np.median(truth))}
         else:
             named = [*(rule["then"] for rule in record["rules"]), record["otherwise"]]
-            for name in named:
-                if name not in classes:
-                    refuse(
-                        "rule_class_unknown",
-                        f"a rule says {name!r}, which no training record is; "
-                        f"{nearest(name, classes)}",
-                        "Write it as it stands in the label column, or send such records.",
-                        f"the engine {ENGINE}",
-                    )
-            decided = _deciding(formulas, values, len(training))
-            truth = training[label].to_numpy()
+            _refuse_unknown(named, classes)
+            decided = _deciding(formulas, values, len(truth))
             table, lines = _calibrated(decided, truth, named, classes)
             record |= {"classes": classes, "probabilities": table}
             for line in lines:
                 progress(line)
         write_record(directory, record)
-        progress(f"judged on {len(training)} records in {time.monotonic() - started:.0f} s")
+        progress(f"judged on {len(truth)} records in {time.monotonic() - started:.0f} s")
 
     def load(self, directory: Path) -> RulesPredictor:
         """What `train` wrote, from wherever it lies now. Raises ModelError (model_unreadable)."""
@@ -202,6 +177,24 @@ def _class_name(given: Any) -> str:
     if given is None or isinstance(given, bool | list | dict):
         refuse_value(f"the class {given!r} is no word; YAML reads yes and no so: quote it", ENGINE)
     return str(given)
+
+
+def _refuse_unused(parameters: dict[str, Any], formulas: Formulas) -> None:
+    unused = parameters.keys() - formulas.names
+    if unused:
+        known = {*_STRUCTURE, *formulas.names & parameters.keys()}
+        refuse_hyperparameter(min(unused), known, ENGINE)
+
+
+def _refuse_unknown(named: list[str], classes: list[str]) -> None:
+    for name in named:
+        if name not in classes:
+            refuse(
+                "rule_class_unknown",
+                f"a rule says {name!r}, which no training record is; {nearest(name, classes)}",
+                "Write it as it stands in the label column, or send such records.",
+                f"the engine {ENGINE}",
+            )
 
 
 def _formulas(record: dict[str, Any]) -> Formulas:

@@ -19,8 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from mm_assets.engines.guards import refuse
-from mm_assets.engines.tabular import nearest, refuse_value
+from mm_assets.engines.shared.refusals import nearest, refuse, refuse_value
 
 _SELECT = "SELECT "
 _PARTS = {

@@ -7,12 +7,14 @@ decided, here, alike for every engine.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mm_assets.contract.errors import ModelError
+from mm_assets.engines.protocol import Task
+from mm_assets.engines.shared.refusals import refuse
 
 MISSING_CATEGORY = "(missing)"
 REGRESSION = "regression"
@@ -21,14 +23,13 @@ RARE = 3  # a category seen less often than this in training is treated as an un
 LARGEST = 3e37  # what is learnt of larger numbers: three times as much still fits into a float32
 
 
-def with_known_classes(
-    training: pd.DataFrame, tuning: pd.DataFrame, label: str, problem_type: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The two parts, once it is certain that a model can come of them.
+def with_known_classes(task: Task) -> Task:
+    """The task, once it is certain that a model can come of it.
 
-    Engines take the classes from the training part alone, and stumble over others: records
-    whose class only the tuning part knows move to the training part.
+    Engines take the classes from the training records alone, and stumble over others: records
+    whose class only the tuning records know move to the training records.
     """
+    training, tuning, problem_type = task.training, task.tuning, task.problem_type
     if problem_type not in PROBLEM_TYPES:
         refuse("problem_type_unknown", f"{problem_type!r}", f"Use one of {PROBLEM_TYPES}.")
     if training.empty or tuning.empty:
@@ -37,25 +38,25 @@ def with_known_classes(
             f"{len(training)} records to train on and {len(tuning)} to tune on are too few",
             "Upload more labelled records.",
         )
-    labels = pd.concat([training[label], tuning[label]])
-    if labels.isna().any() or (problem_type == REGRESSION and np.isinf(labels).any()):
+    labels = pd.concat([training[task.label], tuning[task.label]])
+    if labels.isna().any() or (task.is_regression and np.isinf(labels).any()):
         refuse("label_missing", "a record has no usable label", "Leave such records out.")
-    if problem_type == REGRESSION:
-        return training, tuning
+    if task.is_regression:
+        return task
     if labels.nunique() < 2 or (problem_type == "binary" and labels.nunique() > 2):
         refuse(
             "classes_differ",
             f"a {problem_type} problem can't have the classes {sorted(set(labels))}",
             "Check the label column and the problem type, or upload records of other classes.",
         )
-    unknown = ~tuning[label].isin(set(training[label]))
+    unknown = ~tuning[task.label].isin(set(training[task.label]))
     if unknown.all():
         refuse(
             "records_missing",
             "no record to tune on has a class of the records to train on",
             "Upload more labelled records of every class.",
         )
-    return pd.concat([training, tuning[unknown]]), tuning[~unknown]
+    return replace(task, training=pd.concat([training, tuning[unknown]]), tuning=tuning[~unknown])
 
 
 def check_columns(frame: pd.DataFrame, columns: dict[str, str]) -> None:
@@ -145,8 +146,3 @@ def varies(values: pd.Series, kind: str, rare: int = RARE) -> bool:
         common = int((counts >= rare).sum())
         return common + int(common < len(counts)) > 1
     return len(counts) > 1
-
-
-def refuse(code: str, what: str, todo: str, where: str = "the model") -> NoReturn:
-    """Raise ModelError. where: the engine or the part of the YAML, if it is known."""
-    raise ModelError(code=code, what=what, where=where, todo=todo)
