@@ -1,4 +1,7 @@
-"""One dataset and all that can be done with it: the same calls that `mm` makes."""
+"""One dataset and all that can be done with it: the same calls that `mm` makes.
+
+Over 400 lines, because it is the one class that people see; each method calls one function.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ Keys are relative, '/'-separated. Listing goes through boto3 (or the file system
 hostile key such as `a//b` or `a/../b` makes obstore refuse a whole listing. Bytes move through
 obstore, which streams, retries and writes atomically. Every write is one atomic step; what must
 appear together is published by one pointer document that is written last (`publish`).
+
+Over 400 lines, because it is one class: what a folder and S3 do stands side by side, a method each.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ from mm_assets.reading.images import NormalisedImage
 from mm_assets.uploads.archive import open_archive
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered, take_member
 from mm_assets.uploads.find import UNSAFE, printable
-from mm_assets.uploads.receive import SYSTEM_NAMES, ImageFile, Packer
+from mm_assets.uploads.image_file import ImageFile
+from mm_assets.uploads.receive import SYSTEM_NAMES, Packer
 
 LONGEST_NAME = 900  # bytes; S3 takes keys of 1,024
 _SHOWN = 5

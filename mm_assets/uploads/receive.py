@@ -23,17 +23,16 @@ from mm_assets.contract.ids import fault_of
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
-from mm_assets.reading.image_features import FEATURE_NAMES
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
 from mm_assets.reading.tables import Table, TableRefused, looks_like_text, open_table
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered, delivery
 from mm_assets.uploads.find import Source
+from mm_assets.uploads.image_file import ImageFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW = "raw_uploads"
-ROW_GROUP_BYTES = 8 << 20
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SYSTEM_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
@@ -313,54 +312,6 @@ class Packer:
 def _sha256(content: bytes | Path | None) -> str:
     """Of an image that was not sent yet; those that were have their checksum."""
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
-
-
-class ImageFile:
-    """images.parquet: record_id, number, file, sha256 (of the original), image and features."""
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self.path = path
-        self.schema = pa.schema(
-            [
-                ("record_id", pa.string()),
-                ("number", pa.int64()),
-                ("file", pa.string()),
-                ("sha256", pa.string()),
-                ("image", pa.binary()),
-                ("features", pa.struct([(name, pa.float64()) for name in FEATURE_NAMES])),
-            ]
-        )
-        self.rows: list[tuple[Any, ...]] = []
-        self.bytes = 0
-        # Images are compressed already; only their names gain from it.
-        self.writer = pq.ParquetWriter(
-            path, self.schema, compression="none", use_dictionary=False, write_statistics=["sha256"]
-        )
-
-    def add(self, file: Delivered, named: NamedImage, image: NormalisedImage) -> None:
-        # `{n}` may be any row of digits; beyond 64 bits the file's name decides the order.
-        number = min(named.number, 2**63 - 1)
-        row = (named.record_id, number, file.name, file.sha256, image.data, image.features)
-        self.rows.append(row)
-        self.bytes += len(image.data)
-        if self.bytes >= ROW_GROUP_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        import pyarrow as pa
-
-        if self.rows:
-            columns = zip(*self.rows, strict=True)
-            arrays = [pa.array(c, f.type) for c, f in zip(columns, self.schema, strict=True)]
-            self.writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
-        self.rows, self.bytes = [], 0
-
-    def close(self) -> None:
-        self._flush()
-        self.writer.close()
 
 
 def _write_rows(table: Table, path: Path) -> None:

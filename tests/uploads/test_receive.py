@@ -308,7 +308,7 @@ def test_an_archive_that_is_refused_has_a_receipt_that_says_why_and_no_rows(
 def test_a_refusal_after_many_images_leaves_no_image_in_the_receipt(
     lake: Lake, spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mm_assets.uploads.receive.ROW_GROUP_BYTES", 100)
+    monkeypatch.setattr("mm_assets.uploads.image_file.ROW_GROUP_BYTES", 100)
     lake.write("inbox/pets/bad.zip", corrupt_zip())
     receipt = received(lake, spec, "bad.zip")
     with lake.open(receipt["files"]["images.parquet"]["key"]) as file:
@@ -429,7 +429,7 @@ def test_a_lake_that_breaks_while_receiving_publishes_nothing(
 def test_images_are_read_by_their_sha256_and_others_are_not(
     lake: Lake, spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mm_assets.uploads.receive.ROW_GROUP_BYTES", 300)
+    monkeypatch.setattr("mm_assets.uploads.image_file.ROW_GROUP_BYTES", 300)
     drop_zip(lake, "a.zip", {f"{number}.png": draw_image(number) for number in range(30)})
     receipt = received(lake, spec, "a.zip")
     rows = rows_of(lake, receipt, "images.parquet")

@@ -1,0 +1,61 @@
+"""The Parquet file of an upload's normalised images, written a few megabytes at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mm_assets.contract.dataset import NamedImage
+from mm_assets.reading.image_features import FEATURE_NAMES
+from mm_assets.reading.images import NormalisedImage
+from mm_assets.uploads.deliver import Delivered
+
+ROW_GROUP_BYTES = 8 << 20
+
+
+class ImageFile:
+    """images.parquet: record_id, number, file, sha256 (of the original), image and features."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.path = path
+        self.schema = pa.schema(
+            [
+                ("record_id", pa.string()),
+                ("number", pa.int64()),
+                ("file", pa.string()),
+                ("sha256", pa.string()),
+                ("image", pa.binary()),
+                ("features", pa.struct([(name, pa.float64()) for name in FEATURE_NAMES])),
+            ]
+        )
+        self.rows: list[tuple[Any, ...]] = []
+        self.bytes = 0
+        # Images are compressed already; only their names gain from it.
+        self.writer = pq.ParquetWriter(
+            path, self.schema, compression="none", use_dictionary=False, write_statistics=["sha256"]
+        )
+
+    def add(self, file: Delivered, named: NamedImage, image: NormalisedImage) -> None:
+        # `{n}` may be any row of digits; beyond 64 bits the file's name decides the order.
+        number = min(named.number, 2**63 - 1)
+        row = (named.record_id, number, file.name, file.sha256, image.data, image.features)
+        self.rows.append(row)
+        self.bytes += len(image.data)
+        if self.bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self.rows:
+            columns = zip(*self.rows, strict=True)
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, self.schema, strict=True)]
+            self.writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
+        self.rows, self.bytes = [], 0
+
+    def close(self) -> None:
+        self._flush()
+        self.writer.close()
