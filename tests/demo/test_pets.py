@@ -77,7 +77,7 @@ def test_the_labelled_upload_has_the_promised_faults(pets: Made, spec: DatasetSp
     assert tuple(rows[0]) == COLUMNS
 
 
-def test_some_pets_lack_a_image_have_two_or_have_no_row(pets: Made, spec: DatasetSpec) -> None:
+def test_some_pets_lack_an_image_have_two_or_have_no_row(pets: Made, spec: DatasetSpec) -> None:
     folder, _ = pets
     ids = {row["pet_id"] for row in rows_of(folder, "labelled")}
     broken = {problem.file for problem in check(folder / "labelled", spec).problems}
