@@ -246,7 +246,7 @@ def rows_of_ids(*ids: str) -> Any:
 
 
 @pytest.mark.parametrize("drop", [drop_zip, drop_folder])
-def test_a_image_named_by_macos_meets_its_row(folder_settings: Settings, drop: Any) -> None:
+def test_an_image_named_by_macos_meets_its_row(folder_settings: Settings, drop: Any) -> None:
     """macOS hands out file names decomposed (NFD); tables are usually written composed (NFC)."""
     lake, store = Lake(folder_settings), open_store(folder_settings)
     row, name = "Zoë-Ångström", unicodedata.normalize("NFD", "Zoë-Ångström-1.png")

@@ -11,6 +11,7 @@ from mm_assets.contract.errors import MMError, UsageError
 from mm_assets.display.console import bad
 
 USER_ERROR = 1
+DEMOS = "mm_assets.demo"  # a room that an installation may leave out
 
 
 @contextmanager
@@ -23,6 +24,20 @@ def speaking_errors() -> Iterator[None]:
     except MMError as error:
         bad(str(error))
         raise typer.Exit(USER_ERROR) from None
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith(DEMOS):
+            raise
+        bad(str(_no_demos()))
+        raise typer.Exit(USER_ERROR) from None
     except KeyboardInterrupt:
         bad("interrupted; run the same command again to go on")
         raise typer.Exit(130) from None
+
+
+def _no_demos() -> MMError:
+    return MMError(
+        code="demo_missing",
+        what="the demos, and the sample of `mm checks`, are not part of this installation",
+        where=DEMOS,
+        todo="Install mm-assets whole, or send uploads of your own: mm upload.",
+    )

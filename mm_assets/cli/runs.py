@@ -52,7 +52,7 @@ def checks(
     """Run every asset check as CI would; exit non-zero if one fails with ERROR."""
     with speaking_errors():
         if sample:
-            from mm_assets.demo.run import sample_checks
+            from mm_assets.demo.sample import sample_checks
 
             settings = mm.Settings.from_environment()
             folder = settings.data_folder / "checks"
@@ -70,9 +70,9 @@ def demo(
     ] = None,
 ) -> None:
     """Uploads of made data through a local S3 server, sensors and training to predictions."""
-    from mm_assets.demo.run import run_demo
-
     with speaking_errors():
+        from mm_assets.demo.run import run_demo
+
         if not run_demo(mm.Settings.from_environment(), dataset, folder):
             raise typer.Exit(USER_ERROR)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFilter
 
+from mm_assets.demo.story import TAKEN_IN, Step, Story
 from mm_assets.reading.image_features import image_features
 
 if TYPE_CHECKING:
@@ -58,6 +59,27 @@ def make_blur(folder: Path, *, seed: int = 0, unlabelled: int = 80) -> dict[str,
     for photo in photos[:unlabelled:10]:
         (folder / "unlabelled" / "photos" / f"{photo.photo_id}.png").unlink()
     return {photo.photo_id: photo.sharpness for photo in photos[:unlabelled]}
+
+
+STORY = Story(
+    dataset="blur",
+    making="cutting and blurring photos",
+    make=make_blur,
+    steps=(
+        Step(
+            "Photos arrive, and a table with what the camera noted and who is sharp.",
+            TAKEN_IN, "labelled", ("labelled",),
+        ),
+        Step(
+            "Enough labelled records are there: a rule and two learners compete.",
+            "all are trained and judged, and the best is promoted", "training",
+        ),
+        Step(
+            "Photos that nobody has looked at arrive; some were lost on the way.",
+            "they are predicted", "unlabelled", ("unlabelled",),
+        ),
+    ),
+)  # fmt: skip
 
 
 def sources() -> list[Image.Image]:

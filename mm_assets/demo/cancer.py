@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mm_assets.demo.story import TAKEN_IN, Step, Story
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -39,6 +41,31 @@ def make_cancer(
         (folder / name).mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / name / TABLE, index=False, lineterminator="\n")
     return dict(zip(unknown[ID], unknown[LABEL], strict=True))
+
+
+STORY = Story(
+    dataset="cancer",
+    making="writing tables",
+    make=make_cancer,
+    steps=(
+        Step(
+            "Biopsies with their diagnosis arrive: a table and nothing else.",
+            TAKEN_IN, "labelled", ("labelled",),
+        ),
+        Step(
+            "Enough labelled records are there: the training sensor asks for a model.",
+            "XGBoost is tuned, trained, evaluated and promoted", "training",
+        ),
+        Step(
+            "Biopsies without diagnosis arrive.",
+            "they are predicted", "unlabelled", ("unlabelled",),
+        ),
+        Step(
+            "Half of their diagnoses become known: a table with the ID and the diagnosis.",
+            "each stands beside its prediction", "late labels", ("late-labels",),
+        ),
+    ),
+)  # fmt: skip
 
 
 def all_records(seed: int = SEED) -> pd.DataFrame:

@@ -12,11 +12,11 @@ import io
 import math
 import random
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mm_assets.demo.drawing import FURS, draw_pet
+from mm_assets.demo.pet_images import FURS, draw_pet
+from mm_assets.demo.story import TAKEN_IN, Step, Story
 
 COLUMNS = ("pet_id", "species", "age_months", "weight_kg", "colour", "description", "adopted")
 TABLE = "pets.csv"
@@ -56,34 +56,15 @@ class _Pet:
         ]  # fmt: skip
 
 
-@dataclass(slots=True)
-class _Upload:
-    """Files by name, and what they are for the summary."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    rows: int = 0
-    records: int = 0
-    with_image: int = 0
-    images: int = 0
-    broken_files: int = 0
-    bad_rows: int = 0
-    orphan_images: int = 0
-
-    def counts(self) -> dict[str, int]:
-        names = (
-            "rows", "records", "with_image", "images", "broken_files", "bad_rows",
-            "orphan_images",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+Files = dict[str, bytes]  # of one upload, by name
 
 
 def make_pets(
     folder: Path, *, seed: int = 0, labelled: int = 500, unlabelled: int = 120
-) -> dict[str, Any]:
-    """Write the demo's uploads into `folder`; returns what was made.
+) -> dict[str, str]:
+    """Write four uploads into `folder`; returns the outcome of each unlabelled record.
 
-    `labelled/`, `unlabelled/` and `late-images/` are folders, `unlabelled-2.zip` is a zip. The
-    summary counts each upload and holds the true labels of unlabelled records under `answers`.
+    `labelled/`, `unlabelled/` and `late-images/` are folders, `unlabelled-2.zip` is a zip.
     `labelled` is 20 or more.
     """
     maker = _Maker(seed)
@@ -93,21 +74,35 @@ def make_pets(
     second = maker.upload(unlabelled, with_label=False, without_image=0.30)
     late = maker.late_images()
     third = maker.upload(max(4, unlabelled // 3), with_label=False, without_image=0.20)
-    for name, upload in (("labelled", first), ("unlabelled", second), ("late-images", late)):
-        _write_folder(folder / name, upload)
+    for name, files in (("labelled", first), ("unlabelled", second), ("late-images", late)):
+        _write_folder(folder / name, files)
     _write_zip(folder / "unlabelled-2.zip", third)
-    return {
-        "dataset": "pets",
-        "seed": seed,
-        "uploads": {
-            "labelled": first.counts(),
-            "unlabelled": second.counts(),
-            "late-images": late.counts(),
-            "unlabelled-2.zip": third.counts(),
-        },
-        "late_ids": sorted(name.split("/")[1].rpartition("-")[0] for name in late.files),
-        "answers": maker.answers,
-    }
+    return maker.answers
+
+
+STORY = Story(
+    dataset="pets",
+    making="drawing pets",
+    make=make_pets,
+    steps=(
+        Step(
+            "Pets with known outcome arrive: a folder, sent as a person would send it.",
+            TAKEN_IN, "labelled", ("labelled",),
+        ),
+        Step(
+            "Enough labelled records are there: the training sensor asks for both models.",
+            "two models are trained, evaluated and promoted", "training",
+        ),
+        Step(
+            "Pets without outcome arrive: a folder and a zip, some of them without an image.",
+            "both are predicted", "unlabelled", ("unlabelled", "unlabelled-2.zip"),
+        ),
+        Step(
+            "Images that were missing arrive late, in an upload of their own.",
+            "predictions with an image replace those without", "late images", ("late-images",),
+        ),
+    ),
+)  # fmt: skip
 
 
 class _Maker:
@@ -119,9 +114,10 @@ class _Maker:
         self.answers: dict[str, str] = {}
         self.without: list[_Pet] = []
 
-    def upload(self, count: int, *, with_label: bool, without_image: float) -> _Upload:
+    def upload(self, count: int, *, with_label: bool, without_image: float) -> Files:
         pets = [self._pet() for _ in range(count)]
-        upload, rows, self.without = _Upload(rows=count, records=count), [], []
+        files: Files = {}
+        rows, self.without = [], []
         spoilt = self.chance.sample(range(count), 2 * round(count * 0.03))
         for place, pet in enumerate(pets):
             row = pet.row()
@@ -133,53 +129,47 @@ class _Maker:
             if self.chance.random() < without_image:
                 self.without.append(pet)
                 continue
-            self._draw(upload, pet, 1)
-            upload.with_image += 1
+            self._draw(files, pet, 1)
             if self.chance.random() < 0.08:
-                self._draw(upload, pet, 2)
+                self._draw(files, pet, 2)
         header = COLUMNS if with_label else COLUMNS[:-1]
-        upload.files[TABLE] = _as_csv(header, [row[: len(header)] for row in rows])
-        return upload
+        files[TABLE] = _as_csv(header, [row[: len(header)] for row in rows])
+        return files
 
-    def late_images(self) -> _Upload:
+    def late_images(self) -> Files:
         """Images of two thirds of the records that the upload before left without one."""
-        upload = _Upload()
+        files: Files = {}
         for pet in self.without[: max(1, len(self.without) * 2 // 3)]:
-            self._draw(upload, pet, 1)
-        return upload
+            self._draw(files, pet, 1)
+        return files
 
-    def spoil_files(self, upload: _Upload, count: int) -> None:
+    def spoil_files(self, files: Files, count: int) -> None:
         """Break some images, add some of pets that are in no table, and a note."""
-        images = sorted(name for name in upload.files if name.endswith("-1.jpg"))
-        second = {name for name in upload.files if name.endswith("-2.jpg")}
+        images = sorted(name for name in files if name.endswith("-1.jpg"))
+        second = {name for name in files if name.endswith("-2.jpg")}
         alone = [name for name in images if name.replace("-1.jpg", "-2.jpg") not in second]
         cut, hello, empty = self.chance.sample(alone, 3)
-        upload.files[cut] = upload.files[cut][:700]
-        upload.files[hello] = b"hello, this is not an image\n"
-        del upload.files[empty]
-        upload.files[empty.replace(".jpg", ".png")] = b""
-        upload.files["notes.txt"] = b"hello\n"
-        upload.broken_files, upload.with_image = 4, upload.with_image - 3
-        upload.images -= 3
+        files[cut] = files[cut][:700]
+        files[hello] = b"hello, this is not an image\n"
+        del files[empty]
+        files[empty.replace(".jpg", ".png")] = b""
+        files["notes.txt"] = b"hello\n"
         for number in range(max(2, count // 100)):
             stranger = self._pet()
             stranger.pet_id = f"X{number:04d}"
-            self._draw(upload, stranger, 1)
-            upload.orphan_images += 1
+            self._draw(files, stranger, 1)
 
-    def spoil_rows(self, upload: _Upload) -> None:
+    def spoil_rows(self, files: Files) -> None:
         """Add a row with the age "1,5", one without ID, and one whose ID was there before."""
         rows = [self._pet().row() for _ in range(3)]
         rows[0][2] = "1,5"
         rows[1][0] = ""
         rows[2][0] = "P0001"
-        upload.files[TABLE] += _as_csv(None, rows)
-        upload.rows, upload.bad_rows = upload.rows + 3, 3
+        files[TABLE] += _as_csv(None, rows)
 
-    def _draw(self, upload: _Upload, pet: _Pet, number: int) -> None:
+    def _draw(self, files: Files, pet: _Pet, number: int) -> None:
         name = f"images/{pet.pet_id}-{number}.jpg"
-        upload.files[name] = draw_pet(pet.species, pet.colour, pet.glad, self.chance)
-        upload.images += 1
+        files[name] = draw_pet(pet.species, pet.colour, pet.glad, self.chance)
 
     def _pet(self) -> _Pet:
         chance = self.chance
@@ -220,16 +210,16 @@ def _as_csv(header: tuple[str, ...] | None, rows: list[list[str]]) -> bytes:
     return buffer.getvalue().encode()
 
 
-def _write_folder(folder: Path, upload: _Upload) -> None:
-    for name, data in upload.files.items():
+def _write_folder(folder: Path, files: Files) -> None:
+    for name, data in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
 
-def _write_zip(path: Path, upload: _Upload) -> None:
+def _write_zip(path: Path, files: Files) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in sorted(upload.files.items()):
+        for name, data in sorted(files.items()):
             entry = zipfile.ZipInfo(name, date_time=(2026, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o100644 << 16

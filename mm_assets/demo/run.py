@@ -1,8 +1,8 @@
 """`mm demo`: uploads of a made dataset through a local S3 server, by themselves, to predictions.
 
 It does what a person and a daemon would do: `send` puts uploads into a bucket, Dagster's daemon
-runs the sensors, and this process only watches. `sample_checks` is the small, quick relative that
-CI runs. What happens in which dataset's demo stands in stories.py.
+runs the sensors, and this process only watches. What happens in a dataset's demo stands in its
+own module.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from mm_assets.demo.machine import (
     local_settings,
     server_package,
 )
-from mm_assets.demo.stories import Story, story_of
+from mm_assets.demo.stories import story_of
+from mm_assets.demo.story import Story
 from mm_assets.display.console import Format as Form
 from mm_assets.display.console import bad, err, good, print_rows, say, warn
 from mm_assets.drafting.templates import template_file
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import uploads_prefix
-from mm_assets.orchestration.run import Outcome, Runner, open_instance
+from mm_assets.orchestration.run import open_instance
 from mm_assets.orchestration.triggers.runs import is_monitoring_fresh, run_counts
 from mm_assets.orchestration.workflow import load_definitions
 from mm_assets.registry.store import ModelStore
@@ -243,47 +244,3 @@ def _show_failures(lake: Lake, spec: DatasetSpec) -> None:
         rows += [{"upload": name, "share": share, "failed": words} for words in failed]
     title = f"What failed; tolerated is {spec.tolerated_failure_share:.1%} of an upload"
     print_rows(rows, ["upload", "share", "failed"], Form.TABLE, title)
-
-
-# -- for CI ---------------------------------------------------------------------------------------
-
-
-def sample_checks(
-    settings: Settings, folder: Path, report: Callable[[DatasetSpec, Outcome], None]
-) -> list[tuple[DatasetSpec, Outcome]]:
-    """Materialise a small sample of the pets, every asset and every check; all outcomes."""
-    from mm_assets.demo.pets import make_pets
-
-    folder = settings.root / folder
-    spec = load_spec(template_file(DATASET))
-    empty(folder)
-    make_pets(folder / "uploads", labelled=200, unlabelled=40)
-    inside = local_settings(folder, DATASET)
-    quick = spec.model_with_image[0].model_copy(
-        update={"hyperparameters": {"optim.max_epochs": 15}}
-    )
-    spec = spec.model_copy(
-        update={
-            "minimum_training_records": 30,
-            "model_with_image": (quick,),
-            "model_without_image": (quick,),
-        }
-    )
-    outcomes: list[tuple[DatasetSpec, Outcome]] = []
-    with open_instance(inside) as instance:
-        runner = Runner(spec, instance, say)
-        for upload in sorted((folder / "uploads").iterdir()):
-            send(Lake(inside), upload, DATASET)
-        for work in (runner.sync, runner.train, runner.check):
-            for outcome in work():
-                report(spec, outcome)
-                outcomes.append((spec, outcome))
-    models = ModelStore(Lake(inside), spec.dataset)
-    if not all(models.champion(modality) for modality in Modality):
-        raise MMError(
-            code="sample_not_promoted",
-            what="a model of the sample did not pass its gate, so nothing was predicted with it",
-            where=str(folder),
-            todo="Look at the observations of pets/model_… : did training change?",
-        )
-    return outcomes

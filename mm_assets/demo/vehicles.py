@@ -13,6 +13,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from mm_assets.demo.story import TAKEN_IN, TRAINED, Step, Story
+
 CLASSES = ("automobile", "truck")
 SIDE = 32
 _SCALE = 4  # drawn larger and scaled down, for smooth edges
@@ -46,6 +48,27 @@ def make_vehicles(
         for place in (places["truck"], nowhere):
             (place / f"broken-{name}.png").write_bytes(data)
     return answers
+
+
+STORY = Story(
+    dataset="vehicles",
+    making="drawing vehicles",
+    make=make_vehicles,
+    steps=(
+        Step(
+            "Images arrive in two folders that are their labels; a few files are broken.",
+            TAKEN_IN, "labelled", ("labelled",),
+        ),
+        Step(
+            "Enough of them are whole: the training sensor asks for a model.",
+            TRAINED, "training",
+        ),
+        Step(
+            "Images in no folder arrive: automobile or truck?",
+            "they are predicted", "unlabelled", ("unlabelled",),
+        ),
+    ),
+)  # fmt: skip
 
 
 def draw_vehicle(kind: str, chance: random.Random) -> bytes:

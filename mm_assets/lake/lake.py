@@ -59,7 +59,7 @@ class LakeObject:
 
 
 class Lake:
-    """The lake. Make one with `Lake.open(settings)`; it is cheap and can be pickled not at all."""
+    """The lake that the settings name. It is cheap to make, and connects when it is first used."""
 
     def __init__(self, settings: Settings, s3_client: Any = None) -> None:
         self.settings = settings
@@ -74,7 +74,7 @@ class Lake:
 
     @property
     def s3_client(self) -> Any:
-        """The boto3 client, with explicit timeouts and retries (`lake_s3.PATIENCE`)."""
+        """The boto3 client, with explicit timeouts and retries (`lake/s3.py`)."""
         if self._s3_client is None:
             with self._speaking(""):
                 try:

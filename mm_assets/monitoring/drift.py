@@ -42,7 +42,7 @@ Codes = npt.NDArray[np.int64]
 def feature_drift(reference: pa.Table, current: pa.Table, spec: DatasetSpec) -> dict[str, float]:
     """The drift of each feature, in the order of the spec: its columns, then its image features.
 
-    Columns are fields of the struct column `features`, numbers about pictures of `image_features`,
+    Columns are fields of the struct column `features`, numbers about images of `image_features`,
     where records without an image are null and count for nothing. Left out: features that one of
     the tables lacks or types otherwise (the YAML was changed after training), and those that one
     table has for fewer than 30 records.

@@ -146,7 +146,7 @@ def caption_of(row: dict[str, Any]) -> list[str]:
 def _fetch_images(
     lake: Lake, dataset: str, wanted: set[tuple[str, str]]
 ) -> dict[tuple[str, str], bytes]:
-    """Pictures by upload and sha256. One that is lost is absent: it is shown and counted so."""
+    """Images by upload and sha256. One that is lost is absent: it is shown and counted so."""
     found: dict[tuple[str, str], bytes] = {}
     for upload in sorted({upload for upload, _ in wanted}):
         names = {sha256 for of, sha256 in wanted if of == upload}

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 BATCH = 2048
 DIGITS = 6  # of a probability; more would only hold the noise of floating point
 RANK = {Modality.WITHOUT_IMAGE: 0, Modality.WITH_IMAGE: 1}
-MOST_LOADED = 8  # models kept in a process
 Progress = Callable[[str], None]
 
 

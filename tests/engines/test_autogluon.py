@@ -179,7 +179,7 @@ def test_infinite_numbers_are_refused(model, number):
 
 
 @pytest.mark.parametrize("absent", [None, b"", np.nan, "path.jpg"])
-def test_a_record_without_a_image_is_refused(model, absent):
+def test_a_record_without_an_image_is_refused(model, absent):
     frame = features()
     frame.iat[2, frame.columns.get_loc("image")] = absent
     assert code_of(lambda: model.predict(frame)) == "image_missing"
@@ -409,7 +409,7 @@ def test_settings_that_do_not_fit_together_are_refused(engine, code):
     assert code_of(lambda: AutoGluonEngine(**engine)) == code
 
 
-def test_records_without_a_image_teach_the_table_part_only(tmp_path):
+def test_records_without_an_image_teach_the_table_part_only(tmp_path):
     """Half of the rows have no image; one class is never seen in an image and is left out."""
     rows = [
         {

@@ -198,7 +198,7 @@ def with_numbers(count: int) -> pd.DataFrame:
     return frame.assign(price=1.0 * np.arange(count))
 
 
-def test_records_without_a_image_are_left_out_and_images_count_by_their_numbers(tmp_path):
+def test_records_without_an_image_are_left_out_and_images_count_by_their_numbers(tmp_path):
     said: list[str] = []
     frame = with_numbers(100)
     train(tmp_path, frame, columns=WITH_IMAGE, said=said)

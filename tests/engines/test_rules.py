@@ -250,7 +250,7 @@ def test_no_records_give_no_predictions(model):
     assert model.reasons(features().iloc[:0]) == []
 
 
-def test_records_without_a_image_are_left_out_in_training_and_refused_later(tmp_path):
+def test_records_without_an_image_are_left_out_in_training_and_refused_later(tmp_path):
     columns = {SHARPNESS: "number", "image": "image"}
     frame = records(100)
     frame["image"] = [None if n % 4 == 0 else draw_image(n) for n in range(100)]

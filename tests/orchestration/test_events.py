@@ -297,7 +297,7 @@ def test_a_queue_that_cannot_be_reached_is_said_in_words(line: Line) -> None:
 def test_a_folder_whose_marker_comes_before_its_last_file_is_noted_when_that_is_there(
     line: Line,
 ) -> None:
-    files = {"t.csv": b"id\n1\n", "1.png": b"a picture"}
+    files = {"t.csv": b"id\n1\n", "1.png": b"an image"}
     folder = f"{inbox('pets')}f/"
     line.lake.write(folder + "t.csv", files["t.csv"])
     line.lake.write(folder + MARKER, json.dumps(announcement(files)).encode())

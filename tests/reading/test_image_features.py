@@ -116,7 +116,7 @@ def test_images_outside_a_range_are_counted_and_its_ends_are_normal() -> None:
     assert found.examples == ["0.png: brightness 9.5", "4.png: brightness 20.12"]
 
 
-def test_a_image_that_is_unfit_in_two_ways_counts_once() -> None:
+def test_an_image_that_is_unfit_in_two_ways_counts_once() -> None:
     ranges = {feature: Range(minimum=50) for feature in (ImageFeature.BRIGHTNESS,
                                                          ImageFeature.CONTRAST)}  # fmt: skip
     found = unfit_images(listed(3, 60), ranges)

@@ -84,7 +84,7 @@ def close(pixel: Any, expected: tuple[int, int, int], tolerance: int = 6) -> boo
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_a_image_comes_out_as_small_rgb_with_the_original_size_noted(kind: str) -> None:
+def test_an_image_comes_out_as_small_rgb_with_the_original_size_noted(kind: str) -> None:
     result = run(saved(photo(2000, 1000), kind), side=256)
     assert (result.width, result.height) == (2000, 1000)
     image = Image.open(io.BytesIO(result.data))
@@ -348,7 +348,7 @@ def tolerant_pillow() -> Any:
         ("JPEG", {"restart_marker_blocks": 1}), ("WEBP", {}), ("WEBP", {"lossless": True}),
     ],
 )  # fmt: skip
-def test_a_image_cut_short_anywhere_is_refused(kind: str, options: dict[str, Any]) -> None:
+def test_an_image_cut_short_anywhere_is_refused(kind: str, options: dict[str, Any]) -> None:
     data = saved(photo(640, 480), kind, **options)
     lengths = {*range(1, len(data), max(1, len(data) // 60)), *range(len(data) - 40, len(data))}
     for length in sorted(lengths):

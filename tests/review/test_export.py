@@ -151,7 +151,7 @@ def test_classes_come_from_the_yaml_else_from_the_training_set(world: World) -> 
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
-def test_two_records_never_share_a_image_s_name(one: str, other: str) -> None:
+def test_two_records_never_share_an_image_s_name(one: str, other: str) -> None:
     names = image_name(one, b"").lower(), image_name(other, b"").lower()
     assert (names[0] == names[1]) == (one == other)
     assert len(names[0]) < 80

@@ -76,7 +76,7 @@ def trained(
     tracking_uri: str | None = None,
     **keys: Any,
 ) -> TrainingResult:
-    """Train on 90 pets, of which dogs are old; every other one has a picture."""
+    """Train on 90 pets, of which dogs are old; two of three have an image."""
     spec = pets(**{f"model_{modality}": list(engines)}, **keys)
     store = open_store(lake.settings)
     if not store.count_labelled("pets"):
@@ -203,7 +203,7 @@ CHOSEN = ["brightness", "width"]
 
 
 def expected(data: bytes) -> dict[str, float]:
-    """The features of a picture as the pipeline must have them."""
+    """The features of an image as the pipeline must have them."""
     import io
 
     from PIL import Image

@@ -209,7 +209,7 @@ def test_a_model_for_images_is_judged_on_records_that_have_one(lake: Lake) -> No
     given = parts()
     for frame in given["parts"].values():
         frame["image"] = [draw_image(i) if i % 2 else None for i in range(len(frame))]
-    # The toy engine refuses to predict a record without a picture.
+    # The toy engine refuses to predict a record without an image.
     result = run(lake, engine(trials=2), modality=Modality.WITH_IMAGE, given=given)
     assert result.n_done == 2
     assert toy.TRAINED[0]["training"]["image"].isna().any()

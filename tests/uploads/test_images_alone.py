@@ -31,7 +31,7 @@ def rejects(lake: Lake, document: dict[str, Any]) -> dict[str, str]:
     return {one["file"]: one["code"] for one in rows_of(lake, document, "rejects.parquet")}
 
 
-def test_the_folder_is_the_label_and_a_image_in_no_folder_is_to_be_predicted(lake: Lake) -> None:
+def test_the_folder_is_the_label_and_an_image_in_no_folder_is_to_be_predicted(lake: Lake) -> None:
     files = {"car/a.png": draw_image(1), "x/truck/b.png": draw_image(2), "c.png": draw_image(3)}
     drop_zip(lake, "u.zip", files, "vehicles")
     document, rows = manifest(lake, vehicles(), "u.zip")

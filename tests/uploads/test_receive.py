@@ -120,14 +120,14 @@ def test_every_kind_of_file_has_its_fate(
             assert max(image.size) == spec.image_longest_side
 
 
-def test_a_image_whose_name_holds_no_id_is_refused(lake: Lake) -> None:
+def test_an_image_whose_name_holds_no_id_is_refused(lake: Lake) -> None:
     drop_zip(lake, "a.zip", {"1-1.png": PNG, "front.png": PNG, "rows.csv": GOOD_TABLE})
     receipt = received(lake, dataset(image_name="{id}-{n}"), "a.zip")
     assert fates(lake, receipt)["front.png"] == ("image", "image_name")
     assert receipt["counts"]["images"] == 1
 
 
-def test_a_image_whose_name_holds_an_id_that_no_record_can_have_is_refused(lake: Lake) -> None:
+def test_an_image_whose_name_holds_an_id_that_no_record_can_have_is_refused(lake: Lake) -> None:
     names = {" .png": "image_name", "...png": "image_name", "a\u0085.png": "image_name",
              "\u0958" * 100 + "a.png": None, "\u0958" * 180 + ".png": "id_too_long"}  # fmt: skip
     if not lake.settings.is_s3:  # a name in a folder has at most 255 bytes
@@ -148,7 +148,7 @@ def test_an_empty_archive_is_an_upload_without_data(lake: Lake, spec: DatasetSpe
     assert set(receipt["counts"].values()) == {0}
 
 
-def test_a_number_in_a_image_name_may_be_longer_than_any_machine_word(lake: Lake) -> None:
+def test_a_number_in_an_image_name_may_be_longer_than_any_machine_word(lake: Lake) -> None:
     drop_zip(lake, "a.zip", {f"1-{'9' * 40}.png": PNG, "1-2.png": PNG})
     receipt = received(lake, dataset(image_name="{id}-{n}"), "a.zip")
     numbers = {row["file"]: row["number"] for row in rows_of(lake, receipt, "images.parquet")}
@@ -156,7 +156,7 @@ def test_a_number_in_a_image_name_may_be_longer_than_any_machine_word(lake: Lake
     assert min(numbers.values()) == 2
 
 
-def test_a_image_with_too_many_pixels_is_refused(lake: Lake) -> None:
+def test_an_image_with_too_many_pixels_is_refused(lake: Lake) -> None:
     drop_zip(lake, "a.zip", {"1.png": draw_image(1, side=200)})
     receipt = received(lake, dataset(image_maximum_megapixels=0.01), "a.zip")
     assert fates(lake, receipt) == {"1.png": ("image", "image_too_large")}

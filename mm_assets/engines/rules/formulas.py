@@ -3,7 +3,7 @@
 What belongs here: which expressions are let through, and their values for records. DuckDB runs in
 memory, without access to files, network or extensions. A formula is parsed, and only what is known
 to compute something from one record alone is put together anew and run: no other statement, no
-subquery, no aggregate, nothing random. What rules do with the answers is in rules.py.
+subquery, no aggregate, nothing random. What rules do with the answers is in engine.py.
 """
 
 from __future__ import annotations

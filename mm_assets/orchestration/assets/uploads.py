@@ -15,7 +15,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         **scope.options("raw_uploads", partitioned=True, kinds={"s3", "parquet"}),
-        description="Verified files of one upload: normalised pictures packed in Parquet, rows "
+        description="Verified files of one upload: normalised images packed in Parquet, rows "
         "exactly as text, and a receipt of every file and its fate.",
     )
     def raw_uploads(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
@@ -37,7 +37,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
             metadata["quarantined files"] = shown_table(quarantined, ["file", "code", "reason"])
         sample = contact_sheet(read_sample_images(lake.lake(), receipt, SAMPLE))
         if sample is not None:
-            metadata["sample"] = picture(sample, "some of the pictures")
+            metadata["sample"] = picture(sample, "some of the images")
         return dg.MaterializeResult(metadata=metadata)
 
     return [raw_uploads]

@@ -14,6 +14,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -190,22 +191,17 @@ def _client(region: str) -> Any:
     return boto3.client("sqs", region_name=region, config=timeouts)
 
 
-class _speaking:  # noqa: N801  a context manager, as in lake.py
+@contextmanager
+def _speaking(where: str) -> Iterator[None]:
     """Turn what boto3 raises into LakeError."""
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        if isinstance(error, BotoCoreError | ClientError):
-            raise LakeError(
-                code="queue_unreachable",
-                what=str(error).split("\n")[0][:300],
-                where=self.where,
-                todo="Check MM_EVENTS, the credentials and the queue's policy; run `mm doctor`.",
-            ) from error
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise LakeError(
+            code="queue_unreachable",
+            what=str(error).split("\n")[0][:300],
+            where=where,
+            todo="Check MM_EVENTS, the credentials and the queue's policy; run `mm doctor`.",
+        ) from error

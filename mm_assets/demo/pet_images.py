@@ -1,4 +1,4 @@
-"""Images of pets, drawn by code: simple faces of cats and dogs with Pillow.
+"""The images of the demo `pets`, drawn by code: simple faces of cats and dogs with Pillow.
 
 What the images tell and no table does: a glad pet sits upright in sunshine with its mouth open
 and ears up; a sad one hangs its head in a dim kennel. Light, colours, place, size and tilt vary
