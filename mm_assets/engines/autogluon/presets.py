@@ -21,16 +21,9 @@ from mm_assets.engines.shared.backbones import (
 from mm_assets.engines.shared.guards import RARE
 
 TEXT_WIDTH = 256
-
-
 TEXT_MAX_TOKENS = 512
-
-
 VOCABULARY = 20_000  # words
-
-
 TEXTS_READ = 50_000  # more texts than this teach the word vectors little and cost much
-
 
 # What a preset starts from: an image backbone (timm) and a text backbone (Hugging Face), as
 # AutoGluon chooses them for medium, high and best quality. The first fine-tunes on a laptop; the
@@ -41,7 +34,6 @@ PRETRAINED = {
     "best": ("swin_large_patch4_window7_224", "microsoft/deberta-v3-base"),
 }
 
-
 # What every preset asks of AutoGluon. A category that AutoGluon sees fewer than 100 times, or that
 # is not among the 20 most frequent, counts as unknown by default: most of a small table.
 _COMMON: dict[str, Any] = {
@@ -51,7 +43,6 @@ _COMMON: dict[str, Any] = {
     "env.num_workers_inference": 0,
     "optim.val_check_interval": 1.0,
 }
-
 
 # Found by experiment on small tables with short texts and small images: narrow layers, smoothed
 # labels and one learning rate for all, because here no part has been trained before.
@@ -80,20 +71,11 @@ _FROM_SCRATCH: dict[str, Any] = {
     "model.timm_image.val_transforms": ["resize_to_square"],
 }
 
-
-_PATH_SETTINGS = {"_name_or_path", "name_or_path"}
-
-
-_LEFT_BY_TRAINING = re.compile(r"events\.out\..*|hparams\.yaml|.*\.ckpt")
-
-
-_SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-
-
 IMAGE_NAME = "model.timm_image.checkpoint_name"
-
-
 TEXT_NAME = "model.hf_text.checkpoint_name"
+_PATH_SETTINGS = {"_name_or_path", "name_or_path"}
+_LEFT_BY_TRAINING = re.compile(r"events\.out\..*|hparams\.yaml|.*\.ckpt")
+_SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
 def from_scratch(

@@ -23,8 +23,6 @@ IMAGE_ARCHITECTURE = "resnet10t"
 # but a step of Adam turns small weights further: at the learning rate that suits the table, a fresh
 # convolution would learn four times too slowly.
 CONVOLUTION_SCALE = 0.25
-
-
 _KEPT_IMAGE_CONFIG = ("input_size", "interpolation", "mean", "std", "crop_pct", "classifier")
 IMAGE_WEIGHTS = "pytorch_model.bin"
 _HUB_PREFIX = re.compile(r"^(?:hf[-_]hub:)?(?:timm/)?")
