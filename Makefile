@@ -64,7 +64,7 @@ profile: setup ## Where the time goes: T=tests/engines/test_rules.py, or C="mm d
 	@$(if $(T)$(C),,echo 'Say of what: make profile T=tests/lake, or make profile C="mm doctor"'; exit 2)
 	@pyinstrument $(if $(T),-m pytest $(T),--from-path $(C))
 
-checks: setup ## Materialise a sample dataset and all asset checks, as CI does
+checks: setup ## Materialise a sample dataset and run all asset checks
 	@mm checks --sample
 
 lock: $(BIN)/python ## Resolve requirements.lock again (after a change of pyproject.toml)
