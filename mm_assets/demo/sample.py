@@ -26,7 +26,7 @@ def sample_checks(
     folder = settings.root / folder
     spec = load_spec(template_file(pets.STORY.dataset))
     empty(folder)
-    pets.make_pets(folder / "uploads", labelled=200, unlabelled=40)
+    pets.make_pets(folder / "uploads", labelled=320, unlabelled=40)
     inside = local_settings(folder, spec.dataset)
     quick = spec.model_with_image[0].model_copy(
         update={"hyperparameters": {"optim.max_epochs": 15}}
