@@ -26,6 +26,9 @@ SLOW = (
     "tests/kill/",  # kills a daemon twenty times and mostly waits
     *AUTOGLUON,
     "tests/shapes/",  # whole stories
+    "tests/test_tour.py",  # a notebook from a frame to predictions
+    "tests/packaging/",  # a wheel in an environment of its own
+    "tests/api/",
     "tests/laws/",
     "tests/cli/",  # commands that run Dagster
     "tests/review/",
