@@ -12,10 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.api.predictions import Predictions
+from mm_assets.api.predictions import Predictions, modality_of
 from mm_assets.api.progress import say_problems, telling, telling_bytes
 from mm_assets.api.results import Outcomes, Receipt, Rows, Uploaded
-from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import UploadError, UsageError
 from mm_assets.contract.settings import Settings
 
@@ -257,7 +257,7 @@ class Dataset:
         """All that is known about one model (by default the champion); see `describe_model`."""
         from mm_assets.api.models import describe_model
 
-        return describe_model(self.lake, self.spec, version, _modality(modality))
+        return describe_model(self.lake, self.spec, version, modality_of(modality))
 
     def promote(
         self, version: str, reason: str, modality: str | None = None, *, predict: bool = True,
@@ -272,7 +272,7 @@ class Dataset:
 
         with telling(f"{self.name}: promoting …", quiet=quiet) as told:
             champion = promote(
-                self.lake, self.spec, version, reason, _modality(modality), say=told.say
+                self.lake, self.spec, version, reason, modality_of(modality), say=told.say
             )
         if predict:
             self.predict_again(quiet=quiet, on_outcome=on_outcome)
@@ -290,7 +290,9 @@ class Dataset:
         from mm_assets.api.models import rollback
 
         with telling(f"{self.name}: rolling back …", quiet=quiet) as told:
-            champion = rollback(self.lake, self.spec, _modality(modality), reason, to, say=told.say)
+            champion = rollback(
+                self.lake, self.spec, modality_of(modality), reason, to, say=told.say
+            )
         if predict:
             self.predict_again(quiet=quiet, on_outcome=on_outcome)
         return champion
@@ -308,7 +310,7 @@ class Dataset:
         """
         from mm_assets.api.models import export_model
 
-        return export_model(self.lake, self.spec, to, format=format, modality=_modality(modality))
+        return export_model(self.lake, self.spec, to, format=format, modality=modality_of(modality))
 
     # -- answers ------------------------------------------------------------------------------
 
@@ -403,12 +405,3 @@ class Dataset:
 
 
 OnOutcome = Callable[["Outcome"], None]
-
-
-def _modality(name: str | None) -> Modality | None:
-    if name is not None and name not in set(Modality):
-        raise UsageError(
-            code="arguments",
-            what=f"there is no modality {name!r}; name one of {', '.join(Modality)}",
-        )
-    return None if name is None else Modality(name)

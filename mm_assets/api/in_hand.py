@@ -71,7 +71,7 @@ def _answer(spec: DatasetSpec, row: dict[str, Any]) -> dict[str, Any]:
     answer["probabilities"] = json.loads(row["probabilities"] or "null")
     if spec.is_regression:
         answer["prediction"] = float(row["prediction"])
-    return {**answer, "row_line": row["row_line"]}
+    return answer
 
 
 def _of_rows(

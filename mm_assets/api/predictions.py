@@ -50,17 +50,13 @@ class Predictions:
 
         from mm_assets.tables.store import Query
 
-        if modality is not None and modality not in set(Modality):
-            raise UsageError(
-                code="arguments",
-                what=f"there is no modality {modality!r}; name one of {', '.join(Modality)}",
-            )
+        wanted_modality = modality_of(modality)
         wanted = None if ids is None else [str(one) for one in ids]
-        query = Query(wanted, upload, review, since, None if modality else limit)
+        query = Query(wanted, upload, review, since, None if wanted_modality else limit)
         found = self._table.read(self._dataset, query)
-        if modality is None:
+        if wanted_modality is None:
             return found
-        return found.filter(pc.equal(found["modality"], str(modality))).slice(0, limit)
+        return found.filter(pc.equal(found["modality"], wanted_modality.value)).slice(0, limit)
 
     def rows(self, **narrowed: Any) -> list[dict[str, Any]]:
         """The same as dictionaries."""
@@ -85,3 +81,13 @@ class Predictions:
 def _parsed(probabilities: str | None) -> dict[str, float] | None:
     found: dict[str, float] | None = json.loads(probabilities or "null")
     return found
+
+
+def modality_of(name: str | None) -> Modality | None:
+    """The modality of this name. Raises UsageError that names them."""
+    if name is not None and name not in set(Modality):
+        raise UsageError(
+            code="arguments",
+            what=f"there is no modality {name!r}; name one of {', '.join(Modality)}",
+        )
+    return None if name is None else Modality(name)

@@ -6,6 +6,7 @@ So what is refused, and what is said of a record, is what an upload with it woul
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import working_folder
-from mm_assets.manifest.join import MANIFEST, build_manifest, records_name, split_records
+from mm_assets.manifest.join import MANIFEST, build_manifest, split_records
 from mm_assets.predictions.predict import empty_predictions, predict_records, predictions_name
 from mm_assets.registry.pins import generations, pinned_champions
 from mm_assets.registry.store import ModelStore
@@ -38,10 +39,9 @@ Progress = Callable[[str], None]
 class AtOnce:
     """What was said of records in hand.
 
-    predictions: COLUMNS and `row_line`, where a record stands in its table. rejects: rows that
-    were refused (code, reason, file, line, record_id, todo). files: every file and, if it was
-    refused, code and reason. failed: records that the model failed on. waiting: why records have
-    no answer, for each modality.
+    predictions: COLUMNS. rejects: rows that were refused (code, reason, file, line, record_id,
+    todo). files: every file and, if it was refused, code and reason. failed: records that the model
+    failed on. waiting: why records have no answer, for each modality.
     """
 
     predictions: pa.Table
@@ -66,8 +66,7 @@ def predict_at_once(
         lake, store = _places(folder)
         source = _source(spec)
         packer = Packer(spec, folder)
-        delivered = (Delivered(name, len(data), "", data) for name, data in files)
-        packer.pack((_hashed(one) for one in delivered), progress)
+        packer.pack((_delivered(name, data) for name, data in files), progress)
         receipt = publish_receipt(lake, spec, source, packer, refused=None, run_id=RUN)
         build_manifest(lake, store, spec, source.upload, run_id=RUN)
         for modality in spec.modalities:
@@ -99,11 +98,8 @@ def _source(spec: DatasetSpec) -> Source:
     return Source(upload, spec.dataset, RUN, "folder", RUN, "", 0, now.isoformat())
 
 
-def _hashed(file: Delivered) -> Delivered:
-    from hashlib import sha256
-
-    assert isinstance(file.content, bytes)  # noqa: S101  they are in hand
-    return Delivered(file.name, file.size, sha256(file.content).hexdigest(), file.content)
+def _delivered(name: str, data: bytes) -> Delivered:
+    return Delivered(name, len(data), hashlib.sha256(data).hexdigest(), data)
 
 
 def _gathered(
@@ -116,22 +112,13 @@ def _gathered(
     import pyarrow as pa
 
     manifest = read_document(lake, spec.dataset, upload, MANIFEST)
-    lines: dict[str, int | None] = {}
     parts, failed, waiting = [empty_predictions()], [], []
     for modality, document in answered:
-        name = records_name(modality)
-        records = read_parquet(
-            lake, read_document(lake, spec.dataset, upload, name), f"{name}.parquet"
-        )
-        ids = records["record_id"].to_pylist()
-        lines |= dict(zip(ids, records["row_line"].to_pylist(), strict=True))
         parts.append(read_parquet(lake, document, f"{predictions_name(modality)}.parquet"))
         failed += read_parquet(lake, document, "failed.parquet").to_pylist()
         waiting += [document["reason"]] if document["reason"] else []
-    predictions = pa.concat_tables(parts).select([*COLUMNS, "image_upload"])
-    places = pa.array([lines[one] for one in predictions["record_id"].to_pylist()], pa.int64())
     return AtOnce(
-        predictions=predictions.append_column("row_line", places),
+        predictions=pa.concat_tables(parts).select(list(COLUMNS)),
         rejects=read_parquet(lake, manifest, "rejects.parquet").to_pylist(),
         files=read_parquet(lake, receipt, "files.parquet").to_pylist(),
         failed=failed,

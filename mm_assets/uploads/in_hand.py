@@ -196,10 +196,10 @@ def _text(value: Any, *, as_name: bool, missing: str = "") -> str:
     as_name: an ID, a category or a label: pandas writes 1 as 1.0 where the column has a gap, and
     that is still the name 1.
     """
-    if value is None or value is getattr(_pandas(), "NA", None) or value is _pandas().NaT:
-        return missing
     if isinstance(value, str):
         return value
+    if _is_none(value):
+        return missing
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
         number = float(value)
         if math.isnan(number):
