@@ -1,0 +1,148 @@
+"""Which row is the header, and which of its columns is which.
+
+A name that is wanted is found exactly, or else under another case or with other blanks, when only
+one column fits. A column without a name is left out: the index that pandas writes first, or the
+empty columns that spreadsheets leave at the end. What was decided stands in `Matched.facts`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mm_assets.reading.table import FILE_COLUMN, LINE_COLUMN, MOST_COLUMNS, TableRefused, Wanted
+
+ROWS_TRIED = 50  # so far down a header is looked for
+_SHOWN = 20
+_BLANKS = re.compile(r"[\s\u200b\ufeff]+")
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The columns that have a name: what they are called, and where they stand in the file."""
+
+    names: list[str]
+    places: list[int]
+    id_column: str | None
+    facts: dict[str, Any]
+
+
+def clean(name: str) -> str:
+    """A name without the blanks and byte order marks around it."""
+    return _BLANKS.sub(" ", name).strip()
+
+
+def folded(name: str) -> str:
+    """What two names have in common that differ only in case, blanks or Unicode form."""
+    return clean(unicodedata.normalize("NFKC", name)).casefold()
+
+
+def match_header(header: Sequence[str], wanted: Wanted) -> Matched:
+    """Give each column the wanted name that it stands for. Raises TableRefused."""
+    names = [clean(name) for name in header]
+    if len(names) > MOST_COLUMNS:
+        raise TableRefused("table_header", f"more than {MOST_COLUMNS:,} columns", 1)
+    renamed = _renamed(names, wanted)
+    names = [renamed.get(name, name) for name in names]
+    if not any(names):
+        raise TableRefused("table_header", "the file holds no header row")
+    if wanted.id_column is not None and wanted.id_column not in names:
+        raise without_id(names, wanted.id_column)
+    _check(names)
+    places = [place for place, name in enumerate(names) if name]
+    facts: dict[str, Any] = {}
+    if renamed:
+        facts["renamed"] = renamed
+    if unnamed := [place + 1 for place, name in enumerate(names) if not name]:
+        facts["columns_without_name"] = unnamed[:_SHOWN]
+    return Matched([names[place] for place in places], places, wanted.id_column, facts)
+
+
+def _renamed(names: Sequence[str], wanted: Wanted) -> dict[str, str]:
+    """Names in the file that stand for a wanted one which is not there exactly."""
+    missing = [name for name in wanted.names if name not in names]
+    if not missing:
+        return {}
+    free = Counter(folded(name) for name in names if name and name not in wanted.names)
+    asked = Counter(folded(name) for name in missing)
+    found = {}
+    for name in missing:
+        key = folded(name)
+        if free[key] == asked[key] == 1:
+            found[next(n for n in names if n not in wanted.names and folded(n) == key)] = name
+    return found
+
+
+def find_header(rows: Sequence[Sequence[str]], wanted: Wanted, lines: Sequence[int]) -> int:
+    """Which of the first rows is the header. rows: their cells; lines: where each starts.
+
+    Mostly the first that holds anything. Rows above it (a title, a date) are passed over only when
+    there is no doubt: one row alone has the ID and more of what is wanted, and all above it fill
+    fewer cells. Raises TableRefused, with the line that looks like the header.
+    """
+    filled = [sum(bool(clean(cell)) for cell in row) for row in rows]
+    first = next((at for at, count in enumerate(filled) if count), None)
+    if first is None:
+        raise TableRefused("table_header", "the file holds no header row")
+    if wanted.id_column is None:
+        return _widest(filled, first)
+    asked = {folded(name) for name in wanted.names}
+    key = folded(wanted.id_column)
+    fits = []
+    for at in range(first, min(len(rows), ROWS_TRIED)):
+        keys = [folded(cell) for cell in rows[at]]
+        if key in keys:
+            fits.append((at, len(asked & set(keys))))
+    if not fits:
+        raise without_id([clean(cell) for cell in rows[first]], wanted.id_column)
+    at, known = fits[0]
+    if at == first:
+        return at
+    alone = len([one for one in fits if one[1] >= known]) == 1
+    others = len(asked) > 1 and known < 2
+    if alone and not others and max(filled[first:at]) < filled[at]:
+        return at
+    above = "the line above it is" if at - first == 1 else "the lines above it are"
+    raise TableRefused(
+        "table_header",
+        f"line {lines[at]} looks like the header, but {above} not plainly a title",
+        lines[first],
+    )
+
+
+def _widest(filled: Sequence[int], first: int) -> int:
+    """Without a name to look for: the first row, unless it is a title above something wider."""
+    for at in range(first, min(len(filled), ROWS_TRIED)):
+        if filled[at] > 1:
+            return at
+    return first
+
+
+def _check(names: Sequence[str]) -> None:
+    counted = Counter(name for name in names if name)
+    if twice := [name for name, count in counted.items() if count > 1]:
+        raise TableRefused("table_header", f"more than one column is named {listed(twice)}", 1)
+    if reserved := [name for name in names if name in (FILE_COLUMN, LINE_COLUMN)]:
+        raise TableRefused("table_header", f"the name {listed(reserved)} is reserved", 1)
+
+
+def without_id(header: Sequence[str], id_column: str) -> TableRefused:
+    """The refusal of a table in which no column has the ID's name."""
+    close = {folded(name): name for name in header if name}
+    near = difflib.get_close_matches(folded(id_column), close, n=1)
+    hint = f"; did you mean '{close[near[0]]}'?" if near else ""
+    found = [name for name in header if name]
+    return TableRefused(
+        "table_no_id", f"no column is named '{id_column}'; found: {listed(found)}{hint}", 1
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name[:80]}'" for name in names[:_SHOWN])
+    more = len(names) - _SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
