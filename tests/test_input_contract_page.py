@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mm_assets.contract.errors import REFUSALS
 from mm_assets.contract.ids import MAXIMUM_BYTES
-from mm_assets.reading.tables import FIELD_LIMIT
+from mm_assets.reading.table import FIELD_LIMIT
 from mm_assets.uploads.archive import RATIO_FROM, TOTAL_RATIO_FROM, Caps
 from mm_assets.uploads.deliver import IN_MEMORY
 from mm_assets.uploads.zip_directory import REMEDIES

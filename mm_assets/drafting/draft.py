@@ -20,7 +20,8 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import SpecError
 from mm_assets.contract.spec_file import COMPONENT, load_spec
 from mm_assets.drafting.column_kinds import Draft, Label, Profile, draft_column, draft_label, shown
-from mm_assets.reading.tables import Table, TableRefused, open_table
+from mm_assets.reading.table import Table, TableRefused, Wanted
+from mm_assets.reading.tables import open_table
 
 ROWS_READ = 200_000  # enough to judge columns by; the whole table is read by the pipeline
 FILES_TRIED = 5_000
@@ -108,7 +109,9 @@ def _read(
     refused: TableRefused | None = None
     for encoding in ("utf-8", "utf-16", "latin-1"):
         try:
-            table = open_table(path, file=path.name, id_column=id_column, encoding=encoding)
+            table = open_table(
+                path, file=path.name, wanted=Wanted(id_column, (label_column,), encoding)
+            )
             profiles = _profiles(table, id_column, label_column)
         except TableRefused as error:
             if refused is None or refused.code == "table_encoding":

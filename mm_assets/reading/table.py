@@ -28,6 +28,7 @@ LINE_COLUMN = "_line"
 FIELD_LIMIT = 131_072  # characters; a longer field makes its row a reject
 BLOCK_BYTES = 8 << 20  # about as much is held at once
 MOST_COLUMNS = 10_000
+SPACE = " \t\r\n"  # what may stand around a value without being part of it
 
 
 class TableRefused(Exception):  # noqa: N818  not a fault of ours, it speaks of the file
@@ -139,18 +140,17 @@ class Table:
 
     def _reject(self, rejects: list[Reject]) -> None:
         self.n_rows += len(rejects)
-        for code, reason, line, record_id in rejects:
-            if record_id and len(record_id) > MAXIMUM_BYTES:
-                record_id = None
+        for code, reason, line, said in rejects:
+            record_id = said if said and len(said) <= MAXIMUM_BYTES else None
             # Interned, so that a million rejects of one kind share one text.
-            said = sys.intern(reason)
-            self.rejects.append(Refusal(code, said, self.file, line, record_id or None))
+            self.rejects.append(Refusal(code, sys.intern(reason), self.file, line, record_id))
 
     def _batch(self, block: Block) -> pa.RecordBatch | None:
         import pyarrow as pa
 
         lines, columns = block.lines, [block.columns[place] for place in self._places]
-        if kept := _with_a_value(columns):
+        kept = _with_a_value(columns)
+        if kept is not None:
             self.n_blank += len(lines) - len(kept)
             lines, columns = lines.take(kept), [column.take(kept) for column in columns]
         if not len(lines):
@@ -168,7 +168,7 @@ def _with_a_value(columns: list[pa.Array]) -> pa.Array | None:
 
     blank: pa.Array | None = None
     for column in columns:
-        empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
+        empty = pc.fill_null(pc.equal(pc.utf8_trim(column, SPACE), ""), True)
         blank = empty if blank is None else pc.and_(blank, empty)
         if not pc.any(blank).as_py():
             return None

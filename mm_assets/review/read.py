@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import UploadError
-from mm_assets.reading.tables import LINE_COLUMN, Table, TableRefused, open_table
+from mm_assets.reading.table import LINE_COLUMN, Table, TableRefused, Wanted
+from mm_assets.reading.tables import open_table
 from mm_assets.review.answers import Answer
 from mm_assets.review.label_studio import (
     CONTROL,
@@ -76,7 +77,7 @@ def _open(path: Path, spec: DatasetSpec) -> tuple[Table, str]:
     ours = own_name(spec, "record_id")
     for name in dict.fromkeys((ours, "record_id")):
         try:
-            return open_table(path, file=path.name, id_column=name, encoding="utf-8"), name
+            return open_table(path, file=path.name, wanted=Wanted(name)), name
         except TableRefused as refused:
             first = refused
             if refused.code != "table_no_id":

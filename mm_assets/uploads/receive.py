@@ -24,7 +24,8 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
-from mm_assets.reading.tables import Table, TableRefused, looks_like_text, open_table
+from mm_assets.reading.table import Table, TableRefused, Wanted
+from mm_assets.reading.tables import looks_like_text, open_table
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered, delivery
 from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
@@ -192,9 +193,7 @@ class Packer:
     def _add_table(self, file: Delivered, path: Path) -> None:
         name = f"rows-{len(self.tables):04d}.parquet"
         try:
-            table = open_table(
-                path, file=file.name, id_column=self.spec.id_column, encoding=self.spec.encoding
-            )
+            table = open_table(path, file=file.name, wanted=wanted_of(self.spec))
             labels_only = self._judge_columns(table)
             _write_rows(table, self.folder / name)
         except TableRefused as error:
@@ -215,6 +214,9 @@ class Packer:
                 "labels_only": labels_only,
                 "rows": table.n_rows,
                 "rejected": len(table.rejects),
+                "blank_rows": table.n_blank,
+                "typed": table.typed,
+                "read_as": table.facts,
             }
         )
         self._note(file, "table")
@@ -246,6 +248,9 @@ class Packer:
                 "labels_only": False,
                 "rows": len(files),
                 "rejected": 0,
+                "blank_rows": 0,
+                "typed": False,
+                "read_as": {"format": "names"},
             }
         )
 
@@ -307,6 +312,12 @@ class Packer:
             },
             "quarantined_by_code": refused,
         }
+
+
+def wanted_of(spec: DatasetSpec) -> Wanted:
+    """What the dataset's YAML looks for in a table."""
+    columns = (*spec.columns, spec.label_column)
+    return Wanted(spec.id_column, columns, spec.encoding)
 
 
 def _sha256(content: bytes | Path | None) -> str:
