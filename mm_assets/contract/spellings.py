@@ -38,6 +38,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _TRUTH = {"true": "true", "t": "true", "1": "true", "false": "false", "f": "false", "0": "false"}
 _WORDS = {"true", "false"}
 _LETTERS = {"t", "f"}
+MOST_VALUES = 50_000  # of one column; one with more is left alone
 _SHOWN = 40  # characters of a value that messages show
 Key = tuple[str, str]
 

@@ -84,14 +84,12 @@ def build_training_set(
 def _with_labels_as_meant(records: pa.Table, spec: DatasetSpec) -> pa.Table:
     """The manifest does so already; an upload that was joined long ago may not have it."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if spec.is_regression:
         return records
-    column = records["label"].combine_chunks()
-    meant = [label_meant(label, spec.classes) for label in pc.unique(column).to_pylist()]
-    codes = column.dictionary_encode().indices
-    labels = pa.array(meant, pa.string()).take(codes)
+    told = records["label"].combine_chunks().dictionary_encode()
+    meant = [label_meant(label, spec.classes) for label in told.dictionary.to_pylist()]
+    labels = pa.array(meant, pa.string()).take(told.indices)
     return records.set_column(records.column_names.index("label"), "label", labels)
 
 

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.contract.spellings import Known, counted
+from mm_assets.contract.spellings import MOST_VALUES, Known, counted
 from mm_assets.engines.protocol import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_VALUES = 50_000  # of one column; with more it is left alone
 MOST_WARNINGS = 3  # of one column
 
 
