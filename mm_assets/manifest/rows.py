@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import ColumnKind, DatasetSpec
 from mm_assets.contract.errors import REFUSALS
 from mm_assets.contract.ids import MAXIMUM_BYTES
+from mm_assets.contract.spellings import LABEL_WITH_DECIMALS, Known
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import working_folder
 from mm_assets.uploads.receive import refusals_table
@@ -70,7 +71,8 @@ def type_rows(
             sources.append(_source_sql(spec, table, path))
         if not sources:
             return TypedRows(empty_records(spec), refusals_table([]), 0)
-        db.execute(f"CREATE TEMP TABLE judged AS {_judge_sql(spec, sources)}", _parameters(spec))
+        parameters = {**_parameters(spec), **_meant_labels(db, spec, sources)}
+        db.execute(f"CREATE TEMP TABLE judged AS {_judge_sql(spec, sources)}", parameters)
         db.execute(_first_of_each_sql())
         db.execute(_conflicts_sql(spec))
         todo = pa.table({"code": list(REFUSALS), "todo": list(REFUSALS.values())})
@@ -132,13 +134,13 @@ def _judge_sql(spec: DatasetSpec, sources: list[str]) -> str:
     flags.append(
         f"(label_text IS NULL OR list_contains($missing, trim(label_text, {SPACE}))) AS no_label"
     )
-    label, label_problem = _value_sql("label_text", "no_label", spec.is_regression)
+    _, label_problem = _value_sql("label_text", "no_label", spec.is_regression)
+    label = f"CASE WHEN NOT no_label THEN {_label_sql(spec)} END"
     reason = f"{_quote(spec.label_column)} || ' is ''' || left(label_text, 60) || ''''"
     if spec.is_regression:
-        label = f"CASE WHEN NOT no_label THEN trim(label_text, {SPACE}) END"
         problems.append((label_problem, "label_invalid", f"{reason} || ', no finite number'"))
     elif spec.classes is not None:
-        outside = f"NOT no_label AND NOT list_contains($classes, trim(label_text, {SPACE}))"
+        outside = f"NOT no_label AND NOT list_contains($classes, {_label_sql(spec)})"
         problems.append((outside, "label_invalid", f"{reason} || ', not one of the classes'"))
     problems.append(("labels_only AND no_label", "value_missing", "'no label in a label table'"))
     cases = _ID_PROBLEMS + problems
@@ -159,6 +161,33 @@ def _judge_sql(spec: DatasetSpec, sources: list[str]) -> str:
             md5({hashed}) AS row_hash,
             CASE{code} END AS code, CASE{why} END AS reason
         FROM valued"""
+
+
+def _label_sql(spec: DatasetSpec) -> str:
+    """A label as it is kept: the class that it is, or where none are listed `1` for `1.0`."""
+    trimmed = f"trim(label_text, {SPACE})"
+    if spec.is_regression:
+        return trimmed
+    if spec.classes is None:
+        return f"regexp_replace({trimmed}, '{LABEL_WITH_DECIMALS}', '\\1')"
+    found = f"list_position($spelled::VARCHAR[], {trimmed})"
+    return f"coalesce(list_extract($meant::VARCHAR[], {found}), {trimmed})"
+
+
+def _meant_labels(
+    db: duckdb.DuckDBPyConnection, spec: DatasetSpec, sources: list[str]
+) -> dict[str, list[str]]:
+    """Labels that are spelled otherwise than their class, and the class that each means."""
+    if spec.classes is None:
+        return {}
+    found = db.execute(
+        f"SELECT DISTINCT trim(label_text, {SPACE}) AS told FROM ({' UNION ALL '.join(sources)}) "
+        "WHERE told IS NOT NULL AND NOT list_contains($classes, told)",
+        {"classes": list(spec.classes)},
+    ).fetchall()
+    known = Known(spec.classes)
+    meant = {told: known.meant(told) for (told,) in found if known.knows(told)}
+    return {"spelled": list(meant), "meant": list(meant.values())}
 
 
 def _value_sql(text: str, missing: str, is_number: bool) -> tuple[str, str]:

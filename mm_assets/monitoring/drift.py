@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_assets.contract.dataset import ColumnKind, DatasetSpec
+from mm_assets.contract.spellings import MOST_VALUES, Known
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +61,28 @@ def feature_drift(reference: pa.Table, current: pa.Table, spec: DatasetSpec) -> 
 def _drift_of(reference: pa.Array | None, current: pa.Array | None, kind: str) -> float | None:
     if reference is None or current is None or reference.type != current.type:
         return None
+    if kind == ColumnKind.CATEGORY:
+        reference, current = _as_one_spelling(reference, current)
     return psi(reference, current, kind)
+
+
+def _as_one_spelling(reference: pa.Array, current: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Both as a model of the reference would see them: `1.0` after `1` is no drift."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    counts = {one["values"]: one["counts"] for one in pc.value_counts(reference).to_pylist()}
+    counts.pop(None, None)
+    if len(counts) > MOST_VALUES:
+        return reference, current
+    known = Known.learn(counts)
+    told = [column.dictionary_encode() for column in (reference, current)]
+    meant = [[known.meant(value) for value in one.dictionary.to_pylist()] for one in told]
+    before, now = (
+        pa.array(words, pa.string()).take(one.indices)
+        for words, one in zip(meant, told, strict=True)
+    )
+    return before, now
 
 
 def label_drift(

@@ -49,7 +49,7 @@ def build_monitoring(
     where nothing is. Published under `monitoring.json`: the pictures, the figures, and
     `feature_drift`, the drift of each feature.
     """
-    predictions = store.read(spec.dataset)
+    predictions = live.with_labels_as_predicted(store.read(spec.dataset), spec)
     uploads: list[str] = lake.names(uploads_prefix(spec.dataset))
     training = lake.read_json(of_dataset(spec.dataset, TRAINING_SET))
     drifts, figures = _drift(lake, spec, uploads[-RECENT_UPLOADS:], predictions, training)

@@ -10,6 +10,7 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Predictor
+from mm_assets.engines.shared.spellings import Spellings, spelled
 from mm_assets.registry.store import Champion, ModelStore
 
 
@@ -29,11 +30,19 @@ def load_model(
 def load_verified(
     folder: Path, manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality
 ) -> Predictor:
-    """As `load_model`, from what `ModelStore.fetch` and `manifest` have just verified."""
+    """As `load_model`, from what `ModelStore.fetch` and `manifest` have just verified.
+
+    The predictor brings categories to the spelling that the model knows; see contract/spellings.py.
+    """
     _refuse_other_wording(manifest, spec, modality)
     named = manifest["engine"]["engine"]
     chosen = next(one for one in spec.candidates(modality) if one.engine == named)
-    return make_engine(chosen).load(folder)
+    return spelled(make_engine(chosen).load(folder), spellings_of(manifest))
+
+
+def spellings_of(manifest: Mapping[str, Any]) -> Spellings:
+    """The categories that a stored model knows; none, if it was trained before they were noted."""
+    return Spellings.from_json(manifest.get("spellings"))
 
 
 def _refuse_other_wording(

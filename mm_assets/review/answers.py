@@ -15,6 +15,7 @@ from typing import Any
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import UploadError
 from mm_assets.contract.ids import normalised
+from mm_assets.contract.spellings import label_meant
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.rows import NUMBER
@@ -89,6 +90,7 @@ def judge(
     said: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         record_id, label = normalised(answer.record_id), answer.label.strip(" \t\r\n")
+        label = label if spec.is_regression else label_meant(label, tuple(classes))
         if answer.problem:
             judged.refused.append(
                 Refused(record_id, answer.where, "answer_unreadable", answer.problem)

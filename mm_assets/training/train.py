@@ -17,8 +17,8 @@ from mm_assets.contract.engine_spec import EngineSpec
 from mm_assets.contract.errors import MMError, ModelError
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Progress, Task
+from mm_assets.engines.shared.spellings import spelled
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_dataset
 from mm_assets.lake.local import working_folder
 from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import Champion, ModelStore, StoredModel
@@ -30,7 +30,7 @@ from mm_assets.training.evaluation_pictures import (
     residual_picture,
 )
 from mm_assets.training.gate import Decision, gate
-from mm_assets.training.training_set import SPLITS, TRAINING_SET, labelled_frame, records_for
+from mm_assets.training.records import SEEN, TrainingRecords, read_records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,20 +72,6 @@ class TrainingResult:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Data:
-    """The records of one training, in the order of the training set, divided by split."""
-
-    document: dict[str, Any]
-    parts: dict[str, pd.DataFrame]
-    ids: dict[str, list[str]]
-    counts: dict[str, int]
-    truth: pd.Series
-
-    def learned_from(self, label: str) -> pd.Series:
-        return self.parts["training"][label]
-
-
 def train_model(
     lake: Lake,
     models: ModelStore,
@@ -101,7 +87,7 @@ def train_model(
     Raises ModelError, before anything is stored, when there is too little to learn from or no
     engine could learn. With `tracking_uri`, MLflow is told; if it can't be, that is a warning.
     """
-    data = _read(lake, spec, modality)
+    data = read_records(lake, spec, modality)
     with working_folder("model") as folder:
         trained, failures = _compete(lake, spec, modality, data, folder, progress)
         best = max(trained, key=lambda one: one.evaluation.score)  # the first of equals
@@ -120,7 +106,7 @@ def train_model(
                 manifest_sha256=stored.manifest_sha256,
             )
         pictures = _pictures(spec, data, best, trained)
-        warnings = [f"{name}: {why}" for name, why in failures.items()]
+        warnings = [*data.warnings, *(f"{name}: {why}" for name, why in failures.items())]
         tracked = ""
         if tracking_uri:
             try:
@@ -145,25 +131,6 @@ def train_model(
     )
 
 
-def _read(lake: Lake, spec: DatasetSpec, modality: Modality) -> _Data:
-    document = lake.read_json(of_dataset(spec.dataset, TRAINING_SET))
-    if document is None:
-        raise ModelError(
-            code="training_set_missing",
-            what="there is no training set yet",
-            where=f"{spec.dataset}/{TRAINING_SET}",
-            todo="Materialise it first, or run `mm train`.",
-        )
-    records, counts = records_for(lake, spec, modality, document)
-    frame = labelled_frame(lake, spec, modality, records)
-    splits = records["split"].to_numpy(zero_copy_only=False)
-    ids = records["record_id"].to_numpy(zero_copy_only=False)
-    parts = {name: frame[splits == name].reset_index(drop=True) for name in SPLITS}
-    truth = parts["holdout"].pop(spec.label_column)
-    named = {name: ids[splits == name].tolist() for name in SPLITS}
-    return _Data(document, parts, named, counts, truth)
-
-
 # -- candidates -----------------------------------------------------------------------------------
 
 
@@ -180,7 +147,7 @@ def _compete(
     lake: Lake,
     spec: DatasetSpec,
     modality: Modality,
-    data: _Data,
+    data: TrainingRecords,
     folder: Path,
     progress: Progress,
 ) -> tuple[list[Candidate], dict[str, str]]:
@@ -207,7 +174,7 @@ def _candidate(
     lake: Lake,
     spec: DatasetSpec,
     modality: Modality,
-    data: _Data,
+    data: TrainingRecords,
     name: str,
     chosen: EngineSpec,
     folder: Path,
@@ -223,14 +190,13 @@ def _candidate(
     if chosen.tuning is not None:
         from mm_assets.training.tuning import tune
 
-        seen = ("training", "tuning")
         tuning = tune(
             lake,
             spec,
             modality,
             chosen,
-            {part: data.parts[part] for part in seen},
-            {part: data.ids[part] for part in seen},
+            {part: data.parts[part] for part in SEEN},
+            {part: data.ids[part] for part in SEEN},
             training_fingerprint=data.document["fingerprint"],
             progress=said,
         )
@@ -245,14 +211,15 @@ def _candidate(
     )
     engine.train(task, folder, said)
     # Loaded again from its files, so that what is evaluated is what is stored.
-    predicted = engine.load(folder).predict(data.parts["holdout"])
+    loaded = spelled(engine.load(folder), data.spellings)
+    predicted = loaded.predict(data.parts["holdout"])
     evaluation = _evaluation(spec, data, predicted)
     said(f"{evaluation.metric} {evaluation.metrics[evaluation.metric]:.4g}")
     seconds = time.monotonic() - began
     return Candidate(name, chosen, folder, predicted, evaluation, seconds, tuning)
 
 
-def _evaluation(spec: DatasetSpec, data: _Data, predicted: pd.DataFrame) -> Evaluation:
+def _evaluation(spec: DatasetSpec, data: TrainingRecords, predicted: pd.DataFrame) -> Evaluation:
     return evaluate(
         data.truth,
         predicted,
@@ -266,7 +233,11 @@ def _evaluation(spec: DatasetSpec, data: _Data, predicted: pd.DataFrame) -> Eval
 
 
 def _champion_evaluation(
-    models: ModelStore, spec: DatasetSpec, modality: Modality, data: _Data, progress: Progress
+    models: ModelStore,
+    spec: DatasetSpec,
+    modality: Modality,
+    data: TrainingRecords,
+    progress: Progress,
 ) -> Evaluation | None:
     """How the champion does on the same held-out records; None where there is none to beat."""
     champion = models.champion(modality)
@@ -286,7 +257,7 @@ def _champion_evaluation(
 def _manifest(
     spec: DatasetSpec,
     modality: Modality,
-    data: _Data,
+    data: TrainingRecords,
     best: Candidate,
     trained: list[Candidate],
     run_id: str,
@@ -302,6 +273,7 @@ def _manifest(
         "problem_type": spec.problem_type,
         "classes": evaluation.classes,
         "columns": spec.features(modality),
+        "spellings": data.spellings.to_json(),
         "metric": evaluation.metric,
         "metrics": evaluation.metrics,
         "baseline": evaluation.baseline,
@@ -334,7 +306,7 @@ def _failed_rows(failures: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _pictures(
-    spec: DatasetSpec, data: _Data, best: Candidate, trained: list[Candidate]
+    spec: DatasetSpec, data: TrainingRecords, best: Candidate, trained: list[Candidate]
 ) -> dict[str, bytes]:
     pictures = {}
     if len(trained) > 1:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
+from mm_assets.contract.spellings import Known, counted, label_meant
 from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset
@@ -53,6 +54,7 @@ def build_training_set(
     names += ["image_features"] if spec.image_features else []
     splits = [split_of(i, spec.holdout_share) for i in rows["record_id"].to_pylist()]
     records = rows.select(names).append_column("split", pa.array(splits, pa.string()))
+    records = _with_labels_as_meant(records, spec)
     counted = pc.value_counts(records["split"].combine_chunks()).to_pylist()
     labels = pc.value_counts(records["label"].combine_chunks()).to_pylist()
     with working_folder("training") as folder:
@@ -77,6 +79,18 @@ def build_training_set(
                 else {item["values"]: item["counts"] for item in labels},
             },
         )
+
+
+def _with_labels_as_meant(records: pa.Table, spec: DatasetSpec) -> pa.Table:
+    """The manifest does so already; an upload that was joined long ago may not have it."""
+    import pyarrow as pa
+
+    if spec.is_regression:
+        return records
+    told = records["label"].combine_chunks().dictionary_encode()
+    meant = [label_meant(label, spec.classes) for label in told.dictionary.to_pylist()]
+    labels = pa.array(meant, pa.string()).take(told.indices)
+    return records.set_column(records.column_names.index("label"), "label", labels)
 
 
 def records_for(
@@ -131,7 +145,25 @@ def records_for(
             where=where,
             todo="Send records of another class: there is nothing to tell apart.",
         )
+    if not spec.is_regression and spec.classes is None:
+        _refuse_spellings(judged["label"], where)
     return records, counts
+
+
+def _refuse_spellings(labels: pa.ChunkedArray, where: str) -> None:
+    """Labels that may be one class or two: a person knows."""
+    import pyarrow.compute as pc
+
+    counts = {one["values"]: one["counts"] for one in pc.value_counts(labels).to_pylist()}
+    if alike := Known(tuple(sorted(counts))).alike():
+        raise ModelError(
+            code="label_spelling",
+            what="labels differ only in how they are written: "
+            + "; ".join(counted(counts, group) for group in alike),
+            where=where,
+            todo="List `classes` in the dataset's YAML: one spelling to make them the same, or "
+            "each of them to keep them apart.",
+        )
 
 
 def labelled_frame(

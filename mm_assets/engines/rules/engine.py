@@ -35,6 +35,7 @@ from mm_assets.engines.shared.refusals import (
     refuse_hyperparameter,
     refuse_value,
 )
+from mm_assets.engines.shared.spellings import Spellings
 
 ENGINE = "rules"
 FORMAT = 1
@@ -47,7 +48,8 @@ class RulesEngine:
 
     A formula is one SQL expression in DuckDB's dialect, over columns and parameters under exactly
     their names. A rule whose formula is NULL (a value it needs is missing, or it cannot be
-    computed for this record) does not hold. `time_limit` and `seed` have nothing to decide.
+    computed for this record) does not hold. A category equals a word, also that of a parameter,
+    that is the same by contract/spellings.py. `time_limit` and `seed` have nothing to decide.
     """
 
     def __init__(
@@ -77,6 +79,9 @@ class RulesEngine:
         }
         formulas = _formulas(record)
         _refuse_unused(record["parameters"], formulas)
+        used = {column: kind for column, kind in task.columns.items() if column in formulas.names}
+        record["spellings"] = Spellings.learn([task.training, task.tuning], used)[0].to_json()
+        formulas = _formulas(record)
         task = with_known_classes(with_images(task))
         truth, classes = task.training[task.label].to_numpy(), classes_of(task)
         values = _checked(task.training, task.columns, formulas)
@@ -202,9 +207,11 @@ def _formulas(record: dict[str, Any]) -> Formulas:
     if record["value"] is not None:
         texts = {"value": record["value"]}
     kinds = {column: kind for column, kind in record["columns"] if kind != "image"}
+    known = Spellings.from_json(record.get("spellings")).columns
     return Formulas(
-        texts, kinds, record["parameters"], boolean=record["value"] is None, engine=ENGINE
-    )
+        texts, kinds, record["parameters"],
+        boolean=record["value"] is None, engine=ENGINE, known=known,
+    )  # fmt: skip
 
 
 # -- what the records say -------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from mm_assets.contract.spellings import Known
 from mm_assets.engines.shared.refusals import nearest, refuse, refuse_value
 
 _SELECT = "SELECT "
@@ -26,6 +27,11 @@ _PARTS = {
     "BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT",
     "FUNCTION", "OPERATOR", "TYPE",
 }  # fmt: skip
+_EQUALITIES = {
+    "COMPARE_EQUAL", "COMPARE_NOTEQUAL", "COMPARE_DISTINCT_FROM", "COMPARE_NOT_DISTINCT_FROM",
+    "COMPARE_IN", "COMPARE_NOT_IN",
+}  # fmt: skip
+_CONSTANT = {"class": "CONSTANT", "type": "VALUE_CONSTANT"}
 _NODE = {"type", "cte_map", "select_list", "from_table", "aggregate_handling"}
 _MACROS = ("days_in_month", "fdiv", "fmod", "if", "nullif", "split_part")  # DuckDB's own
 _NUMERIC = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*|BIGNUM")
@@ -67,7 +73,8 @@ class Formulas:
     """Formulas over the same columns and parameters.
 
     texts: title to formula. kinds: column to "number", "category" or "text". Names are compared
-    exactly, although DuckDB itself does not tell `Age` from `age`.
+    exactly, although DuckDB itself does not tell `Age` from `age`. known: what training saw of a
+    category column; words that the column is compared with are brought to that spelling, too.
     Raises ModelError: rule_invalid, rule_column_unknown, hyperparameter_invalid.
     """
 
@@ -79,10 +86,12 @@ class Formulas:
         *,
         boolean: bool,
         engine: str,
+        known: Mapping[str, Known] | None = None,
     ) -> None:
         if both := kinds.keys() & parameters.keys():
             refuse_value(f"{min(both)!r} is a column and a parameter: rename the latter", engine)
         self._kinds, self._parameters, self._engine = kinds, parameters, engine
+        self._known = known or {}
         self._turn = threading.Lock()
         self._safe = {name: f"mm_{place}" for place, name in enumerate([*kinds, *parameters])}
         self.formulas = [self._read(title, text) for title, text in texts.items()]
@@ -138,8 +147,10 @@ class Formulas:
 
     def _renamed(self, title: str, text: str, tree: Any) -> list[tuple[int, str]]:
         """Give all names their safe ones, in the tree; returns where each ends in the text."""
-        places, functions = [], set()
+        places, functions, words = [], set(), []
         for part in _parts(tree):
+            if part["type"] in _EQUALITIES:
+                words += self._respelled(part)
             if part["class"] not in _PARTS:
                 self._invalid(title, text, f"there may be no {part['class'].lower()} in it")
             if part["class"] == "FUNCTION":
@@ -155,7 +166,26 @@ class Formulas:
             self._invalid(
                 title, text, f"the function {min(refused)} is unknown or needs more than one record"
             )
+        for node, word in words:
+            node |= {**_CONSTANT, "literal": {"kind": "STRING", "text": word}}
+            node.pop("column_names", None)
         return places
+
+    def _respelled(self, equality: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+        """The words that a category is compared with, and how training spells them."""
+        sides = equality.get("children") or [equality["left"], equality["right"]]
+        names = [".".join(side.get("column_names", [])) for side in sides]
+        columns = [name for name in names if name in self._known]
+        if len(columns) != 1:
+            return []
+        words = []
+        for side, name in zip(sides, names, strict=True):
+            literal = side.get("literal", {})
+            word = literal.get("text") if literal.get("kind") == "STRING" else None
+            word = self._parameters.get(name, word)
+            if isinstance(word, str):
+                words.append((side, self._known[columns[0]].meant(word)))
+        return words
 
     def _allowed(self, functions: set[str]) -> set[str]:
         """Those that compute something from their arguments and from nothing else."""

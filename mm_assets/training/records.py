@@ -1,0 +1,66 @@
+"""The records of one training, read and divided by split, with categories as the model knows them.
+
+What training learns of spellings comes from the parts `training` and `tuning` alone, and is applied
+to them before any engine or trial sees them. Held-out records stay as they came: the new model and
+the champion each meet them as they would meet an upload.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import ModelError
+from mm_assets.engines.shared.spellings import Spellings
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_dataset
+from mm_assets.training.training_set import SPLITS, TRAINING_SET, labelled_frame, records_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEEN = ("training", "tuning")  # the parts that a model is made from
+
+
+@dataclass(frozen=True)
+class TrainingRecords:
+    """The records of one training, in the order of the training set, divided by split.
+
+    parts: a frame for each split, with the label except for `holdout`, whose label is `truth`.
+    """
+
+    document: dict[str, Any]
+    parts: dict[str, pd.DataFrame]
+    ids: dict[str, list[str]]
+    counts: dict[str, int]
+    truth: pd.Series
+    spellings: Spellings
+    warnings: list[str]
+
+    def learned_from(self, label: str) -> pd.Series:
+        return self.parts["training"][label]
+
+
+def read_records(lake: Lake, spec: DatasetSpec, modality: Modality) -> TrainingRecords:
+    """Read the published training set. Raises ModelError where nothing can be learnt from it."""
+    document = lake.read_json(of_dataset(spec.dataset, TRAINING_SET))
+    if document is None:
+        raise ModelError(
+            code="training_set_missing",
+            what="there is no training set yet",
+            where=f"{spec.dataset}/{TRAINING_SET}",
+            todo="Materialise it first, or run `mm train`.",
+        )
+    records, counts = records_for(lake, spec, modality, document)
+    frame = labelled_frame(lake, spec, modality, records)
+    splits = records["split"].to_numpy(zero_copy_only=False)
+    ids = records["record_id"].to_numpy(zero_copy_only=False)
+    parts = {name: frame[splits == name].reset_index(drop=True) for name in SPLITS}
+    truth = parts["holdout"].pop(spec.label_column)
+    named = {name: ids[splits == name].tolist() for name in SPLITS}
+    seen = [parts[name] for name in SEEN]
+    spellings, warnings = Spellings.learn(seen, spec.features(modality))
+    for name in SEEN:
+        parts[name] = spellings.applied(parts[name])
+    return TrainingRecords(document, parts, named, counts, truth, spellings, warnings)
