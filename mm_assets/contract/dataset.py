@@ -124,6 +124,11 @@ class DatasetSpec(Strict):
         ("",), description="What stands for a missing value, compared exactly after trimming."
     )
     encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
+    decimal: Literal[".", ","] | None = Field(
+        None,
+        description="The decimal sign of numbers in CSV and TSV. Default: what the values of a "
+        "column say.",
+    )
     image_name: str | None = Field(
         "{id}",
         description="How an image's file name without suffix yields its ID: `{id}` or `{id}-{n}`; "
@@ -349,8 +354,8 @@ class DatasetSpec(Strict):
         """Changes when rows or images would be read differently (12 hex digits)."""
         fields = {
             "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
-            "encoding", "records", "image_name", "image_longest_side", "image_maximum_megapixels",
-            "image_features",
+            "encoding", "decimal", "records", "image_name", "image_longest_side",
+            "image_maximum_megapixels", "image_features",
         }  # fmt: skip
         text = json.dumps(self.model_dump(mode="json", include=fields), sort_keys=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mm_assets.contract.errors import SpecError
-from mm_assets.manifest.rows import NUMBER
+from mm_assets.manifest.numbers import PLAIN
 
 MOST_CLASSES = 50
 FEW_CODES = 12  # up to so many different whole numbers may be codes
 FEW_VALUES = 50  # up to so many different words are categories whatever the number of rows
 NUMBERS_SHARE = 0.9  # so many of the values must be numbers; the others are rows to be rejected
-_NUMBER = re.compile(NUMBER)
+_NUMBER = re.compile(PLAIN)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
 _FILE = re.compile(r".*\.(jpe?g|png|webp|gif|tiff?|bmp|heic)", re.IGNORECASE)
 _NOT_LEARNT = (

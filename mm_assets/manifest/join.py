@@ -8,16 +8,20 @@ moment at least one sees both.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
-from mm_assets.manifest.rows import TypedRows, empty_records, type_rows
+from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
 from mm_assets.tables.store import Store
 from mm_assets.uploads.received import (
     empty_image_features,
+    read_document,
     read_image_features,
     read_parquet,
     read_receipt,
@@ -25,6 +29,7 @@ from mm_assets.uploads.received import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MANIFEST = "manifest"
 # The manifest's own columns; the dataset's columns are in the struct column `features`.
@@ -43,23 +48,42 @@ def build_manifest(
 ) -> dict[str, Any]:
     """Type, index, join and publish one upload's manifest; returns the published document."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     receipt = read_receipt(lake, spec.dataset, upload)
-    typed = type_rows(lake, spec, receipt)
-    images = own_images(lake, receipt)
-    store.publish(
-        spec.dataset,
-        upload,
-        typed.records.select(["record_id", "labels_only", "label"]),
-        images.filter(images["best"]).select(["record_id", "image_sha256", "image_file"]),
-    )
-    touched = pa.chunked_array(
-        [*typed.records["record_id"].chunks, *images["record_id"].chunks], pa.string()
-    ).combine_chunks()
-    known = store.look_up(spec.dataset, touched)
-    rows = gather_rows(lake, spec, with_row_upload(known, labelled_too=False), {upload: typed})
-    rows = with_image_features(lake, spec, rows)
-    return _publish(lake, spec, upload, receipt, typed, images, known, rows, run_id)
+    with typed_rows(lake, spec, receipt) as typed, working_folder("manifest") as folder:
+        images = own_images(lake, receipt)
+        best = images.filter(images["best"]).select(["record_id", "image_sha256", "image_file"])
+        store.publish(spec.dataset, upload, typed.index, best)
+        touched = pa.chunked_array(
+            [*typed.index["record_id"].chunks, *images["record_id"].chunks], pa.string()
+        ).combine_chunks()
+        known = store.look_up(spec.dataset, touched)
+        fates = image_fates(upload, images, known)
+        known = with_row_upload(known, labelled_too=False)
+        known = known.filter(pc.is_valid(known["row_upload"]))
+        rows = gather_rows(lake, spec, known, {upload: typed})
+        n_rows = _write(folder / "manifest.parquet", _manifest_schema(spec), (
+            _manifest_table(with_image_features(lake, spec, part)) for part in rows
+        ))  # fmt: skip
+        assert n_rows == known.num_rows, "a row that the index knows is not in its upload"  # noqa: S101
+        rejects = _all_rejects(lake, receipt, typed)
+        _write(folder / "rejects.parquet", rejects.schema, [rejects])
+        _write(folder / "images.parquet", fates.schema, [fates])
+        names = ("manifest.parquet", "rejects.parquet", "images.parquet")
+        return lake.publish(
+            of_upload(spec.dataset, upload, MANIFEST),
+            {name: folder / name for name in names},
+            {
+                "dataset": spec.dataset,
+                "upload": upload,
+                "run_id": run_id,
+                "fingerprint": spec.fingerprint,
+                "counts": _counts(upload, receipt, typed, known, rejects, fates),
+                "rejected_by_code": _by(rejects, "code"),
+                "numbers": typed.numbers,
+            },
+        )
 
 
 def with_row_upload(known: pa.Table, *, labelled_too: bool) -> pa.Table:
@@ -84,33 +108,62 @@ def with_row_upload(known: pa.Table, *, labelled_too: bool) -> pa.Table:
 
 def gather_rows(
     lake: Lake, spec: DatasetSpec, known: pa.Table, typed: dict[str, TypedRows]
-) -> pa.Table:
+) -> Iterator[pa.Table]:
     """The typed rows that `known` (with row_upload) points to, from however many uploads.
 
-    `typed` holds uploads that are typed already; the others are read, only the wanted records.
-    Columns: RECORD_COLUMNS and `features`, `label` and the rest from `known`, by record_id.
+    known: by record_id. typed: uploads that are typed already; of the others only the wanted
+    records are read. Gives, some at a time, RECORD_COLUMNS and `features`, `label` and the rest
+    from `known`; upload by upload, each by record_id.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     known = known.filter(pc.is_valid(known["row_upload"]))
-    parts = []
-    for upload in pc.unique(known["row_upload"]).to_pylist():
-        wanted = known.filter(pc.equal(known["row_upload"], upload))
+    for upload in sorted(pc.unique(known["row_upload"]).to_pylist()):
+        wanted = known.filter(pc.equal(known["row_upload"], upload)).combine_chunks()
         if upload in typed:
-            records = typed[upload].records
-        else:
-            receipt = read_receipt(lake, spec.dataset, upload)
-            ids = wanted["record_id"].combine_chunks()
-            records = type_rows(lake, spec, receipt, ids).records
-        records = records.filter(pc.invert(records["labels_only"])).drop_columns(["label"])
-        positions = pc.index_in(records["record_id"], wanted["record_id"].combine_chunks())
+            yield from _beside_each(typed[upload], wanted)
+            continue
+        receipt = read_receipt(lake, spec.dataset, upload)
+        ids = wanted["record_id"].combine_chunks()
+        with typed_rows(lake, spec, receipt, ids) as rows:
+            yield from _beside_each(rows, wanted)
+
+
+def all_rows(lake: Lake, spec: DatasetSpec, known: pa.Table) -> pa.Table:
+    """The same in one table, by record_id."""
+    import pyarrow as pa
+
+    empty = _beside(empty_records(spec).drop_columns(["label"]), known.slice(0, 0))
+    return pa.concat_tables([empty, *gather_rows(lake, spec, known, {})]).sort_by("record_id")
+
+
+def _beside_each(rows: TypedRows, wanted: pa.Table) -> Iterator[pa.Table]:
+    """Each batch of records beside what is known of them; both come by record_id."""
+    import pyarrow.compute as pc
+
+    start = 0
+    for batch in rows.batches():
+        records = batch.filter(pc.invert(batch["labels_only"])).drop_columns(["label"])
+        # Of what is known, only what this batch can hold is looked at.
+        end = _after(wanted["record_id"], batch["record_id"][-1].as_py(), start)
+        some = wanted.slice(start, end - start)
+        start = end
+        positions = pc.index_in(records["record_id"], some["record_id"].combine_chunks())
         records = records.filter(pc.is_valid(positions))
-        parts.append(_beside(records, wanted.take(positions.drop_null())))
-    if not parts:
-        empty = empty_records(spec).drop_columns(["label"])
-        return _beside(empty, known.slice(0, 0))
-    return pa.concat_tables(parts).sort_by("record_id")
+        if records.num_rows:
+            yield _beside(records, some.take(positions.drop_null()))
+
+
+def _after(ids: pa.ChunkedArray, last: str, start: int) -> int:
+    """Where in sorted IDs those begin that come after `last`; by bytes, as DuckDB sorts."""
+    low, high, wanted = start, len(ids), last.encode()
+    while low < high:
+        middle = (low + high) // 2
+        if ids[middle].as_py().encode() <= wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def with_image_features(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> pa.Table:
@@ -159,42 +212,23 @@ def own_images(lake: Lake, receipt: dict[str, Any]) -> pa.Table:
         ).to_arrow_table()
 
 
-def _publish(
-    lake: Lake,
-    spec: DatasetSpec,
-    upload: str,
-    receipt: dict[str, Any],
-    typed: TypedRows,
-    images: pa.Table,
-    known: pa.Table,
-    rows: pa.Table,
-    run_id: str,
-) -> dict[str, Any]:
+def _all_rejects(lake: Lake, receipt: dict[str, Any], typed: TypedRows) -> pa.Table:
     import pyarrow as pa
+
+    structural = read_parquet(lake, receipt, "rejects.parquet")
+    return pa.concat_tables([structural, typed.rejects.cast(structural.schema)])
+
+
+def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+    """Write tables one after the other; returns how many rows there were."""
     import pyarrow.parquet as pq
 
-    manifest = _manifest_table(rows)
-    fates = image_fates(upload, images, known)
-    structural = read_parquet(lake, receipt, "rejects.parquet")
-    rejects = pa.concat_tables([structural, typed.rejects.cast(structural.schema)])
-    tables = {"manifest.parquet": manifest, "rejects.parquet": rejects, "images.parquet": fates}
-    with working_folder("manifest") as folder:
-        files = {}
-        for name, table in tables.items():
-            files[name] = folder / name
-            pq.write_table(table, files[name], compression="zstd")
-        return lake.publish(
-            of_upload(spec.dataset, upload, MANIFEST),
-            files,
-            {
-                "dataset": spec.dataset,
-                "upload": upload,
-                "run_id": run_id,
-                "fingerprint": spec.fingerprint,
-                "counts": _counts(upload, receipt, typed, manifest, rejects, fates),
-                "rejected_by_code": _by(rejects, "code"),
-            },
-        )
+    n_rows = 0
+    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
+        for table in tables:
+            writer.write_table(table)
+            n_rows += table.num_rows
+    return n_rows
 
 
 def _manifest_table(rows: pa.Table) -> pa.Table:
@@ -204,13 +238,26 @@ def _manifest_table(rows: pa.Table) -> pa.Table:
     image = pc.fill_null(rows["image_sha256"].cast(pa.string()), "")
     hashed = pc.binary_join_element_wise(rows["row_hash"], image, "-")
     table = rows.append_column("input_hash", hashed).select(list(MANIFEST_COLUMNS))
-    own = pa.schema(
-        [(name, pa.int64() if name == "row_line" else pa.string()) for name in MANIFEST_COLUMNS]
-    )
-    table = table.cast(own).append_column("features", rows["features"])
+    table = table.cast(_own_schema()).append_column("features", rows["features"])
     if "image_features" in rows.column_names:
         table = table.append_column("image_features", rows["image_features"])
     return table
+
+
+def _own_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [(name, pa.int64() if name == "row_line" else pa.string()) for name in MANIFEST_COLUMNS]
+    )
+
+
+def _manifest_schema(spec: DatasetSpec) -> pa.Schema:
+    schema = _own_schema().append(empty_records(spec).schema.field("features"))
+    if spec.image_features:
+        features = empty_image_features(spec).schema.field("features")
+        schema = schema.append(features.with_name("image_features"))
+    return schema
 
 
 def image_fates(upload: str, images: pa.Table, known: pa.Table) -> pa.Table:
@@ -239,6 +286,7 @@ def _counts(
     rejects: pa.Table,
     fates: pa.Table,
 ) -> dict[str, int]:
+    """manifest: its columns that come from the index, a row for each of its rows."""
     import pyarrow.compute as pc
 
     by_purpose = _by(manifest, "purpose")
@@ -246,7 +294,7 @@ def _counts(
     from_here = pc.sum(pc.equal(manifest["row_upload"], upload)).as_py() or 0
     return {
         "rows": receipt["counts"]["rows"],
-        "records": typed.records.num_rows,
+        "records": typed.index.num_rows,
         "labels_joined": typed.labels_joined,
         "rejected": rejects.num_rows,
         "in_manifest": manifest.num_rows,
@@ -269,19 +317,28 @@ def _by(table: pa.Table, column: str) -> dict[str, int]:
 
 def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality) -> dict[str, Any]:
     """Publish the manifest's records of one modality; returns the published document."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+    document = read_document(lake, spec.dataset, upload, MANIFEST)
+    purposes: Counter[str] = Counter()
 
-    document = lake.read_json(of_upload(spec.dataset, upload, MANIFEST))
-    assert document is not None  # noqa: S101  Dagster materialises the manifest first
-    manifest = read_parquet(lake, document, "manifest.parquet")
-    has_image = pc.is_valid(manifest["image_sha256"])
-    with_image = modality is Modality.WITH_IMAGE
-    records = manifest.filter(has_image if with_image else pc.invert(has_image))
-    by_purpose = _by(records, "purpose")
+    def of_modality(manifest: pq.ParquetFile) -> Iterator[pa.Table]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        for batch in manifest.iter_batches():
+            has_image = pc.is_valid(batch["image_sha256"])
+            with_image = modality is Modality.WITH_IMAGE
+            records = batch.filter(has_image if with_image else pc.invert(has_image))
+            for item in pc.value_counts(records["purpose"]).to_pylist():
+                purposes[item["values"]] += item["counts"]
+            yield pa.Table.from_batches([records])
+
     with working_folder("records") as folder:
+        import pyarrow.parquet as pq
+
         path = folder / "records.parquet"
-        pq.write_table(records, path, compression="zstd")
+        lake.fetch_published(document, "manifest.parquet", folder / "manifest.parquet")
+        with pq.ParquetFile(folder / "manifest.parquet") as manifest:
+            records = _write(path, manifest.schema_arrow, of_modality(manifest))
         return lake.publish(
             of_upload(spec.dataset, upload, records_name(modality)),
             {f"{records_name(modality)}.parquet": path},
@@ -290,9 +347,9 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
                 "upload": upload,
                 "fingerprint": document["fingerprint"],
                 "counts": {
-                    "records": records.num_rows,
-                    "to_predict": by_purpose.get("predict", 0),
-                    "labelled": by_purpose.get("train", 0),
+                    "records": records,
+                    "to_predict": purposes["predict"],
+                    "labelled": purposes["train"],
                 },
             },
         )

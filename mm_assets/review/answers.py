@@ -18,7 +18,7 @@ from mm_assets.contract.ids import normalised
 from mm_assets.contract.spellings import label_meant
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import working_folder
-from mm_assets.manifest.rows import NUMBER
+from mm_assets.manifest.numbers import PLAIN
 from mm_assets.tables.store import Store
 from mm_assets.uploads.send import Sent, send
 
@@ -108,7 +108,7 @@ def judge(
 def _label_fault(label: str, spec: DatasetSpec, classes: Sequence[str]) -> str:
     """Why this is no label, or ''."""
     if spec.is_regression:
-        good = re.fullmatch(NUMBER, label, re.ASCII) and math.isfinite(float(label))
+        good = re.fullmatch(PLAIN, label, re.ASCII) and math.isfinite(float(label))
         return "" if good else f"'{label[:60]}' is no finite number"
     if label in classes:
         return ""

@@ -16,7 +16,7 @@ from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset
 from mm_assets.lake.local import sha256_of, working_folder
-from mm_assets.manifest.join import gather_rows, with_image_features, with_row_upload
+from mm_assets.manifest.join import all_rows, with_image_features, with_row_upload
 from mm_assets.tables.store import Store
 from mm_assets.uploads.received import read_images, read_parquet
 
@@ -48,7 +48,7 @@ def build_training_set(
     import pyarrow.parquet as pq
 
     known = with_row_upload(store.look_up(spec.dataset, None), labelled_too=True)
-    rows = gather_rows(lake, spec, known, {})
+    rows = all_rows(lake, spec, known)
     rows = with_image_features(lake, spec, rows)
     names = ["record_id", "label", "row_upload", "image_upload", "image_sha256", "features"]
     names += ["image_features"] if spec.image_features else []
