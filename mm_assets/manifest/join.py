@@ -63,9 +63,8 @@ def build_manifest(
         known = with_row_upload(known, labelled_too=False)
         known = known.filter(pc.is_valid(known["row_upload"]))
         rows = gather_rows(lake, spec, known, {upload: typed})
-        n_rows = _write(folder / "manifest.parquet", _manifest_schema(spec), (
-            _manifest_table(with_image_features(lake, spec, part)) for part in rows
-        ))  # fmt: skip
+        parts = (_manifest_table(with_image_features(lake, spec, part)) for part in rows)
+        n_rows = _write(folder / "manifest.parquet", _manifest_schema(spec), parts)
         assert n_rows == known.num_rows, "a row that the index knows is not in its upload"  # noqa: S101
         rejects = _all_rejects(lake, receipt, typed)
         _write(folder / "rejects.parquet", rejects.schema, [rejects])
@@ -111,59 +110,39 @@ def gather_rows(
 ) -> Iterator[pa.Table]:
     """The typed rows that `known` (with row_upload) points to, from however many uploads.
 
-    known: by record_id. typed: uploads that are typed already; of the others only the wanted
-    records are read. Gives, some at a time, RECORD_COLUMNS and `features`, `label` and the rest
-    from `known`; upload by upload, each by record_id.
+    typed: uploads that are typed already; of the others only the wanted records are read. Gives,
+    some at a time, RECORD_COLUMNS and `features`; `label` and the rest are those of `known`.
     """
     import pyarrow.compute as pc
 
     known = known.filter(pc.is_valid(known["row_upload"]))
     for upload in sorted(pc.unique(known["row_upload"]).to_pylist()):
-        wanted = known.filter(pc.equal(known["row_upload"], upload)).combine_chunks()
+        wanted = known.filter(pc.equal(known["row_upload"], upload))
         if upload in typed:
-            yield from _beside_each(typed[upload], wanted)
-            continue
-        receipt = read_receipt(lake, spec.dataset, upload)
-        ids = wanted["record_id"].combine_chunks()
-        with typed_rows(lake, spec, receipt, ids) as rows:
-            yield from _beside_each(rows, wanted)
+            yield from _with_features(typed[upload], wanted)
+        else:
+            with typed_rows(lake, spec, read_receipt(lake, spec.dataset, upload)) as rows:
+                yield from _with_features(rows, wanted)
+
+
+def _with_features(rows: TypedRows, wanted: pa.Table) -> Iterator[pa.Table]:
+    import pyarrow.compute as pc
+
+    said = wanted.rename_columns(["told" if n == "label" else n for n in wanted.column_names])
+    for batch in rows.batches(said):
+        records = batch.filter(pc.invert(batch["labels_only"])).drop_columns(["label"])
+        yield records.rename_columns(["label" if n == "told" else n for n in records.column_names])
 
 
 def all_rows(lake: Lake, spec: DatasetSpec, known: pa.Table) -> pa.Table:
     """The same in one table, by record_id."""
     import pyarrow as pa
 
-    empty = _beside(empty_records(spec).drop_columns(["label"]), known.slice(0, 0))
+    empty = empty_records(spec).drop_columns(["label"])
+    for name in known.column_names:
+        if name != "record_id":
+            empty = empty.append_column(name, known[name].slice(0, 0))
     return pa.concat_tables([empty, *gather_rows(lake, spec, known, {})]).sort_by("record_id")
-
-
-def _beside_each(rows: TypedRows, wanted: pa.Table) -> Iterator[pa.Table]:
-    """Each batch of records beside what is known of them; both come by record_id."""
-    import pyarrow.compute as pc
-
-    start = 0
-    for batch in rows.batches():
-        records = batch.filter(pc.invert(batch["labels_only"])).drop_columns(["label"])
-        # Of what is known, only what this batch can hold is looked at.
-        end = _after(wanted["record_id"], batch["record_id"][-1].as_py(), start)
-        some = wanted.slice(start, end - start)
-        start = end
-        positions = pc.index_in(records["record_id"], some["record_id"].combine_chunks())
-        records = records.filter(pc.is_valid(positions))
-        if records.num_rows:
-            yield _beside(records, some.take(positions.drop_null()))
-
-
-def _after(ids: pa.ChunkedArray, last: str, start: int) -> int:
-    """Where in sorted IDs those begin that come after `last`; by bytes, as DuckDB sorts."""
-    low, high, wanted = start, len(ids), last.encode()
-    while low < high:
-        middle = (low + high) // 2
-        if ids[middle].as_py().encode() <= wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 def with_image_features(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> pa.Table:
@@ -184,13 +163,6 @@ def with_image_features(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> pa.Tab
     hashes = rows["image_sha256"].cast(pa.string())
     positions = pc.index_in(hashes, known["sha256"].combine_chunks())
     return rows.append_column("image_features", known["features"].combine_chunks().take(positions))
-
-
-def _beside(records: pa.Table, known: pa.Table) -> pa.Table:
-    for name in known.column_names:
-        if name != "record_id":
-            records = records.append_column(name, known[name])
-    return records
 
 
 def own_images(lake: Lake, receipt: dict[str, Any]) -> pa.Table:
@@ -224,11 +196,23 @@ def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
     import pyarrow.parquet as pq
 
     n_rows = 0
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
+    with pq.ParquetWriter(
+        path, schema, compression="zstd", compression_level=1, use_dictionary=_repeated(schema)
+    ) as writer:
         for table in tables:
             writer.write_table(table)
             n_rows += table.num_rows
     return n_rows
+
+
+def _repeated(schema: pa.Schema) -> list[str]:
+    """Columns whose values mostly repeat, so that a dictionary of them pays."""
+    import pyarrow as pa
+
+    names = [name for name in schema.names if name not in ("record_id", "input_hash", "features")]
+    if "features" in schema.names and pa.types.is_struct(kinds := schema.field("features").type):
+        names += [f"features.{field.name}" for field in kinds if pa.types.is_string(field.type)]
+    return names
 
 
 def _manifest_table(rows: pa.Table) -> pa.Table:
@@ -337,7 +321,8 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
 
         path = folder / "records.parquet"
         lake.fetch_published(document, "manifest.parquet", folder / "manifest.parquet")
-        with pq.ParquetFile(folder / "manifest.parquet") as manifest:
+        whole = folder / "manifest.parquet"
+        with pq.ParquetFile(whole) as manifest:
             records = _write(path, manifest.schema_arrow, of_modality(manifest))
         return lake.publish(
             of_upload(spec.dataset, upload, records_name(modality)),

@@ -7,7 +7,7 @@ Columns travel by position (`c0`, `t0`, `v0` …), because SQL does not tell `Na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,26 +64,23 @@ class TypedRows:
     index: record_id, labels_only and label of each record. rejects: as refusals_table.
     labels_joined counts rows of labels-only tables that were joined to a row with features.
     numbers: columns whose numbers are not written as computers do, by table.
-    batches: gives the records, RECORD_COLUMNS and `features`, a struct of float64 or string, by
-    record_id, some at a time.
+    batches: given a table with record_id and other columns, those of its records that are here,
+    some at a time: RECORD_COLUMNS, `features` (a struct of float64 or string) and its columns.
     """
 
     index: pa.Table
     rejects: pa.Table
     labels_joined: int
     numbers: dict[str, Any]
-    batches: Callable[[], Iterator[pa.Table]]
+    batches: Callable[[pa.Table], Iterator[pa.Table]]
 
 
 @contextmanager
-def typed_rows(
-    lake: Lake, spec: DatasetSpec, receipt: dict[str, Any], record_ids: pa.Array | None = None
-) -> Iterator[TypedRows]:
-    """Type the rows of one received upload; with `record_ids`, hand out only those records."""
+def typed_rows(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> Iterator[TypedRows]:
+    """Type the rows of one received upload."""
     import duckdb
 
     with working_folder("rows") as folder, duckdb.connect() as db:
-        db.execute("SET preserve_insertion_order = false")
         db.execute(f"SET memory_limit = '{MEMORY}'")
         db.execute(f"SET temp_directory = {quote(str(folder))}")
         tables = []
@@ -92,19 +89,18 @@ def typed_rows(
             lake.fetch_published(receipt, entry["rows_file"], path)
             tables.append(_Told(number, entry, path))
         if tables:
-            yield _judged(db, spec, tables, record_ids)
+            yield _judged(db, spec, tables)
         else:
-            yield TypedRows(_empty_index(), refusals_table([]), 0, {}, lambda: iter(()))
+            yield TypedRows(_empty_index(), refusals_table([]), 0, {}, lambda _: iter(()))
 
 
-def type_rows(
-    lake: Lake, spec: DatasetSpec, receipt: dict[str, Any], record_ids: pa.Array | None = None
-) -> tuple[pa.Table, TypedRows]:
-    """As `typed_rows`, with all records in one table."""
+def type_rows(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> tuple[pa.Table, TypedRows]:
+    """As `typed_rows`, with all records in one table, by record_id."""
     import pyarrow as pa
 
-    with typed_rows(lake, spec, receipt, record_ids) as typed:
-        return pa.concat_tables([empty_records(spec), *typed.batches()]), typed
+    with typed_rows(lake, spec, receipt) as typed:
+        records = typed.batches(typed.index.select(["record_id"]))
+        return pa.concat_tables([empty_records(spec), *records]).sort_by("record_id"), typed
 
 
 @dataclass(frozen=True)
@@ -116,20 +112,14 @@ class _Told:
     path: Path
 
 
-def _judged(
-    db: duckdb.DuckDBPyConnection,
-    spec: DatasetSpec,
-    tables: list[_Told],
-    record_ids: pa.Array | None,
-) -> TypedRows:
-    forms = {table.number: _forms(db, spec, table) for table in tables}
-    judged = " UNION ALL ".join(_judge_sql(spec, t, forms[t.number]) for t in tables)
-    db.execute(f"CREATE TEMP TABLE judged AS {judged}", _classes(db, spec, tables))
-    for statement in (*_CHOOSE, _conflicts_sql(spec), _CHOSEN):
+def _judged(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, tables: list[_Told]) -> TypedRows:
+    forms = _judge(db, spec, tables)
+    for statement in _RIVALS:
         db.execute(statement)
-    rejects = _rejects(db)
-    if record_ids is not None:
-        _keep_only(db, record_ids)
+    for table in tables:
+        db.execute(_compared_sql(spec, table, forms[table.number]))
+    for statement in (_FIRSTS, _conflicts_sql(spec), _CHOSEN):
+        db.execute(statement)
     index = db.sql("SELECT record_id, labels_only, label FROM chosen").to_arrow_table()
     numbers = {
         table.entry.get("file", ""): noted
@@ -138,9 +128,49 @@ def _judged(
     }
     values = " UNION ALL ".join(_values_sql(spec, t, forms[t.number]) for t in tables)
     return TypedRows(
-        index.cast(_empty_index().schema), rejects, _one(db, _LABELS_JOINED)[0], numbers,
-        lambda: _batches(db, spec, values),
+        index.cast(_empty_index().schema), _rejects(db), _one(db, _LABELS_JOINED)[0], numbers,
+        lambda beside: _batches(db, spec, values, beside),
     )  # fmt: skip
+
+
+def _judge(
+    db: duckdb.DuckDBPyConnection, spec: DatasetSpec, tables: list[_Told]
+) -> dict[int, dict[str, Form]]:
+    """Make `judged` and `problems`; returns how the numbers of each table are written.
+
+    First as computers write them; only where that fits not everywhere is more looked at.
+    """
+    classes = _classes(db, spec, tables)
+    written = [table for table in tables if not table.entry.get("typed")]
+    forms = {table.number: dict.fromkeys(_number_columns(spec, table), Form()) for table in tables}
+    if spec.decimal != "," or not written:
+        doubtful = _judge_all(db, spec, tables, forms, classes)
+        written = [table for table in written if table.number in doubtful]
+    found = {table.number: _forms(db, spec, table) for table in written}
+    if (spec.decimal == "," and written) or any(
+        one != dict.fromkeys(one, Form()) for one in found.values()
+    ):
+        forms |= found
+        doubtful = _judge_all(db, spec, tables, forms, classes)
+    db.execute("CREATE TEMP TABLE problems (n INTEGER, r BIGINT, code VARCHAR, reason VARCHAR)")
+    for table in tables:
+        if table.number in doubtful:
+            problems = _problems_sql(spec, table, forms[table.number])
+            db.execute(f"INSERT INTO problems FROM ({problems}) WHERE code IS NOT NULL", classes)
+    return forms
+
+
+def _judge_all(
+    db: duckdb.DuckDBPyConnection,
+    spec: DatasetSpec,
+    tables: list[_Told],
+    forms: dict[int, dict[str, Form]],
+    classes: dict[str, list[str]],
+) -> set[int]:
+    """Make the table `judged`; returns the tables in which something may be wrong."""
+    judged = " UNION ALL ".join(_judge_sql(spec, t, forms[t.number]) for t in tables)
+    db.execute(f"CREATE OR REPLACE TEMP TABLE judged AS {judged}", classes)
+    return {n for (n,) in db.execute("SELECT DISTINCT n FROM judged WHERE doubtful").fetchall()}
 
 
 def _one(db: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
@@ -153,8 +183,8 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _source_sql(spec: DatasetSpec, table: _Told) -> str:
-    """The table's rows of text; (n, r) is a row's own key."""
+def _source_sql(spec: DatasetSpec, table: _Told, only: str = "") -> str:
+    """The table's rows of text; (n, r) is a row's own key. only: a condition that begins so."""
     position = {name: f"c{i}" for i, name in enumerate(table.entry["columns"])}
     texts = [
         f"{position.get(name, 'NULL::VARCHAR')} AS t{k}" for k, name in enumerate(spec.columns)
@@ -165,7 +195,7 @@ def _source_sql(spec: DatasetSpec, table: _Told) -> str:
         f"{bool(table.entry['labels_only'])} AS labels_only, "
         f"nfc_normalize({position[spec.id_column]}) AS record_id, {label} AS label_text"
         f"{''.join(', ' + text for text in texts)} "
-        f"FROM read_parquet({quote(str(table.path))}, file_row_number = true)"
+        f"FROM read_parquet({quote(str(table.path))}, file_row_number = true) {only}"
     )
 
 
@@ -189,7 +219,7 @@ def _forms(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, table: _Told) -> di
     """How the numbers of each column are written; what computers wrote is not looked at twice."""
     columns = _number_columns(spec, table)
     plain = dict.fromkeys(columns, Form())
-    if not columns or table.entry.get("typed"):
+    if not columns:
         return plain
     gone = {
         name: missing_sql(text, spec.missing_values, number=True) for name, text in columns.items()
@@ -212,7 +242,7 @@ def _forms(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, table: _Told) -> di
 # -- judging --------------------------------------------------------------------------------------
 
 
-def _values_sql(spec: DatasetSpec, table: _Told, forms: Mapping[str, Form]) -> str:
+def _values_sql(spec: DatasetSpec, table: _Told, forms: Mapping[str, Form], only: str = "") -> str:
     """A table's rows with their values: v0 …, NULL where one is missing or wrong."""
     values = []
     for k, (name, column) in enumerate(spec.columns.items()):
@@ -226,56 +256,60 @@ def _values_sql(spec: DatasetSpec, table: _Told, forms: Mapping[str, Form]) -> s
         else:
             value = f"CASE WHEN NOT {gone} THEN trim(t{k}, {SPACE}) END"
         values.append(f", {value} AS v{k}")
-    return f"SELECT *{''.join(values)} FROM ({_source_sql(spec, table)})"
+    return f"SELECT *{''.join(values)} FROM ({_source_sql(spec, table, only)})"
 
 
 def _judge_sql(spec: DatasetSpec, table: _Told, forms: Mapping[str, Form]) -> str:
-    """Each row's label, its hash, and the first thing wrong with it."""
-    label_form = forms.get(spec.label_column, Form())
+    """Each row's ID and label, a hash of its text, and whether something may be wrong with it."""
+    form = forms.get(spec.label_column, Form())
     gone = missing_sql("label_text", spec.missing_values, number=spec.is_regression)
-    # Each looks closer only at the rows that its condition holds for: CASE does, AND does not.
-    told = [_told_sql("true", _ID_PROBLEMS)]
-    for k, name in enumerate(spec.columns):
-        if problems := list(_column_problems(spec, k, name, forms.get(name, Form()))):
-            told.append(_told_sql(f"v{k} IS NULL", problems))
-    if problems := list(_label_problems(spec, gone, label_form)):
-        told.append(_told_sql("labels_only OR label_text IS NOT NULL", problems))
-    # Texts with their lengths, so that no value can look like two, or like a missing one.
-    hashed = ", ".join(
-        f"v{k}::VARCHAR, ','"
-        if column.kind is ColumnKind.NUMBER
-        else f"strlen(v{k}), ':', v{k}"
+    doubts = ["coalesce(" + " OR ".join(when for when, _, _ in _ID_PROBLEMS) + ", true)"]
+    doubts += [
+        f"v{k} IS NULL"
         for k, column in enumerate(spec.columns.values())
-    )
+        if column.required or column.kind is ColumnKind.NUMBER
+    ]
+    doubts += [when for when, _, _ in _label_problems(spec, gone, form)]
+    texts = ", '\x1f', ".join(f"t{k}" for k in range(len(spec.columns)))
     return f"""
-        SELECT * EXCLUDE problem, problem.code AS code, problem.reason AS reason FROM (
-            SELECT n, r, _file, _line, labels_only, record_id,
-                CASE WHEN NOT {gone} THEN {_label_sql(spec, label_form)} END AS label,
-                md5({f"concat({hashed})" if hashed else "''"}) AS row_hash,
-                coalesce({", ".join(told)}) AS problem
-            FROM ({_values_sql(spec, table, forms)}))"""
+        SELECT n, r, _file, _line, labels_only, record_id,
+            CASE WHEN NOT {gone} THEN {_label_sql(spec, form)} END AS label,
+            {" OR ".join(doubts)} AS doubtful,
+            md5({f"concat({texts})" if texts else "''"}) AS row_hash
+        FROM ({_values_sql(spec, table, forms)})"""
 
 
-def _told_sql(when: str, problems: Iterable[tuple[str, str, str]]) -> str:
-    """The first problem of a row, as code and reason, or NULL."""
-    cases = "".join(
-        f" WHEN {wrong} THEN {{code: '{code}', reason: {reason}}}"
-        for wrong, code, reason in problems
-    )
-    return f"CASE WHEN {when} THEN CASE{cases} END END"
+def _problems_sql(spec: DatasetSpec, table: _Told, forms: Mapping[str, Form]) -> str:
+    """Of doubtful rows, the first thing that is wrong, if anything is."""
+    gone = missing_sql("label_text", spec.missing_values, number=spec.is_regression)
+    cases = [*_ID_PROBLEMS]
+    for k, name in enumerate(spec.columns):
+        cases += _column_problems(spec, k, name, forms.get(name, Form()))
+    cases += _label_problems(spec, gone, forms.get(spec.label_column, Form()))
+    code = "".join(f" WHEN {when} THEN '{code}'" for when, code, _ in cases)
+    why = "".join(f" WHEN {when} THEN {reason}" for when, _, reason in cases)
+    # Before anything is computed, and not after.
+    only = f"WHERE r IN (SELECT r FROM judged WHERE doubtful AND n = {table.number})"
+    return f"""
+        SELECT n, r, CASE{code} END AS code, CASE{why} END AS reason
+        FROM ({_values_sql(spec, table, forms, only)})"""
 
 
 def _column_problems(
     spec: DatasetSpec, k: int, name: str, form: Form
 ) -> Iterator[tuple[str, str, str]]:
-    """What can be wrong where there is no value: when, the code, and the reason, each in SQL."""
+    """What can be wrong with a value: when, the code, and the reason, each in SQL."""
     column, shown = spec.columns[name], quote(f"column '{name}': ")
     is_number = column.kind is ColumnKind.NUMBER
     gone = missing_sql(f"t{k}", spec.missing_values, number=is_number)
     if column.required:
-        yield f"NOT labels_only AND {gone}", "value_missing", f"{shown} || 'no value'"
+        yield (
+            f"v{k} IS NULL AND NOT labels_only AND {gone}",
+            "value_missing",
+            f"{shown} || 'no value'",
+        )
     if is_number:
-        wrong = f"NOT {gone}"
+        wrong = f"v{k} IS NULL AND NOT {gone}"
         if form.open:
             reason = f"{shown} || {_both_ways(f't{k}', form.open)}"
             yield f"{wrong} AND {form.open_sql(f't{k}')}", "number_ambiguous", reason
@@ -309,7 +343,8 @@ def _label_sql(spec: DatasetSpec, form: Form) -> str:
     if spec.is_regression:
         return trimmed if form.plain else form.text_sql("label_text")
     if spec.classes is None:
-        return f"regexp_replace({trimmed}, '{LABEL_WITH_DECIMALS}', '\\1')"
+        whole = f"regexp_replace({trimmed}, '{LABEL_WITH_DECIMALS}', '\\1')"
+        return f"CASE WHEN contains({trimmed}, '.') THEN {whole} ELSE {trimmed} END"
     found = f"list_position($spelled::VARCHAR[], {trimmed})"
     return f"coalesce(list_extract($meant::VARCHAR[], {found}), {trimmed})"
 
@@ -336,21 +371,23 @@ def _classes(
 # -- choosing -------------------------------------------------------------------------------------
 
 
-# Of several rows of one record: the first with features, and the first labels-only row.
-_CHOOSE = (
+_RIVALS = (
+    "CREATE TEMP VIEW good AS FROM judged ANTI JOIN problems USING (n, r)",
     """CREATE TEMP TABLE doubled AS
-        SELECT record_id FROM judged WHERE code IS NULL GROUP BY record_id HAVING count(*) > 1""",
-    """CREATE TEMP TABLE rivals AS
-        SELECT * FROM judged SEMI JOIN doubled USING (record_id) WHERE code IS NULL""",
-    """CREATE TEMP TABLE firsts AS
-        SELECT *, count(*) OVER (PARTITION BY record_id) > 1 AS joined FROM (
-            SELECT * FROM rivals QUALIFY row_number() OVER (
-                PARTITION BY record_id, labels_only ORDER BY _file, _line) = 1)""",
+        SELECT record_id FROM good GROUP BY record_id HAVING count(*) > 1""",
+    "CREATE TEMP TABLE rivals AS FROM good SEMI JOIN doubled USING (record_id)",
+    "CREATE TEMP TABLE compared (n INTEGER, r BIGINT, told VARCHAR)",
 )
+# Of several rows of one record: the first with features, and the first labels-only row.
+_FIRSTS = """
+    CREATE TEMP TABLE firsts AS
+    SELECT *, count(*) OVER (PARTITION BY record_id) > 1 AS joined FROM (
+        SELECT * FROM rivals JOIN compared USING (n, r) QUALIFY row_number() OVER (
+            PARTITION BY record_id, labels_only ORDER BY _file, _line) = 1)"""
 _CHOSEN = """
     CREATE TEMP TABLE chosen AS
     SELECT n, r, _file, _line, labels_only, record_id, label, row_hash
-    FROM judged ANTI JOIN doubled USING (record_id) WHERE code IS NULL
+    FROM good ANTI JOIN doubled USING (record_id)
     UNION ALL
     SELECT a.n, a.r, a._file, a._line, a.labels_only, a.record_id,
         coalesce(a.label, b.label), a.row_hash
@@ -358,6 +395,21 @@ _CHOSEN = """
           QUALIFY row_number() OVER (PARTITION BY record_id ORDER BY labels_only) = 1) AS a
     LEFT JOIN (SELECT record_id, label FROM firsts WHERE labels_only) AS b
         ON b.record_id = a.record_id AND NOT a.labels_only"""
+
+
+def _compared_sql(spec: DatasetSpec, table: _Told, forms: Mapping[str, Form]) -> str:
+    """The values of rival rows in one text, so that equal ones are told from others."""
+    # With their lengths, so that no value can look like two, or like a missing one.
+    told = (
+        " || ".join(
+            f"coalesce(strlen(v{k}::VARCHAR) || ':' || v{k}::VARCHAR, '-')"
+            for k in range(len(spec.columns))
+        )
+        or "''"
+    )
+    only = f"WHERE r IN (SELECT r FROM rivals WHERE n = {table.number})"
+    values = _values_sql(spec, table, forms, only)
+    return f"INSERT INTO compared SELECT n, r, {told} FROM ({values})"
 
 
 def _conflicts_sql(spec: DatasetSpec) -> str:
@@ -378,8 +430,8 @@ _LABELS_JOINED = """
 _REJECTS = """
     SELECT refused.code, reason, file, line, record_id, todo FROM (
         SELECT code, reason, _file AS file, _line AS line,
-            CASE WHEN code <> 'id_too_long' THEN record_id END AS record_id FROM judged
-        WHERE code IS NOT NULL
+            CASE WHEN code <> 'id_too_long' THEN record_id END AS record_id
+        FROM problems JOIN judged USING (n, r)
         UNION ALL
         SELECT 'label_conflict', 'the label is ''' || left(label, 60) || ''' here and '''
             || left(own_label, 60) || ''' in ' || coalesce('line ' || own_line || ' of ', '')
@@ -387,11 +439,12 @@ _REJECTS = """
             _file, _line, record_id
         FROM conflicts
         UNION ALL
-        SELECT CASE WHEN j.row_hash = f.row_hash AND j.label IS NOT DISTINCT FROM f.label
+        SELECT CASE WHEN j.told = f.told AND j.label IS NOT DISTINCT FROM f.label
                 THEN 'duplicate_row' ELSE 'duplicate_id' END,
             'the ID stands first in ' || coalesce('line ' || f._line || ' of ', '') || f._file,
             j._file, j._line, j.record_id
-        FROM rivals AS j JOIN firsts AS f USING (record_id, labels_only)
+        FROM (FROM rivals JOIN compared USING (n, r)) AS j
+            JOIN firsts AS f USING (record_id, labels_only)
         WHERE (j.n, j.r) <> (f.n, f.r)
     ) AS refused JOIN todo USING (code) ORDER BY file, line"""
 
@@ -405,32 +458,34 @@ def _rejects(db: duckdb.DuckDBPyConnection) -> pa.Table:
     return rejects
 
 
-def _keep_only(db: duckdb.DuckDBPyConnection, record_ids: pa.Array) -> None:
+def _batches(
+    db: duckdb.DuckDBPyConnection, spec: DatasetSpec, values: str, beside: pa.Table
+) -> Iterator[pa.Table]:
     import pyarrow as pa
 
-    db.register("wanted", pa.table({"record_id": record_ids.cast(pa.string())}))
-    db.execute("DELETE FROM chosen WHERE record_id NOT IN (SELECT record_id FROM wanted)")
-    db.unregister("wanted")
-
-
-def _batches(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, values: str) -> Iterator[pa.Table]:
-    import pyarrow as pa
-
-    columns = "".join(f", v{k}" for k in range(len(spec.columns)))
+    own = empty_records(spec).schema
+    more = beside.schema.remove(beside.schema.get_field_index("record_id"))
+    columns = [f"v{k}" for k in range(len(spec.columns))]
+    columns += [f"beside.{name} AS beside_{name}" for name in more.names]
+    db.register("beside", beside)
     reader = db.sql(
         f"""
         SELECT chosen.record_id, chosen._file AS row_file, chosen._line AS row_line,
-            chosen.labels_only, chosen.label, chosen.row_hash{columns}
+            chosen.labels_only, chosen.label, chosen.row_hash{"".join(f", {c}" for c in columns)}
         FROM ({values}) AS told JOIN chosen ON told.n = chosen.n AND told.r = chosen.r
-        ORDER BY chosen.record_id"""
+        JOIN beside ON beside.record_id = chosen.record_id"""
     ).to_arrow_reader(BATCH_ROWS)
-    schema = empty_records(spec).schema
     for batch in reader:
-        records = pa.Table.from_batches([batch])
-        own = records.select(list(RECORD_COLUMNS))
-        values_of = [records[f"v{k}"].combine_chunks() for k in range(len(spec.columns))]
-        features = _features(spec, values_of, records.num_rows)
-        yield own.append_column("features", features).cast(schema)
+        found = pa.Table.from_batches([batch])
+        values_of = [found[f"v{k}"].combine_chunks() for k in range(len(spec.columns))]
+        features = _features(spec, values_of, found.num_rows)
+        records = found.select(list(RECORD_COLUMNS)).append_column("features", features).cast(own)
+        for column in more:
+            records = records.append_column(
+                column, found[f"beside_{column.name}"].cast(column.type)
+            )
+        yield records
+    db.unregister("beside")
 
 
 def _features(spec: DatasetSpec, values: list[pa.Array], n_rows: int) -> pa.Array:

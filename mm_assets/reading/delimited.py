@@ -351,10 +351,7 @@ class _Buffer:
         array = np.frombuffer(data, np.uint8)
         newlines = np.flatnonzero(array == 10)
         quotes = np.flatnonzero(array == ord(dialect.quote))
-        if quotes.size:
-            row_ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
-        else:
-            row_ends = newlines
+        row_ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
         end = len(data) if self._ended else int(row_ends[-1]) + 1 if row_ends.size else 0
         if not end or not _are_regular(array[:end], quotes[quotes < end], dialect):
             return None

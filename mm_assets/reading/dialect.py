@@ -1,4 +1,4 @@
-"""How a delimited text file is written: what divides and quotes its fields, and where its header is.
+"""How a text file is written: what divides and quotes its fields, and where its header is.
 
 Judged on the beginning of the file, never on its name. Each way to read it is tried on the whole
 sample; the one under which the header has most of what is wanted, and most rows are as wide as the

@@ -195,7 +195,7 @@ class Packer:
         try:
             table = open_table(path, file=file.name, wanted=wanted_of(self.spec))
             labels_only = self._judge_columns(table)
-            _write_rows(table, self.folder / name)
+            _write_rows(table, self.folder / name, self.spec)
         except TableRefused as error:
             if file.name.lower().endswith(IMAGE_SUFFIXES):  # a web page saved as an image
                 reason = "the content is text, and no image"
@@ -325,7 +325,7 @@ def _sha256(content: bytes | Path | None) -> str:
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
 
 
-def _write_rows(table: Table, path: Path) -> None:
+def _write_rows(table: Table, path: Path, spec: DatasetSpec) -> None:
     """Write a table's rows as text: _file, _line, then c0, c1, … in the order of its header.
 
     Columns go by position, because DuckDB does not tell `Name` from `name`.
@@ -336,7 +336,12 @@ def _write_rows(table: Table, path: Path) -> None:
     names = ["_file", "_line", *(f"c{i}" for i in range(len(table.header)))]
     types = [pa.string(), pa.int64(), *(pa.string() for _ in table.header)]
     schema = pa.schema(list(zip(names, types, strict=True)))
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
+    # Only what has few values is worth a dictionary.
+    few = {name for name, kind in spec.kinds.items() if kind == "category"} | {spec.label_column}
+    repeated = ["_file", *(f"c{i}" for i, name in enumerate(table.header) if name in few)]
+    with pq.ParquetWriter(
+        path, schema, compression="zstd", compression_level=1, use_dictionary=repeated
+    ) as writer:
         for batch in table.batches():
             writer.write_table(pa.Table.from_arrays(batch.columns, schema=schema))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from mm_assets.contract.dataset import DatasetSpec
@@ -33,27 +35,39 @@ def fast(in_memory: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch) 
     hold belongs to a connection. And the same rows, read from the lake, are typed once.
     """
     connect = duckdb.connect
-    type_rows = rows.type_rows
-    typed: dict[Any, rows.TypedRows] = {}
+    typed: dict[Any, tuple[pa.Table, rows.TypedRows]] = {}
 
     def connect_to_it(*arguments: Any, **named: Any) -> duckdb.DuckDBPyConnection:
         return connect(*arguments, **named) if arguments or named else in_memory.cursor()
 
-    def type_once(
-        lake: Lake, spec: DatasetSpec, receipt: dict[str, Any], ids: pa.Array | None = None
-    ) -> rows.TypedRows:
+    @contextmanager
+    def typed_once(
+        lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]
+    ) -> Iterator[rows.TypedRows]:
         told = []
         for table in receipt["tables"]:
             with tempfile.TemporaryDirectory() as folder:
                 key = receipt["files"][table["rows_file"]]["key"]
                 told.append((lake.fetch(key, Path(folder, "rows")), str(table)))
-        key = (spec.fingerprint, *told, *([None] if ids is None else ids.to_pylist()))
+        key = (spec.fingerprint, *told)
         if key not in typed:
-            typed[key] = type_rows(lake, spec, receipt, ids)
-        return typed[key]
+            typed[key] = rows.type_rows(lake, spec, receipt)
+        records, found = typed[key]
+
+        def batches(beside: pa.Table) -> Iterator[pa.Table]:
+            places = pc.index_in(records["record_id"], beside["record_id"].combine_chunks())
+            part = records.filter(pc.is_valid(places))
+            near = beside.take(places.drop_null())
+            for name in beside.column_names:
+                if name != "record_id":
+                    part = part.append_column(name, near[name])
+            if part.num_rows:
+                yield part
+
+        yield replace(found, batches=batches)
 
     monkeypatch.setattr(duckdb, "connect", connect_to_it)
-    monkeypatch.setattr(join, "type_rows", type_once)
+    monkeypatch.setattr(join, "typed_rows", typed_once)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mm_assets.contract.errors import REFUSALS
 from mm_assets.contract.ids import fault_of, normalised
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.rows import RECORD_COLUMNS, TypedRows, type_rows
+from mm_assets.manifest.rows import RECORD_COLUMNS, type_rows, typed_rows
 from tests.make import csv_table, dataset, drop_zip, received, table
 
 NUMBERS = dataset(columns={"x": "number"}, classes=None)
@@ -31,18 +32,45 @@ def local(folder_settings: Settings) -> Lake:
     return Lake(folder_settings)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What `type_rows` gives, in one."""
+
+    records: pa.Table
+    rejects: pa.Table
+    labels_joined: int
+    numbers: dict[str, Any]
+
+
+def typed_from(
+    lake: Lake, spec: DatasetSpec, receipt: dict[str, Any], only: pa.Array | None = None
+) -> Rows:
+    records, rows = type_rows(lake, spec, receipt)
+    assert rows.index.num_rows == records.num_rows
+    if only is not None:
+        with typed_rows(lake, spec, receipt) as some:
+            wanted = pa.table({"record_id": only, "more": only})
+            parts = list(some.batches(wanted))
+        records = pa.concat_tables([*parts, records.slice(0, 0)], promote_options="default")
+    return Rows(records, rows.rejects, rows.labels_joined, rows.numbers)
+
+
 class Table:
     """One table as it lies in a receipt: its header and its rows."""
 
     def __init__(
-        self, header: Sequence[str], rows: Iterable[Sequence[str]], name: str = "t.csv"
+        self,
+        header: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        name: str = "t.csv",
+        *,
+        types: bool = False,
     ) -> None:
+        self.types = types
         self.header, self.rows, self.name = list(header), [list(row) for row in rows], name
 
 
-def typed(
-    lake: Lake, spec: DatasetSpec, *tables: Table, only: list[str] | None = None
-) -> TypedRows:
+def typed(lake: Lake, spec: DatasetSpec, *tables: Table, only: list[str] | None = None) -> Rows:
     """Type tables without the reading before it: their rows are written as `receive` does."""
     entries, files = [], {}
     with tempfile.TemporaryDirectory() as folder:
@@ -59,18 +87,24 @@ def typed(
             missing = [column for column in spec.columns if column not in table_.header]
             labels_only = bool(missing) and len(missing) == len(spec.columns)
             entries.append(
-                {"rows_file": name, "columns": table_.header, "labels_only": labels_only}
+                {
+                    "file": table_.name,
+                    "rows_file": name,
+                    "columns": table_.header,
+                    "labels_only": labels_only,
+                    "typed": table_.types,
+                }
             )
             files[name] = path
         document = lake.publish("x/doc.json", files, {"tables": entries})
-    return type_rows(lake, spec, document, None if only is None else pa.array(only, pa.string()))
+    return typed_from(lake, spec, document, None if only is None else pa.array(only, pa.string()))
 
 
-def records(rows: TypedRows) -> dict[str, dict[str, Any]]:
+def records(rows: Rows) -> dict[str, dict[str, Any]]:
     return {row["record_id"]: row for row in rows.records.to_pylist()}
 
 
-def codes(rows: TypedRows) -> dict[str, str]:
+def codes(rows: Rows) -> dict[str, str]:
     return {row["record_id"]: row["code"] for row in rows.rejects.to_pylist()}
 
 
@@ -95,9 +129,9 @@ def test_a_number_is_read_as_python_reads_it(local: Lake, text: str, value: floa
 
 @pytest.mark.parametrize(
     "text",
-    ["1,5", "inf", "-Infinity", "nan", "NaN", "1e999", "-1e999", "0x10", "1_000", "1 000", "5 kg",
-     "٣", "½", "1e", "e5", ".", "+", "-", "--5", "1.2.3", "$5", "5%", "True", "NA", "null",
-     "\u00a05", "1'000", "1\x005"],
+    ["inf", "-Infinity", "1e999", "-1e999", "0x10", "1_000", "1 0000", "5 kg",
+     "٣", "½", "1e", "e5", "+", "--5", "1.2.3", "$5", "5%", "True", "N", "nulll",
+     "\u00a05", "1''000", "1\x005", "1,2,3", "1.234.56", "12,345,6", ",", "1,234.5.6"],
 )  # fmt: skip
 def test_what_is_no_finite_number_is_refused_with_its_text(local: Lake, text: str) -> None:
     rows = typed(local, NUMBERS, Table(["id", "x"], [["a", text], ["b", "1"]]))
@@ -106,6 +140,79 @@ def test_what_is_no_finite_number_is_refused_with_its_text(local: Lake, text: st
     assert f"column 'x': '{text}'" in reject["reason"]
     assert reject["todo"] == REFUSALS["number_invalid"]
     assert list(records(rows)) == ["b"]
+
+
+@pytest.mark.parametrize("text", ["NA", "n/a", "#N/A", "NaN", "null", "None", "-", "–", " ? ", ""])
+def test_what_no_number_can_be_stands_for_a_missing_one(local: Lake, text: str) -> None:
+    spec = dataset(columns={"x": "number", "c": "category"}, classes=None)
+    rows = typed(local, spec, Table(["id", "x", "c"], [["a", text, text], ["b", "1", "1"]]))
+    assert rows.rejects.num_rows == 0
+    value = records(rows)["a"]["features"]
+    assert value["x"] is None
+    assert value["c"] == (text.strip() or None)  # a category may well be called NA
+
+
+@pytest.mark.parametrize(
+    ("texts", "values", "decimal"),
+    [
+        (["12,5", "1,234"], [12.5, 1.234], ","),
+        (["1.234,5", "2.345", "7"], [1234.5, 2345.0, 7.0], ","),
+        (["1,234.5", "2,345", "7"], [1234.5, 2345.0, 7.0], "."),
+        (["1,234,567", "2,345"], [1234567.0, 2345.0], "."),
+        (["1.234.567", "2.345"], [1234567.0, 2345.0], ","),
+        (["1 234,5", "12\u00a0345"], [1234.5, 12345.0], ","),
+        (["1\u202f234.5", "−7"], [1234.5, -7.0], "."),
+        (["1'234.50", "12’345"], [1234.5, 12345.0], "."),
+        (["0,123", "1,5e3"], [0.123, 1500.0], ","),
+        (["-1,5", "NA"], [-1.5, None], ","),
+    ],
+)
+def test_a_column_says_which_sign_is_its_decimal_sign(
+    local: Lake, texts: list[str], values: list[float | None], decimal: str
+) -> None:
+    rows = typed(local, NUMBERS, Table(["id", "x"], [[f"{i}", t] for i, t in enumerate(texts)]))
+    assert rows.rejects["reason"].to_pylist() == []
+    assert [row["features"]["x"] for row in records(rows).values()] == values
+    assert rows.numbers["t.csv"]["x"]["decimal"] == decimal
+
+
+@pytest.mark.parametrize(
+    ("texts", "refused"),
+    [
+        (["1,234", "7"], {"0": "number_ambiguous"}),
+        (["1,234", "0.5", "1,5"], {"0": "number_ambiguous", "2": "number_invalid"}),
+        (["12,5", "12.5"], {"0": "number_invalid"}),
+        (["12,34.5", "1.5"], {"0": "number_invalid"}),
+    ],
+)
+def test_what_can_be_read_in_two_ways_is_refused(
+    local: Lake, texts: list[str], refused: dict[str, str]
+) -> None:
+    table_ = Table(["id", "x"], [[f"{i}", text] for i, text in enumerate(texts)])
+    assert codes(typed(local, NUMBERS, table_)) == refused
+
+
+def test_the_tables_other_columns_tell_too_and_the_yaml_decides(local: Lake) -> None:
+    two = dataset(columns={"x": "number", "y": "number"}, classes=None)
+    header = ["id", "x", "y"]
+    english = typed(local, two, Table(header, [["a", "1,234", "1.5"]]))
+    assert records(english)["a"]["features"] == {"x": 1234.0, "y": 1.5}
+    german = typed(local, two, Table(header, [["a", "1,234", "1,5"], ["b", "1,234", "2"]]))
+    assert records(german)["a"]["features"] == {"x": 1.234, "y": 1.5}
+    doubt = typed(local, two, Table(header, [["a", "1.234", "1,5"]]))
+    assert codes(doubt) == {"a": "number_ambiguous"}
+    assert "may be 1234 or 1.234" in doubt.rejects["reason"][0].as_py()
+    for decimal, value in ((",", 1234.0), (".", 1.234)):
+        said = dataset(columns={"x": "number"}, classes=None, decimal=decimal)
+        rows = typed(local, said, Table(["id", "x"], [["a", "1.234"]]))
+        assert records(rows)["a"]["features"] == {"x": value}
+
+
+def test_numbers_of_a_file_with_types_are_read_as_they_stand(local: Lake) -> None:
+    spec = dataset(columns={"x": "number"}, classes=None, decimal=",")
+    rows = typed(local, spec, Table(["id", "x"], [["a", "1.234"], ["b", "1,5"]], types=True))
+    assert records(rows)["a"]["features"] == {"x": 1.234}
+    assert codes(rows) == {"b": "number_invalid"}
 
 
 def test_missing_values_are_those_of_the_yaml_and_no_others(local: Lake) -> None:
@@ -387,7 +494,7 @@ def test_any_name_may_be_a_columns_name(local: Lake) -> None:
     values = {name: str(number) for number, name in enumerate(WEIRD)}
     content = csv_table(header, [["cat", *(values[n] for n in reversed(WEIRD)), "1"]])
     drop_zip(local, "a.zip", {'it\'s a "table".csv': content})
-    rows = type_rows(local, spec, received(local, spec, "a.zip"))
+    rows = typed_from(local, spec, received(local, spec, "a.zip"))
     (row,) = rows.records.to_pylist()
     assert row["record_id"] == "1"
     assert row["label"] == "cat"
@@ -490,7 +597,7 @@ def test_the_whole_way_from_file_to_records_keeps_count(lake: Lake) -> None:
         },
     )
     receipt = received(lake, dataset(), "a.zip")
-    rows = type_rows(lake, dataset(), receipt)
+    rows = typed_from(lake, dataset(), receipt)
     assert receipt["counts"]["rows"] == 7
     assert receipt["counts"]["rejected"] == 1
     assert rows.records.num_rows + rows.labels_joined + rows.rejects.num_rows == 6
