@@ -30,14 +30,15 @@ class UnseenCounter:
 
     def to_json(self) -> dict[str, Unseen]:
         """What the predictions' document keeps: of each column with such values, how many records
-        have one (`records`), the most frequent (`values`) and some of those that are known."""
+        have one (`records`), the most frequent with their counts (`values`), some that are known.
+        """
         found = {}
         for column, counts in self._counts.items():
             ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             known = self._spellings.columns[column].values
             found[column] = {
                 "records": counts.total(),
-                "values": dict(ranked[:MOST_FREQUENT]),
+                "values": ranked[:MOST_FREQUENT],
                 "more_values": max(0, len(ranked) - MOST_FREQUENT),
                 "known": list(known[:MOST_KNOWN]),
                 "more_known": max(0, len(known) - MOST_KNOWN),
@@ -53,16 +54,17 @@ def in_words(documents: Iterable[Mapping[str, Any]]) -> list[str]:
     return [
         _line(column, found, document["counts"]["records"])
         for document in documents
-        for column, found in document.get("unseen", {}).items()
+        for column, found in sorted(document.get("unseen", {}).items())
     ]
 
 
 def _line(column: str, found: Unseen, n_records: int) -> str:
-    more = f" and {found['more_values']:,} other values" if found["more_values"] else ""
+    values = dict(found["values"])
+    more = f" and {found['more_values']:,} more" if found["more_values"] else ""
     known = quoted(found["known"]) or "none"
     if found["more_known"]:
         known += f" and {found['more_known']:,} more"
     return (
         f"column {column}: {found['records']:,} of {n_records:,} records have values that the "
-        f"model never saw: {counted(found['values'], found['values'])}{more}; it knows {known}"
+        f"model never saw: {counted(values, values)}{more}; it knows {known}"
     )
