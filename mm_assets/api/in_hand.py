@@ -43,8 +43,8 @@ def predict_in_hand(
     index = frame.index if frame is not None and len(frame) == len(rows) else None
     whole = [{**dict.fromkeys(COLUMNS), **row} for row in rows]
     result = pd.DataFrame(whole, columns=list(COLUMNS), index=index)
-    for reason in found.waiting:
-        told.say(f"! {reason}")
+    for words in [*found.waiting, *found.unseen]:
+        told.say(f"! {words}")
     return result
 
 

@@ -10,7 +10,7 @@ import typer
 import mm_assets as mm
 from mm_assets.cli.errors import speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
-from mm_assets.display.console import Format, bad, good, print_json, print_rows, say
+from mm_assets.display.console import Format, bad, good, print_json, print_rows, say, warn
 
 if TYPE_CHECKING:
     from mm_assets.api.results import Rows
@@ -101,6 +101,8 @@ def receipt(
             bad("refused: [{code}] {what}. What to do: {todo}".format(**document["refused"]))
         counts = document.counts()
         print_rows(counts, counts.columns, form, "Counts")
+        for words in document["unseen_categories"]:
+            warn(words)
         parts: tuple[Rows, ...] = (document.unused(), document.rejects())
         for part in parts:
             if part:

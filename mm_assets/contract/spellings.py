@@ -10,7 +10,7 @@ model never saw it. Nothing else is taken for the same.
 | another Unicode form (NFKC): `é` as two characters, full-width `１` | `é`, `1` | always |
 | `RED` | `Red` | always; where training has both, each is itself |
 | `1.0`, `1.00`, `+1` | `1` | all numbers among the known values are integers |
-| `01` | `1`, or `1` the same as `01` | the same, and training has only one of the two |
+| `01`, `001` | `1`, or `1` the same as `01` | the same, and training has only one of the two |
 | `TRUE`, `t`, `1`, `1.0` | `True` | all known values are true and false in words |
 | `True`, `t` | `1` | the known values are `0` and `1` |
 | `yes`, `Y` | `Yes`; `Y` never | another case only: `y`, `1` and `true` are not yes |

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError, Refusal
-from mm_assets.registry.loading import load_verified
+from mm_assets.engines.shared.spellings import Spellings
+from mm_assets.registry.loading import load_verified, spellings_of
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.training.confidence import Calibration
 
@@ -21,10 +22,11 @@ MOST_LOADED = 8  # models kept in a process
 
 @dataclass(frozen=True)
 class Loaded:
-    """A verified model in memory."""
+    """A verified model in memory, and the categories that it knows."""
 
     predictor: Any
     calibration: Calibration | None
+    spellings: Spellings
 
 
 _in_memory: dict[tuple[str, str, Modality, str], Loaded] = {}
@@ -44,6 +46,7 @@ def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Ch
         _in_memory[key] = Loaded(
             load_verified(folder, manifest, spec, modality),
             Calibration.from_json(calibration) if calibration else None,
+            spellings_of(manifest),
         )
     return _in_memory[key]
 

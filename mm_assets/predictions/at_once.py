@@ -19,6 +19,7 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.join import MANIFEST, build_manifest, split_records
 from mm_assets.predictions.predict import empty_predictions, predict_records, predictions_name
+from mm_assets.predictions.unseen import in_words
 from mm_assets.registry.pins import generations, pinned_champions
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
@@ -41,7 +42,8 @@ class AtOnce:
 
     predictions: COLUMNS. rejects: rows that were refused (code, reason, file, line, record_id,
     todo). files: every file and, if it was refused, code and reason. failed: records that the model
-    failed on. waiting: why records have no answer, for each modality.
+    failed on. waiting: why records have no answer, for each modality. unseen: which categories
+    the models never saw, a line a column.
     """
 
     predictions: pa.Table
@@ -49,6 +51,7 @@ class AtOnce:
     files: list[dict[str, Any]]
     failed: list[dict[str, Any]]
     waiting: list[str]
+    unseen: list[str]
 
 
 def predict_at_once(
@@ -123,4 +126,5 @@ def _gathered(
         files=read_parquet(lake, receipt, "files.parquet").to_pylist(),
         failed=failed,
         waiting=waiting,
+        unseen=in_words(document for _, document in answered),
     )

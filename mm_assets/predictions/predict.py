@@ -19,6 +19,7 @@ from mm_assets.lake.layout import dataset_prefix, of_upload, uploads_prefix
 from mm_assets.lake.local import utc_now, working_folder
 from mm_assets.manifest.join import records_name
 from mm_assets.predictions.ask import Answers, ask, judge_failures, load
+from mm_assets.predictions.unseen import Unseen, UnseenCounter
 from mm_assets.registry.loading import other_wording
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.registry.versions import other_version
@@ -58,7 +59,8 @@ def predict_records(
     predict yet, and `reason` says why. Raises UploadError if the records were read by another
     wording of the YAML than `spec`. As long as no champion can look at images, the one without
     them answers for records that have one, too (`standing_in`): else the answer would depend on
-    whether a record was predicted before its image came.
+    whether a record was predicted before its image came. `unseen` says which categories the model
+    never saw (unseen.py).
     """
     champion = champions[modality]
     records = _to_predict(lake, spec, upload, modality)
@@ -71,12 +73,15 @@ def predict_records(
     reason = _why_not(models, spec, modality, champion) if records.num_rows else ""
     parts: list[pa.Table] = []
     failed: list[Refusal] = []
+    unseen: dict[str, Unseen] = {}
     if records.num_rows and not reason:
         assert champion is not None  # noqa: S101  _why_not has seen to it
         loaded = load(models, spec, modality, champion)
         generation = spec_generation(lake, spec)
+        counter = UnseenCounter(loaded.spellings)
         for batch, images in _batches(lake, spec, records, modality):
             frame = feature_frame(batch, spec, modality, images)
+            counter.add(frame)
             answered, answers, faults = ask(loaded.predictor, spec, batch, frame)
             failed += faults
             parts.append(
@@ -93,9 +98,10 @@ def predict_records(
             )
             progress(f"{modality}: {sum(p.num_rows for p in parts):,} of {records.num_rows:,}")
         reason = judge_failures(spec, modality, upload, failed, records.num_rows)
+        unseen = counter.to_json()
     document = _publish(
         lake, spec, upload, modality, champion, parts, failed, records.num_rows, standing_in,
-        reason,
+        reason, unseen,
     )  # fmt: skip
     if parts:
         note = f"{unmerged_prefix(spec.dataset, upload)}{run_id}-{modality}.json"
@@ -269,6 +275,7 @@ def _publish(
     n_records: int,
     standing_in: int,
     reason: str,
+    unseen: dict[str, Unseen],
 ) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -290,6 +297,7 @@ def _publish(
                 "model_version": champion.version if champion else None,
                 "model_generation": champion.generation if champion else None,
                 "reason": reason,
+                "unseen": unseen,
                 "counts": {
                     "records": n_records,
                     "predicted": offered.num_rows,

@@ -12,6 +12,8 @@ from mm_assets.contract.errors import REFUSALS
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.manifest.join import MANIFEST, image_fates, own_images
+from mm_assets.predictions.predict import predictions_name
+from mm_assets.predictions.unseen import in_words
 from mm_assets.tables.store import Query, Store
 from mm_assets.uploads import ledger
 from mm_assets.uploads.received import read_parquet, read_receipt
@@ -47,9 +49,16 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
             "predictions": predicted.num_rows,
             "predictions to review": sum(predicted["needs_review"].to_pylist()),
         },
+        "unseen_categories": in_words(_predicted(lake, spec, upload)),
         "files": files,
         "rejects": rejects,
     }
+
+
+def _predicted(lake: Lake, spec: DatasetSpec, upload: str) -> list[dict[str, Any]]:
+    """What was noted when the upload was predicted, as far as it was."""
+    keys = [of_upload(spec.dataset, upload, predictions_name(one)) for one in spec.modalities]
+    return [document for key in keys if (document := lake.read_json(key)) is not None]
 
 
 def _file(row: dict[str, Any], fates: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import REFUSALS
 from mm_assets.contract.ids import fault_of, normalised
 from mm_assets.contract.settings import Settings
+from mm_assets.contract.spellings import label_meant
 from mm_assets.lake.lake import Lake
 from mm_assets.manifest.rows import RECORD_COLUMNS, type_rows, typed_rows
 from tests.make import csv_table, dataset, drop_zip, received, table
@@ -369,6 +370,43 @@ def test_a_label_must_be_one_of_the_classes_if_they_are_fixed(local: Lake) -> No
     assert "'cow', not one of the classes" in rows.rejects["reason"].to_pylist()[0]
     free = typed(local, dataset(classes=None), Table(header, [["a", "1", "", "cow"]]))
     assert records(free)["a"]["label"] == "cow"
+
+
+@pytest.mark.parametrize(
+    ("classes", "told", "meant"),
+    [
+        (["0", "1"], ["1.0", "+1", "01", "True", "2", "1,0"], ["1", "1", "1", "1", None, None]),
+        (["1.0", "1"], ["1.0", "1", "+1"], ["1.0", "1", None]),
+        (["Yes", "No"], ["YES", "no\u00a0", "Y", "1"], ["Yes", "No", None, None]),
+        (["True", "False"], ["1", "0.0", "true"], ["True", "False", "True"]),
+        (None, ["1.0", "-2.00", "01.0", "1.000", "1.5", "v1.0", "Yes"],
+         ["1", "-2", "01", "1.000", "1.5", "v1.0", "Yes"]),
+    ],
+)  # fmt: skip
+def test_a_label_in_another_spelling_is_the_class_that_it_means(
+    local: Lake, classes: list[str] | None, told: list[str], meant: list[str | None]
+) -> None:
+    spec = dataset(classes=classes)
+    cells = [[f"{i}", "1", "", label] for i, label in enumerate(told)]
+    rows = typed(local, spec, Table(["id", "age", "colour", "label"], cells))
+    found = records(rows)
+    assert [found[f"{i}"]["label"] if f"{i}" in found else None for i in range(len(told))] == meant
+    assert set(codes(rows).values()) <= {"label_invalid"}
+    assert meant == [
+        (one if classes is None or one in classes else None)
+        for one in (label_meant(label, spec.classes) for label in told)
+    ]
+
+
+def test_two_spellings_of_one_label_are_no_conflict(local: Lake) -> None:
+    rows = typed(
+        local,
+        dataset(classes=None),
+        Table(["id", "age", "colour", "label"], [["a", "1", "", "1"]]),
+        Table(["id", "label"], [["a", "1.0"], ["a", "1"]], "labels.csv"),
+    )
+    assert codes(rows) == {"a": "duplicate_row"}
+    assert records(rows)["a"]["label"] == "1"
 
 
 def test_a_label_of_a_regression_must_be_a_finite_number(local: Lake) -> None:

@@ -182,6 +182,17 @@ def test_each_feature_gets_its_drift_in_the_order_of_the_spec() -> None:
     assert drifts["b"] == 0.0
 
 
+def test_a_category_in_another_spelling_is_no_drift_and_another_value_is() -> None:
+    kinds = spec(grade="category")
+    before = records(grade=[*"1234"] * 30)
+    floats = records(grade=["1.0", "2.0", "3.0", "4.0", None] * 12)
+    assert feature_drift(before, records(grade=["1.0", "+2", "03", "4"] * 15), kinds) == {
+        "grade": 0.0
+    }
+    assert feature_drift(records(grade=[*"1234", None] * 30), floats, kinds) == {"grade": 0.0}
+    assert feature_drift(before, records(grade=["1.000", "2"] * 30), kinds)["grade"] > LIMIT
+
+
 def test_features_that_changed_with_the_yaml_are_left_out() -> None:
     before = records(a=[1.0] * 90, b=["x"] * 90)
     now = records(b=[1.0] * 60, c=["x"] * 60)

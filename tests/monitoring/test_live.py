@@ -8,6 +8,7 @@ import pytest
 
 from mm_assets.monitoring import live
 from mm_assets.monitoring.timeline import time_bins
+from tests.make import dataset
 
 
 def judged(said: list[str], labels: list[str | None], confidence: list[float]) -> pa.Table:
@@ -22,6 +23,15 @@ def test_accuracy_counts_only_records_with_a_label() -> None:
     figures = live.live_figures(table, "multiclass")
     assert figures == {"n": 3, "accuracy": pytest.approx(2 / 3)}
     assert live.live_accuracy(table, "multiclass", minimum=0.8)
+
+
+def test_a_label_in_another_spelling_is_right() -> None:
+    table = judged(["1", "Yes", "0"], ["1.0", "yes ", None], [0.9] * 3)
+    open_, listed = dataset(classes=None), dataset(classes=["Yes", "yes"])
+    assert live.live_figures(live.with_labels_as_predicted(table, open_), "binary") == {
+        "n": 2, "accuracy": 1.0,
+    }  # fmt: skip
+    assert live.with_labels_as_predicted(table, listed) is table
 
 
 def test_the_error_of_a_regression_is_the_mean_absolute_one() -> None:

@@ -11,6 +11,7 @@ import pytest
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.errors import ModelError
 from mm_assets.contract.settings import Settings
+from mm_assets.engines.shared.spellings import Spellings
 from mm_assets.lake.lake import Lake
 from mm_assets.manifest.join import split_records
 from mm_assets.predictions.merge import merge_predictions
@@ -18,7 +19,8 @@ from mm_assets.predictions.predict import predict_records
 from mm_assets.registry import versions
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.tables.open import open_store
-from mm_assets.training.train import _champion_evaluation, _Data
+from mm_assets.training.records import TrainingRecords
+from mm_assets.training.train import _champion_evaluation
 from tests.make import dataset, drop_zip, processed, table
 
 SPEC = dataset()
@@ -194,7 +196,7 @@ def test_a_champion_of_another_version_is_no_rival_for_a_new_model(
     said: list[str] = []
     labels = pd.Series(["cat", "dog"])
     parts = {"training": pd.DataFrame({"label": labels}), "holdout": pd.DataFrame()}
-    data = _Data(document={}, parts=parts, ids={}, counts={}, truth=labels)
+    data = TrainingRecords({}, parts, {}, {}, labels, Spellings({}), [])
     rival = _champion_evaluation(models, SPEC, champion.modality, data, said.append)
     assert rival is None
     assert "model_other_version" in said[0]

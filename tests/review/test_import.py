@@ -110,7 +110,7 @@ def test_an_answer_that_cannot_be_used_is_named_and_never_guessed(
             ("A b", [chose("owl")]),
             ("never seen", [chose("cat")]),
             ("a b", [chose("cat", "dog")]),
-            ("007", [chose("cat")]),
+            ("007", [chose("Cat ")]),
         )
     )
     path.write_text(json.dumps([*entries, broken, "nonsense"]))

@@ -38,7 +38,7 @@ class Spellings:
         for column in (name for name, kind in columns.items() if kind == "category"):
             counts: Counter[str] = Counter()
             for frame in listed:
-                counts.update(_texts(frame[column]))
+                counts.update(_counts(frame[column]))
             if len(counts) > MOST_VALUES:
                 continue
             known[column] = Known.learn(counts)
@@ -51,7 +51,7 @@ class Spellings:
         for column, known in self.columns.items():
             if column not in frame.columns:  # the engine says what is missing
                 continue
-            meant = {text: known.meant(text) for text in set(_texts(frame[column]))}
+            meant = {text: known.meant(text) for text in _counts(frame[column])}
             other = {text: value for text, value in meant.items() if text != value}
             if other:
                 changed[column] = _replaced(frame[column], other)
@@ -61,7 +61,7 @@ class Spellings:
         """Values that training never saw and how often, for each column that has some."""
         found = {}
         for column, known in self.columns.items():
-            counts = Counter(_texts(frame[column]))
+            counts = _counts(frame[column])
             unknown = Counter({v: n for v, n in counts.items() if not known.knows(v)})
             if unknown:
                 found[column] = unknown
@@ -106,8 +106,10 @@ def spelled(predictor: Predictor, spellings: Spellings) -> Predictor:
     return Spelled(predictor, spellings) if spellings.columns else predictor
 
 
-def _texts(values: pd.Series) -> Iterable[str]:
-    return (value for value in values if isinstance(value, str))
+def _counts(values: pd.Series) -> dict[str, int]:
+    """How often each value occurs; a missing one is none."""
+    counts = values.value_counts(sort=False)
+    return {value: int(n) for value, n in counts.items() if isinstance(value, str)}
 
 
 def _replaced(values: pd.Series, other: Mapping[str, str]) -> pd.Series:

@@ -9,6 +9,7 @@ from mm_assets.lake.lake import Lake
 from mm_assets.manifest.join import MANIFEST, records_name
 from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.predictions.predict import predictions_name
+from mm_assets.predictions.unseen import in_words
 from mm_assets.tables.store import Query
 from mm_assets.uploads.received import read_document, read_parquet, read_receipt
 
@@ -81,6 +82,17 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         )
 
     @dg.asset_check(
+        **asset, description="Every category of the upload is one that its model saw in training."
+    )
+    def known_categories(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        names = [predictions_name(modality) for modality in scope.spec.modalities]
+        upload = context.partition_key
+        said = in_words(read_document(lake.lake(), scope.dataset, upload, name) for name in names)
+        return check(not said, "; ".join(said) or "every category is known", warn=True)
+
+    @dg.asset_check(
         **asset, description="No more of the upload's files, rows and predictions failed than the "
         "YAML tolerates.",
     )  # fmt: skip
@@ -101,6 +113,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     return [
         no_record_is_lost,
         *([image_beats_no_image] if both else []),
+        *([known_categories] if "category" in scope.spec.kinds.values() else []),
         *([failures_are_tolerated] if scope.spec.tolerated_failure_share is not None else []),
         low_confidence_share,
         *(_offers_are_complete(scope, modality) for modality in scope.spec.modalities),
