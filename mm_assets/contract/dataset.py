@@ -17,8 +17,10 @@ from pydantic import Field, field_validator, model_validator
 
 from mm_assets.contract.engine_spec import EngineSpec, Strict
 from mm_assets.contract.ids import normalised
+from mm_assets.contract.text_codecs import is_text_codec
 
 IMAGE = "image"
+AUTO_ENCODING = "auto"
 CONTENT_ID = 16  # hexadecimal digits of an ID that is made of an image's bytes
 
 
@@ -123,7 +125,11 @@ class DatasetSpec(Strict):
     missing_values: tuple[str, ...] = Field(
         ("",), description="What stands for a missing value, compared exactly after trimming."
     )
-    encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
+    encoding: str = Field(
+        AUTO_ENCODING,
+        description="Of tables. auto: found for each file; else any text encoding that Python "
+        "knows, taken strictly, for example cp1252.",
+    )
     image_name: str | None = Field(
         "{id}",
         description="How an image's file name without suffix yields its ID: `{id}` or `{id}-{n}`; "
@@ -185,6 +191,16 @@ class DatasetSpec(Strict):
     def _safe_name(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", value):
             raise ValueError("use a-z, 0-9 and _, a letter first, at most 40 characters")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _text_encoding(cls, value: str) -> str:
+        if value != AUTO_ENCODING and not is_text_codec(value):
+            raise ValueError(
+                f"'{value}' is no text encoding that Python knows: write auto, or a name such as "
+                "utf-8, cp1252, latin-1, utf-16"
+            )
         return value
 
     @field_validator("columns", mode="before")
@@ -283,6 +299,11 @@ class DatasetSpec(Strict):
             raise ValueError("there is nothing to learn from: name `columns`, or an `image_name`")
 
     # -- what follows from it -----------------------------------------------------------------
+
+    @property
+    def written_encoding(self) -> str:
+        """In what we write tables ourselves: UTF-8, if the YAML names nothing else."""
+        return "utf-8" if self.encoding == AUTO_ENCODING else self.encoding
 
     @cached_property
     def is_regression(self) -> bool:

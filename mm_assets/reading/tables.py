@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING
 
 from mm_assets.contract.errors import Refusal
 from mm_assets.contract.ids import MAXIMUM_BYTES
+from mm_assets.reading.encodings import AUTO, detect_encoding
 from mm_assets.reading.images import is_image
+from mm_assets.reading.table import TableRefused as TableRefused  # noqa: PLC0414  re-exported
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,20 +46,6 @@ _BINARY_MAGICS = (
 )  # fmt: skip
 _BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
 _CONTROLS = bytes(set(range(1, 32)) - set(b"\t\n\v\f\r\x1a\x1b"))
-
-
-class TableRefused(Exception):  # noqa: N818  not a fault of ours, it speaks of the file
-    """A whole table is refused. `code` is one of errors.REFUSALS' table_* codes."""
-
-    def __init__(self, code: str, reason: str, line: int | None = None) -> None:
-        self.code = code
-        self.reason = reason
-        self.line = line
-        super().__init__(code, reason, line)
-
-    def __str__(self) -> str:
-        where = f" (line {self.line})" if self.line else ""
-        return f"[{self.code}] {self.reason}{where}"
 
 
 def looks_like_text(head: bytes, *, named_table: bool = False) -> bool:
@@ -172,6 +160,9 @@ def open_table(path: Path, *, file: str, id_column: str, encoding: str) -> Table
     is the comma where the ID stands alone.
     Raises TableRefused.
     """
+    if encoding == AUTO:
+        found = detect_encoding(path)
+        encoding = "utf-16" if found.name == "utf-16" and found.skip else found.codec
     _check_byte_order_mark(path, encoding)
     headers: dict[str, list[str]] = {}
     quotes: TableRefused | None = None
@@ -309,10 +300,10 @@ def _check_byte_order_mark(path: Path, encoding: str) -> None:
     if not head:
         raise TableRefused("table_header", "the file is empty")
     marked = head.startswith(_UTF16_MARKS)
-    if marked and encoding != "utf-16":
+    if marked and not encoding.startswith("utf-16"):
         reason = f"the file is UTF-16 (its byte order mark says so), not {encoding}"
         raise TableRefused("table_encoding", reason, 1)
-    if encoding != "utf-16" and _UTF16_UNMARKED.match(head):
+    if not encoding.startswith("utf-16") and _UTF16_UNMARKED.match(head):
         reason = "the file looks like UTF-16 without a byte order mark"
         raise TableRefused("table_encoding", reason, 1)
     if encoding == "utf-16" and not marked:
