@@ -27,8 +27,10 @@ CODECS = {
     "cp857": 0.5, "cp775": 0.5, "cp862": 0.5, "mac_roman": 0.5, "mac_cyrillic": 0.5,
 }  # fmt: skip
 _NAMES = {
-    "big5hkscs": "big5", "cp949": "euc-kr", "cp932": "shift-jis", "euc_jis_2004": "euc-jp",
+    "cp950": "big5", "big5hkscs": "big5-hkscs", "cp949": "euc-kr", "cp932": "shift-jis",
 }  # fmt: skip
+# chardet tells these families by their widest member; the usual one is taken where it suffices.
+_USUAL = {"big5hkscs": "cp950", "euc_jis_2004": "euc_jp"}
 # A reading with this share of the best one's score is as likely, by how many words there are.
 ALIKE = ((2, 0.4), (6, 0.5), (1 << 62, 0.75))
 # No delimiter here is the second half of a character in any East Asian codec, as `|` may be.
@@ -95,12 +97,11 @@ def likely_readings(sample: bytes) -> list[Reading]:
     if (signs := _only_signs(sample)) is not None:
         return [signs]
     ranked: dict[str, Reading] = {}
-    for codec, likeness in _likeness(sample).items():
-        try:
-            text = sample.decode(codec)
-        except UnicodeDecodeError:
+    for family, likeness in _likeness(sample).items():
+        codec, text = _decoded(sample, family)
+        if text is None:
             continue
-        liked = 0.8 if codec == "cp1252" and _ICELANDIC.search(text) else CODECS[codec]
+        liked = 0.8 if codec == "cp1252" and _ICELANDIC.search(text) else CODECS[family]
         score = likeness * liked * _plausible(text)
         known = ranked.get(text)
         if known is None:
@@ -113,6 +114,15 @@ def likely_readings(sample: bytes) -> list[Reading]:
     words = len(set(_own_words(readings[0].text)))
     alike = next(share for most, share in ALIKE if words <= most)
     return [one for one in readings if one.score >= alike * readings[0].score]
+
+
+def _decoded(sample: bytes, family: str) -> tuple[str, str | None]:
+    for codec in (_USUAL.get(family, family), family):
+        try:
+            return codec, sample.decode(codec)
+        except UnicodeDecodeError:
+            continue
+    return family, None
 
 
 def _only_signs(sample: bytes) -> Reading | None:
