@@ -59,7 +59,7 @@ BAD_FILES: dict[str, tuple[str, bytes]] = {
     "image_name": ("cover.png", draw_image(4)),
     "file_type": ("letter.csv", b"%PDF-1.7\n"),
     "system_file": (".DS_Store", b"\0\0\0\1Bud1"),
-    "table_encoding": ("latin.csv", f"{HEADER}\nx,1,grün,\n".encode("latin-1")),
+    "table_encoding": ("cut.csv", f"{HEADER}\nx,1,grün,\ny,1,gr".encode() + b"\xc3"),
     "table_header": ("twice.csv", table("id,age,age,colour,label", "x,1,1,red,")),
     "table_quotes": ("quote.csv", table(HEADER, 'x,1,"red,')),
     "table_no_id": ("spaces.csv", table("id age colour label", "x 1 red ")),
@@ -86,8 +86,10 @@ BAD_ROWS: dict[str, list[str]] = {
 
 def test_every_code_of_a_refusal_has_a_specimen() -> None:
     here = {*BAD_FILES, *ONLY_IN_FOLDERS, *BAD_ROWS, "label_conflict"}
-    # tests/training/test_training.py and tests/predictions/test_failures.py have the other two.
-    assert here | {"image_unexpected", "prediction_failed"} == REFUSALS.keys()
+    # tests/training/test_training.py, tests/predictions/test_failures.py and
+    # tests/reading/test_compressed.py have the others.
+    elsewhere = {"image_unexpected", "prediction_failed", "table_compressed"}
+    assert here | elsewhere == REFUSALS.keys()
     assert all(todo.endswith(".") for todo in [*REFUSALS.values(), *REMEDIES.values()])
 
 
@@ -304,16 +306,23 @@ def test_every_declared_encoding_and_line_ending_is_read(
     assert document["counts"]["rejected"] == 0
 
 
-def test_an_encoding_that_was_not_declared_is_answered_with_how_to_declare_it(
+def test_an_encoding_that_was_not_declared_is_found_and_a_wrong_one_is_answered(
     folder_settings: Settings,
 ) -> None:
-    lake = Lake(folder_settings)
-    text = f"{HEADER}\nx,1,grün,\n"
-    codecs = ["latin-1", "utf-16", "utf-16-le", "utf-16-be"]
-    drop_zip(lake, "u.zip", {f"{codec}.csv": text.encode(codec) for codec in codecs})
-    files = rows_of(lake, received(lake, SPEC, "u.zip"), "files.parquet")
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    codecs = ["latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"]
+    tables = {f"{codec}.csv": f"{HEADER}\n{codec},1,grün,\n".encode(codec) for codec in codecs}
+    drop_zip(lake, "u.zip", tables)
+    document = processed(lake, store, SPEC, "u.zip")
+    rows = rows_of(lake, document, "manifest.parquet")
+    assert {row["record_id"]: row["features"]["colour"] for row in rows} == dict.fromkeys(
+        codecs, "grün"
+    )
+    strict = SPEC.model_copy(update={"encoding": "utf-8"})
+    drop_zip(lake, "v.zip", {**tables, "utf-8-sig.csv": b"\xff"})
+    files = rows_of(lake, received(lake, strict, "v.zip"), "files.parquet")
     assert {file["code"] for file in files} == {"table_encoding"}
     assert "`encoding`" in REFUSALS["table_encoding"]
     reasons = {file["file"]: file["reason"] for file in files}
-    assert "set `encoding: latin-1`" in reasons.pop("latin-1.csv")
-    assert all("UTF-16" in reason for reason in reasons.values())
+    assert "is not utf-8" in reasons["latin-1.csv"]
+    assert all("UTF-16" in reasons[f"{codec}.csv"] for codec in codecs if "16" in codec)

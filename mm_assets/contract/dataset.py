@@ -17,8 +17,10 @@ from pydantic import Field, field_validator, model_validator
 
 from mm_assets.contract.engine_spec import EngineSpec, Strict
 from mm_assets.contract.ids import normalised
+from mm_assets.contract.text_codecs import is_text_codec
 
 IMAGE = "image"
+AUTO_ENCODING = "auto"
 CONTENT_ID = 16  # hexadecimal digits of an ID that is made of an image's bytes
 
 
@@ -123,7 +125,11 @@ class DatasetSpec(Strict):
     missing_values: tuple[str, ...] = Field(
         ("",), description="What stands for a missing value, compared exactly after trimming."
     )
-    encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
+    encoding: str = Field(
+        AUTO_ENCODING,
+        description="Of tables. auto: found for each file; else any text encoding that Python "
+        "knows, taken strictly, for example cp1252.",
+    )
     decimal: Literal[".", ","] | None = Field(
         None,
         description="The decimal sign of numbers in CSV and TSV. Default: what the values of a "
@@ -190,6 +196,16 @@ class DatasetSpec(Strict):
     def _safe_name(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", value):
             raise ValueError("use a-z, 0-9 and _, a letter first, at most 40 characters")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _text_encoding(cls, value: str) -> str:
+        if value != AUTO_ENCODING and not is_text_codec(value):
+            raise ValueError(
+                f"'{value}' is no text encoding that Python knows: write auto, or a name such as "
+                "utf-8, cp1252, latin-1, utf-16"
+            )
         return value
 
     @field_validator("columns", mode="before")
@@ -289,6 +305,11 @@ class DatasetSpec(Strict):
 
     # -- what follows from it -----------------------------------------------------------------
 
+    @property
+    def written_encoding(self) -> str:
+        """In what we write tables ourselves: UTF-8, if the YAML names nothing else."""
+        return "utf-8" if self.encoding == AUTO_ENCODING else self.encoding
+
     @cached_property
     def is_regression(self) -> bool:
         return self.problem_type == "regression"
@@ -357,7 +378,12 @@ class DatasetSpec(Strict):
             "encoding", "decimal", "records", "image_name", "image_longest_side",
             "image_maximum_megapixels", "image_features",
         }  # fmt: skip
-        text = json.dumps(self.model_dump(mode="json", include=fields), sort_keys=False)
+        said = self.model_dump(mode="json", include=fields)
+        if said["decimal"] is None:  # as it was before there was one
+            del said["decimal"]
+        if said["encoding"] == AUTO_ENCODING:
+            said["encoding"] = "utf-8"
+        text = json.dumps(said, sort_keys=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @cached_property

@@ -82,6 +82,7 @@ REFUSALS: dict[str, str] = {
     "table_columns": "Add the missing columns, or leave out all but the ID and the label.",
     "table_width": "Check the delimiter; no row fits the header.",
     "table_nul": "Save the table as plain text; it holds NUL bytes.",
+    "table_compressed": "Compress the table again, once, and send it whole; or send it unpacked.",
     "table_row_too_long": "Start each row on a new line; a row holds up to 4 million characters.",
     # rows (reject)
     "row_width": "Give the row as many fields as the header, or quote fields with delimiters.",

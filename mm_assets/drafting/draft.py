@@ -51,7 +51,7 @@ def draft_spec(
     `images` is a folder that is searched with its subfolders. Raises SpecError when the table
     cannot be read, a column is not there, there is nothing to learn, or no image fits an ID.
     """
-    profiles, encoding, notes = _read(table, id_column, label_column)
+    profiles, notes = _read(table, id_column, label_column)
     ids, label_profile = profiles.pop(id_column), profiles.pop(label_column)
     label = draft_label(label_profile, table)
     columns = {name: draft_column(profile) for name, profile in profiles.items()}
@@ -74,7 +74,6 @@ def draft_spec(
         label=label,
         columns=columns,
         missing=missing,
-        encoding=encoding,
         image_name=image_name,
     )
     load_draft(text)
@@ -97,44 +96,31 @@ def name_of(path: Path) -> str:
 # -- the table ------------------------------------------------------------------------------------
 
 
-def _read(
-    path: Path, id_column: str, label_column: str
-) -> tuple[dict[str, Profile], str, list[str]]:
-    """Profiles of all columns by name, the encoding, and notes on how the table was read."""
+def _read(path: Path, id_column: str, label_column: str) -> tuple[dict[str, Profile], list[str]]:
+    """Profiles of all columns by name, and notes on how the table was read."""
     if id_column == label_column:
         raise SpecError(
             code="init_same_column", what="the ID and the label are the same column",
             where=f"column '{id_column}'", todo="Name another column with --id or --label.",
         )  # fmt: skip
-    refused: TableRefused | None = None
-    for encoding in ("utf-8", "utf-16", "latin-1"):
-        try:
-            table = open_table(
-                path, file=path.name, wanted=Wanted(id_column, (label_column,), encoding)
-            )
-            profiles = _profiles(table, id_column, label_column)
-        except TableRefused as error:
-            if refused is None or refused.code == "table_encoding":
-                refused = error
-            if error.code != "table_encoding":
-                break
-        except OSError as error:
-            raise SpecError(
-                code="init_unreadable", what=error.strerror or str(error), where=str(path),
-                todo="Check the path of the table.",
-            ) from None  # fmt: skip
-        else:
-            return profiles, encoding, _reading_notes(table, encoding)
-    assert refused is not None  # noqa: S101  else the loop has returned
-    where = f"{path}:{refused.line}" if refused.line else str(path)
-    raise SpecError(
-        code=refused.code,
-        what=refused.reason,
-        where=where,
-        todo="Give the ID column's name as it stands in the header: --id COLUMN."
-        if refused.code == "table_no_id"
-        else "Correct the table, or save it anew as UTF-8 CSV.",
-    )
+    try:
+        table = open_table(path, file=path.name, wanted=Wanted(id_column, (label_column,)))
+        profiles = _profiles(table, id_column, label_column)
+    except TableRefused as refused:
+        raise SpecError(
+            code=refused.code,
+            what=refused.reason,
+            where=f"{path}:{refused.line}" if refused.line else str(path),
+            todo="Give the ID column's name as it stands in the header: --id COLUMN."
+            if refused.code == "table_no_id"
+            else "Correct the table, or save it anew as UTF-8 CSV.",
+        ) from None
+    except OSError as error:
+        raise SpecError(
+            code="init_unreadable", what=error.strerror or str(error), where=str(path),
+            todo="Check the path of the table.",
+        ) from None  # fmt: skip
+    return profiles, _reading_notes(table)
 
 
 def _profiles(table: Table, id_column: str, label_column: str) -> dict[str, Profile]:
@@ -159,10 +145,14 @@ def _profiles(table: Table, id_column: str, label_column: str) -> dict[str, Prof
     return profiles
 
 
-def _reading_notes(table: Table, encoding: str) -> list[str]:
+def _reading_notes(table: Table) -> list[str]:
     notes = []
+    encoding = table.facts.get("encoding", "utf-8")
     if encoding != "utf-8":
-        notes.append(f"the table is not UTF-8; it was read as {encoding}: look at its accents")
+        notes.append(
+            f"the table is not UTF-8; it was read as {encoding} "
+            f"({table.facts['encoding_because']}): look at its accents"
+        )
     if table.n_rows >= ROWS_READ:
         notes.append(f"the first {table.n_rows:,} rows were looked at")
     if table.rejects:
@@ -314,7 +304,6 @@ def _yaml(
     label: Label,
     columns: dict[str, Draft],
     missing: list[str],
-    encoding: str,
     image_name: str | None,
 ) -> str:
     classes = ""
@@ -323,7 +312,6 @@ def _yaml(
         if listed.isprintable():
             classes = "\n  # Take the # away to refuse rows with any other label:"
             classes += f"\n  # classes: [{listed}]"
-    not_utf8 = f"\n  encoding: {encoding} # the table is not UTF-8" if encoding != "utf-8" else ""
     return f"""\
 # Drafted by `mm init` from {shown(table)}: read it once, then correct what was guessed wrong.
 # A column that is not listed here is not used; docs/your-own-dataset.md explains every key.
@@ -340,7 +328,7 @@ attributes:
 {_column_lines(columns)}
 
   # What stands for "no value", exactly as written, in every column and the label.
-  missing_values: [{", ".join(f'"{token}"' for token in missing)}]{not_utf8}
+  missing_values: [{", ".join(f'"{token}"' for token in missing)}]
 
 {_IMAGELESS if image_name is None else _imaged(image_name)}
   # A prediction less confident than this goes to the review queue.

@@ -173,14 +173,15 @@ def send_labels(lake: Lake, spec: DatasetSpec, judged: Judged) -> Sent | None:
 
 def _write_labels(path: Path, spec: DatasetSpec, rows: Sequence[tuple[str, str]]) -> None:
     try:
-        with path.open("w", encoding=spec.encoding, newline="") as file:
+        with path.open("w", encoding=spec.written_encoding, newline="") as file:
             writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
             writer.writerow([spec.id_column, spec.label_column])
             writer.writerows(rows)
     except UnicodeEncodeError as error:
         raise UploadError(
             code="label_encoding",
-            what=f"{error.object[error.start : error.end]!r} cannot be written in {spec.encoding}",
+            what=f"{error.object[error.start : error.end]!r} cannot be written in "
+            f"{spec.written_encoding}",
             where="`encoding` in the dataset's YAML",
             todo="Set `encoding: utf-8` there, if your tables are UTF-8.",
         ) from None

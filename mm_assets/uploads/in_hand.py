@@ -162,12 +162,12 @@ def _table(
     missing = "" if "" in spec.missing_values else next(iter(spec.missing_values), "")
     text, lines = _csv(frame[columns], numeric, missing)
     try:
-        return text.encode(spec.encoding), lines
+        return text.encode(spec.written_encoding), lines
     except UnicodeEncodeError as error:
         letter = error.object[error.start : error.end][:1]
         raise UploadError(
             code="table_encoding",
-            what=f"the character {letter!r} does not exist in {spec.encoding}",
+            what=f"the character {letter!r} does not exist in {spec.written_encoding}",
             where="the frame",
             todo="Take `encoding` out of the dataset's YAML (UTF-8 has every character).",
         ) from None

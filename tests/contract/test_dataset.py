@@ -80,9 +80,15 @@ def test_a_good_file_is_read_whole_with_short_and_long_columns(tmp_path: Path) -
         ("age: number", "age: numbr", 10, ["`columns.age.kind` is 'numbr'", "'number'"]),
         (
             "classes: [cat, dog]",
-            "encoding: utf8",
+            "encoding: windows1252x",
             8,
-            ["`encoding` is 'utf8'", "'utf-8', 'utf-16' or 'latin-1'"],
+            ["`encoding`", "'windows1252x' is no text encoding that Python knows: write auto"],
+        ),
+        (
+            "classes: [cat, dog]",
+            "encoding: base64",
+            8,
+            ["'base64' is no text encoding"],
         ),
         # types and ranges
         ("id_column: id", "id_column: 5", 5, ["`id_column`", "valid string"]),
@@ -273,3 +279,16 @@ def test_every_key_of_the_spec_either_changes_the_fingerprint_or_is_known_not_to
         "tolerated_failure_share",
     }  # fmt: skip
     assert set(DatasetSpec.model_fields) == reading | using
+
+
+@pytest.mark.parametrize(
+    "name", ["auto", "utf-8", "utf8", "utf-16", "latin-1", "cp1252", "windows-1250", "Shift_JIS"]
+)
+def test_every_text_encoding_that_python_knows_may_be_named(tmp_path: Path, name: str) -> None:
+    spec = load_spec(written(tmp_path, GOOD + f"  encoding: {name}\n"))
+    assert spec.encoding == name
+    assert spec.written_encoding == ("utf-8" if name == "auto" else name)
+
+
+def test_encodings_are_found_where_the_yaml_names_none(tmp_path: Path) -> None:
+    assert load_spec(written(tmp_path, GOOD)).encoding == "auto"
