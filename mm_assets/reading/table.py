@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FILE_COLUMN = "_file"
 LINE_COLUMN = "_line"
 FIELD_LIMIT = 131_072  # characters; a longer field makes its row a reject
+ROW_LIMIT = 4 << 20  # characters; a longer row refuses the table
 BLOCK_BYTES = 8 << 20  # about as much is held at once
 MOST_COLUMNS = 10_000
 
@@ -140,17 +141,15 @@ class Table:
     def _reject(self, rejects: list[Reject]) -> None:
         self.n_rows += len(rejects)
         for code, reason, line, record_id in rejects:
-            if record_id and len(record_id) > MAXIMUM_BYTES:
-                record_id = None
+            known = record_id if record_id and len(record_id) <= MAXIMUM_BYTES else None
             # Interned, so that a million rejects of one kind share one text.
-            said = sys.intern(reason)
-            self.rejects.append(Refusal(code, said, self.file, line, record_id or None))
+            self.rejects.append(Refusal(code, sys.intern(reason), self.file, line, known))
 
     def _batch(self, block: Block) -> pa.RecordBatch | None:
         import pyarrow as pa
 
         lines, columns = block.lines, [block.columns[place] for place in self._places]
-        if kept := _with_a_value(columns):
+        if (kept := _with_a_value(columns)) is not None:
             self.n_blank += len(lines) - len(kept)
             lines, columns = lines.take(kept), [column.take(kept) for column in columns]
         if not len(lines):
