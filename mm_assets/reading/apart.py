@@ -114,9 +114,9 @@ class _Reader:
             limit = f"{MEMORY / (1 << 30):g} GiB"
             return TableRefused("table_too_large", f"reading it takes more than {limit} of memory")
         last = words.decode(errors="replace").strip().rpartition("\n")[2][:200]
-        last = "" if "Panic" in last else last  # so a crash of calamine is called
-        reason = f"the file cannot be read: {last or 'its library crashed'}"
-        return TableRefused("table_damaged", reason)
+        if self._process.returncode < 0 or "Panic" in last:  # so calamine's own faults are called
+            last = "its library stopped in the middle of it"
+        return TableRefused("table_damaged", f"the file cannot be read: {last}")
 
 
 def _signals() -> Any:

@@ -42,8 +42,9 @@ class ArrowSource(Source):
             file.seek(0)
             with refusing_damage("Arrow file"):
                 schema = _opened(_mapped(file)).schema
+                names = schema.names
         self._taken, self.facts = usable(schema, wanted)
-        self.header = [schema.names[at] for at in self._taken]
+        self.header = [names[at] for at in self._taken]
         self._id_at, _ = id_place(self.header, wanted)
 
     def blocks(self) -> Iterator[Block]:

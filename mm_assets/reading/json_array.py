@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WRAPPED = re.compile(rb'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*\[')
 _BARE = re.compile(rb"\s*\[")
 _HEAD = 64 << 10
+_SIGNS = bytes(sign in b'",[]{}' for sign in range(256))
+_STEPS = bytes((sign in b"[{") + 255 * (sign in b"]}") for sign in range(256))  # as int8: 1, -1
 
 
 def open_json_array(path: Path, wanted: Wanted) -> Source:
@@ -84,13 +86,11 @@ def _cut(data: bytes, line: int) -> _Cut:
 
     # Without escapes (two backslashes first) every quote that is left begins or ends a string.
     plain = np.frombuffer(data.replace(b"\\\\", b"  ").replace(b'\\"', b"  "), np.uint8)
-    signs = np.flatnonzero(np.isin(plain, np.frombuffer(b'",[]{}', np.uint8)))
+    signs = np.flatnonzero(np.frombuffer(_SIGNS, bool)[plain])
     kinds = plain[signs]
     outside = (np.cumsum(kinds == ord('"'), dtype=np.int32) & 1) == 0
     signs, kinds = signs[outside], kinds[outside]
-    step = np.isin(kinds, np.frombuffer(b"{[", np.uint8)).astype(np.int32)
-    step -= np.isin(kinds, np.frombuffer(b"}]", np.uint8))
-    depth = np.cumsum(step, dtype=np.int32)
+    depth = np.cumsum(np.frombuffer(_STEPS, np.int8)[kinds], dtype=np.int32)
     closing = np.flatnonzero(depth < 0)[:1]
     if closing.size:
         signs, kinds, depth = signs[: closing[0] + 1], kinds[: closing[0] + 1], depth[: closing[0]]

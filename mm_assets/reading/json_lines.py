@@ -28,11 +28,11 @@ class JsonLinesSource(Objects):
         line = 1
         for data in self._whole_lines():
             refuse_other_encodings(data, line)
-            yield _filled_lines(data, line)
-            line += data.count(b"\n")
+            texts, lines, count = _filled_lines(data, line)
+            yield texts, lines
+            line += count
 
     def _whole_lines(self) -> Iterator[bytes]:
-        line = 1
         with self._path.open("rb") as file:
             rest = file.read(4)
             refuse_utf16(rest)
@@ -43,15 +43,17 @@ class JsonLinesSource(Objects):
                 data, rest = data[:end], data[end:]
                 if data:
                     yield data
-                    line += data.count(b"\n")
                 if len(rest) > ROW_LIMIT:
-                    raise TableRefused("table_row_too_long", "a line of more than 4 MB", line)
+                    break  # it is refused when it is looked at
         if rest:
             yield rest + b"\n"
 
 
-def _filled_lines(data: bytes, first: int) -> tuple[pa.Array, pa.Array]:
-    """The lines that are not empty, and their numbers. data: whole lines, from line `first`."""
+def _filled_lines(data: bytes, first: int) -> tuple[pa.Array, pa.Array, int]:
+    """The lines that are not empty, their numbers, and how many there are with the empty ones.
+
+    data: whole lines, from line `first`.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -65,4 +67,4 @@ def _filled_lines(data: bytes, first: int) -> tuple[pa.Array, pa.Array]:
     texts = pc.ascii_trim(whole, " \t\r\n")
     lines = pa.array(np.arange(first, first + count, dtype=np.int64))
     filled = pc.not_equal(texts, "")
-    return texts.filter(filled), lines.filter(filled)
+    return texts.filter(filled), lines.filter(filled), count

@@ -25,6 +25,7 @@ UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _NO_OBJECT = "this is no JSON object"
 _TWICE = "a key stands in the object twice"
+_KEYS = "CASE WHEN json_valid(text) THEN json_keys(text) END"
 _FRACTION = r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 
 
@@ -53,8 +54,13 @@ class Objects(Source):
     def blocks(self) -> Iterator[Block]:
         with _connected() as connection:
             for texts, lines in self._texts():
-                block = self._valid(connection, texts, lines)
-                yield self._block(connection, block)
+                block = self._objects(connection, texts, lines)
+                try:
+                    values = self._values(connection, block.columns[0])
+                except _invalid():
+                    block = _valid(connection, block)
+                    values = self._values(connection, block.columns[0])
+                yield self._block(connection, block, values)
 
     # -- keys --
 
@@ -74,35 +80,19 @@ class Objects(Source):
 
     # -- values --
 
-    def _valid(self, connection: Any, texts: pa.Array, lines: pa.Array) -> Block:
-        """The texts that are objects, in a block of one column."""
+    def _objects(self, connection: Any, texts: pa.Array, lines: pa.Array) -> Block:
+        """The texts of what may be an object, in a block of one column."""
         import pyarrow.compute as pc
 
-        is_object = pc.starts_with(texts, "{")
-        try:
-            _asked(connection, texts, "SELECT count(json_type(text)) FROM objects")
-        except _invalid():
-            valid = _asked(connection, texts, "SELECT json_valid(text) FROM objects")
-            is_object = pc.and_(is_object, _array(valid.column(0)))
-        faults = [Fault(pc.invert(is_object), "row_json", _NO_OBJECT)]
+        other = pc.invert(pc.starts_with(texts, "{"))
+        faults = [Fault(other, "row_json", _NO_OBJECT)]
         if self._duplicates:
-            keys = "CASE WHEN json_valid(text) THEN json_keys(text) END"
-            query = f"SELECT len({keys}) > len(list_distinct({keys})) FROM objects"
+            query = f"SELECT len({_KEYS}) > len(list_distinct({_KEYS})) FROM objects"
             twice = _array(_asked(connection, texts, query).column(0))
             faults.append(Fault(twice, "row_json", _TWICE))
         return without_faults(Block(lines, [texts]), faults, None)
 
-    def _block(self, connection: Any, block: Block) -> Block:
-        texts = block.columns[0]
-        columns = self._columns(connection, texts)
-        faults: list[Fault] = []
-        for at, name in enumerate(self.header):
-            columns[at] = self._plain(connection, texts, columns[at], at, faults)
-            faults += faults_of(columns[at], name)
-        rows = Block(block.lines, columns, block.rejects)
-        return without_faults(rows, faults, self._id_at)
-
-    def _columns(self, connection: Any, texts: pa.Array) -> list[pa.Array]:
+    def _values(self, connection: Any, texts: pa.Array) -> list[pa.Array]:
         """The text of each value, [rows] for each key of the header. One parse for most keys."""
         import pyarrow as pa
 
@@ -115,6 +105,14 @@ class Objects(Source):
             arrays[:1] = arrays[0].flatten()
         found = dict(zip([*self._together, *self._alone], arrays, strict=True))
         return [found[name].cast(pa.string()) for name in self.header]
+
+    def _block(self, connection: Any, block: Block, values: list[pa.Array]) -> Block:
+        texts, columns = block.columns[0], []
+        faults: list[Fault] = []
+        for at, name in enumerate(self.header):
+            columns.append(self._plain(connection, texts, values[at], at, faults))
+            faults += faults_of(columns[at], name)
+        return without_faults(Block(block.lines, columns, block.rejects), faults, self._id_at)
 
     def _plain(
         self, connection: Any, texts: pa.Array, values: pa.Array, at: int, faults: list[Fault]
@@ -190,18 +188,28 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
 
 
+def _valid(connection: Any, block: Block) -> Block:
+    """The block without the texts that are no JSON."""
+    import pyarrow.compute as pc
+
+    query = "SELECT json_valid(text) FROM objects"
+    valid = _array(_asked(connection, block.columns[0], query).column(0))
+    return without_faults(block, [Fault(pc.invert(valid), "row_json", _NO_OBJECT)], None)
+
+
 def _key_lists(connection: Any, texts: pa.Array, lines: pa.Array) -> list[list[str]]:
     """The different lists of keys, in the order in which they come up."""
     import pyarrow as pa
 
     connection.register("objects", pa.table({"text": texts, "line": lines}))
-    query = "SELECT {} AS keys, min(line) FROM objects GROUP BY keys ORDER BY 2"
     try:
-        answer = connection.sql(query.format("json_keys(text)")).fetchall()
+        answer = connection.sql("SELECT DISTINCT json_keys(text) FROM objects").fetchall()
     except _invalid():
-        keys = "CASE WHEN json_valid(text) THEN json_keys(text) END"
-        answer = connection.sql(query.format(keys)).fetchall()
-    return [keys or [] for keys, _ in answer]
+        answer = []
+    if len(answer) != 1:
+        query = f"SELECT {_KEYS} AS keys, min(line) FROM objects GROUP BY keys ORDER BY 2"
+        answer = connection.sql(query).fetchall()
+    return [found[0] or [] for found in answer]
 
 
 def _pointer(key: str) -> str:

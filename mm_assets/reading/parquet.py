@@ -35,12 +35,13 @@ class ParquetSource(Source):
         self._path = path
         with refusing_damage("Parquet file"), self._open() as file:
             schema = file.schema_arrow
+            names = schema.names
             groups = [file.metadata.row_group(at) for at in range(file.num_row_groups)]
             size = sum(group.total_byte_size for group in groups)
             width = max(1, size // max(1, sum(group.num_rows for group in groups)))
         self._rows = max(1, min(MOST_ROWS, BLOCK_BYTES // width))
         taken, self.facts = usable(schema, wanted)
-        self.header = [schema.names[at] for at in taken]
+        self.header = [names[at] for at in taken]
         self._id_at, _ = id_place(self.header, wanted)
 
     def blocks(self) -> Iterator[Block]:
