@@ -64,7 +64,9 @@ def _filled_lines(data: bytes, first: int) -> tuple[pa.Array, pa.Array, int]:
         raise TableRefused("table_row_too_long", "a line of more than 4 MB", first + int(long[0]))
     count = len(starts) - 1
     whole = pa.StringArray.from_buffers(count, pa.py_buffer(starts), pa.py_buffer(data))
-    texts = pc.ascii_trim(whole, " \t\r\n")
     lines = pa.array(np.arange(first, first + count, dtype=np.int64))
+    if pc.all(pc.starts_with(whole, "{")).as_py():
+        return whole, lines, count
+    texts = pc.ascii_trim(whole, " \t\r\n")
     filled = pc.not_equal(texts, "")
     return texts.filter(filled), lines.filter(filled), count

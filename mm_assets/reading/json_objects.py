@@ -49,7 +49,7 @@ class Objects(Source):
 
     @abstractmethod
     def _texts(self) -> Iterator[tuple[pa.Array, pa.Array]]:
-        """The text of each row (string, without blanks around it) and its line (int64)."""
+        """The text of each row (string, without blanks before it) and its line (int64)."""
 
     def blocks(self) -> Iterator[Block]:
         with _connected() as connection:
