@@ -19,7 +19,7 @@ import pytest
 from mm_assets.contract.errors import REFUSALS
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
-from mm_assets.reading.dialect import ROW_LIMIT
+from mm_assets.reading.table import ROW_LIMIT
 from mm_assets.tables.open import open_store
 from mm_assets.uploads.zip_directory import REMEDIES
 from tests.make import (

@@ -20,8 +20,8 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import SpecError
 from mm_assets.contract.spec_file import COMPONENT, load_spec
 from mm_assets.drafting.column_kinds import Draft, Label, Profile, draft_column, draft_label, shown
-from mm_assets.reading.table import Table, TableRefused, Wanted
-from mm_assets.reading.tables import open_table
+from mm_assets.reading.table import TableRefused, Wanted
+from mm_assets.reading.tables import Table, open_table
 
 ROWS_READ = 200_000  # enough to judge columns by; the whole table is read by the pipeline
 FILES_TRIED = 5_000
@@ -104,8 +104,10 @@ def _read(path: Path, id_column: str, label_column: str) -> tuple[dict[str, Prof
             where=f"column '{id_column}'", todo="Name another column with --id or --label.",
         )  # fmt: skip
     try:
-        table = open_table(path, file=path.name, wanted=Wanted(id_column, (label_column,)))
-        profiles = _profiles(table, id_column, label_column)
+        wanted = Wanted(id_column, (label_column,))
+        with tempfile.TemporaryDirectory(prefix="mm-init-") as folder:
+            table = open_table(path, file=path.name, wanted=wanted, scratch=Path(folder))
+            profiles = _profiles(table, id_column, label_column)
     except TableRefused as refused:
         raise SpecError(
             code=refused.code,
@@ -139,7 +141,7 @@ def _profiles(table: Table, id_column: str, label_column: str) -> dict[str, Prof
     profiles[id_column] = Profile(id_column, ("",))  # the pipeline takes any other ID as it is
     for batch in table.batches():
         for name in table.header:
-            profiles[name].add(batch[name].to_pylist())
+            profiles[name].add(batch[name].fill_null("").to_pylist())
         if table.n_rows >= ROWS_READ:
             break
     return profiles

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mm_assets.reading.dialect import ROW_LIMIT, Dialect, Found, find_dialect, in_words
+from mm_assets.reading.dialect import Dialect, Found, find_dialect, in_words
 from mm_assets.reading.encodings import Encoding, detect_encoding
 from mm_assets.reading.header import clean, folded
 from mm_assets.reading.table import (
     BLOCK_BYTES,
     FIELD_LIMIT,
+    ROW_LIMIT,
     SPACE,
     Block,
     Reject,

@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mm_assets.reading.header import clean, find_header, folded
-from mm_assets.reading.table import TableRefused, Wanted
+from mm_assets.reading.table import ROW_LIMIT, TableRefused, Wanted
 
 DELIMITERS = (",", "\t", ";", "|")
-ROW_LIMIT = 4 << 20  # characters; more than this is a quote that was never closed
 _ROWS = 1_000  # of the sample that are tried
 _SEPARATOR_LINE = re.compile(r'\A"?sep=(.)"?[ \t,;]*\Z', re.IGNORECASE)
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")

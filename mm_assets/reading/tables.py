@@ -1,47 +1,152 @@
 """From a file of any format to a table: the one way in.
 
 What the bytes are decides, never the name. A format is one module with a `Source`; what is the
-same for all of them is in `table.py` and `header.py`.
+same for all of them is here: the header is matched with the columns that are wanted, columns
+without a name and rows without a value are left out, and everything is counted.
 """
 
 from __future__ import annotations
 
-import codecs
-import re
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mm_assets.contract.errors import Refusal
+from mm_assets.contract.ids import MAXIMUM_BYTES
+from mm_assets.reading.arrow_file import open_arrow
+from mm_assets.reading.compressed import compression_of, unpacked
 from mm_assets.reading.delimited import open_delimited
-from mm_assets.reading.images import is_image
-from mm_assets.reading.table import Table, Wanted
+from mm_assets.reading.formats import Format, format_of
+from mm_assets.reading.header import match_header
+from mm_assets.reading.json_array import open_json_array
+from mm_assets.reading.json_lines import open_json_lines
+from mm_assets.reading.parquet import open_parquet
+from mm_assets.reading.table import (
+    FILE_COLUMN,
+    LINE_COLUMN,
+    SPACE,
+    Block,
+    Reject,
+    Source,
+    TableRefused,
+    Wanted,
+)
+from mm_assets.reading.workbook import open_workbook
 
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_BINARY_MAGICS = (
-    b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd",
-    b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"%PDF-", b"PAR1", b"ARROW1", b"\x89HDF", b"Obj\x01",
-    b"SQLite format 3", b"\xd0\xcf\x11\xe0", b"{\\rtf", b"\x7fELF", b"%!PS",
-)  # fmt: skip
-_BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
-_CONTROLS = bytes(set(range(1, 32)) - set(b"\t\n\v\f\r\x1a\x1b"))
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HEAD = 64 << 10  # bytes that tell the kind of a file
+_OPEN: dict[Format, Callable[[Path, Wanted], Source]] = {
+    Format.DELIMITED: open_delimited,
+    Format.JSON_LINES: open_json_lines,
+    Format.JSON_ARRAY: open_json_array,
+    Format.PARQUET: open_parquet,
+    Format.ARROW: open_arrow,
+    Format.WORKBOOK: open_workbook,
+}
 
 
-def looks_like_text(head: bytes, *, named_table: bool = False) -> bool:
-    """Whether a file that starts with these bytes (up to 64 KB) may be a table.
+def may_be_table(path: Path, head: bytes, name: str) -> bool:
+    """Whether a file is read as a table, judged by its first 64 KB; `name` is its sender's."""
+    return compression_of(head) is not None or format_of(path, head, name) is not None
 
-    What calls itself a table is read unless it surely is something else: reading says what is
-    wrong in it, and where.
+
+def open_table(path: Path, *, file: str, wanted: Wanted, scratch: Path) -> Table:
+    """Find the format and read the header; `file` is the table's name in messages.
+
+    scratch: a folder for what is unpacked; it must be there as long as the table is read.
+    Raises TableRefused.
     """
-    if head.startswith(_UTF16_MARKS):
-        return True
-    if head.startswith(_BINARY_MAGICS) or _BZIP2.match(head) or is_image(head):
-        return False
-    if named_table:
-        return True
-    if b"\0" in head:
-        return False
-    controls = len(head) - len(head.translate(None, _CONTROLS))
-    return controls * 100 <= len(head)
+    head = _head(path)
+    packed = None
+    if compression_of(head) is not None:
+        target = scratch / f"{path.name}.unpacked"
+        packed = unpacked(path, target)
+        path, head = target, _head(target)
+    found = format_of(path, head, file)
+    if found is None:
+        raise TableRefused("file_type", f"no table is inside, judged by its content ({packed})")
+    source = _OPEN[found](path, wanted)
+    if packed:
+        source.facts = {**source.facts, "compression": packed}
+    return Table(source, file=file, wanted=wanted)
 
 
-def open_table(path: Path, *, file: str, wanted: Wanted) -> Table:
-    """Read and check the header of a table; `file` is its name in messages. Raises TableRefused."""
-    return Table(open_delimited(path, wanted), file=file, wanted=wanted)
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(HEAD)
+
+
+class Table:
+    """A table whose header fits what was wanted; made by `open_table`.
+
+    `n_rows` (rows seen, with rejects), `n_blank` (rows without any value) and `rejects` grow while
+    `batches` is iterated. Callers write to a temporary file: a refusal can come up in the middle.
+    """
+
+    def __init__(self, source: Source, *, file: str, wanted: Wanted) -> None:
+        matched = match_header(source.header, wanted)
+        self.file = file
+        self.header = list(matched.names)
+        self.typed = source.typed
+        self.facts = {**source.facts, **matched.facts}
+        self.id_column = matched.id_column
+        self.n_rows = self.n_blank = 0
+        self.rejects: list[Refusal] = []
+        self._source = source
+        self._places = matched.places
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Rows as text: `_file`, `_line` where each starts, then the columns of the header.
+
+        Raises TableRefused when the rest of the file cannot be read, or after the last row when
+        not one row fits the header.
+        """
+        self.n_rows = self.n_blank = 0
+        self.rejects = []
+        for block in self._source.blocks():
+            self._reject(block.rejects)
+            if batch := self._batch(block):
+                yield batch
+        wrong = [reject for reject in self.rejects if reject.code == "row_width"]
+        if self.n_rows and len(wrong) == self.n_rows:
+            raise TableRefused(
+                "table_width", f"no row fits the header; the first one: {wrong[0].reason}"
+            )
+
+    def _reject(self, rejects: list[Reject]) -> None:
+        self.n_rows += len(rejects)
+        for code, reason, line, record_id in rejects:
+            known = record_id if record_id and len(record_id) <= MAXIMUM_BYTES else None
+            # Interned, so that a million rejects of one kind share one text.
+            self.rejects.append(Refusal(code, sys.intern(reason), self.file, line, known))
+
+    def _batch(self, block: Block) -> pa.RecordBatch | None:
+        import pyarrow as pa
+
+        lines, columns = block.lines, [block.columns[place] for place in self._places]
+        if (kept := _with_a_value(columns)) is not None:
+            self.n_blank += len(lines) - len(kept)
+            lines, columns = lines.take(kept), [column.take(kept) for column in columns]
+        if not len(lines):
+            return None
+        self.n_rows += len(lines)
+        files = pa.repeat(pa.scalar(self.file, pa.string()), len(lines))
+        return pa.RecordBatch.from_arrays(
+            [files, lines, *columns], names=[FILE_COLUMN, LINE_COLUMN, *self.header]
+        )
+
+
+def _with_a_value(columns: list[pa.Array]) -> pa.Array | None:
+    """The places of rows in which something stands, or None if that is every row."""
+    import pyarrow.compute as pc
+
+    blank: pa.Array | None = None
+    for column in columns:
+        empty = pc.fill_null(pc.equal(pc.utf8_trim(column, SPACE), ""), True)
+        blank = empty if blank is None else pc.and_(blank, empty)
+        if not pc.any(blank).as_py():
+            return None
+    return None if blank is None else pc.indices_nonzero(pc.invert(blank))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import UploadError
-from mm_assets.reading.table import LINE_COLUMN, Table, TableRefused, Wanted
-from mm_assets.reading.tables import open_table
+from mm_assets.reading.table import LINE_COLUMN, TableRefused, Wanted
+from mm_assets.reading.tables import Table, open_table
 from mm_assets.review.answers import Answer
 from mm_assets.review.label_studio import (
     CONTROL,
@@ -55,29 +56,34 @@ def _unreadable(path: Path, what: str) -> UploadError:
 
 def _of_table(path: Path, spec: DatasetSpec) -> Iterator[Answer]:
     try:
-        table, id_column = _open(path, spec)
-        is_label_studio = CSV_COLUMNS - set(spec.columns) <= set(table.header)
-        label_column = CONTROL if is_label_studio else spec.label_column
-        if label_column not in table.header and not is_label_studio:
-            raise _unreadable(path, f"it has no column '{label_column}'")
-        for record_id, cell, line in _cells(table, id_column, label_column):
-            if is_label_studio:
-                yield answer_of_cell(record_id, f"line {line}", cell)
-            else:
-                yield Answer(unguard(record_id), f"line {line}", unguard(cell))
-        for reject in table.rejects:
-            yield Answer(reject.record_id or "", f"line {reject.line}", problem=reject.reason)
+        with tempfile.TemporaryDirectory(prefix="mm-review-") as folder:
+            table, id_column = _open(path, spec, Path(folder))
+            yield from _answers(path, spec, table, id_column)
     except TableRefused as refused:
         where = f" (line {refused.line})" if refused.line else ""
         raise _unreadable(path, f"{refused.reason}{where}") from None
 
 
-def _open(path: Path, spec: DatasetSpec) -> tuple[Table, str]:
+def _answers(path: Path, spec: DatasetSpec, table: Table, id_column: str) -> Iterator[Answer]:
+    is_label_studio = CSV_COLUMNS - set(spec.columns) <= set(table.header)
+    label_column = CONTROL if is_label_studio else spec.label_column
+    if label_column not in table.header and not is_label_studio:
+        raise _unreadable(path, f"it has no column '{label_column}'")
+    for record_id, cell, line in _cells(table, id_column, label_column):
+        if is_label_studio:
+            yield answer_of_cell(record_id, f"line {line}", cell)
+        else:
+            yield Answer(unguard(record_id), f"line {line}", unguard(cell))
+    for reject in table.rejects:
+        yield Answer(reject.record_id or "", f"line {reject.line}", problem=reject.reason)
+
+
+def _open(path: Path, spec: DatasetSpec, scratch: Path) -> tuple[Table, str]:
     """The table and the name of its ID column: that of tasks.csv, else that of our tasks."""
     ours = own_name(spec, "record_id")
     for name in dict.fromkeys((ours, "record_id")):
         try:
-            return open_table(path, file=path.name, wanted=Wanted(name)), name
+            return open_table(path, file=path.name, wanted=Wanted(name), scratch=scratch), name
         except TableRefused as refused:
             first = refused
             if refused.code != "table_no_id":
@@ -87,7 +93,7 @@ def _open(path: Path, spec: DatasetSpec) -> tuple[Table, str]:
 
 def _cells(table: Table, id_column: str, label_column: str) -> Iterator[tuple[str, str, int]]:
     for batch in table.batches():
-        ids, lines = batch[id_column].to_pylist(), batch[LINE_COLUMN].to_pylist()
+        ids, lines = batch[id_column].fill_null("").to_pylist(), batch[LINE_COLUMN].to_pylist()
         there = label_column in table.header  # an export in which nobody answered has none
-        labels = batch[label_column].to_pylist() if there else [""] * len(ids)
+        labels = batch[label_column].fill_null("").to_pylist() if there else [""] * len(ids)
         yield from zip(ids, labels, lines, strict=True)

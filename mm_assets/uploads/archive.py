@@ -38,14 +38,15 @@ _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 _STREAMED, _PATCHED, _LZMA_ENDS = 0x0008, 0x0020, 0x0002
 
 _NESTED_NAME = re.compile(
-    r"\.(zip|zipx|jar|7z|rar|tar|t[agbxz]z2?|tzst|gz|bz2|xz|zst|lz4?|lzma|cab|iso|arj|cpio|z)$",
+    r"\.(zip|zipx|jar|7z|rar|tar(\.[a-z0-9]+)?|t[agbxz]z2?|tzst|lz4?|lzma|cab|iso|arj|cpio|z)$",
     re.IGNORECASE,
 )
-# Zips by their bytes; refused one by one later, by their kind, and never unpacked.
-_OFFICE_NAME = re.compile(r"\.(xlsx|xlsm|docx|pptx|ods|odt|odp)$", re.IGNORECASE)
+# Zips by their bytes, read or refused one by one later, by their kind.
+_OFFICE_NAME = re.compile(r"\.(xlsx|xlsm|xlsb|xls|docx|pptx|ods|odt|odp)$", re.IGNORECASE)
+# What holds several files; a compressed table is one, and judged when it is read.
 _NESTED_MAGIC = re.compile(
-    rb"PK\x03\x04|PK\x05\x06|\x1f\x8b\x08|BZh[1-9]1AY&SY|\xfd7zXZ\0|7z\xbc\xaf\x27\x1c"
-    rb"|Rar!\x1a\x07|\x28\xb5\x2f\xfd|\x04\x22\x4d\x18|MSCF\0\0\0\0|.{257}ustar",
+    rb"PK\x03\x04|PK\x05\x06|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x04\x22\x4d\x18|MSCF\0\0\0\0"
+    rb"|.{257}ustar",
     re.DOTALL,
 )
 _DRIVE = re.compile(r"[A-Za-z]:")

@@ -24,8 +24,8 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
-from mm_assets.reading.table import Table, TableRefused, Wanted
-from mm_assets.reading.tables import looks_like_text, open_table
+from mm_assets.reading.table import TableRefused, Wanted
+from mm_assets.reading.tables import Table, may_be_table, open_table
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered, delivery
 from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW = "raw_uploads"
-TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SYSTEM_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 Progress = Callable[[str], None]
@@ -102,6 +101,7 @@ class Packer:
         self.tables: list[dict[str, Any]] = []
         self.rejects: list[Refusal] = []
         self.waiting_tables: list[tuple[Delivered, Path]] = []
+        self.on_disk = 0
         self.row_files: dict[str, Path] = {}
         self.named_by_files: list[tuple[NamedImage, str]] = []
         self.images = ImageFile(folder / "images.parquet")
@@ -149,21 +149,29 @@ class Packer:
                     longest_side=self.spec.image_longest_side,
                     maximum_pixels=int(self.spec.image_maximum_megapixels * 1e6),
                 )
-        elif looks_like_text(file.head, named_table=file.name.lower().endswith(TABLE_SUFFIXES)):
-            path = file.content
-            if isinstance(path, bytes):
-                path = self.folder / f"table-{len(self.waiting_tables):04d}"
-                assert isinstance(file.content, bytes)  # noqa: S101
-                path.write_bytes(file.content)
-            kept = Delivered(file.name, file.size, file.sha256, path)
-            self.waiting_tables.append((kept, path))
-        elif file.name.lower().endswith(IMAGE_SUFFIXES):
-            reason = "the content is no image at all"
-            self._quarantine(file, "image", "image_unreadable", reason)
         else:
-            reason = "neither a table nor an image, judged by its content"
-            self._quarantine(file, "unknown", "file_type", reason)
+            path = self._on_disk(file)
+            if may_be_table(path, file.head, file.name):
+                kept = Delivered(file.name, file.size, file.sha256, path)
+                self.waiting_tables.append((kept, path))
+                return None
+            path.unlink()
+            if file.name.lower().endswith(IMAGE_SUFFIXES):
+                reason = "the content is no image at all"
+                self._quarantine(file, "image", "image_unreadable", reason)
+            else:
+                reason = "neither a table nor an image, judged by its content"
+                self._quarantine(file, "unknown", "file_type", reason)
         return None
+
+    def _on_disk(self, file: Delivered) -> Path:
+        """A file of the folder that is ours, with the content."""
+        self.on_disk += 1
+        path = self.folder / f"table-{self.on_disk:06d}"
+        if isinstance(file.content, Path):
+            return file.content.rename(path)
+        path.write_bytes(file.content)
+        return path
 
     def _name_fault(self, file: str) -> tuple[str, str] | None:
         """Why no record can have the ID in this image's name, or None."""
@@ -193,7 +201,9 @@ class Packer:
     def _add_table(self, file: Delivered, path: Path) -> None:
         name = f"rows-{len(self.tables):04d}.parquet"
         try:
-            table = open_table(path, file=file.name, wanted=wanted_of(self.spec))
+            table = open_table(
+                path, file=file.name, wanted=wanted_of(self.spec), scratch=self.folder
+            )
             labels_only = self._judge_columns(table)
             _write_rows(table, self.folder / name, self.spec)
         except TableRefused as error:

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from mm_assets.contract.errors import REFUSALS
 from mm_assets.reading import delimited
-from mm_assets.reading.dialect import ROW_LIMIT
-from mm_assets.reading.table import FIELD_LIMIT, SPACE, Table, TableRefused, Wanted
-from mm_assets.reading.tables import looks_like_text, open_table
+from mm_assets.reading.formats import looks_like_text
+from mm_assets.reading.table import FIELD_LIMIT, ROW_LIMIT, SPACE, TableRefused, Wanted
+from mm_assets.reading.tables import Table, open_table
 
 quick = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -31,7 +31,9 @@ quick = settings(
 def opened(tmp_path: Path, data: bytes | str, encoding: str = "utf-8") -> Table:
     path = tmp_path / "t.csv"
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return open_table(path, file="in/t.csv", wanted=Wanted("id", encoding=encoding))
+    return open_table(
+        path, file="in/t.csv", wanted=Wanted("id", encoding=encoding), scratch=tmp_path
+    )
 
 
 def rows_of(table: Table) -> list[dict[str, Any]]:
@@ -457,7 +459,7 @@ def test_memory_stays_flat_and_a_row_costs_microseconds(tmp_path: Path) -> None:
         file.write("id,a,b,c,d,e,f,g\n")
         for i in range(200_000):
             file.write(f'rec-{i},{chance.random()},town {i % 97},"text, quoted",x,y,z,0\n')
-    table = open_table(path, file="big.csv", wanted=Wanted("id"))
+    table = open_table(path, file="big.csv", wanted=Wanted("id"), scratch=tmp_path)
     begin = time.process_time()
     assert sum(batch.num_rows for batch in table.batches()) == 200_000
     assert time.process_time() - begin < 10  # about 0.4 s of processor time
