@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from mm_assets.contract.errors import REFUSALS
-from mm_assets.reading.table import Source, Table, TableRefused, Wanted
+from mm_assets.reading.table import Source, TableRefused, Wanted
+from mm_assets.reading.tables import Table
 
 Open = Callable[[Path, Wanted], Source]
 ID = Wanted("id")

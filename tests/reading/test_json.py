@@ -10,7 +10,8 @@ import pytest
 
 from mm_assets.reading.json_array import open_json_array
 from mm_assets.reading.json_lines import open_json_lines
-from mm_assets.reading.table import BLOCK_BYTES, Table, Wanted
+from mm_assets.reading.table import BLOCK_BYTES, Wanted
+from mm_assets.reading.tables import Table
 from tests.reading.files import ID, refused, rejects_of, rows_of, table_of, written
 
 forms = pytest.mark.parametrize("form", ["lines", "array", "wrapped"])

@@ -17,7 +17,8 @@ import pytest
 
 from mm_assets.reading.arrow_file import ArrowSource, open_arrow
 from mm_assets.reading.parquet import MOST_ROWS, ParquetSource, open_parquet
-from mm_assets.reading.table import Table, Wanted
+from mm_assets.reading.table import Wanted
+from mm_assets.reading.tables import Table
 from tests.reading.files import (
     ID,
     Open,
