@@ -67,7 +67,7 @@ def open_table(path: Path, *, file: str, wanted: Wanted, scratch: Path) -> Table
         path, head = target, _head(target)
     found = format_of(path, head, file)
     if found is None:
-        raise TableRefused("file_type", f"no table is inside, judged by its content ({packed})")
+        raise TableRefused("file_type", "no table is inside, judged by its content")
     source = _OPEN[found](path, wanted)
     if packed:
         source.facts = {**source.facts, "compression": packed}

@@ -150,8 +150,8 @@ class Packer:
                     maximum_pixels=int(self.spec.image_maximum_megapixels * 1e6),
                 )
         else:
-            path = self._on_disk(file)
-            if may_be_table(path, file.head, file.name):
+            head, path = file.head, self._on_disk(file)
+            if may_be_table(path, head, file.name):
                 kept = Delivered(file.name, file.size, file.sha256, path)
                 self.waiting_tables.append((kept, path))
                 return None
