@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.ends import Ended
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
@@ -18,6 +19,7 @@ from mm_assets.manifest.rows import TypedRows, empty_records, type_rows
 from mm_assets.tables.store import Store
 from mm_assets.uploads.received import (
     empty_image_features,
+    how_it_ended,
     read_image_features,
     read_parquet,
     read_receipt,
@@ -178,6 +180,8 @@ def _publish(
     structural = read_parquet(lake, receipt, "rejects.parquet")
     rejects = pa.concat_tables([structural, typed.rejects.cast(structural.schema)])
     tables = {"manifest.parquet": manifest, "rejects.parquet": rejects, "images.parquet": fates}
+    used = typed.records.num_rows + typed.labels_joined + images.num_rows
+    ended = how_it_ended(receipt, read_parquet(lake, receipt, "files.parquet"), rejects, used)
     with working_folder("manifest") as folder:
         files = {}
         for name, table in tables.items():
@@ -193,8 +197,26 @@ def _publish(
                 "fingerprint": spec.fingerprint,
                 "counts": _counts(upload, receipt, typed, manifest, rejects, fates),
                 "rejected_by_code": _by(rejects, "code"),
+                **ended.as_document(),
             },
         )
+
+
+def refused_shares(ended: Ended, receipt: dict[str, Any]) -> dict[str, float]:
+    """Which share of an upload's rows, and of its files, was left out.
+
+    Where a table was refused and no row came at all, that is all of them: who sent it knows how
+    many there were.
+    """
+    files = receipt["counts"]["files"] - receipt["quarantined_by_code"].get("system_file", 0)
+    totals = {"row": receipt["counts"]["rows"], "file": files}
+    out = {
+        what: sum(one.count for one in ended.left_out if one.what == what) / max(1, total)
+        for what, total in totals.items()
+    }
+    no_table = any(one.code.startswith("table_") for one in ended.left_out)
+    rows = 1.0 if no_table and not totals["row"] else out["row"]
+    return {"rows": rows, "files": out["file"]}
 
 
 def _manifest_table(rows: pa.Table) -> pa.Table:
