@@ -67,11 +67,13 @@ def say_end(ended: Ended, before: str = "") -> None:
     if not ended.words:
         good(f"{before}{ended.end}")
         return
-    (bad if ended.end is End.NOTHING else warn)(f"{before}{ended.words}")
-    for one in ended.left_out[:SHOWN_CODES]:
-        say(f"  {one.remedy}")
-    if len(ended.left_out) > SHOWN_CODES:
-        say(f"  … and {len(ended.left_out) - SHOWN_CODES} more codes")
+    told = {End.USED: good, End.IN_PART: warn}.get(ended.end, bad)
+    told(f"{before}{ended.words}")
+    remedies = list(dict.fromkeys(one.remedy for one in ended.left_out))
+    for remedy in remedies[:SHOWN_CODES]:
+        say(f"  {remedy}")
+    if len(remedies) > SHOWN_CODES:
+        say(f"  … and {len(remedies) - SHOWN_CODES} more")
     if not ended.left_out and ended.todo:
         say(f"  What to do: {ended.todo}")
 

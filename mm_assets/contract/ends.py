@@ -182,4 +182,5 @@ def end_of_training(trained: Sequence[str], not_trained: Sequence[LeftOut]) -> E
     if missing:
         words = f"{End.IN_PART}: {len(missing)} of {len(missing) + len(trained)} models"
         return Ended(End.IN_PART, f"{words} not trained: {said}", tuple(not_trained))
-    return Ended(End.USED, "", tuple(not_trained))
+    words = f"{End.USED}: {', '.join(trained)} trained; not yet: {said}" if not_trained else ""
+    return Ended(End.USED, words, tuple(not_trained))

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.ends import OF_CONTENT, End, Ended, LeftOut, end_of_training, read_ended
+from mm_assets.contract.errors import LakeError, StoreError
 from mm_assets.contract.settings import Settings
 from mm_assets.contract.shipped import shipped
-from mm_assets.tables.open import open_store
+from mm_assets.tables.open import PATIENCE, open_store
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -28,6 +29,7 @@ LOGGER: dict[str, Any] = {
     "loggers": {"mm": {}}
 }  # instead of Dagster's own, which fills the terminal
 Progress = Callable[[str], None]
+LITTLE = 1 << 20  # bytes; with less, a database of Dagster cannot grow
 # Dagster's own words for a step that it leaves out because an earlier one failed or gave nothing.
 SKIPPED = ("Skipping step", "Dependencies for step")
 # The assets that say how an upload ended, the one that knows most first.
@@ -84,9 +86,30 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
     home = prepare_home(settings)
     os.environ["DAGSTER_HOME"] = str(home)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with _speaking_of_home(home), dg.DagsterInstance.from_config(str(home)) as instance:
         end_dead_runs(instance)
         yield instance
+
+
+@contextmanager
+def _speaking_of_home(home: Path) -> Iterator[None]:
+    """Say in words that Dagster's own database, which is in its home, cannot be used."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except DBAPIError as error:
+        what = f"Dagster's own database cannot be used: {error.orig}"
+        # Of a full disk SQLite often only says that something went wrong.
+        is_full = "full" in str(error.orig) or shutil.disk_usage(home).free < LITTLE
+        code = "disk_full" if is_full else "home_unusable"
+        todo = (
+            "Free some space there, then run the same command again."
+            if is_full
+            else "Check that this user may write there (DAGSTER_HOME) and that nothing else holds "
+            "the database, then run the same command again."
+        )
+        raise LakeError(code=code, what=what, where=str(home), todo=todo) from error
 
 
 @contextmanager
@@ -209,8 +232,15 @@ class Runner:
             yield self.run("monitor", None)
 
     def _reach_table(self) -> None:
-        """Raises StoreError for a table that cannot be used, before each run fails of it."""
-        open_store(Settings.from_environment()).counts(self.scope.dataset)
+        """Raises StoreError for a table that cannot be used, before each run fails of it.
+
+        For one that is only busy the runs have more patience.
+        """
+        try:
+            open_store(Settings.from_environment(), PATIENCE).counts(self.scope.dataset)
+        except StoreError as error:
+            if error.code != "table_busy":
+                raise
 
     def _take_through(self, upload: str) -> Outcome | None:
         """Run one pending upload, without the pauses of the sensor; None if no run is needed."""

@@ -79,6 +79,8 @@ def predict_records(
             frame = feature_frame(batch, spec, modality, images)
             answered, answers, faults = ask(loaded.predictor, spec, batch, frame)
             failed += faults
+            if not answered.num_rows:
+                continue
             parts.append(
                 _offered(
                     spec,
