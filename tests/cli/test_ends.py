@@ -252,6 +252,24 @@ def test_a_sync_of_uploads_of_which_nothing_is_used_is_2_and_no_failed_run(
     assert "No new uploads." in again.stderr
 
 
+def test_twenty_equal_refusals_are_one_line_with_the_first_three_places(
+    project: Path, tmp_path: Path
+) -> None:
+    rows = [f"r{n},{n},red," for n in range(80)] + [f"b{n},1 0,red," for n in range(20)]
+    path = tmp_path / "twenty.zip"
+    path.write_bytes(zipped({"t.csv": table(HEADER, *rows)}))
+    sent = mm("upload", path, "-d", "pets")
+    assert sent.exit_code == 3
+    said = "20 of 100 rows left out: number_invalid 20 (t.csv:82, t.csv:83, t.csv:84, …)"
+    assert sent.stderr.count("number_invalid") == 2  # the line, and what to do about it
+    assert said in sent.stderr
+    synced = mm("sync", "-d", "pets")
+    assert said in synced.stderr
+    receipt = mm("receipt", "twenty", "-d", "pets")
+    assert said in receipt.stderr
+    assert receipt.stdout.count("number_invalid") == 1
+
+
 # -- the other dataset, of tables alone -----------------------------------------------------------
 
 
@@ -344,21 +362,3 @@ def test_what_cannot_be_an_upload_is_2(project: Path, tmp_path: Path) -> None:
         done = mm(*arguments, "-d", "pets")
         assert done.exit_code == 2, (code, done.stderr)
         assert f"[{code}]" in done.stderr
-
-
-def test_twenty_equal_refusals_are_one_line_with_the_first_three_places(
-    project: Path, tmp_path: Path
-) -> None:
-    rows = [f"r{n},{n},red," for n in range(80)] + [f"b{n},1 0,red," for n in range(20)]
-    path = tmp_path / "twenty.zip"
-    path.write_bytes(zipped({"t.csv": table(HEADER, *rows)}))
-    sent = mm("upload", path, "-d", "pets")
-    assert sent.exit_code == 3
-    said = "20 of 100 rows left out: number_invalid 20 (t.csv:82, t.csv:83, t.csv:84, …)"
-    assert sent.stderr.count("number_invalid") == 2  # the line, and what to do about it
-    assert said in sent.stderr
-    synced = mm("sync", "-d", "pets")
-    assert said in synced.stderr
-    receipt = mm("receipt", "twenty", "-d", "pets")
-    assert said in receipt.stderr
-    assert receipt.stdout.count("number_invalid") == 1
