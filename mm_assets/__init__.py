@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mm_assets.api.project import open_dataset as open  # noqa: A004
     from mm_assets.api.results import Outcomes, Receipt, Rows, RunFailed
     from mm_assets.contract.dataset import DatasetSpec, Modality
+    from mm_assets.contract.ends import End
     from mm_assets.contract.errors import (
         LakeError,
         MMError,
@@ -58,6 +59,7 @@ _WHERE = {
     "api.project": ("datasets", "doctor", "draft", "job", "jobs", "open", "run_job", "table"),
     "api.results": ("Outcomes", "Receipt", "Rows", "RunFailed"),
     "contract.dataset": ("DatasetSpec", "Modality"),
+    "contract.ends": ("End",),
     "contract.errors": (
         "LakeError", "MMError", "ModelError", "Refusal", "SettingsError", "SpecError",
         "StoreError", "UploadError", "UsageError",
@@ -70,6 +72,7 @@ _RENAMED = {"open": "open_dataset"}  # `open` is Python's own inside of a module
 __all__ = [
     "Dataset",
     "DatasetSpec",
+    "End",
     "LakeError",
     "MMError",
     "Modality",

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.api.predictions import Predictions, modality_of
-from mm_assets.api.progress import say_problems, telling, telling_bytes
+from mm_assets.api.progress import say_end, say_problems, telling, telling_bytes
 from mm_assets.api.results import Outcomes, Receipt, Rows, Uploaded
 from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.ends import End
 from mm_assets.contract.errors import UploadError, UsageError
 from mm_assets.contract.settings import Settings
 
@@ -74,13 +75,17 @@ class Dataset:
     # -- uploads ------------------------------------------------------------------------------
 
     def check(self, source: Any, images: Any = None, *, quiet: bool = False) -> Report:
-        """What the receiving side would say of `source` (as in `upload`), without sending it."""
+        """What the receiving side would say of `source` (as in `upload`), without sending it.
+
+        The report's `ended` says how it would end: used, used in part, nothing used.
+        """
+        from mm_assets.manifest.before import judge_rows
         from mm_assets.uploads.check import check
 
         with tempfile.TemporaryDirectory(prefix="mm-in-hand-") as folder:
             path, _ = self._as_path(source, images, Path(folder))
             with telling_bytes("checking", quiet=quiet) as update:
-                return check(path, self.spec, update)
+                return check(path, self.spec, update, judge_rows)
 
     def upload(
         self,
@@ -89,6 +94,7 @@ class Dataset:
         *,
         name: str | None = None,
         strict: bool = False,
+        anyway: bool = False,
         quiet: bool = False,
     ) -> Uploaded:
         """Check records and images, send them, and write the marker last; resumes by itself.
@@ -96,26 +102,32 @@ class Dataset:
         source: a folder or a zip; or a frame, with `images` as the name of its column, a sequence
         as long as the frame, a mapping from ID to image(s), or a folder; or None, if there are
         only images. An image is bytes, a path, a PIL image or an array. name: another name in the
-        inbox. strict: do not send if anything would be refused. What would be refused is said
-        before anything is sent, and stands in the answer's `report`.
-        Raises UploadError if nothing of it can be used, UsageError.
+        inbox. strict: do not send if anything would be refused. anyway: send it even if nothing of
+        it would be used. What would be left out is said before anything is sent, and stands in the
+        answer's `end`, `words` and `report`. Only what is in it is judged: what other uploads hold
+        is not known here.
+        Raises UploadError if nothing of it can be used (nothing_used, or the code by which it would
+        be refused whole), UsageError.
         """
+        from mm_assets.manifest.before import judge_rows
         from mm_assets.uploads.check import check
         from mm_assets.uploads.send import send
 
         with tempfile.TemporaryDirectory(prefix="mm-in-hand-") as folder:
             path, own_name = self._as_path(source, images, Path(folder))
             with telling_bytes("checking", quiet=quiet) as update:
-                report = check(path, self.spec, update)
+                report = check(path, self.spec, update, judge_rows)
+            where = str(source) if isinstance(source, str | Path) else "the frame"
+            if not anyway:
+                refuse_to_send(report, where)
             if not quiet:
                 say_problems(report)
-            if report.refused:
-                raise report.refused
             if strict and report.problems:
                 raise UploadError(
                     code="upload_not_sent",
-                    what=f"not sent: {len(report.problems)} files or rows would be refused",
-                    where=str(source) if isinstance(source, str | Path) else "the frame",
+                    what=f"not sent: {sum(report.problems_by_code.values())} files or rows would "
+                    "be refused",
+                    where=where,
                     todo="Correct them, or send without `strict`.",
                 )
             with telling_bytes("sending", quiet=quiet) as update:
@@ -173,15 +185,18 @@ class Dataset:
     def sync(self, *, quiet: bool = False, on_outcome: OnOutcome | None = None) -> Outcomes:
         """Look once for finished uploads and take all of them through to predictions, here.
 
-        on_outcome: is given each run's outcome as it ends; by default failures are said.
-        Raises RunFailed, after all of them, if a run or a check failed.
+        on_outcome: is given each run's outcome as it ends; by default it is said how an upload
+        ended of which something was left out. The answer's `end` is the worst of all: one of which
+        nothing could be used did not fail. Raises RunFailed, after all of them, if a run or a check
+        failed.
         """
         return self._run("sync", quiet, on_outcome)
 
     def train(self, *, quiet: bool = False, on_outcome: OnOutcome | None = None) -> Outcomes:
         """Train the models here; what passes its gate is promoted and predicts everything again.
 
-        See `models` for what came of it. Raises RunFailed.
+        See `models` for what came of it; the answer's `end` says whether all, some or none of them
+        could be trained. Raises RunFailed.
         """
         return self._run("train", quiet, on_outcome)
 
@@ -210,6 +225,8 @@ class Dataset:
                 outcomes.append(outcome)
                 if on_outcome:
                     on_outcome(outcome)
+                elif not quiet and outcome.ended.words:
+                    say_end(outcome.ended, f"{outcome.upload or outcome.job}: ")
         outcomes.raise_for_failure()
         return outcomes
 
@@ -402,6 +419,21 @@ class Dataset:
 
     def _repr_html_(self) -> str:
         return self.about()._repr_html_()
+
+
+def refuse_to_send(report: Report, where: str) -> None:
+    """Raises UploadError for an upload of which nothing would be used."""
+    if report.refused:
+        raise report.refused
+    if report.ended.end is End.NOTHING:
+        remedies = " ".join(dict.fromkeys(one.remedy for one in report.ended.left_out))
+        raise UploadError(
+            code="nothing_used",
+            what=f"not sent: {report.ended.words}",
+            where=where,
+            todo=f"{remedies or report.ended.todo} To send it all the same: --anyway "
+            "(anyway=True).",
+        )
 
 
 OnOutcome = Callable[["Outcome"], None]

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from mm_assets.display.console import byte_progress, err, say, warn
+from mm_assets.contract.ends import End, Ended
+from mm_assets.display.console import bad, byte_progress, err, good, say, warn
 
 if TYPE_CHECKING:
     from mm_assets.uploads.check import Report
 
 Line = Callable[[str], None]
+SHOWN_CODES = 10
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,25 @@ def telling_bytes(words: str, *, quiet: bool = False) -> Iterator[Callable[[int,
 
 
 def say_problems(report: Report) -> None:
-    """Say what would be refused: the first of it line by line, the rest by number."""
-    for problem in report.problems[:20]:
-        line = f" line {problem.line}" if problem.line else ""
-        warn(f"{problem.file}{line}: [{problem.code}] {problem.reason}. {problem.todo}")
-    if len(report.problems) > 20:
-        warn(f"… and {len(report.problems) - 20} more: {report.problems_by_code}")
+    """Say what would be left out: a line for each code, with the first places and what to do."""
+    if report.ended.words:
+        say_end(report.ended, "before sending: ")
+
+
+def say_end(ended: Ended, before: str = "") -> None:
+    """Say how something ended: ✓ used, ! used in part, ✗ nothing used; and what to do."""
+    if not ended.words:
+        good(f"{before}{ended.end}")
+        return
+    told = {End.USED: good, End.IN_PART: warn}.get(ended.end, bad)
+    told(f"{before}{ended.words}")
+    remedies = list(dict.fromkeys(one.remedy for one in ended.left_out))
+    for remedy in remedies[:SHOWN_CODES]:
+        say(f"  {remedy}")
+    if len(remedies) > SHOWN_CODES:
+        say(f"  … and {len(remedies) - SHOWN_CODES} more")
+    if not ended.left_out and ended.todo:
+        say(f"  What to do: {ended.todo}")
 
 
 def _nothing(_text: str) -> None:

@@ -6,6 +6,7 @@ In a notebook they show as tables with thumbnails; in a terminal as text. `.pand
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mm_assets.contract.ends import PLACES, End, LeftOut, read_ended, worst
 from mm_assets.contract.errors import MMError
 from mm_assets.display.cells import shown
 from mm_assets.display.html import html_image, html_table
@@ -93,10 +95,19 @@ class Uploaded:
         """Its name in the inbox, by which `receipt` finds it."""
         return self.sent.name
 
+    @property
+    def end(self) -> End:
+        """How it will end, if it were all that ever came: used, used in part, nothing used."""
+        return self.report.ended.end
+
+    @property
+    def words(self) -> str:
+        """What will be left out of it, or ''."""
+        return self.report.ended.words
+
     def __repr__(self) -> str:
         there = "was there already" if self.sent.already_there else "was sent"
-        problems = len(self.report.problems)
-        said = f"; {problems} files or rows will be refused" if problems else ""
+        said = f"; {self.words}" if self.words else ""
         return f"<{self.where} {there}{said}>"
 
 
@@ -106,7 +117,12 @@ class Outcomes(list["Outcome"]):
     @property
     def failed(self) -> list[Outcome]:
         """Those that broke, or of which a check failed with ERROR."""
-        return [one for one in self if not one.is_good]
+        return [one for one in self if one.end is End.FAILED]
+
+    @property
+    def end(self) -> End:
+        """The worst end among them: failed, nothing used, used in part, used."""
+        return worst(one.end for one in self)
 
     def raise_for_failure(self) -> None:
         """Raises RunFailed if one of them failed."""
@@ -115,7 +131,7 @@ class Outcomes(list["Outcome"]):
 
     def rows(self) -> Rows:
         """What became of each run, a row a run."""
-        columns = ("job", "upload", "good", "problem", "failed_checks", "warnings")
+        columns = ("job", "upload", "end", "words", "problem", "failed_checks", "warnings")
         return Rows((one.as_row() for one in self), columns, "Runs")
 
     def __repr__(self) -> str:
@@ -131,7 +147,11 @@ class RunFailed(MMError):  # noqa: N818  said of the runs, beside the other erro
     def __init__(self, outcomes: Outcomes) -> None:
         self.outcomes = outcomes
         first = outcomes.failed[0]
-        said = first.problem or "; ".join(first.failed_checks)
+        reasons = Counter(one.problem or "; ".join(one.failed_checks) for one in outcomes.failed)
+        said = "; ".join(
+            f"{reason} ({count} times)" if count > 1 else reason
+            for reason, count in reasons.most_common()
+        )
         super().__init__(
             code="run_failed",
             what=f"{len(outcomes.failed)} of {len(outcomes)} runs failed: {said}",
@@ -165,19 +185,44 @@ class Receipt(dict[str, Any]):
         columns = ("file", "line", "record_id", "code", "reason", "todo")
         return Rows(self["rejects"], columns, "Rejected rows")
 
+    def left_out(self) -> Rows:
+        """Why files and rows are not used, a line for each reason: how many, and the first ones."""
+        columns = ("why", "number", "first", "reason", "todo")
+        told = [_as_row(one) for one in read_ended(self).left_out]
+        kept: dict[str, list[dict[str, Any]]] = {}
+        for file in self.unused():
+            if not file["code"]:
+                kept.setdefault(file["fate"], []).append(file)
+        for fate, files in kept.items():
+            places = tuple(file["file"] for file in files[:PLACES])
+            reason, todo = files[0]["reason"] or "", files[0]["todo"] or ""
+            told.append(_as_row(LeftOut(fate, "file", len(files), places, reason, todo)))
+        return Rows(told, columns, "Not used")
+
     def _parts(self) -> list[Rows]:
-        return [self.counts(), *(part for part in (self.unused(), self.rejects()) if part)]
+        left_out = self.left_out()
+        return [self.counts(), *([left_out] if left_out else [])]
 
     def __repr__(self) -> str:
-        return "\n".join([*self._refusal(), *map(repr, self._parts())])
+        return "\n".join([*self._said(), *map(repr, self._parts())])
 
     def _repr_html_(self) -> str:
         from mm_assets.display.html import escaped
 
-        said = "".join(f"<p>{escaped(text)}</p>" for text in self._refusal())
+        said = "".join(f"<p>{escaped(text)}</p>" for text in self._said())
         return said + "".join(part._repr_html_() for part in self._parts())
 
-    def _refusal(self) -> list[str]:
-        if not self["refused"]:
-            return []
-        return ["refused: [{code}] {what}. What to do: {todo}".format(**self["refused"])]
+    def _said(self) -> list[str]:
+        ended = read_ended(self)
+        return [
+            ended.words or str(ended.end),
+            *([f"What to do: {ended.todo}"] if ended.todo else []),
+        ]
+
+
+def _as_row(one: LeftOut) -> dict[str, Any]:
+    more = ", …" if one.count > len(one.places) else ""
+    return {
+        "why": one.code, "number": one.count, "first": ", ".join(one.places) + more,
+        "reason": one.reason, "todo": one.todo,
+    }  # fmt: skip

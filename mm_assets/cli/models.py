@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import mm_assets as mm
-from mm_assets.cli.errors import USER_ERROR, speaking_errors
+from mm_assets.cli.errors import FAILED, leave, speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
-from mm_assets.cli.runs import report
+from mm_assets.cli.runs import report_of
 from mm_assets.display.console import Format, bad, good, print_json, print_rows, say
 
 if TYPE_CHECKING:
@@ -155,17 +155,18 @@ def _answer_with(ds: mm.Dataset, champion: Champion, no_predict: bool, form: For
             f"{champion.version} --reason …`.")  # fmt: skip
         return
     try:
-        ds.predict_again(on_outcome=lambda outcome: report(ds.name, outcome))
+        outcomes = ds.predict_again(on_outcome=report_of(ds.name))
     except mm.RunFailed as error:
         failed = error.outcomes.failed
         bad(f"{len(failed)} of {len(error.outcomes)} runs failed; to predict everything again:")
         _say_again(champion)
-        raise typer.Exit(USER_ERROR) from None
+        raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         # Not "the same command again": a second rollback would go one model further back.
         bad("interrupted: the model is promoted, but not everything is predicted again; go on with")
         _say_again(champion)
         raise typer.Exit(130) from None
+    leave(outcomes.end)
 
 
 def _say_again(champion: Champion) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import mm_assets as mm
-from mm_assets.cli.errors import USER_ERROR, speaking_errors
+from mm_assets.cli.errors import FAILED, speaking_errors
 from mm_assets.cli.options import FormatOption
 from mm_assets.display.console import Format, good, print_rows, say
 
@@ -67,4 +67,4 @@ def table(
 def _print_facts(facts: Rows, title: str, form: Format) -> None:
     print_rows(facts, facts.columns, form, title)
     if not all(fact["good"] for fact in facts):
-        raise typer.Exit(USER_ERROR)
+        raise typer.Exit(FAILED)

@@ -9,11 +9,10 @@ from typing import Annotated, Any
 import typer
 
 import mm_assets as mm
-from mm_assets.cli.errors import USER_ERROR, speaking_errors
+from mm_assets.cli.errors import leave, speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
+from mm_assets.contract.ends import PLACES, End, LeftOut
 from mm_assets.display.console import Format, bad, good, print_json, print_rows, say, warn
-
-SHOWN_REFUSED = 20
 
 app = typer.Typer(
     name="review",
@@ -61,8 +60,9 @@ def export(
     """Write the queue as Label Studio tasks, as a sheet to fill in, and with its images."""
     with speaking_errors():
         written = mm.open(dataset).export_review(to, limit=limit, image_prefix=image_prefix)
+        lost = f"{written.lost} images are not in the lake any more; their records have none"
         if written.lost:
-            warn(f"{written.lost} images are not in the lake any more; their records have none")
+            warn(f"{End.IN_PART}: {lost}")
         if written.records:
             good(f"{written.records} records, {written.images} images: {to}")
             say("Fill in tasks.csv, or label tasks.json; then: mm review import FILE")
@@ -71,6 +71,7 @@ def export(
         if form is not Format.TABLE:
             row = {"folder": str(to), **asdict(written)}
             print_rows([row], list(row), form)
+        leave(End.IN_PART if written.lost else End.USED)
 
 
 @app.command("import")
@@ -96,16 +97,23 @@ def import_(
             columns = ["record_id", "where", "code", "reason", "todo"]
             print_rows([one.as_dict() for one in judged.refused], columns, form)
         if sent is None and not judged.is_all_known:
-            bad("nothing could be sent")
-            raise typer.Exit(USER_ERROR)
+            bad(f"{End.NOTHING}: no label could be sent")
+            leave(End.NOTHING)
+        leave(End.IN_PART if judged.refused else End.USED)
 
 
 def _report(judged: Any, where: str | None, already_there: bool) -> None:
-    for one in judged.refused[:SHOWN_REFUSED]:
-        row = one.as_dict()
-        warn("{where} {record_id}: [{code}] {reason}. {todo}".format(**row))
-    if len(judged.refused) > SHOWN_REFUSED:
-        warn(f"… and {len(judged.refused) - SHOWN_REFUSED} more: --format json shows all")
+    by_code: dict[str, list[Any]] = {}
+    for one in judged.refused:
+        by_code.setdefault(one.code, []).append(one)
+    for code, some in by_code.items():
+        places = tuple(f"{one.where} {one.record_id}" for one in some[:PLACES])
+        first = some[0].as_dict()
+        left = LeftOut(code, "record", len(some), places, first["reason"], first["todo"])
+        warn(left.words)
+        say(f"  {left.remedy}")
+    if any(len(some) > PLACES for some in by_code.values()):
+        say("  --format json shows all")
     if where:
         count = len(judged.labels)
         words = "there already:" if already_there else "sent to"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import mm_assets as mm
-from mm_assets.cli.errors import USER_ERROR, speaking_errors
+from mm_assets.api.progress import say_end
+from mm_assets.cli.errors import FAILED, leave, speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
+from mm_assets.contract.ends import OF_CONTENT, End, worst
 from mm_assets.display.console import Format, bad, good, print_rows, say, warn
 
 if TYPE_CHECKING:
@@ -56,10 +58,10 @@ def checks(
 
             settings = mm.Settings.from_environment()
             folder = settings.data_folder / "checks"
-            told = sample_checks(settings, folder, lambda spec, one: report(spec.dataset, one))
-            _finish([(spec.dataset, outcome) for spec, outcome in told], form)
+            told = sample_checks(settings, folder, lambda spec, one: report_of(spec.dataset)(one))
+            _finish([(spec.dataset, outcome) for spec, outcome in told], form, checks=True)
             return
-        _finish(_all(_chosen(dataset), "checks"), form)
+        _finish(_all(_chosen(dataset), "checks"), form, checks=True)
 
 
 def demo(
@@ -74,20 +76,40 @@ def demo(
         from mm_assets.demo.run import run_demo
 
         if not run_demo(mm.Settings.from_environment(), dataset, folder):
-            raise typer.Exit(USER_ERROR)
+            raise typer.Exit(FAILED)
 
 
-def report(dataset: str, outcome: Outcome) -> None:
-    """Say what became of one run."""
-    what = f"{dataset}: {outcome.job}{f' {outcome.upload}' if outcome.upload else ''}"
+def report(what: str, outcome: Outcome, said: set[str] | None = None) -> None:
+    """Say what became of one run: ✓ used, ! used in part, ✗ nothing used or failed.
+
+    said: the problems that were said before; one that comes again is not told again.
+    """
+    known = set() if said is None else said
     if outcome.problem:
-        bad(f"{what} failed: {outcome.problem}")
+        again = "for the same reason" if outcome.problem in known else outcome.problem
+        bad(f"{what} failed: {again}")
+        known.add(outcome.problem)
+    nothing = outcome.ended.end is End.NOTHING
     for words in outcome.failed_checks:
-        bad(f"{what}: check failed: {words}")
+        # That nothing was used is said below, and why.
+        if not (nothing and words.split(":")[0] in OF_CONTENT):
+            bad(f"{what}: check failed: {words}")
     for words in outcome.warnings:
         warn(f"{what}: {words}")
-    if outcome.is_good:
+    if outcome.ended.words:
+        say_end(outcome.ended, f"{what}: ")
+    elif outcome.is_good:
         good(what)
+
+
+def report_of(dataset: str, said: set[str] | None = None) -> Callable[[Outcome], None]:
+    """`report` for the runs of one dataset."""
+
+    def told(outcome: Outcome) -> None:
+        upload = f" {outcome.upload}" if outcome.upload else ""
+        report(f"{dataset}: {outcome.job}{upload}", outcome, said)
+
+    return told
 
 
 def _chosen(dataset: str | None) -> list[mm.Dataset]:
@@ -97,21 +119,25 @@ def _chosen(dataset: str | None) -> list[mm.Dataset]:
 def _all(datasets: Iterable[mm.Dataset], work: str) -> list[tuple[str, Any]]:
     """Do the work for each dataset, one after the other, whatever becomes of the others."""
     outcomes = []
+    said: set[str] = set()
     for ds in datasets:
         try:
-            done = getattr(ds, work)(on_outcome=lambda one, name=ds.name: report(name, one))
+            done = getattr(ds, work)(on_outcome=report_of(ds.name, said))
         except mm.RunFailed as error:
             done = error.outcomes
         outcomes += [(ds.name, outcome) for outcome in done]
     return outcomes
 
 
-def _finish(outcomes: list[tuple[str, Any]], form: Format) -> None:
-    """Print the outcomes as data if asked to; leave with 1 if one is not good."""
+def _finish(outcomes: list[tuple[str, Any]], form: Format, *, checks: bool = False) -> None:
+    """Print the outcomes as data if asked to; leave as the worst of them ended.
+
+    checks: nothing was taken in, so only what failed counts.
+    """
     if form is not Format.TABLE:
         rows = [{"dataset": dataset, **outcome.as_row()} for dataset, outcome in outcomes]
         print_rows(rows, list(rows[0]) if rows else [], form)
-    failed = [outcome for _, outcome in outcomes if not outcome.is_good]
-    if failed:
-        bad(f"{len(failed)} of {len(outcomes)} runs failed")
-        raise typer.Exit(USER_ERROR)
+    ends = [outcome.end for _, outcome in outcomes]
+    if failed := ends.count(End.FAILED):
+        bad(f"{failed} of {len(outcomes)} runs failed")
+    leave(worst(end for end in ends if end is End.FAILED or not checks))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import mm_assets as mm
-from mm_assets.cli.errors import speaking_errors
+from mm_assets.api.progress import say_end
+from mm_assets.cli.errors import leave, speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
+from mm_assets.contract.ends import End, read_ended
 from mm_assets.display.console import Format, bad, good, print_json, print_rows, say, warn
-
-if TYPE_CHECKING:
-    from mm_assets.api.results import Rows
-
-SHOWN = 50
 
 
 def upload(
@@ -23,18 +20,22 @@ def upload(
     dataset: DatasetOption = None,
     name: Annotated[str | None, typer.Option(help="Another name in the inbox.")] = None,
     strict: Annotated[bool, typer.Option(help="Do not send if anything would be refused.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Send it even if nothing of it would be used.")
+    ] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Check a folder or zip locally, send it, and write the marker last. Resumes by itself."""
     with speaking_errors():
         ds = mm.open(dataset)
-        done = ds.upload(path, name=name, strict=strict)
+        done = ds.upload(path, name=name, strict=strict, anyway=anyway)
         there = done.sent.already_there
-        good(f"{done.where} was there already" if there else f"sent to {done.where}")
-        if problems := done.report.problems:
-            say(f"{len(problems)} files or rows will be refused; the rest is used.")
+        told = {End.USED: good, End.NOTHING: bad}.get(done.end, warn)
+        sent = f"{done.where} was there already" if there else f"sent to {done.where}"
+        told(f"{sent}: {done.end}" if done.words else sent)
         if form is Format.JSON:
             print_json({"sent": done.where, "check": done.report.as_dict()})
+        leave(done.end)
 
 
 def uploads(
@@ -42,7 +43,7 @@ def uploads(
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Where each upload stands: pending, done, waiting, refused, set aside; newest first."""
+    """Where each upload stands: pending, done, waiting, empty, refused, set aside; newest first."""
     with speaking_errors():
         rows = mm.open(dataset).uploads(limit)
         if form is Format.TABLE:
@@ -97,15 +98,11 @@ def receipt(
             return
         arrived = document["arrived_at"][:19].replace("T", " ")
         say(f"{document['name']} ({document['upload']}), arrived {arrived} UTC")
-        if document["refused"]:
-            bad("refused: [{code}] {what}. What to do: {todo}".format(**document["refused"]))
+        say_end(read_ended(document))
         counts = document.counts()
         print_rows(counts, counts.columns, form, "Counts")
         for words in document["unseen_categories"]:
             warn(words)
-        parts: tuple[Rows, ...] = (document.unused(), document.rejects())
-        for part in parts:
-            if part:
-                print_rows(part[:SHOWN], part.columns, form, part.title)
-        if more := sum(max(0, len(part) - SHOWN) for part in parts):
-            say(f"… and {more} more: --format json shows all.")
+        if left_out := document.left_out():
+            print_rows(left_out, left_out.columns, form, left_out.title)
+            say("--format json names each file and each row.")

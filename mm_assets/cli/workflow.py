@@ -7,16 +7,15 @@ from typing import Annotated
 import typer
 
 import mm_assets as mm
-from mm_assets.cli.errors import USER_ERROR, speaking_errors
+from mm_assets.cli.errors import leave, speaking_errors
 from mm_assets.cli.options import FormatOption
+from mm_assets.cli.runs import report
 from mm_assets.display.console import (
     Format,
-    bad,
     good,
     print_json,
     print_rows,
     say,
-    warn,
 )
 
 app = typer.Typer(
@@ -72,16 +71,8 @@ def run(
         outcome = mm.run_job(
             name, upload=upload, otherwise=otherwise, choose=choose, step_done=good
         )
-        if outcome.problem:
-            bad(f"{outcome.job} failed: {outcome.problem}")
-        for words in outcome.failed_checks:
-            bad(f"check failed: {words}")
-        for words in outcome.warnings:
-            warn(words)
-        if outcome.is_good:
-            good(f"{outcome.job} is done; run {outcome.run_id}")
+        report(f"{outcome.job}: run {outcome.run_id}", outcome)
         if form is not Format.TABLE:
             row = outcome.as_row()
             print_rows([row], list(row), form)
-        if not outcome.is_good:
-            raise typer.Exit(USER_ERROR)
+        leave(outcome.end)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from mm_assets.contract.engine_spec import EngineSpec, Strict
 from mm_assets.contract.ids import normalised
@@ -82,7 +82,12 @@ class Limits(Strict):
 
     minimum_image_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     maximum_unreadable_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    maximum_reject_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    maximum_refused_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.2,
+        validation_alias=AliasChoices("maximum_refused_share", "maximum_reject_share"),
+        description="Of an upload's rows, and of its files, no more may be refused. The old name, "
+        "maximum_reject_share, is understood.",
+    )
     maximum_low_confidence_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     maximum_drift: Annotated[float, Field(gt=0)] = 0.25
     minimum_live_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.ends import Ended
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
@@ -21,6 +22,7 @@ from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
 from mm_assets.tables.store import Store
 from mm_assets.uploads.received import (
     empty_image_features,
+    how_it_ended,
     read_document,
     read_image_features,
     read_parquet,
@@ -69,6 +71,8 @@ def build_manifest(
         rejects = _all_rejects(lake, receipt, typed)
         _write(folder / "rejects.parquet", rejects.schema, [rejects])
         _write(folder / "images.parquet", fates.schema, [fates])
+        used = typed.index.num_rows + typed.labels_joined + images.num_rows
+        ended = how_it_ended(receipt, read_parquet(lake, receipt, "files.parquet"), rejects, used)
         names = ("manifest.parquet", "rejects.parquet", "images.parquet")
         return lake.publish(
             of_upload(spec.dataset, upload, MANIFEST),
@@ -81,6 +85,7 @@ def build_manifest(
                 "counts": _counts(upload, receipt, typed, known, rejects, fates),
                 "rejected_by_code": _by(rejects, "code"),
                 "numbers": typed.numbers,
+                **ended.as_document(),
             },
         )
 
@@ -213,6 +218,23 @@ def _repeated(schema: pa.Schema) -> list[str]:
     if "features" in schema.names and pa.types.is_struct(kinds := schema.field("features").type):
         names += [f"features.{field.name}" for field in kinds if pa.types.is_string(field.type)]
     return names
+
+
+def refused_shares(ended: Ended, receipt: dict[str, Any]) -> dict[str, float]:
+    """Which share of an upload's rows, and of its files, was left out.
+
+    Where a table was refused and no row came at all, that is all of them: who sent it knows how
+    many there were.
+    """
+    files = receipt["counts"]["files"] - receipt["quarantined_by_code"].get("system_file", 0)
+    totals = {"row": receipt["counts"]["rows"], "file": files}
+    out = {
+        what: sum(one.count for one in ended.left_out if one.what == what) / max(1, total)
+        for what, total in totals.items()
+    }
+    no_table = any(one.code.startswith("table_") for one in ended.left_out)
+    rows = 1.0 if no_table and not totals["row"] else out["row"]
+    return {"rows": rows, "files": out["file"]}
 
 
 def _manifest_table(rows: pa.Table) -> pa.Table:

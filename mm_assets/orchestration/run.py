@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.ends import OF_CONTENT, End, Ended, LeftOut, end_of_training, read_ended
+from mm_assets.contract.errors import LakeError, StoreError
 from mm_assets.contract.settings import Settings
 from mm_assets.contract.shipped import shipped
+from mm_assets.tables.open import PATIENCE, open_store
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -26,11 +29,20 @@ LOGGER: dict[str, Any] = {
     "loggers": {"mm": {}}
 }  # instead of Dagster's own, which fills the terminal
 Progress = Callable[[str], None]
+LITTLE = 1 << 20  # bytes; with less, a database of Dagster cannot grow
+# Dagster's own words for a step that it leaves out because an earlier one failed or gave nothing.
+SKIPPED = ("Skipping step", "Dependencies for step")
+# The assets that say how an upload ended, the one that knows most first.
+UPLOAD_STEPS = ("predictions", "manifest", "raw_uploads")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run: its checks that failed with ERROR, and what broke it, if anything."""
+    """What became of one run: its checks that failed with ERROR, and what broke it, if anything.
+
+    ended: of a run that took in an upload or trained, how much of it was used and what was left
+    out. `end` is how the run ended; one of which nothing could be used did not fail.
+    """
 
     job: str
     upload: str | None
@@ -39,15 +51,27 @@ class Outcome:
     problem: str = ""
     failed_checks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    ended: Ended = field(default_factory=lambda: Ended(End.USED))
 
     @property
     def is_good(self) -> bool:
         return self.success and not self.failed_checks
 
+    @property
+    def end(self) -> End:
+        ours = [words for words in self.failed_checks if words.split(":")[0] not in OF_CONTENT]
+        if not self.success or ours:
+            return End.FAILED
+        if self.ended.end is not End.NOTHING and self.failed_checks:
+            return End.FAILED
+        return self.ended.end
+
     def as_row(self) -> dict[str, Any]:
         """What the commands print as data."""
         return {
             "job": self.job, "upload": self.upload, "run_id": self.run_id, "good": self.is_good,
+            "end": self.end.value, "words": self.ended.words,
+            "left_out": [one.as_dict() for one in self.ended.left_out],
             "problem": self.problem, "failed_checks": self.failed_checks,
             "warnings": self.warnings,
         }  # fmt: skip
@@ -62,9 +86,30 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
     home = prepare_home(settings)
     os.environ["DAGSTER_HOME"] = str(home)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with _speaking_of_home(home), dg.DagsterInstance.from_config(str(home)) as instance:
         end_dead_runs(instance)
         yield instance
+
+
+@contextmanager
+def _speaking_of_home(home: Path) -> Iterator[None]:
+    """Say in words that Dagster's own database, which is in its home, cannot be used."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except DBAPIError as error:
+        what = f"Dagster's own database cannot be used: {error.orig}"
+        # Of a full disk SQLite often only says that something went wrong.
+        is_full = "full" in str(error.orig) or shutil.disk_usage(home).free < LITTLE
+        code = "disk_full" if is_full else "home_unusable"
+        todo = (
+            "Free some space there, then run the same command again."
+            if is_full
+            else "Check that this user may write there (DAGSTER_HOME) and that nothing else holds "
+            "the database, then run the same command again."
+        )
+        raise LakeError(code=code, what=what, where=str(home), todo=todo) from error
 
 
 @contextmanager
@@ -105,8 +150,10 @@ class _Said(logging.Handler):
             return
         text = str(meta.get("orig_message", record.getMessage()))
         if record.levelno < logging.WARNING:
-            if not text.startswith("Skipping step"):  # Dagster's own words
+            if not text.startswith(SKIPPED):
                 self.live(text)
+        elif text.startswith(SKIPPED):
+            pass
         elif text not in self.warned:
             self.warned.add(text)
             self.progress(f"! {text}")
@@ -172,14 +219,28 @@ class Runner:
         new, waiting, _ = note_new(self.lake, self.instance, self.scope, pending, at_most=None)
         for folder in waiting:
             self.progress(f"{dataset}: {folder.name} is not finished: {folder.reason}")
-        processed = False
-        for upload in sorted({*pending, *new}):
+        uploads = sorted({*pending, *new})
+        if uploads:
+            self._reach_table()
+        changed = False
+        for upload in uploads:
             outcome = self._take_through(upload)
             if outcome is not None:
                 yield outcome
-                processed = True
-        if processed:
+                changed |= outcome.success
+        if changed:
             yield self.run("monitor", None)
+
+    def _reach_table(self) -> None:
+        """Raises StoreError for a table that cannot be used, before each run fails of it.
+
+        For one that is only busy the runs have more patience.
+        """
+        try:
+            open_store(Settings.from_environment(), PATIENCE).counts(self.scope.dataset)
+        except StoreError as error:
+            if error.code != "table_busy":
+                raise
 
     def _take_through(self, upload: str) -> Outcome | None:
         """Run one pending upload, without the pauses of the sensor; None if no run is needed."""
@@ -208,6 +269,7 @@ class Runner:
 
     def train(self) -> Iterator[Outcome]:
         """Train both models; when one is promoted, predict every upload again."""
+        self._reach_table()
         before = self._champions()
         trained = self.run("train", None)
         yield trained
@@ -216,6 +278,7 @@ class Runner:
 
     def check(self) -> Iterator[Outcome]:
         """Run every asset check again on what is there."""
+        self._reach_table()
         from mm_assets.orchestration.triggers.runs import finished_uploads
 
         for upload in sorted(finished_uploads(self.instance, self.scope)):
@@ -224,6 +287,7 @@ class Runner:
 
     def predict_all(self) -> Iterator[Outcome]:
         """Predict every received upload with the present champions, and draw monitoring again."""
+        self._reach_table()
         from mm_assets.orchestration.triggers.runs import finished_uploads
         from mm_assets.orchestration.triggers.sensors import has_something_to_predict
 
@@ -263,10 +327,14 @@ def outcome_of(result: Any, job: str, upload: str | None) -> Outcome:
     """Read a finished run: Dagster itself calls a run with a failed ERROR check a success."""
     import dagster as dg
 
-    evaluations = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    said = _told(result)
+    # What an upload is like was said when it came: a run that joins it again does not fail of it.
+    again = OF_CONTENT if "manifest" in said and "raw_uploads" not in said else ()
     failed: list[str] = []
     warned: list[str] = []
-    for evaluation in evaluations:
+    for evaluation in result.get_asset_check_evaluations():
+        if evaluation.passed or evaluation.check_name in again:
+            continue
         words = f"{evaluation.check_name}: {evaluation.description}"
         is_error = evaluation.severity is dg.AssetCheckSeverity.ERROR
         (failed if is_error else warned).append(words)
@@ -278,7 +346,38 @@ def outcome_of(result: Any, job: str, upload: str | None) -> Outcome:
         problem="" if result.success else _problem(result),
         failed_checks=failed,
         warnings=warned,
+        ended=_ended(said),
     )
+
+
+def _told(result: Any) -> dict[str, dict[str, Any]]:
+    """What each asset said in a run, materialised or not: its name to its metadata."""
+    said: dict[str, dict[str, Any]] = {}
+    for event in result.all_events:
+        data = event.event_specific_data
+        told = getattr(data, "materialization", None) or getattr(data, "asset_observation", None)
+        if told is not None:
+            said[told.asset_key.path[-1]] = {name: m.value for name, m in told.metadata.items()}
+    return said
+
+
+def _ended(said: dict[str, dict[str, Any]]) -> Ended:
+    """How much of what a run took in, or wanted to train, was used: its assets say so."""
+    from mm_assets.orchestration.scope import LEFT_OUT
+
+    ended = Ended(End.USED)
+    if "raw_uploads" in said or said.get("predictions", {}).get("failed"):
+        newest = next(said[name] for name in UPLOAD_STEPS if name in said)
+        ended = read_ended(
+            {"end": newest["end"], "end_words": newest.get("in words"),
+             "left_out": newest.get(LEFT_OUT)}
+        )  # fmt: skip
+    models = {name: one for name, one in said.items() if name.startswith("model_")}
+    if models:
+        missing = [LeftOut.read(one[LEFT_OUT]) for one in models.values() if LEFT_OUT in one]
+        trained = [name for name, one in models.items() if LEFT_OUT not in one]
+        return end_of_training(trained, missing)
+    return ended
 
 
 def _problem(result: Any) -> str:

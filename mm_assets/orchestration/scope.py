@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.ends import Ended
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.registry.store import ModelStore
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # Steps that write the table take turns: DuckDB has one writer at a time.
 TABLE_POOL = "table"
 SHOWN_ROWS = 50
+LEFT_OUT = "left out"  # the metadata with what was left out, by code
 # A run's tag with the process that carries it out, so that its death can be noticed.
 WORKER = "mm/worker"
 
@@ -104,6 +106,16 @@ def worker_name(pid: int) -> str:
 def numbers(counts: Mapping[str, Any]) -> dict[str, Any]:
     """Counts as metadata, with readable names."""
     return {name.replace("_", " "): value for name, value in counts.items() if value is not None}
+
+
+def shown_end(ended: Ended) -> dict[str, Any]:
+    """How an upload ended, as metadata; `outcome_of` reads it again."""
+    shown: dict[str, Any] = {"end": ended.end.value}
+    if ended.words:
+        shown["in words"] = ended.words
+    if ended.left_out:
+        shown[LEFT_OUT] = dg.MetadataValue.json([one.as_dict() for one in ended.left_out])
+    return shown
 
 
 def shown_table(table: pa.Table, columns: Sequence[str]) -> dg.MetadataValue[Any]:

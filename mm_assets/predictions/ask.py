@@ -69,6 +69,7 @@ def ask(
         if spec.tolerated_failure_share is None:
             raise
     import pandas as pd
+    import pyarrow as pa
 
     kept: list[int] = []
     answers: list[Answers] = []
@@ -83,7 +84,11 @@ def ask(
             failed.append(Refusal("prediction_failed", why, "", record_id=record_id))
     predicted = pd.concat([one.predicted for one in answers]) if answers else pd.DataFrame()
     reasons = [reason for one in answers for reason in one.reasons]
-    return batch.take(kept), Answers(predicted.reset_index(drop=True), reasons), failed
+    return (
+        batch.take(pa.array(kept, pa.int64())),
+        Answers(predicted.reset_index(drop=True), reasons),
+        failed,
+    )
 
 
 def _answers(predictor: Any, frame: pd.DataFrame) -> Answers:

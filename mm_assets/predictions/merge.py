@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.ends import Ended, failed_too, read_ended
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.predictions.predict import predictions_name, unmerged_prefix
 from mm_assets.tables.store import MergeResult, Store
-from mm_assets.uploads.received import read_document, read_parquet
+from mm_assets.uploads.received import read_document, read_parquet, refused_by_code
 
 
 def merge_predictions(
@@ -19,7 +20,8 @@ def merge_predictions(
 ) -> tuple[MergeResult, dict[str, Any]]:
     """Merge what both models said of an upload into the predictions table.
 
-    Returns what the merge did, and the document: counts and, where records wait, the reasons.
+    Returns what the merge did, and the document: counts, where records wait the reasons, and how
+    the upload ended.
     """
     import pyarrow as pa
 
@@ -52,13 +54,30 @@ def merge_predictions(
             "updated": result.updated,
             "unchanged": result.unchanged,
             "waiting": _waiting(documents) + imageless,
+            "failed": sum(one["counts"]["failed"] for one in documents.values()),
         },
         "reasons": sorted(reasons),
+        **_ended(lake, spec, upload, documents).as_document(),
     }
     document = lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)
     for key in noted:
         lake.delete(key)
     return result, document
+
+
+def _ended(
+    lake: Lake, spec: DatasetSpec, upload: str, documents: Mapping[str, dict[str, Any]]
+) -> Ended:
+    """How the upload ends: as its manifest says, with the predictions that failed."""
+    ended = read_ended(read_document(lake, spec.dataset, upload, MANIFEST))
+    for document in documents.values():
+        failed = document["counts"]["failed"]
+        if failed:
+            table = read_parquet(lake, document, "failed.parquet")
+            table = table.set_column(table.column_names.index("file"), "file", table["record_id"])
+            for one in refused_by_code(table, "record"):
+                ended = failed_too(ended, failed, document["counts"]["records"], one)
+    return ended
 
 
 def _imageless(lake: Lake, spec: DatasetSpec, upload: str) -> int:

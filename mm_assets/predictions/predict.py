@@ -84,6 +84,8 @@ def predict_records(
             counter.add(frame)
             answered, answers, faults = ask(loaded.predictor, spec, batch, frame)
             failed += faults
+            if not answered.num_rows:
+                continue
             parts.append(
                 _offered(
                     spec,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.ends import read_ended
 from mm_assets.contract.errors import REFUSALS
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
@@ -16,7 +17,7 @@ from mm_assets.predictions.predict import predictions_name
 from mm_assets.predictions.unseen import in_words
 from mm_assets.tables.store import Query, Store
 from mm_assets.uploads import ledger
-from mm_assets.uploads.received import read_parquet, read_receipt
+from mm_assets.uploads.received import end_so_far, read_parquet, read_receipt
 
 
 def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> dict[str, Any]:
@@ -28,6 +29,9 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
     fates = {row["file"]: row for row in image_fates(upload, images, known).to_pylist()}
     files = [_file(row, fates) for row in read_parquet(lake, raw, "files.parquet").to_pylist()]
     manifest = lake.read_json(of_upload(spec.dataset, upload, MANIFEST))
+    merged = lake.read_json(of_upload(spec.dataset, upload, "predictions"))
+    newest = merged or manifest
+    ended = read_ended(newest) if newest else end_so_far(lake, raw)
     rejects = read_parquet(lake, manifest or raw, "rejects.parquet").to_pylist()
     predicted = store.read(spec.dataset, Query(upload=upload))
     by_fate: dict[str, int] = {}
@@ -38,6 +42,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
         "upload": upload,
         "name": raw["source"]["name"],
         "arrived_at": raw["source"]["arrived_at"],
+        **ended.as_document(),
         "refused": raw["refused"],
         "counts": {
             "files": len(files),

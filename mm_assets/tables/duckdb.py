@@ -293,6 +293,8 @@ def _in_words(path: Path, error: duckdb.Error) -> StoreError:
     if isinstance(error, duckdb.IOException):
         code = "table_unreachable"
         todo = "Check MM_TABLE, the permissions and the free space; is it a DuckDB file?"
+        if "No space left" in str(error):
+            code, todo = "disk_full", "Free some space there, then run the same command again."
     elif isinstance(error, duckdb.OutOfMemoryException):
         code, todo = "table_memory", "Nothing was changed. Free some memory and run it again."
     elif isinstance(error, duckdb.IntegrityError | duckdb.DataError):

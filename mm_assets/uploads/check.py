@@ -15,9 +15,10 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, NamedImage
+from mm_assets.contract.ends import PLACES, End, Ended, LeftOut, end_of_upload, place_of
 from mm_assets.contract.errors import Refusal, UploadError
 from mm_assets.lake.layout import MARKER, SIZE_MARKER
 from mm_assets.reading.images import NormalisedImage
@@ -26,8 +27,13 @@ from mm_assets.uploads.deliver import IN_MEMORY, Delivered, take_member
 from mm_assets.uploads.find import UNSAFE, printable
 from mm_assets.uploads.image_file import ImageFile
 from mm_assets.uploads.receive import SYSTEM_NAMES, Packer
+from mm_assets.uploads.received import refused_by_code
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LONGEST_NAME = 900  # bytes; S3 takes keys of 1,024
+LISTED = 1000  # rows of one code that are listed one by one
 _SHOWN = 5
 # (bytes done, bytes in all, the file that is done or under way)
 Progress = Callable[[int, int, str], None]
@@ -44,7 +50,12 @@ class LocalFile:
 
 @dataclass(slots=True)
 class Report:
-    """What the receiving side would say. `refused` is set when nothing of it would be taken."""
+    """What the receiving side would say. `refused` is set when nothing of it would be taken.
+
+    problems: each refused file and row; of those that only typing finds the first LISTED of each
+    code, while `unlisted` counts the others. left_out: hidden and system files.
+    ended: how it would end if it were all that ever came.
+    """
 
     kind: str
     counts: dict[str, int] = field(default_factory=dict)
@@ -52,24 +63,39 @@ class Report:
     problems: list[Refusal] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     refused: UploadError | None = None
+    unlisted: dict[str, int] = field(default_factory=dict)
+    ended: Ended = field(default_factory=lambda: Ended(End.USED))
 
     @property
     def problems_by_code(self) -> dict[str, int]:
-        return dict(Counter(problem.code for problem in self.problems).most_common())
+        counted = Counter(problem.code for problem in self.problems) + Counter(self.unlisted)
+        return dict(counted.most_common())
 
     def as_dict(self) -> dict[str, Any]:
-        error = self.refused
-        refused = error and {
-            "code": error.code, "what": error.what, "where": error.where, "todo": error.todo
-        }  # fmt: skip
+        refused = _in_parts(self.refused)
         return {
             "kind": self.kind,
             "counts": self.counts,
             "tables": self.tables,
             "problems": [problem.as_dict() for problem in self.problems],
+            "problems_by_code": self.problems_by_code,
             "left_out": self.left_out,
             "refused": refused,
+            **{name: self.ended.as_document()[name] for name in ("end", "end_words")},
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What typing makes of an upload's rows. rejects: as refusals_table."""
+
+    records: int
+    labels_joined: int
+    rejects: pa.Table
+
+
+# What a room above makes of the packed rows: `manifest.before.judge_rows`.
+JudgeRows = Callable[[DatasetSpec, Packer, Path], Judged]
 
 
 def no_progress(_done: int, _total: int, _file: str) -> None:
@@ -200,13 +226,19 @@ class _NotKept(ImageFile):
         pass
 
 
-def check(path: Path, spec: DatasetSpec, progress: Progress = no_progress) -> Report:
+def check(
+    path: Path,
+    spec: DatasetSpec,
+    progress: Progress = no_progress,
+    judge_rows: JudgeRows | None = None,
+) -> Report:
     """Receive a folder or a zip without sending or keeping it; problems are listed by file.
 
-    Images are decoded on all cores; memory does not depend on the size. Raises UploadError when
-    `path` is neither a folder nor a zip.
+    Images are decoded on all cores; memory does not depend on the size. With `judge_rows` the rows
+    are typed as well, as the manifest will; without it a row that can be read counts as used.
+    Raises UploadError when `path` is neither a folder nor a zip.
     """
-    report = Report(kind_of(path))
+    report, judged = Report(kind_of(path)), None
     with tempfile.TemporaryDirectory(prefix="mm-check-") as folder:
         workdir = Path(folder)
         packer = Packer(spec, workdir)
@@ -219,10 +251,12 @@ def check(path: Path, spec: DatasetSpec, progress: Progress = no_progress) -> Re
                 files = _from_folder(path, report, progress)
             with closing(files):
                 packer.pack(files, lambda _text: None)
+            if judge_rows is not None:
+                judged = judge_rows(spec, packer, workdir)
         except UploadError as error:
             report.refused = error
         packer.images.close()
-    _fill(report, packer)
+    _fill(report, packer, judged)
     return report
 
 
@@ -257,17 +291,69 @@ def _from_folder(path: Path, report: Report, progress: Progress) -> Generator[De
         progress(done, total, file.name)
 
 
-def _fill(report: Report, packer: Packer) -> None:
+def _fill(report: Report, packer: Packer, judged: Judged | None) -> None:
     """From what the receiving code noted to a report; system files are no problem."""
     summary = packer.summary()
     report.counts, report.tables = summary["counts"], summary["tables"]
+    files: list[Refusal] = []
+    system = 0
     for file in packer.files:
         code = file.get("code")
         if code == "system_file":
             report.left_out.append(file["file"])
+            system += 1
         elif code:
-            report.problems.append(
-                Refusal(code, file["reason"], file["file"], None, file.get("record_id"))
-            )
-    report.problems += packer.rejects
+            files.append(Refusal(code, file["reason"], file["file"], None, file.get("record_id")))
+    rows = list(packer.rejects)
+    out = [*_by_code(files, "file"), *_by_code(rows, "row")]
+    used = report.counts["rows"] - report.counts["rejected"]
+    if judged is not None:
+        used = judged.records + judged.labels_joined
+        report.counts |= {"records": judged.records, "labels_joined": judged.labels_joined}
+        report.counts["rejected"] += judged.rejects.num_rows
+        out += refused_by_code(judged.rejects, "row")
+        rows += _listed(judged.rejects, report)
+    report.problems += [*files, *rows]
     report.problems.sort(key=lambda problem: (problem.file, problem.line or 0))
+    report.ended = end_of_upload(
+        rows=report.counts["rows"],
+        files=report.counts["files"] - system,
+        used=used + report.counts["images"],
+        left_out=out,
+        refused=_in_parts(report.refused),
+    )
+
+
+def _by_code(refusals: list[Refusal], what: str) -> list[LeftOut]:
+    found: dict[str, list[Refusal]] = {}
+    for one in refusals:
+        found.setdefault(one.code, []).append(one)
+    return [
+        LeftOut(
+            code, what, len(some), tuple(place_of(one.file, one.line) for one in some[:PLACES]),
+            some[0].reason, some[0].todo,
+        )
+        for code, some in found.items()
+    ]  # fmt: skip
+
+
+def _listed(rejects: pa.Table, report: Report) -> list[Refusal]:
+    """The first rejects of each code; the others are counted in the report."""
+    import pyarrow.compute as pc
+
+    names = ["code", "reason", "file", "line", "record_id"]
+    listed: list[Refusal] = []
+    for code in pc.unique(rejects["code"]).to_pylist():
+        some = rejects.filter(pc.equal(rejects["code"], code)).select(names)
+        listed += [Refusal(**row) for row in some.slice(0, LISTED).to_pylist()]
+        if some.num_rows > LISTED:
+            report.unlisted[code] = some.num_rows - LISTED
+    return listed
+
+
+def _in_parts(error: UploadError | None) -> dict[str, str] | None:
+    if error is None:
+        return None
+    return {
+        "code": error.code, "what": error.what, "where": error.where, "todo": error.todo
+    }  # fmt: skip

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from mm_assets.contract.ends import End, read_ended
 from mm_assets.contract.errors import LakeError, UploadError
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload, pending_prefix, set_aside_prefix, uploads_prefix
@@ -34,7 +35,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where an upload stands: pending, set aside, refused, waiting, done …, and in words."""
+    """Where an upload stands: pending, set aside, refused, empty, waiting, done …; in words."""
 
     upload: str
     name: str
@@ -137,7 +138,10 @@ def newest_uploads(lake: Lake, dataset: str, limit: int) -> list[Standing]:
 
 
 def state_of(lake: Lake, dataset: str, upload: str) -> tuple[str, str]:
-    """Where an upload stands, in one word or two, and what there is to say about it."""
+    """Where an upload stands, in one word or two, and what there is to say about it.
+
+    `empty` is one of which nothing could be used; `refused` one that was refused whole.
+    """
     if lake.stat(f"{pending_prefix(dataset)}{upload}.json"):
         return "pending", "it is waiting for its run, or being taken through"
     if aside := read_set_aside(lake, dataset, upload):
@@ -150,9 +154,12 @@ def state_of(lake: Lake, dataset: str, upload: str) -> tuple[str, str]:
     merged = lake.read_json(of_upload(dataset, upload, "predictions"))
     if merged is None:
         return "received", "its predictions were not made; `mm retry` takes it through"
+    ended = read_ended(merged)
+    if ended.end is End.NOTHING:
+        return "empty", ended.words
     waiting = merged["counts"]["waiting"]
-    words = "; ".join(merged["reasons"]) if waiting else ""
-    return ("waiting", words) if waiting else ("done", words)
+    words = [*(merged["reasons"] if waiting else []), *([ended.words] if ended.words else [])]
+    return ("waiting" if waiting else "done"), "; ".join(words)
 
 
 def resolve(lake: Lake, dataset: str, name: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.errors import LakeError
+from mm_assets.contract.ends import PLACES, Ended, LeftOut, end_of_upload, place_of
+from mm_assets.contract.errors import REFUSALS, LakeError
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.uploads.receive import RAW
@@ -40,6 +41,51 @@ def read_parquet(lake: Lake, document: dict[str, Any], name: str) -> pa.Table:
     import pyarrow.parquet as pq
 
     return pq.read_table(pa.BufferReader(lake.read_published(document, name)))
+
+
+def how_it_ended(receipt: dict[str, Any], files: pa.Table, rejects: pa.Table, used: int) -> Ended:
+    """How an upload ends, of its receipt, its files.parquet and its refused rows.
+
+    used: the records, labels and images that came through.
+    """
+    system = (receipt["quarantined_by_code"] or {}).get("system_file", 0)
+    return end_of_upload(
+        rows=receipt["counts"]["rows"],
+        files=files.num_rows - system,
+        used=used,
+        left_out=[*refused_by_code(files, "file"), *refused_by_code(rejects, "row")],
+        refused=receipt["refused"],
+    )
+
+
+def end_so_far(lake: Lake, raw: dict[str, Any]) -> Ended:
+    """How an upload would end if every row that could be read were used; of its receipt."""
+    files = read_parquet(lake, raw, "files.parquet")
+    rejects = read_parquet(lake, raw, "rejects.parquet")
+    counts = raw["counts"]
+    used = counts["rows"] - counts["rejected"] + counts["images"]
+    return how_it_ended(raw, files, rejects, used)
+
+
+def refused_by_code(table: pa.Table, what: str) -> list[LeftOut]:
+    """Refused rows or files (columns code, reason, file and perhaps line), counted by code."""
+    import pyarrow.compute as pc
+
+    found = []
+    lines = "line" in table.column_names
+    columns = ["reason", "file", *(["line"] if lines else [])]
+    for counted in pc.value_counts(table["code"].combine_chunks()).to_pylist():
+        code = counted["values"]
+        if code is None:
+            continue
+        first = table.filter(pc.equal(table["code"], code)).slice(0, PLACES).select(columns)
+        rows = first.to_pylist()
+        places = tuple(place_of(row["file"], row.get("line")) for row in rows)
+        found.append(
+            LeftOut(code, what, counted["counts"], places, rows[0]["reason"] or "",
+                    REFUSALS.get(code, ""))
+        )  # fmt: skip
+    return found
 
 
 def read_images(

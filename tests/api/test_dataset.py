@@ -158,17 +158,52 @@ def test_a_strict_upload_with_a_fault_is_not_sent(world: World):
         world.ds.upload(bad, [b"no image", None], strict=True, quiet=True)
 
 
-def test_a_run_that_fails_is_an_error_that_holds_all_outcomes(world: World, tmp_path):
-    (tmp_path / "bad.zip").write_bytes(b"PK\3\4 no zip at all")
-    world.ds.lake.write("inbox/pets/bad.zip", tmp_path / "bad.zip")
+def test_an_upload_of_which_nothing_is_used_is_no_failed_run_and_is_said(world: World, capfd):
+    world.ds.lake.write("inbox/pets/bad.zip", b"PK\3\4 no zip at all")
+    outcomes = world.ds.sync()
+    assert [one.job for one in outcomes] == ["upload", "monitor"]
+    assert [one.end for one in outcomes] == [mm.End.NOTHING, mm.End.USED]
+    assert outcomes.end is mm.End.NOTHING
+    assert "nothing used: [archive_unreadable]" in capfd.readouterr().err
+    assert "<table" in outcomes._repr_html_()
+    assert json.loads(json.dumps(world.ds.uploads(), default=str))[0]["state"] == "refused"
+
+
+def test_a_run_that_fails_is_an_error_that_holds_all_outcomes(world: World):
+    # One row of four is more than the YAML lets pass.
+    bad = world.new.iloc[:4].astype({"age": object})
+    bad.iloc[0, bad.columns.get_loc("age")] = "old"
+    sent = world.ds.upload(bad, name="one-of-four", quiet=True)
+    assert sent.end is mm.End.IN_PART
+    assert "number_invalid 1 (records.csv:2)" in sent.words
     with pytest.raises(mm.RunFailed) as caught:
         world.ds.sync(quiet=True)
     error = pickle.loads(pickle.dumps(caught.value))
     assert [one.job for one in error.outcomes] == ["upload", "monitor"]
     assert len(error.outcomes.failed) == 1
+    assert error.outcomes.end is mm.End.FAILED
     assert "run_failed" in str(error)
+    assert "refused_share" in str(error)
     assert "<table" in error.outcomes._repr_html_()
-    assert json.loads(json.dumps(world.ds.uploads(), default=str))[0]["state"] == "refused"
+
+
+def test_a_frame_of_which_nothing_would_be_used_is_not_sent_unless_anyway(world: World, capfd):
+    bad = world.new.iloc[:4].astype({"age": object})
+    bad["age"] = "1,5"
+    with pytest.raises(mm.UploadError, match="nothing_used") as caught:
+        world.ds.upload(bad)
+    assert "number_invalid 4 (records.csv:2, records.csv:" in caught.value.what
+    assert "anyway" in caught.value.todo
+    sent = world.ds.upload(bad, name="decimal-commas", anyway=True)
+    assert sent.end is mm.End.NOTHING
+    assert capfd.readouterr().err.count("number_invalid 4") == 1
+    assert world.ds.sync(quiet=True).end is mm.End.NOTHING
+    assert world.ds.uploads()[0]["state"] == "empty"
+    receipt = world.ds.receipt("decimal-commas")
+    assert receipt["end"] == "nothing used"
+    [line] = receipt.left_out()
+    assert (line["why"], line["number"]) == ("number_invalid", 4)
+    assert repr(receipt).startswith("nothing used: 4 of 4 rows")
 
 
 def test_what_does_not_fit_together_is_said(world: World):

@@ -67,14 +67,21 @@ def delivery(folder: Path, *, bad: bool = True) -> Path:
 
 def test_an_upload_is_checked_sent_synced_and_accounted_for(project, run, tmp_path):
     folder = delivery(tmp_path / "first delivery")
-    sent = run("upload", folder, "--format", "json")
+    sent = run("upload", folder, "--format", "json", code=3)
     report = json.loads(sent.stdout)
     assert report["check"]["counts"]["images"] == 1
-    assert "image_unreadable" in sent.stderr
-    assert "file_type" in sent.stderr
+    assert (
+        "used in part: 1 of 3 rows and 2 of 4 files left out: file_type 1 (notes.bin), "
+        "image_unreadable 1 (images/a2.jpg), number_invalid 1 (parts.csv:4)"
+    ) in sent.stderr
+    assert "Write a finite number" in sent.stderr
 
-    synced = run("sync", "--format", "json")
-    assert [row["job"] for row in json.loads(synced.stdout)] == ["upload", "monitor"]
+    synced = run("sync", "--format", "json", code=1)
+    assert "check failed: refused_share" in synced.stderr
+    upload, monitor = json.loads(synced.stdout)
+    assert (upload["job"], monitor["job"], monitor["end"]) == ("upload", "monitor", "used")
+    assert upload["end"] == "failed"
+    assert upload["words"].startswith("used in part: 1 of 3 rows and 2 of 4 files")
     assert run("sync").stderr.strip().endswith("No new uploads.")
 
     receipt = json.loads(run("receipt", "first_delivery", "--format", "json").stdout)
@@ -101,19 +108,21 @@ def test_the_same_folder_sent_twice_is_sent_once(project, run, tmp_path):
 
 
 def test_strict_upload_sends_nothing_if_something_would_be_refused(project, run, tmp_path):
-    run("upload", delivery(tmp_path / "d"), "--strict", code=1)
+    run("upload", delivery(tmp_path / "d"), "--strict", code=2)
     assert "No new uploads" in run("sync").stderr
 
 
 @in_a_folder
-def test_a_refused_archive_makes_sync_fail_and_says_why(project, run, settings, lake):
+def test_a_refused_archive_is_nothing_used_and_sync_says_why(project, run, settings, lake):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("../evil.csv", "part,weight,maker\n")
     lake.write("inbox/parts/evil.zip", stream.getvalue())
-    result = run("sync", code=1)
-    assert "archive_unsafe_name" in result.stderr
-    assert "What to do" in result.stderr
+    result = run("sync", code=2)
+    assert "✗ parts: upload" in result.stderr
+    assert "nothing used: [archive_unsafe_name]" in result.stderr
+    assert "Rename the file" in result.stderr
+    assert "runs failed" not in result.stderr
     assert "No new uploads" in run("sync").stderr
 
 
@@ -123,17 +132,20 @@ def test_an_unfinished_folder_is_named_with_its_reason(project, run, lake):
 
 
 def test_an_unknown_upload_and_dataset_are_answered_in_words(project, run):
-    assert "known uploads" in run("receipt", "nonsense", code=1).stderr
+    assert "known uploads" in run("receipt", "nonsense", code=2).stderr
     assert "Write --dataset with one of: parts" in run("sync", "-d", "cars", code=1).stderr
-    assert "upload_missing" in run("upload", "/no/such/folder", code=1).stderr
+    assert "upload_missing" in run("upload", "/no/such/folder", code=2).stderr
 
 
 @in_a_folder
-def test_too_few_records_to_train_are_no_failure_but_said(project, run, tmp_path):
+def test_too_few_records_to_train_are_no_failure_but_nothing_was_trained(project, run, tmp_path):
     run("upload", delivery(tmp_path / "d", bad=False))
     run("sync")
-    result = run("train")
-    assert "no champion yet" in result.stderr
+    result = run("train", "--format", "json", code=2)
+    assert "✗ parts: train: nothing used: no model was trained" in result.stderr
+    assert "Send more labelled records" in result.stderr
+    assert "runs failed" not in result.stderr
+    assert json.loads(result.stdout)[0]["end"] == "nothing used"
 
 
 def test_doctor_finds_a_good_project_good(project, run):
@@ -229,7 +241,7 @@ def test_retrying_all_brings_back_what_was_set_aside_or_forgotten(project, run, 
 def test_a_retry_names_one_upload_or_all_of_them(project, run):
     run("retry", code=2)
     run("retry", "x", "--all", code=2)
-    assert "not known" in run("retry", "x", code=1).stderr
+    assert "not known" in run("retry", "x", code=2).stderr
 
 
 def test_doctor_says_whether_uploads_can_be_moved_out_of_the_inbox(project, run):

@@ -89,7 +89,7 @@ def test_what_people_answer_is_in_the_next_training_set_and_no_longer_asked(
     folder = tmp_path / "out"
     said = run("export", "--to", folder)
     assert "3 records, 1 images" in said.stderr
-    assert "export_exists" in run("export", "--to", folder, code=1).stderr
+    assert "export_exists" in run("export", "--to", folder, code=2).stderr
     with (folder / "tasks.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     answers = {"u0": "dog", "u1": "owl"}
@@ -100,17 +100,17 @@ def test_what_people_answer_is_in_the_next_training_set_and_no_longer_asked(
         writer.writeheader()
         writer.writerows(rows)
 
-    said = run("import", folder / "tasks.csv", "--format", "json")
+    said = run("import", folder / "tasks.csv", "--format", "json", code=3)
     report = json.loads(said.stdout)
     assert (report["labels"], report["left_out"]) == (1, {"not answered": 1})
     assert [one["code"] for one in report["refused"]] == ["label_invalid"]
     assert "not one of the classes: cat, dog" in said.stderr
-    assert "there already" in run("import", folder / "tasks.csv").stderr
+    assert "there already" in run("import", folder / "tasks.csv", code=3).stderr
 
     work(project, "sync")
     left = json.loads(run("list", "--format", "json").stdout)
     assert {row["record_id"] for row in left} == {"u1", "u2"}
-    assert "1 known already" in run("import", folder / "tasks.csv").stderr
+    assert "1 known already" in run("import", folder / "tasks.csv", code=3).stderr
     labels = next_training_set(project)
     assert labels["u0"] == "dog"
     assert labels.keys().isdisjoint({"u1", "u2"})
@@ -122,5 +122,5 @@ def test_an_empty_queue_and_an_import_of_nothing_are_said(project: Lake, run, tm
     project.write_json(of_dataset("pets", "training_set"), {"labels": {"cat": 1, "dog": 1}})
     assert "Nothing needs review" in run("export", "--to", tmp_path / "y").stderr
     (tmp_path / "empty.json").write_text("[]")
-    assert "nothing could be sent" in run("import", tmp_path / "empty.json", code=1).stderr
-    assert "upload_missing" in run("import", tmp_path / "none", code=1).stderr
+    assert "no label could be sent" in run("import", tmp_path / "empty.json", code=2).stderr
+    assert "upload_missing" in run("import", tmp_path / "none", code=2).stderr

@@ -3,8 +3,16 @@
 import dagster as dg
 
 from mm_assets.contract.dataset import Modality
+from mm_assets.contract.ends import read_ended
 from mm_assets.manifest.join import build_manifest, records_name, split_records
-from mm_assets.orchestration.scope import TABLE_POOL, LakeResource, Scope, numbers, shown_table
+from mm_assets.orchestration.scope import (
+    TABLE_POOL,
+    LakeResource,
+    Scope,
+    numbers,
+    shown_end,
+    shown_table,
+)
 from mm_assets.uploads.received import read_parquet
 
 
@@ -22,7 +30,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         document = build_manifest(
             lake.lake(), lake.table(), scope.spec, context.partition_key, run_id=context.run_id
         )
-        metadata = numbers(document["counts"])
+        metadata = numbers(document["counts"]) | shown_end(read_ended(document))
         rejects = read_parquet(lake.lake(), document, "rejects.parquet")
         if rejects.num_rows:
             columns = ["code", "file", "line", "record_id", "reason", "todo"]

@@ -3,10 +3,18 @@
 import dagster as dg
 
 from mm_assets.contract.dataset import Modality
+from mm_assets.contract.ends import read_ended
 from mm_assets.lake.lake import Lake
 from mm_assets.manifest.join import records_name
 from mm_assets.orchestration.assets.training import model_name
-from mm_assets.orchestration.scope import TABLE_POOL, LakeResource, Scope, numbers, shown_table
+from mm_assets.orchestration.scope import (
+    TABLE_POOL,
+    LakeResource,
+    Scope,
+    numbers,
+    shown_end,
+    shown_table,
+)
 from mm_assets.predictions.merge import merge_predictions
 from mm_assets.predictions.predict import predict_records, predictions_name
 from mm_assets.registry.pins import (
@@ -39,7 +47,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         _, document = merge_predictions(lake.lake(), lake.table(), scope.spec, upload)
         for reason in document["reasons"]:
             context.log.warning(reason)
-        metadata = numbers(document["counts"])
+        metadata = numbers(document["counts"]) | shown_end(read_ended(document))
         metadata["reasons"] = "; ".join(document["reasons"]) or "none"
         least_sure = lake.table().read(scope.dataset, Query(upload=upload, limit=20))
         if least_sure.num_rows:

@@ -6,8 +6,10 @@ from typing import Any
 import dagster as dg
 
 from mm_assets.contract.dataset import Modality
+from mm_assets.contract.ends import LeftOut
 from mm_assets.contract.errors import ModelError
 from mm_assets.orchestration.scope import (
+    LEFT_OUT,
     TABLE_POOL,
     LakeResource,
     Scope,
@@ -18,7 +20,6 @@ from mm_assets.orchestration.scope import (
 from mm_assets.training.train import TrainingResult, train_model
 from mm_assets.training.training_set import build_training_set
 
-# A model that cannot be trained yet is not a failure of the run: the other one may be fine.
 NOT_YET = {
     "too_few_records", "no_images", "one_class", "nothing_to_learn_from", "records_missing",
     "classes_differ", "metric_not_measurable",
@@ -78,8 +79,10 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
         except ModelError as error:
             if error.code not in NOT_YET:
                 raise
-            context.log.warning(str(error))
-            metadata = {"not trained": str(error)}
+            context.log.info(str(error))  # said at the end of the run, from this observation
+            left = LeftOut(error.code, "model", 1, (modality.value,), error.what, error.todo)
+            metadata: dict[str, Any] = {"not trained": str(error)}
+            metadata[LEFT_OUT] = dg.MetadataValue.json(left.as_dict())
             context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=metadata))
             return
         for words in result.warnings:

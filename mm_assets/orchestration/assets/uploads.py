@@ -2,9 +2,16 @@
 
 import dagster as dg
 
-from mm_assets.orchestration.scope import LakeResource, Scope, numbers, picture, shown_table
+from mm_assets.orchestration.scope import (
+    LakeResource,
+    Scope,
+    numbers,
+    picture,
+    shown_end,
+    shown_table,
+)
 from mm_assets.uploads.find import read_source
-from mm_assets.uploads.received import read_parquet, read_sample_images
+from mm_assets.uploads.received import end_so_far, read_parquet, read_sample_images
 from mm_assets.uploads.take_in import take_in
 
 SAMPLE = 12
@@ -26,6 +33,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
             lake.lake(), scope.spec, source, run_id=context.run_id, progress=context.log.info
         )
         metadata = {"upload": source.name, "kind": source.kind, **numbers(receipt["counts"])}
+        metadata |= shown_end(end_so_far(lake.lake(), receipt))
         if receipt["refused"]:
             metadata["refused"] = "[{code}] {what}. {todo}".format(**receipt["refused"])
         if stays:

@@ -5,7 +5,8 @@ from typing import Any
 import dagster as dg
 
 from mm_assets.contract.dataset import Modality
-from mm_assets.manifest.join import MANIFEST, MANIFEST_COLUMNS, records_name
+from mm_assets.contract.ends import End, read_ended
+from mm_assets.manifest.join import MANIFEST, MANIFEST_COLUMNS, records_name, refused_shares
 from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.uploads.received import read_document, read_parquet, read_receipt
 
@@ -77,20 +78,31 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             f"features: {', '.join(found) or 'none'}",
         )
 
-    @dg.asset_check(**asset, description="The share of rows that were rejected.")
-    def reject_share(
+    @dg.asset_check(**asset, description="A record, a label or an image of the upload is used.")
+    def something_used(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
-        document = read_document(lake.lake(), scope.dataset, context.partition_key, MANIFEST)
-        rejected, rows = document["counts"]["rejected"], document["counts"]["rows"]
-        share = rejected / max(1, rows)
-        by_code = ", ".join(f"{n} {code}" for code, n in document["rejected_by_code"].items())
+        ended = read_ended(
+            read_document(lake.lake(), scope.dataset, context.partition_key, MANIFEST)
+        )
+        todo = f". What to do: {ended.todo}" if ended.todo else ""
+        return check(ended.end is not End.NOTHING, (ended.words or ended.end) + todo)
+
+    @dg.asset_check(**asset, description="The share of rows, and of files, that were refused.")
+    def refused_share(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource
+    ) -> dg.AssetCheckResult:
+        upload = context.partition_key
+        document = read_document(lake.lake(), scope.dataset, upload, MANIFEST)
+        receipt = read_receipt(lake.lake(), scope.dataset, upload)
+        ended = read_ended(document)
+        shares = refused_shares(ended, receipt)
+        limit = limits.maximum_refused_share
+        said = ", ".join(f"{share:.1%} of the {what}" for what, share in shares.items())
         return check(
-            share <= limits.maximum_reject_share,
-            f"{rejected} of {rows} rows rejected ({share:.1%}); the limit is "
-            f"{limits.maximum_reject_share:.1%}{'; ' + by_code if by_code else ''}",
-            warn=True,
-            metadata={"share": share},
+            max(shares.values()) <= limit,
+            f"refused: {said}; the limit is {limit:.1%}{'; ' * bool(ended.words)}{ended.words}",
+            metadata={f"share of {what}": share for what, share in shares.items()},
         )
 
     @dg.asset_check(**asset, description="The share of records that have an image.")
@@ -110,8 +122,8 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         )
 
     manifest_checks = [
-        no_row_is_lost, no_image_is_lost, ids_are_unique, schema_holds, reject_share,
-        image_coverage,
+        no_row_is_lost, no_image_is_lost, ids_are_unique, schema_holds, something_used,
+        refused_share, image_coverage,
     ]  # fmt: skip
     return [
         *manifest_checks,

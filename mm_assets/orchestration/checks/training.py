@@ -12,6 +12,8 @@ from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.training.training_set import TRAINING_SET, split_of
 from mm_assets.uploads.received import read_parquet
 
+NO_TRAINING_SET = "there is no training set yet: run `mm train`"
+
 
 def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     """The checks on `<dataset>/training_set` and the models."""
@@ -19,7 +21,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
 
     def training_set(lake: LakeResource) -> Any:
         document = lake.lake().read_json(of_dataset(scope.dataset, TRAINING_SET))
-        return read_parquet(lake.lake(), document or {}, "training_set.parquet")
+        return document and read_parquet(lake.lake(), document, "training_set.parquet")
 
     @dg.asset_check(
         asset=asset,
@@ -27,7 +29,10 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         description="Each record stands in one split, the one that its ID decides.",
     )
     def split_is_stable(lake: LakeResource) -> dg.AssetCheckResult:
-        rows = training_set(lake).select(["record_id", "split"]).to_pylist()
+        found = training_set(lake)
+        if found is None:
+            return check(False, NO_TRAINING_SET, warn=True)
+        rows = found.select(["record_id", "split"]).to_pylist()
         wrong = [
             row["record_id"]
             for row in rows
@@ -43,7 +48,10 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     def labels_are_there(lake: LakeResource) -> dg.AssetCheckResult:
         import pyarrow.compute as pc
 
-        labels = training_set(lake)["label"]
+        found = training_set(lake)
+        if found is None:
+            return check(False, NO_TRAINING_SET, warn=True)
+        labels = found["label"]
         missing, classes = labels.null_count, pc.count_distinct(labels).as_py()
         return check(
             not missing and classes > 1,

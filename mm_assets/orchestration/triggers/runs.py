@@ -194,14 +194,22 @@ def why_it_failed(instance: dg.DagsterInstance, run_id: str) -> str:
 
 
 def words_of(error: object) -> str:
-    """What an error of a step says to a person: our own errors as they are, others with a name."""
-    while getattr(error, "cause", None) is not None:
-        error = error.cause  # type: ignore[attr-defined]
-    text: str = error.message.strip()  # type: ignore[attr-defined]
-    kind, _, message = text.partition(": ")
-    name = kind.rpartition(".")[2]
+    """What an error of a step says to a person: our own errors as they are, others with a name.
+
+    One of ours is said whatever a library said before it; else the first cause of all.
+    """
     known = {kind.__name__ for kind in MMError.__subclasses__()}
-    return message.strip() if name in known else f"{name}: {message.strip()}".removesuffix(": ")
+    name, message = _named(error)
+    while name not in known and getattr(error, "cause", None) is not None:
+        error = error.cause  # type: ignore[attr-defined]
+        name, message = _named(error)
+    return message if name in known else f"{name}: {message}".removesuffix(": ")
+
+
+def _named(error: object) -> tuple[str, str]:
+    """The name of an error's class, and what it says."""
+    kind, _, message = str(error.message).strip().partition(": ")  # type: ignore[attr-defined]
+    return kind.rpartition(".")[2], message.strip()
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:

@@ -31,7 +31,7 @@ def look_at(requests: Requests) -> Iterator[Fact]:
     except StoreError as error:
         if error.code != "table_missing":
             raise
-        yield Fact("exists", False, "no", CREATE)
+        yield Fact("exists", False, f"no: [{error.code}] {error.what}", CREATE)
         return
     status = table["TableStatus"]
     yield Fact("exists", True, f"yes, {status.lower()}")

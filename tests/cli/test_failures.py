@@ -1,0 +1,121 @@
+"""What fails is said once, with what to do: not as a traceback, nor as twenty skipped steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mm_assets.cli.main import app
+from mm_assets.contract.settings import Settings
+from mm_assets.contract.spec_file import load_spec
+from mm_assets.orchestration.run import Runner, open_instance
+from tests.lake.test_disk import small_disk
+from tests.make import table
+
+YAML = """
+type: mm_assets.pipeline.DatasetPipeline
+attributes:
+  dataset: parts
+  id_column: part
+  label_column: state
+  problem_type: binary
+  columns: {weight: number}
+  image_name: null
+"""
+
+
+def write_yaml(settings: Settings) -> Path:
+    file = settings.defs_folder / "parts" / "defs.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(YAML)
+    return file
+
+
+def mm(*arguments: object):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert "Traceback" not in result.stderr
+    return result
+
+
+@pytest.fixture
+def no_table(dynamodb_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A project whose table in DynamoDB was not made yet."""
+    monkeypatch.setenv("MM_TABLE", f"dynamodb://test-{uuid.uuid4().hex}")
+    write_yaml(dynamodb_settings)
+    return Settings.from_environment()
+
+
+def test_a_table_that_is_not_there_is_one_message_everywhere(no_table: Settings, tmp_path) -> None:
+    folder = tmp_path / "up"
+    folder.mkdir()
+    (folder / "t.csv").write_bytes(table("part,weight", "a,1"))
+    assert mm("upload", folder).exit_code == 0
+    for command in ("sync", "train", "predictions", "checks", "review list"):
+        done = mm(*command.split())
+        assert done.exit_code == 1, command
+        assert done.stderr.count("[table_missing]") == 1, done.stderr
+        assert "Run `mm table --create`" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 2, done.stderr
+    doctor = json.loads(mm("doctor", "--format", "json").stdout)
+    [found] = [one for one in doctor if one["what"] == "table"]
+    assert "[table_missing]" in found["found"]
+    assert "mm table --create" in found["todo"]
+    # No try was lost of it: once the table is there, the upload goes through.
+    assert mm("table", "--create").exit_code == 0
+    assert mm("sync").exit_code == 0
+
+
+def test_a_run_that_fails_says_so_in_one_line_without_the_steps_that_were_skipped(
+    no_table: Settings,
+) -> None:
+    spec = load_spec(no_table.defs_folder / "parts" / "defs.yaml")
+    said: list[str] = []
+    with open_instance(no_table) as instance:
+        outcome = Runner(spec, instance, said.append).run("train", None)
+    assert outcome.problem.startswith("[table_missing] the table is not there")
+    assert said == []
+
+
+def test_the_same_failure_of_several_runs_is_told_once(capsys) -> None:
+    from mm_assets.cli.runs import report_of
+    from mm_assets.orchestration.run import Outcome
+
+    told = report_of("parts", set())
+    for upload in ("u1", "u2"):
+        told(Outcome("upload", upload, "run", False, "[lake_full] no space left"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "✗ parts: upload u1 failed: [lake_full] no space left",
+        "✗ parts: upload u2 failed: for the same reason",
+    ]
+
+
+@pytest.mark.parametrize("command", ["sync", "train"])
+def test_a_full_disk_under_dagster_is_said_in_words(tmp_path: Path, command: str) -> None:
+    disk, defs = tmp_path / "disk", tmp_path / "defs"
+    disk.mkdir()
+    (defs / "parts").mkdir(parents=True)
+    (defs / "parts" / "defs.yaml").write_text(YAML)
+    environment = {
+        **os.environ, "MM_ROOT": str(disk), "MM_DEFS": str(defs), "MM_LAKE": str(tmp_path / "lake"),
+        "MM_TABLE": f"duckdb:///{tmp_path / 'table.duckdb'}", "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]), "DAGSTER_HOME": str(disk / "dagster"),
+    }  # fmt: skip
+    (tmp_path / "lake" / "inbox" / "parts").mkdir(parents=True)
+    start = "from mm_assets.cli.main import main; main()"
+    filled = f'head -c 900k /dev/zero > "{disk}/filler"; exec "$@"'
+    done = subprocess.run(
+        [*small_disk(disk), "sh", "-c", filled, "sh", sys.executable, "-c", start, command],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "[disk_full] Dagster's own database" in done.stderr
+    assert "Free some space" in done.stderr

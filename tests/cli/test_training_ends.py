@@ -1,0 +1,73 @@
+"""A training of which nothing, or only a part, came is told from one that made every model."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from mm_assets.cli.main import app
+from mm_assets.contract.settings import Settings
+from tests.make import draw_image, table, zipped
+
+YAML = """
+type: mm_assets.pipeline.DatasetPipeline
+attributes:
+  dataset: pets
+  id_column: id
+  label_column: kind
+  problem_type: binary
+  columns: {{age: number}}
+  image_longest_side: 16
+  minimum_training_records: 20
+  model_with_image: {{engine: "{engine}"}}
+  model_without_image: {{engine: "{engine}"}}
+"""
+MEAN = "tests.kill.engine:NearestMean"
+
+
+def trained(settings: Settings, engine: str, kinds: str, images: int):
+    """`mm train` on 60 labelled records of which so many have an image."""
+    file = settings.defs_folder / "pets" / "defs.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(YAML.format(engine=engine))
+    names = kinds.split()
+    rows = [f"r{n:02},{n % len(names)},{names[n % len(names)]}" for n in range(60)]
+    files = {f"r{n:02}.png": draw_image(n) for n in range(images)}
+    path = settings.root / "labelled.zip"
+    path.write_bytes(zipped({"t.csv": table("id,age,kind", *rows), **files}))
+    for command in (("upload", str(path)), ("sync",)):
+        assert CliRunner().invoke(app, command).exit_code == 0
+    result = CliRunner().invoke(app, ["train"])
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def test_three_classes_in_a_binary_problem_train_nothing(folder_settings: Settings) -> None:
+    pytest.importorskip("xgboost")
+    done = trained(folder_settings, "gradient_boosting", "cat dog owl", 0)
+    assert done.exit_code == 2, done.stderr
+    assert "✗ pets: train: nothing used: no model was trained: " in done.stderr
+    assert "without_image classes_differ" in done.stderr
+    assert "✓" not in done.stderr
+    assert done.stderr.count("classes_differ: ") == 1
+
+
+def test_one_model_of_two_is_used_in_part_with_the_reason_for_the_other(
+    folder_settings: Settings,
+) -> None:
+    done = trained(folder_settings, MEAN, "cat dog", 3)
+    assert done.exit_code == 3, done.stderr
+    assert "! pets: train: used in part: 1 of 2 models not trained: with_image" in done.stderr
+    assert "too_few_records: 3 labelled records" in done.stderr
+    assert "✓ without_image: champion" in done.stderr
+
+
+def test_a_dataset_to_which_no_image_ever_came_is_trained_and_the_other_model_is_named(
+    folder_settings: Settings,
+) -> None:
+    done = trained(folder_settings, MEAN, "cat dog", 0)
+    assert done.exit_code == 0, done.stderr
+    assert "✓ pets: train: used: model_without_image trained; not yet: with_image no_images" in (
+        done.stderr
+    )
+    assert "none of the 60 labelled records has an image" in done.stderr
