@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
-from mm_assets.display.console import byte_progress, err, say, warn
+from mm_assets.display.console import byte_progress, err, line, say, warn
 
 if TYPE_CHECKING:
     from mm_assets.uploads.check import Report
@@ -35,8 +33,8 @@ def telling(words: str, *, quiet: bool = False) -> Iterator[Told]:
         with _notebook_line(words) as live:
             yield Told(say, live)
     else:
-        with err.status(escape(words)) as status:
-            yield Told(say, lambda text: status.update(escape(text)))
+        with err.status(line(words)) as status:
+            yield Told(say, lambda text: status.update(line(text)))
 
 
 @contextmanager
@@ -57,8 +55,8 @@ def telling_bytes(words: str, *, quiet: bool = False) -> Iterator[Callable[[int,
 def say_problems(report: Report) -> None:
     """Say what would be refused: the first of it line by line, the rest by number."""
     for problem in report.problems[:20]:
-        line = f" line {problem.line}" if problem.line else ""
-        warn(f"{problem.file}{line}: [{problem.code}] {problem.reason}. {problem.todo}")
+        place = f" line {problem.line}" if problem.line else ""
+        warn(f"{problem.file}{place}: [{problem.code}] {problem.reason}. {problem.todo}")
     if len(report.problems) > 20:
         warn(f"… and {len(report.problems) - 20} more: {report.problems_by_code}")
 

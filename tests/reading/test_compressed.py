@@ -124,7 +124,7 @@ def test_a_tar_inside_is_refused(tmp_path: Path) -> None:
 
 def test_the_limits_are_those_of_an_entry_in_a_zip() -> None:
     caps = archive.Caps()
-    assert (LIMIT_BYTES, LIMIT_RATIO) == (caps.entry_bytes, caps.ratio)
+    assert (caps.entry_bytes, caps.ratio) == (LIMIT_BYTES, LIMIT_RATIO)
     assert RATIO_FROM == archive.RATIO_FROM
 
 

@@ -4,7 +4,14 @@ import dagster as dg
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.manifest.join import build_manifest, records_name, split_records
-from mm_assets.orchestration.scope import TABLE_POOL, LakeResource, Scope, numbers, shown_table
+from mm_assets.orchestration.scope import (
+    TABLE_POOL,
+    LakeResource,
+    Scope,
+    numbers,
+    shown_table,
+    told,
+)
 from mm_assets.uploads.received import read_parquet
 
 
@@ -31,7 +38,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         if rows.num_rows:
             columns = ["record_id", "purpose", "label", "row_file", "row_line", "image_file"]
             metadata["first records"] = shown_table(rows.slice(0, 10), columns)
-        return dg.MaterializeResult(metadata=metadata)
+        return dg.MaterializeResult(metadata=told(metadata))
 
     return [manifest, *(_records(scope, modality) for modality in scope.spec.modalities)]
 
@@ -46,6 +53,6 @@ def _records(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
     )
     def records(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         document = split_records(lake.lake(), scope.spec, context.partition_key, modality)
-        return dg.MaterializeResult(metadata=numbers(document["counts"]))
+        return dg.MaterializeResult(metadata=told(numbers(document["counts"])))
 
     return records

@@ -2,7 +2,15 @@
 
 import dagster as dg
 
-from mm_assets.orchestration.scope import LakeResource, Scope, numbers, picture, shown_table
+from mm_assets.orchestration.scope import (
+    LakeResource,
+    Log,
+    Scope,
+    numbers,
+    picture,
+    shown_table,
+    told,
+)
 from mm_assets.uploads.find import read_source
 from mm_assets.uploads.received import read_parquet, read_sample_images
 from mm_assets.uploads.take_in import take_in
@@ -23,13 +31,13 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
 
         source = read_source(lake.lake(), scope.dataset, context.partition_key)
         receipt, stays = take_in(
-            lake.lake(), scope.spec, source, run_id=context.run_id, progress=context.log.info
+            lake.lake(), scope.spec, source, run_id=context.run_id, progress=Log(context).info
         )
         metadata = {"upload": source.name, "kind": source.kind, **numbers(receipt["counts"])}
         if receipt["refused"]:
             metadata["refused"] = "[{code}] {what}. {todo}".format(**receipt["refused"])
         if stays:
-            context.log.warning(stays)
+            Log(context).warning(stays)
             metadata["in the inbox"] = stays
         files = read_parquet(lake.lake(), receipt, "files.parquet")
         quarantined = files.filter(files["code"].is_valid())
@@ -38,6 +46,6 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         sample = contact_sheet(read_sample_images(lake.lake(), receipt, SAMPLE))
         if sample is not None:
             metadata["sample"] = picture(sample, "some of the images")
-        return dg.MaterializeResult(metadata=metadata)
+        return dg.MaterializeResult(metadata=told(metadata))
 
     return [raw_uploads]
