@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from mm_assets.contract.ends import End, Ended
-from mm_assets.display.console import bad, byte_progress, err, good, say, warn
+from mm_assets.display.console import bad, byte_progress, err, good, line, say, warn
 
 if TYPE_CHECKING:
     from mm_assets.uploads.check import Report
@@ -37,8 +35,8 @@ def telling(words: str, *, quiet: bool = False) -> Iterator[Told]:
         with _notebook_line(words) as live:
             yield Told(say, live)
     else:
-        with err.status(escape(words)) as status:
-            yield Told(say, lambda text: status.update(escape(text)))
+        with err.status(line(words)) as status:
+            yield Told(say, lambda text: status.update(line(text)))
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from mm_assets.contract.ends import PLACES, End, LeftOut, read_ended, worst
 from mm_assets.contract.errors import MMError
-from mm_assets.display.cells import shown
-from mm_assets.display.html import html_image, html_table
+from mm_assets.display.cells import shown, visible
+from mm_assets.display.html import escaped, html_image, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,21 +59,22 @@ class Rows(list[dict[str, Any]]):
 
     def __repr__(self) -> str:
         if not self:
-            return f"{self.title}: none".removeprefix(": ")
+            return visible(f"{self.title}: none".removeprefix(": "))
         table = Table(header_style="bold")
         for name in self.columns:
-            table.add_column(name, overflow="fold")
+            table.add_column(escape(visible(name)), overflow="fold")
         for row in self[:SHOWN_ROWS]:
             table.add_row(*(escape(shown(row.get(name))) for name in self.columns))
         text = io.StringIO()
         # In a notebook rich would show it there and then, instead of writing it.
-        Console(file=text, width=120, highlight=False, force_jupyter=False).print(table)
-        title = f"{self.title}\n" if self.title else ""
+        console = Console(file=text, width=120, highlight=False, emoji=False, force_jupyter=False)
+        console.print(table)
+        title = f"{visible(self.title)}\n" if self.title else ""
         return title + text.getvalue().rstrip() + self._more()
 
     def _repr_html_(self) -> str:
         if not self:
-            return f"<p>{self!r}</p>"
+            return f"<p>{escaped(repr(self))}</p>"
         table = html_table(self[:SHOWN_ROWS], self.columns, self.title, self.images)
         below = (html_image(png) for png in self.pictures.values())
         return f"{table}<p>{self._more()}</p>{''.join(below)}"
@@ -108,7 +109,7 @@ class Uploaded:
     def __repr__(self) -> str:
         there = "was there already" if self.sent.already_there else "was sent"
         said = f"; {self.words}" if self.words else ""
-        return f"<{self.where} {there}{said}>"
+        return visible(f"<{self.where} {there}{said}>")
 
 
 class Outcomes(list["Outcome"]):
@@ -207,16 +208,14 @@ class Receipt(dict[str, Any]):
         return "\n".join([*self._said(), *map(repr, self._parts())])
 
     def _repr_html_(self) -> str:
-        from mm_assets.display.html import escaped
-
         said = "".join(f"<p>{escaped(text)}</p>" for text in self._said())
         return said + "".join(part._repr_html_() for part in self._parts())
 
     def _said(self) -> list[str]:
         ended = read_ended(self)
         return [
-            ended.words or str(ended.end),
-            *([f"What to do: {ended.todo}"] if ended.todo else []),
+            visible(ended.words or str(ended.end)),
+            *([visible(f"What to do: {ended.todo}")] if ended.todo else []),
         ]
 
 

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from mm_assets.contract.ends import End
 from mm_assets.contract.errors import MMError, UploadError, UsageError
+from mm_assets.display.cells import visible
 from mm_assets.display.console import bad
 
 FAILED = End.FAILED.exit_code
+# click is inside typer or beside it, by version: what both call a wrong argument.
+COMPLAINT: type[Any] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 DEMOS = "mm_assets.demo"  # a room that an installation may leave out
 
 
@@ -58,3 +65,17 @@ def _no_demos() -> MMError:
         where=DEMOS,
         todo="Install mm-assets whole, or send uploads of your own: mm upload.",
     )
+
+
+class Commands(TyperGroup):
+    """A group of commands whose complaints show what was typed, and do not obey it.
+
+    What is typed may be a name that somebody else chose: `mm upload *`.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except COMPLAINT as error:
+            error.message = visible(error.message, keep="\n")
+            raise

@@ -8,9 +8,11 @@ import warnings
 import typer
 
 from mm_assets.cli import answers, dev, models, project, review, runs, uploads, workflow
+from mm_assets.cli.errors import Commands
 
 app = typer.Typer(
     name="mm",
+    cls=Commands,
     help="Uploads in S3 become predictions that people can rely on.",
     no_args_is_help=True,
     add_completion=False,

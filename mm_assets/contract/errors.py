@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mm_assets.contract.visible import visible
+
+NEW_LINE = "\n"  # some say several things, a line each
+
 
 class MMError(Exception):
     """An error that a person can act on. `str()` gives all four parts in one readable text."""
@@ -21,9 +25,9 @@ class MMError(Exception):
         super().__init__(code, what, where, todo)
 
     def __str__(self) -> str:
-        where = f" ({self.where})" if self.where else ""
-        todo = f"\n  What to do: {self.todo}" if self.todo else ""
-        return f"[{self.code}] {self.what}{where}{todo}"
+        where = f" ({visible(self.where)})" if self.where else ""
+        todo = f"\n  What to do: {visible(self.todo)}" if self.todo else ""
+        return f"[{self.code}] {visible(self.what, keep=NEW_LINE)}{where}{todo}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.code, self.what, self.where, self.todo))

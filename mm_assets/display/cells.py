@@ -1,9 +1,15 @@
-"""Cells: a value as people read it, and nothing that a spreadsheet would run."""
+"""Cells: a value as people read it, and nothing that a terminal or a spreadsheet would run.
+
+All text that is printed, drawn, logged or put on a page passes `visible`.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+from mm_assets.contract.visible import replaced
+from mm_assets.contract.visible import visible as visible  # noqa: PLC0414  meant to be had here
 
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")  # how a cell begins that a spreadsheet runs
 
@@ -19,9 +25,26 @@ def is_formula(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in a cell for people."""
+    """A value in a cell for people; nothing in it acts."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else visible(str(value))
+
+
+def block(text: str) -> str:
+    """Text of one or more lines; a line that is not the first is set in, so that it cannot pass
+    for a message of its own."""
+    first, *others = visible(text, keep="\n").split("\n")
+    return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in others)])
+
+
+def visible_json(text: str) -> str:
+    """JSON that means the same, with whatever acts written as `\\u` and four digits."""
+    return replaced(text, _json_escape, keep="\n")
+
+
+def _json_escape(letter: str) -> str:
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

@@ -15,10 +15,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mm_assets.display.cells import is_formula, shown
+from mm_assets.display.cells import block, is_formula, shown, visible, visible_json
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# No emoji: `:key:` in a value is no picture of a key.
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 class Format(StrEnum):
@@ -29,43 +30,56 @@ class Format(StrEnum):
 
 def say(text: str) -> None:
     """A line for people, on stderr."""
-    err.print(escape(text))
+    err.print(_told(text))
 
 
 def good(text: str) -> None:
-    err.print(f"[green]✓[/green] {escape(text)}")
+    err.print(f"[green]✓[/green] {_told(text)}")
 
 
 def warn(text: str) -> None:
-    err.print(f"[yellow]![/yellow] {escape(text)}")
+    err.print(f"[yellow]![/yellow] {_told(text)}")
 
 
 def bad(text: str) -> None:
-    err.print(f"[red]✗[/red] {escape(text)}")
+    err.print(f"[red]✗[/red] {_told(text)}")
+
+
+def line(text: str) -> str:
+    """One line for rich: no markup, and nothing that acts."""
+    return escape(visible(text))
+
+
+def _told(text: str) -> str:
+    return escape(block(text))
 
 
 def print_json(data: Any) -> None:
-    print(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+    print(visible_json(json.dumps(data, indent=2, ensure_ascii=False, default=str)))
 
 
 def print_rows(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: Format, title: str = ""
 ) -> None:
-    """Rows as a table for people, as JSON or as CSV, on stdout."""
+    """Rows as a table for people, as JSON or as CSV, on stdout.
+
+    CSV that goes into a file or a pipe holds the values as they are; on a terminal nothing acts.
+    """
     if form is Format.JSON:
         print_json(list(rows))
     elif form is Format.CSV:
         plain = csv.writer(sys.stdout, lineterminator="\n")
         # Python 3.11 leaves a lone CR unquoted; what follows it would begin a new row.
         quoted = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow(columns)
+        seen = visible if sys.stdout.isatty() else str
+        plain.writerow(map(seen, columns))
         for row in rows:
-            cells = [_cell(row.get(name)) for name in columns]
+            cells = [seen(_cell(row.get(name))) for name in columns]
             (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
     else:
-        table = Table(title=title or None, title_justify="left", header_style="bold")
+        table = Table(title=line(title) or None, title_justify="left", header_style="bold")
         for name in columns:
-            table.add_column(name, overflow="fold")
+            table.add_column(line(name), overflow="fold")
         for row in rows:
             table.add_row(*(escape(shown(row.get(name))) for name in columns))
         out.print(table)
@@ -88,9 +102,9 @@ def byte_progress(words: str) -> Iterator[Any]:
         TextColumn("{task.fields[file]}"), console=err,
     )  # fmt: skip
     with bar:
-        task = bar.add_task(words, total=None, file="")
+        task = bar.add_task(line(words), total=None, file="")
 
         def update(done: int, total: int, file: str) -> None:
-            bar.update(task, completed=done, total=total, file=escape(file[-40:]))
+            bar.update(task, completed=done, total=total, file=line(file[-40:]))
 
         yield update

@@ -7,7 +7,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mm_assets.display.cells import shown
+from mm_assets.display.cells import shown, visible
 
 _TABLE = 'style="border-collapse:collapse;font-size:0.9em"'
 _CELL = 'style="text-align:left;padding:0.2em 0.7em;vertical-align:top"'
@@ -44,4 +44,4 @@ def html_image(data: bytes, height: int | None = None) -> str:
 
 def escaped(text: str) -> str:
     """Text that cannot be markup; control characters are shown, not obeyed."""
-    return html.escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+    return html.escape(visible(text))

@@ -16,11 +16,12 @@ import io
 import logging
 import re
 import threading
-import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from mm_assets.display.cells import visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +82,7 @@ def figure(width: float = 6.4, height: float = 4.0, title: str = "") -> Iterator
 
         fig = Figure(figsize=(width, height), layout="constrained")
         if title:
-            fig.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+            fig.suptitle(visible(title), x=0.01, ha="left", fontsize=11, fontweight="bold")
         yield fig
 
 
@@ -100,16 +101,13 @@ def to_png(fig: Figure) -> bytes:
 
 def markdown_picture(png: bytes, alt: str) -> str:
     """The picture as Markdown that holds it whole, as Dagster's UI shows it."""
-    words = re.sub(r"([\\\[\]])", r"\\\1", " ".join(alt.split()))
+    words = re.sub(r"([\\\[\]])", r"\\\1", visible(" ".join(alt.split())))
     return f"![{words}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def short(text: object, length: int = 24) -> str:
-    """A name from the data as a label: one line, no control characters, at most `length` long."""
-    printable = "".join(
-        " " if unicodedata.category(letter).startswith("C") else letter for letter in str(text)
-    )
-    line = " ".join(printable.split())
+    """A name from the data as a label: one line in which nothing acts, at most `length` long."""
+    line = " ".join(visible(str(text), keep="\n\r\t").split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 

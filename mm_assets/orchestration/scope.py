@@ -14,6 +14,7 @@ import dagster as dg
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.ends import Ended
 from mm_assets.contract.settings import Settings
+from mm_assets.display.cells import visible
 from mm_assets.lake.lake import Lake
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
@@ -118,6 +119,27 @@ def shown_end(ended: Ended) -> dict[str, Any]:
     return shown
 
 
+def told(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as people may see it: names and texts may come from data, and nothing acts."""
+    return {
+        visible(name): visible(value, keep="\n") if isinstance(value, str) else value
+        for name, value in metadata.items()
+    }
+
+
+class Log:
+    """What a step or a sensor logs, in which nothing that came from data acts."""
+
+    def __init__(self, context: Any) -> None:
+        self._log = context.log
+
+    def info(self, text: str) -> None:
+        self._log.info(visible(text, keep="\n"))
+
+    def warning(self, text: str) -> None:
+        self._log.warning(visible(text, keep="\n"))
+
+
 def shown_table(table: pa.Table, columns: Sequence[str]) -> dg.MetadataValue[Any]:
     """The first rows of a table as metadata."""
     rows = table.select(list(columns)).slice(0, SHOWN_ROWS).to_pylist()
@@ -138,7 +160,7 @@ def _plain(value: Any) -> Any:
         return float(f"{value:.5g}")
     if value is None or isinstance(value, bool | int):
         return "" if value is None else value
-    return str(value)[:300]
+    return visible(str(value)[:300])
 
 
 def check(
@@ -151,5 +173,8 @@ def check(
     """A check's result; `warn` makes a failure a warning instead of an error."""
     severity = dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
     return dg.AssetCheckResult(
-        passed=bool(passed), severity=severity, description=description, metadata=metadata or {}
+        passed=bool(passed),
+        severity=severity,
+        description=visible(description),
+        metadata=told(metadata or {}),
     )

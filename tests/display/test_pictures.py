@@ -67,7 +67,7 @@ def test_any_class_name_can_be_drawn(name: str) -> None:
 
 
 def test_a_long_name_is_shortened_to_one_line() -> None:
-    assert short("a\nb\x07\tc") == "a b c"
+    assert short("a\nb\x07\tc") == "a b\\x07 c"
     assert short("x" * 30, 10) == "x" * 9 + "…"
     assert short("x" * 10, 10) == "x" * 10
 

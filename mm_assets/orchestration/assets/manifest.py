@@ -12,6 +12,7 @@ from mm_assets.orchestration.scope import (
     numbers,
     shown_end,
     shown_table,
+    told,
 )
 from mm_assets.uploads.received import read_parquet
 
@@ -39,7 +40,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         if rows.num_rows:
             columns = ["record_id", "purpose", "label", "row_file", "row_line", "image_file"]
             metadata["first records"] = shown_table(rows.slice(0, 10), columns)
-        return dg.MaterializeResult(metadata=metadata)
+        return dg.MaterializeResult(metadata=told(metadata))
 
     return [manifest, *(_records(scope, modality) for modality in scope.spec.modalities)]
 
@@ -54,6 +55,6 @@ def _records(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
     )
     def records(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         document = split_records(lake.lake(), scope.spec, context.partition_key, modality)
-        return dg.MaterializeResult(metadata=numbers(document["counts"]))
+        return dg.MaterializeResult(metadata=told(numbers(document["counts"])))
 
     return records

@@ -2,7 +2,15 @@
 
 import dagster as dg
 
-from mm_assets.orchestration.scope import TABLE_POOL, LakeResource, Scope, numbers, picture
+from mm_assets.orchestration.scope import (
+    TABLE_POOL,
+    LakeResource,
+    Log,
+    Scope,
+    numbers,
+    picture,
+    told,
+)
 
 
 def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
@@ -19,8 +27,8 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
 
         folder = lake.settings().monitoring_folder / scope.dataset
         pictures, figures = build_monitoring(lake.lake(), lake.table(), scope.spec, folder)
-        context.log.info(f"{len(pictures)} pictures are in {folder}")
+        Log(context).info(f"{len(pictures)} pictures are in {folder}")
         shown = {name.replace("_", " "): picture(png, name) for name, png in pictures.items()}
-        return dg.MaterializeResult(metadata={**shown, **numbers(figures)})
+        return dg.MaterializeResult(metadata=told({**shown, **numbers(figures)}))
 
     return [monitoring]

@@ -10,10 +10,12 @@ from mm_assets.orchestration.assets.training import model_name
 from mm_assets.orchestration.scope import (
     TABLE_POOL,
     LakeResource,
+    Log,
     Scope,
     numbers,
     shown_end,
     shown_table,
+    told,
 )
 from mm_assets.predictions.merge import merge_predictions
 from mm_assets.predictions.predict import predict_records, predictions_name
@@ -46,14 +48,14 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         upload = context.partition_key
         _, document = merge_predictions(lake.lake(), lake.table(), scope.spec, upload)
         for reason in document["reasons"]:
-            context.log.warning(reason)
+            Log(context).warning(reason)
         metadata = numbers(document["counts"]) | shown_end(read_ended(document))
         metadata["reasons"] = "; ".join(document["reasons"]) or "none"
         least_sure = lake.table().read(scope.dataset, Query(upload=upload, limit=20))
         if least_sure.num_rows:
             columns = ["record_id", "prediction", "confidence", "needs_review", "modality"]
             metadata["least confident"] = shown_table(least_sure, columns)
-        return dg.MaterializeResult(metadata=metadata)
+        return dg.MaterializeResult(metadata=told(metadata))
 
     return [*(_predictions(scope, modality) for modality in scope.spec.modalities), predictions]
 
@@ -98,10 +100,10 @@ def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
             modality,
             champions=pinned_champions(models, _pin_of(context, lake.lake(), models)),
             run_id=context.run_id,
-            progress=context.log.info,
+            progress=Log(context).info,
         )
         if document["reason"]:
-            context.log.warning(document["reason"])
+            Log(context).warning(document["reason"])
         metadata = numbers(document["counts"])
         metadata["model version"] = document["model_version"] or "none"
         if document["reason"]:
@@ -113,6 +115,6 @@ def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
         if offered.num_rows:
             columns = ["record_id", "prediction", "confidence", "needs_review"]
             metadata["first predictions"] = shown_table(offered.slice(0, 10), columns)
-        return dg.MaterializeResult(metadata=metadata)
+        return dg.MaterializeResult(metadata=told(metadata))
 
     return model_predictions

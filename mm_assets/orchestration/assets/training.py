@@ -12,10 +12,12 @@ from mm_assets.orchestration.scope import (
     LEFT_OUT,
     TABLE_POOL,
     LakeResource,
+    Log,
     Scope,
     numbers,
     picture,
     shown_table,
+    told,
 )
 from mm_assets.training.train import TrainingResult, train_model
 from mm_assets.training.training_set import build_training_set
@@ -45,7 +47,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         document = build_training_set(lake.lake(), lake.table(), scope.spec, run_id=context.run_id)
         labels = {f"label {name}": n for name, n in (document["labels"] or {}).items()}
         return dg.MaterializeResult(
-            metadata={**numbers(document["counts"]), **labels},
+            metadata=told({**numbers(document["counts"]), **labels}),
             data_version=dg.DataVersion(document["fingerprint"][:16]),
         )
 
@@ -73,28 +75,31 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
                 scope.spec,
                 modality,
                 run_id=context.run_id,
-                progress=context.log.info,
+                progress=Log(context).info,
                 tracking_uri=lake.settings().mlflow_tracking_uri,
             )
         except ModelError as error:
             if error.code not in NOT_YET:
                 raise
-            context.log.info(str(error))  # said at the end of the run, from this observation
+            # said at the end of the run, from this observation
+            Log(context).info(str(error))
             left = LeftOut(error.code, "model", 1, (modality.value,), error.what, error.todo)
             metadata: dict[str, Any] = {"not trained": str(error)}
             metadata[LEFT_OUT] = dg.MetadataValue.json(left.as_dict())
-            context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=metadata))
+            context.log_event(
+                dg.AssetObservation(asset_key=context.asset_key, metadata=told(metadata))
+            )
             return
         for words in result.warnings:
-            context.log.warning(words)
+            Log(context).warning(words)
         if result.champion is None:
-            context.log.warning(f"not promoted: {result.decision.reason}")
+            Log(context).warning(f"not promoted: {result.decision.reason}")
             context.log_event(
-                dg.AssetObservation(asset_key=context.asset_key, metadata=_metadata(result))
+                dg.AssetObservation(asset_key=context.asset_key, metadata=told(_metadata(result)))
             )
             return
         yield dg.MaterializeResult(
-            metadata={**_metadata(result), "generation": result.champion.generation},
+            metadata=told({**_metadata(result), "generation": result.champion.generation}),
             data_version=dg.DataVersion(result.version),
         )
 

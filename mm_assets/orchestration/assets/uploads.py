@@ -4,11 +4,13 @@ import dagster as dg
 
 from mm_assets.orchestration.scope import (
     LakeResource,
+    Log,
     Scope,
     numbers,
     picture,
     shown_end,
     shown_table,
+    told,
 )
 from mm_assets.uploads.find import read_source
 from mm_assets.uploads.received import end_so_far, read_parquet, read_sample_images
@@ -30,14 +32,14 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
 
         source = read_source(lake.lake(), scope.dataset, context.partition_key)
         receipt, stays = take_in(
-            lake.lake(), scope.spec, source, run_id=context.run_id, progress=context.log.info
+            lake.lake(), scope.spec, source, run_id=context.run_id, progress=Log(context).info
         )
         metadata = {"upload": source.name, "kind": source.kind, **numbers(receipt["counts"])}
         metadata |= shown_end(end_so_far(lake.lake(), receipt))
         if receipt["refused"]:
             metadata["refused"] = "[{code}] {what}. {todo}".format(**receipt["refused"])
         if stays:
-            context.log.warning(stays)
+            Log(context).warning(stays)
             metadata["in the inbox"] = stays
         files = read_parquet(lake.lake(), receipt, "files.parquet")
         quarantined = files.filter(files["code"].is_valid())
@@ -46,6 +48,6 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         sample = contact_sheet(read_sample_images(lake.lake(), receipt, SAMPLE))
         if sample is not None:
             metadata["sample"] = picture(sample, "some of the images")
-        return dg.MaterializeResult(metadata=metadata)
+        return dg.MaterializeResult(metadata=told(metadata))
 
     return [raw_uploads]

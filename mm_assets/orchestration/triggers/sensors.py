@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, replace
 import dagster as dg
 
 from mm_assets.contract.errors import MMError, UploadError
+from mm_assets.display.cells import visible
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset, of_upload
 from mm_assets.manifest.join import MANIFEST
-from mm_assets.orchestration.scope import LakeResource, Scope
+from mm_assets.orchestration.scope import LakeResource, Log, Scope
 from mm_assets.orchestration.triggers.decide import (
     CHUNK,
     Step,
@@ -75,7 +76,7 @@ def build_events_sensor(datasets: Set[str]) -> dg.SensorDefinition:
 
         pumped = pump(lake.lake(), Queue(lake.settings()), datasets)
         for reason in pumped.left:
-            context.log.warning(f"left in the queue: {reason}")
+            Log(context).warning(f"left in the queue: {reason}")
         return dg.SkipReason(
             f"{pumped.done} messages told of {len(pumped.noted)} finished uploads; "
             f"{len(pumped.left)} could not be handled."
@@ -120,7 +121,7 @@ def _uploads_sensor(scope: Scope) -> dg.SensorDefinition:
     def uploads(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
         bytes_, cursor = lake.lake(), _Cursor.read(context.cursor)
         for run_id in end_dead_runs(context.instance):
-            context.log.warning(f"run {run_id} was ended: its process is gone")
+            Log(context).warning(f"run {run_id} was ended: its process is gone")
         pending = ledger.pending_uploads(bytes_, scope.dataset)
         waiting: list[Waiting] = []
         if cursor.is_due(LISTING_SECONDS if lake.settings().events else 0):
@@ -139,7 +140,7 @@ def _uploads_sensor(scope: Scope) -> dg.SensorDefinition:
             try:
                 request = _next_run(context.instance, bytes_, scope, upload)
             except UploadError as error:
-                context.log.warning(str(error))
+                Log(context).warning(str(error))
                 request = error.what
             if isinstance(request, dg.RunRequest):
                 requests.append(request)
@@ -245,7 +246,7 @@ def _why_none(words: Sequence[str], waiting: Sequence[Waiting], scope: Scope) ->
         if lines:
             more = f"; and {len(lines) - 5} more" if len(lines) > 5 else ""
             said += f" {title}: {'; '.join(lines[:5])}{more}."
-    return dg.SkipReason(said)
+    return dg.SkipReason(visible(said, keep="\n"))
 
 
 def has_something_to_predict(lake: Lake, dataset: str, upload: str) -> bool:
@@ -285,7 +286,7 @@ def _training_sensor(scope: Scope) -> dg.SensorDefinition:
         try:
             labelled = lake.table(patience=2.0).count_labelled(scope.dataset)
         except MMError as error:
-            return dg.SkipReason(f"The table could not be read now: {error.what}")
+            return dg.SkipReason(visible(f"The table could not be read now: {error.what}"))
         train, why = should_train(
             labelled, trained_on, spec.minimum_training_records, spec.retrain_growth
         )
