@@ -189,17 +189,17 @@ def test_a_run_that_fails_is_an_error_that_holds_all_outcomes(world: World):
 
 def test_a_frame_of_which_nothing_would_be_used_is_not_sent_unless_anyway(world: World, capfd):
     bad = world.new.iloc[:4].astype({"age": object})
-    bad["age"] = "1,5"
+    bad["age"] = "1.5 kg"
     with pytest.raises(mm.UploadError, match="nothing_used") as caught:
         world.ds.upload(bad)
     assert "number_invalid 4 (records.csv:2, records.csv:" in caught.value.what
     assert "anyway" in caught.value.todo
-    sent = world.ds.upload(bad, name="decimal-commas", anyway=True)
+    sent = world.ds.upload(bad, name="kilograms", anyway=True)
     assert sent.end is mm.End.NOTHING
     assert capfd.readouterr().err.count("number_invalid 4") == 1
     assert world.ds.sync(quiet=True).end is mm.End.NOTHING
     assert world.ds.uploads()[0]["state"] == "empty"
-    receipt = world.ds.receipt("decimal-commas")
+    receipt = world.ds.receipt("kilograms")
     assert receipt["end"] == "nothing used"
     [line] = receipt.left_out()
     assert (line["why"], line["number"]) == ("number_invalid", 4)
