@@ -175,6 +175,10 @@ class Receipt(dict[str, Any]):
             f"{self['name']} ({self['upload']})",
         )
 
+    def tables(self) -> Rows:
+        """How each table was read: its format, and what was decided about it."""
+        return Rows(self["tables"], ("table", "rows", "rejected", "read_as"), "Tables")
+
     def unused(self) -> Rows:
         """The files that are not used, each with its reason and what to do."""
         columns = ("file", "fate", "code", "reason", "todo")
@@ -202,7 +206,7 @@ class Receipt(dict[str, Any]):
 
     def _parts(self) -> list[Rows]:
         left_out = self.left_out()
-        return [self.counts(), *([left_out] if left_out else [])]
+        return [self.counts(), *(part for part in (self.tables(), left_out) if part)]
 
     def __repr__(self) -> str:
         return "\n".join([*self._said(), *map(repr, self._parts())])

@@ -101,6 +101,8 @@ def receipt(
         say_end(read_ended(document))
         counts = document.counts()
         print_rows(counts, counts.columns, form, "Counts")
+        if tables := document.tables():
+            print_rows(tables, tables.columns, form, tables.title)
         for words in document["unseen_categories"]:
             warn(words)
         if left_out := document.left_out():

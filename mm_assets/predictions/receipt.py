@@ -13,10 +13,11 @@ from mm_assets.contract.errors import REFUSALS
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.manifest.join import MANIFEST, image_fates, own_images
+from mm_assets.predictions import unseen
 from mm_assets.predictions.predict import predictions_name
-from mm_assets.predictions.unseen import in_words
 from mm_assets.tables.store import Query, Store
 from mm_assets.uploads import ledger
+from mm_assets.uploads.read_as import in_words
 from mm_assets.uploads.received import end_so_far, read_parquet, read_receipt
 
 
@@ -54,7 +55,16 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
             "predictions": predicted.num_rows,
             "predictions to review": sum(predicted["needs_review"].to_pylist()),
         },
-        "unseen_categories": in_words(_predicted(lake, spec, upload)),
+        "tables": [
+            {
+                "table": table["file"],
+                "rows": table["rows"],
+                "rejected": table["rejected"],
+                "read_as": in_words(table, (manifest or {}).get("numbers", {}).get(table["file"])),
+            }
+            for table in raw["tables"]
+        ],
+        "unseen_categories": unseen.in_words(_predicted(lake, spec, upload)),
         "files": files,
         "rejects": rejects,
     }

@@ -217,7 +217,6 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 def _facts(encoding: Encoding, found: Found) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "format": "delimited",
         "encoding": encoding.name,
         "encoding_because": encoding.why,
         "delimiter": found.dialect.delimiter,

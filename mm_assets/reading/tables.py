@@ -69,8 +69,8 @@ def open_table(path: Path, *, file: str, wanted: Wanted, scratch: Path) -> Table
     if found is None:
         raise TableRefused("file_type", "no table is inside, judged by its content")
     source = _OPEN[found](path, wanted)
-    if packed:
-        source.facts = {**source.facts, "compression": packed}
+    packing = {"compression": packed} if packed else {}
+    source.facts = {"format": found.value, **packing, **source.facts}
     return Table(source, file=file, wanted=wanted)
 
 

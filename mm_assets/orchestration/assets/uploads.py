@@ -13,6 +13,7 @@ from mm_assets.orchestration.scope import (
     told,
 )
 from mm_assets.uploads.find import read_source
+from mm_assets.uploads.read_as import in_words
 from mm_assets.uploads.received import end_so_far, read_parquet, read_sample_images
 from mm_assets.uploads.take_in import take_in
 
@@ -41,6 +42,8 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         if stays:
             Log(context).warning(stays)
             metadata["in the inbox"] = stays
+        for table in receipt["tables"]:
+            metadata[f"table {table['file']}"] = in_words(table)
         files = read_parquet(lake.lake(), receipt, "files.parquet")
         quarantined = files.filter(files["code"].is_valid())
         if quarantined.num_rows:

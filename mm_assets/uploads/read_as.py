@@ -1,0 +1,62 @@
+"""How a table was read, in words: what was decided about it, and nothing that goes without saying.
+
+The facts are those that a format's source noted; see mm_assets/reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_FORMATS = {
+    "delimited": "text", "json_lines": "JSON Lines", "json_array": "JSON", "parquet": "Parquet",
+    "arrow": "Arrow", "workbook": "workbook", "names": "names of images",
+}  # fmt: skip
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SAID = {
+    "compression": "compressed ({})",
+    "sheet": "sheet '{}'",
+    "other_sheets": "other sheets, not read: {}",
+    "header_line": "the header is in line {}",
+    "separator_line": "a first line with `sep=`",
+    "columns_without_name": "columns without a name, left out: {}",
+    "index_left_out": "the index that pandas wrote is left out: {}",
+    "columns_nested": "columns of lists or objects, left out: {}",
+    "formulas_without_value": "formulas without a saved value, empty here: {}",
+}
+_MOST = 10  # of one kind that are named
+
+
+def in_words(table: Mapping[str, Any], numbers: Mapping[str, Any] | None = None) -> str:
+    """table: its entry in a receipt. numbers: what the manifest notes of its columns."""
+    facts: dict[str, Any] = dict(table.get("read_as") or {})
+    told = [_format(facts), *_encoding(facts)]
+    told += [words.format(_listed(facts[key])) for key, words in _SAID.items() if facts.get(key)]
+    renamed = list((facts.get("renamed") or {}).items())
+    told += [f"'{stands}' is taken for '{name}'" for stands, name in renamed[:_MOST]]
+    if blank := table.get("blank_rows"):
+        told.append(f"rows without any value: {blank}")
+    for name, form in list((numbers or {}).items())[:_MOST]:
+        sign = "point" if form["decimal"] == "." else "comma"
+        told.append(f"numbers in '{name}' have a decimal {sign} ({form['because']})")
+    return "; ".join(told)
+
+
+def _format(facts: Mapping[str, Any]) -> str:
+    name = _FORMATS.get(facts.get("format", ""), "text")
+    if delimiter := facts.get("delimiter"):
+        return f"{name} with {_DELIMITERS.get(delimiter, repr(delimiter))}"
+    return name
+
+
+def _encoding(facts: Mapping[str, Any]) -> list[str]:
+    if (encoding := facts.get("encoding")) is None:
+        return []
+    why = facts.get("encoding_because")
+    return [f"{encoding} ({why})" if why and encoding != "utf-8" else str(encoding)]
+
+
+def _listed(said: Any) -> str:
+    names = said if isinstance(said, list) else [said]
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(map(str, names[:_MOST])) + more
