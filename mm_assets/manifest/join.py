@@ -8,7 +8,6 @@ moment at least one sees both.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +49,6 @@ def build_manifest(
 ) -> dict[str, Any]:
     """Type, index, join and publish one upload's manifest; returns the published document."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     receipt = read_receipt(lake, spec.dataset, upload)
     with typed_rows(lake, spec, receipt) as typed, working_folder("manifest") as folder:
@@ -62,8 +60,7 @@ def build_manifest(
         ).combine_chunks()
         known = store.look_up(spec.dataset, touched)
         fates = image_fates(upload, images, known)
-        known = with_row_upload(known, labelled_too=False)
-        known = known.filter(pc.is_valid(known["row_upload"]))
+        known = _compact(_with_a_row(with_row_upload(known, labelled_too=False)))
         rows = gather_rows(lake, spec, known, {upload: typed})
         parts = (_manifest_table(with_image_features(lake, spec, part)) for part in rows)
         n_rows = _write(folder / "manifest.parquet", _manifest_schema(spec), parts)
@@ -120,9 +117,12 @@ def gather_rows(
     """
     import pyarrow.compute as pc
 
-    known = known.filter(pc.is_valid(known["row_upload"]))
-    for upload in sorted(pc.unique(known["row_upload"]).to_pylist()):
-        wanted = known.filter(pc.equal(known["row_upload"], upload))
+    known = _with_a_row(known)
+    uploads = sorted(pc.unique(known["row_upload"]).to_pylist())
+    for upload in uploads:
+        wanted = known
+        if len(uploads) > 1:
+            wanted = known.filter(pc.equal(known["row_upload"].cast("string"), upload))
         if upload in typed:
             yield from _with_features(typed[upload], wanted)
         else:
@@ -130,13 +130,38 @@ def gather_rows(
                 yield from _with_features(rows, wanted)
 
 
+def _with_a_row(known: pa.Table) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return (
+        known.filter(pc.is_valid(known["row_upload"])) if known["row_upload"].null_count else known
+    )
+
+
+def _compact(known: pa.Table) -> pa.Table:
+    """The same in a fraction of the memory: uploads, labels and purposes are few."""
+    for name in ("row_upload", "label_upload", "image_upload", "label", "purpose"):
+        place = known.column_names.index(name)
+        known = known.set_column(place, name, known[name].cast("string").dictionary_encode())
+    return known.drop_columns(["unlabelled_upload", "labelled_upload"])
+
+
 def _with_features(rows: TypedRows, wanted: pa.Table) -> Iterator[pa.Table]:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     said = wanted.rename_columns(["told" if n == "label" else n for n in wanted.column_names])
     for batch in rows.batches(said):
-        records = batch.filter(pc.invert(batch["labels_only"])).drop_columns(["label"])
-        yield records.rename_columns(["label" if n == "told" else n for n in records.column_names])
+        alone = batch["labels_only"]
+        records = batch.filter(pc.invert(alone)) if pc.any(alone).as_py() else batch
+        records = records.drop_columns(["label"])
+        records = records.rename_columns(
+            ["label" if n == "told" else n for n in records.column_names]
+        )
+        for place, field in enumerate(records.schema):
+            if pa.types.is_dictionary(field.type):
+                records = records.set_column(place, field.name, records[place].cast(pa.string()))
+        yield records
 
 
 def all_rows(lake: Lake, spec: DatasetSpec, known: pa.Table) -> pa.Table:
@@ -297,7 +322,7 @@ def _counts(
 
     by_purpose = _by(manifest, "purpose")
     by_fate = _by(fates, "fate")
-    from_here = pc.sum(pc.equal(manifest["row_upload"], upload)).as_py() or 0
+    from_here = pc.sum(pc.equal(manifest["row_upload"].cast("string"), upload)).as_py() or 0
     return {
         "rows": receipt["counts"]["rows"],
         "records": typed.index.num_rows,
@@ -323,29 +348,25 @@ def _by(table: pa.Table, column: str) -> dict[str, int]:
 
 def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality) -> dict[str, Any]:
     """Publish the manifest's records of one modality; returns the published document."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     document = read_document(lake, spec.dataset, upload, MANIFEST)
-    purposes: Counter[str] = Counter()
-
-    def of_modality(manifest: pq.ParquetFile) -> Iterator[pa.Table]:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        for batch in manifest.iter_batches():
-            has_image = pc.is_valid(batch["image_sha256"])
-            with_image = modality is Modality.WITH_IMAGE
-            records = batch.filter(has_image if with_image else pc.invert(has_image))
-            for item in pc.value_counts(records["purpose"]).to_pylist():
-                purposes[item["values"]] += item["counts"]
-            yield pa.Table.from_batches([records])
-
     with working_folder("records") as folder:
-        import pyarrow.parquet as pq
-
-        path = folder / "records.parquet"
-        lake.fetch_published(document, "manifest.parquet", folder / "manifest.parquet")
-        whole = folder / "manifest.parquet"
-        with pq.ParquetFile(whole) as manifest:
-            records = _write(path, manifest.schema_arrow, of_modality(manifest))
+        whole, path = folder / "manifest.parquet", folder / "records.parquet"
+        lake.fetch_published(document, "manifest.parquet", whole)
+        told = pq.read_table(whole, columns=["image_sha256", "purpose"])
+        wanted = pc.is_valid(told["image_sha256"])
+        if modality is Modality.WITHOUT_IMAGE:
+            wanted = pc.invert(wanted)
+        by_purpose = _by(told.filter(wanted), "purpose")
+        n_records = sum(by_purpose.values())
+        if n_records == told.num_rows:
+            path = whole
+        else:
+            with pq.ParquetFile(whole) as manifest:
+                parts = _only(manifest, wanted.combine_chunks()) if n_records else ()
+                _write(path, manifest.schema_arrow, parts)
         return lake.publish(
             of_upload(spec.dataset, upload, records_name(modality)),
             {f"{records_name(modality)}.parquet": path},
@@ -354,9 +375,20 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
                 "upload": upload,
                 "fingerprint": document["fingerprint"],
                 "counts": {
-                    "records": records,
-                    "to_predict": purposes["predict"],
-                    "labelled": purposes["train"],
+                    "records": n_records,
+                    "to_predict": by_purpose.get("predict", 0),
+                    "labelled": by_purpose.get("train", 0),
                 },
             },
         )
+
+
+def _only(file: pq.ParquetFile, wanted: pa.BooleanArray) -> Iterator[pa.Table]:
+    """The wanted rows of a Parquet file, some at a time."""
+    import pyarrow as pa
+
+    start = 0
+    for batch in file.iter_batches():
+        chosen = batch.filter(wanted.slice(start, batch.num_rows))
+        start += batch.num_rows
+        yield pa.Table.from_batches([chosen])

@@ -19,10 +19,11 @@ def test_a_plain_table_is_named_in_three_words() -> None:
 def test_whatever_was_decided_stands_in_the_receipt(lake: Lake) -> None:
     rows = ["sep=;", "ID;age;Colour;;", *(f"{i};{i},5;grün;;" for i in range(3)), ";;;;"]
     content = gzip.compress("\r\n".join(rows).encode("cp1252"), mtime=0)
-    store = open_store(lake.settings)
     drop_zip(lake, "a.zip", {"t.csv.gz": content})
-    processed(lake, store, dataset(columns={"age": "number", "colour": "category"}), "a.zip")
-    (table,) = build_receipt(lake, store, dataset(), "a.zip")["tables"]
+    store = open_store(lake.settings)
+    spec = dataset(columns={"age": "number", "colour": "category"})
+    upload = processed(lake, store, spec, "a.zip")["upload"]
+    (table,) = build_receipt(lake, store, spec, upload)["tables"]
     assert (table["table"], table["rows"], table["rejected"]) == ("t.csv.gz", 3, 0)
     for words in (
         "text with semicolons", "windows-1252 (", "compressed (gzip)", "the header is in line 2",
