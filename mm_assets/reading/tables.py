@@ -69,8 +69,9 @@ def open_table(path: Path, *, file: str, wanted: Wanted, scratch: Path) -> Table
     if found is None:
         raise TableRefused("file_type", "no table is inside, judged by its content")
     source = _OPEN[found](path, wanted)
+    source.facts = {"format": found.value, **source.facts}
     if packed:
-        source.facts = {**source.facts, "compression": packed}
+        source.facts["compression"] = packed
     return Table(source, file=file, wanted=wanted)
 
 
@@ -87,7 +88,7 @@ class Table:
     """
 
     def __init__(self, source: Source, *, file: str, wanted: Wanted) -> None:
-        matched = match_header(source.header, wanted)
+        matched = match_header(source.header, wanted, source.facts.get("header_line", 1))
         self.file = file
         self.header = list(matched.names)
         self.typed = source.typed
@@ -112,8 +113,9 @@ class Table:
                 yield batch
         wrong = [reject for reject in self.rejects if reject.code == "row_width"]
         if self.n_rows and len(wrong) == self.n_rows:
+            hint = "; quote fields with delimiters inside, and give each column a name"
             raise TableRefused(
-                "table_width", f"no row fits the header; the first one: {wrong[0].reason}"
+                "table_width", f"no row fits the header; the first one: {wrong[0].reason}{hint}"
             )
 
     def _reject(self, rejects: list[Reject]) -> None:
