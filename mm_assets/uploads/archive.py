@@ -43,7 +43,7 @@ _NESTED_NAME = re.compile(
 )
 # Zips by their bytes, read or refused one by one later: by their name or their first part.
 _OFFICE_NAME = re.compile(r"\.(xlsx|xlsm|xlsb|xls|docx|pptx|ods|odt|odp)$", re.IGNORECASE)
-_OFFICE_MAGIC = re.compile(rb"PK\x03\x04.{26}(?:\[Content_T|_rels/|docProps/|xl/|mimetypeap)", re.DOTALL)
+_OFFICE_MAGIC = re.compile(rb"(?s)PK\x03\x04.{26}(?:\[Content_T|_rels/|docProps/|xl/|mimetypeap)")
 # What holds several files; a compressed table is one, and judged when it is read.
 _NESTED_MAGIC = re.compile(
     rb"PK\x03\x04|PK\x05\x06|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x04\x22\x4d\x18|MSCF\0\0\0\0"
