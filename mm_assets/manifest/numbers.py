@@ -16,8 +16,16 @@ from typing import Any, NamedTuple
 SPACE = "E' \\t\\r\\n'"
 PLAIN = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 # What stands for a missing number, whatever the YAML says: no number can be one of these.
-MARKERS = ("na", "n/a", "#n/a", "n.a.", "nan", "null", "none", "nil", "-", "--", "–", "—", "?", ".")
+MARKERS = (
+    "na", "n/a", "n.a.", "nan", "-nan", "null", "(null)", "none", "nil", "<na>", "nat", "\\n",
+    "-", "--", "–", "—", "?", ".", "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind",
+    "#n/a", "#n/a n/a", "#na", "#nv", "#n/d", "#null!",
+    "#div/0!", "#value!", "#ref!", "#name?", "#num!",
+)  # fmt: skip
+MINUS = "−–‐‑"  # as people and word processors write it
+_MINUS = str.maketrans(dict.fromkeys(MINUS, "-"))
 _GROUP = "[ \\x{a0}\\x{2009}\\x{202f}'’]"  # between groups of digits, in every country
+_INDIAN = "[0-9]{1,2}(,[0-9]{2})+,[0-9]{3}"
 _EXPONENT = r"([eE][+-]?[0-9]+)?"
 
 
@@ -50,7 +58,7 @@ class Form:
 
     def text_sql(self, text: str) -> str:
         """The number as a computer writes it, or NULL: SQL over the column `text`."""
-        trimmed = f"replace(trim({text}, {SPACE}), '−', '-')"
+        trimmed = _trimmed(text)
         if self.plain:
             return f"CASE WHEN regexp_full_match({trimmed}, '{PLAIN}') THEN {trimmed} END"
         bare = f"replace({trimmed}, '{self.grouping}', '')"
@@ -80,6 +88,8 @@ def _written(decimal: str) -> str:
     sign = re.escape(decimal)
     group = re.escape("," if decimal == "." else ".")
     grouped = "|".join(f"[0-9]{{1,3}}({one}[0-9]{{3}})+" for one in (group, _GROUP))
+    if decimal == ".":
+        grouped += f"|{_INDIAN}"
     fraction = f"{sign}[0-9]*"
     return f"[+-]?(({grouped}|[0-9]+)({fraction})?|{sign}[0-9]+){_EXPONENT}"
 
@@ -94,7 +104,13 @@ def _certain(decimal: str) -> str:
     grouped = rf"[0-9]{{1,3}}({group}[0-9]{{3}})+{sign}[0-9]*"
     many = rf"[1-9][0-9]{{0,2}}({group}[0-9]{{3}}){{2,}}"
     blanks = rf"[0-9]{{1,3}}({_GROUP}[0-9]{{3}})+{sign}[0-9]+"
-    return rf"[+-]?({grouped}|{many}|{blanks}|[0-9]*{sign}[0-9]+{_EXPONENT})"
+    indian = rf"|{_INDIAN}(\.[0-9]*)?" if decimal == "." else ""
+    return rf"[+-]?({grouped}|{many}|{blanks}|[0-9]*{sign}[0-9]+{_EXPONENT}{indian})"
+
+
+def _trimmed(text: str) -> str:
+    """Without space around it, and with the minus of computers: SQL over the column `text`."""
+    return f"translate(trim({text}, {SPACE}), '{MINUS}', '{'-' * len(MINUS)}')"
 
 
 def _sql(pattern: str) -> str:
@@ -109,8 +125,9 @@ def missing_sql(text: str, missing: Sequence[str], *, number: bool) -> str:
     if tokens:
         found.append(f"{trimmed} IN ({tokens})")
     if number:
-        markers = ", ".join(_sql(marker) for marker in MARKERS)
-        found.append(f"lower({trimmed}) IN ({markers})")
+        # One pattern and not IN, for which DuckDB holds a vector for each of them.
+        markers = "|".join(re.escape(marker) for marker in MARKERS)
+        found.append(f"regexp_full_match({trimmed}, {_sql(f'(?i){markers}')})")
     return f"({' OR '.join(found)})"
 
 
@@ -123,7 +140,7 @@ def looks_like_number(token: str) -> bool:
 
 def evidence_sql(text: str, missing: str) -> list[str]:
     """Five counts for one column, in the order of `Evidence`."""
-    trimmed = f"replace(trim({text}, {SPACE}), '−', '-')"
+    trimmed = _trimmed(text)
     signed = f"(contains({text}, ',') OR contains({text}, '.'))"
 
     def matches(pattern: str) -> str:
@@ -194,7 +211,7 @@ def parser(form: Form) -> Callable[[str], float | None]:
     groups = re.compile(_python(_GROUP))
 
     def parse(text: str) -> float | None:
-        text = text.strip(" \t\r\n").replace("−", "-")
+        text = text.strip(" \t\r\n").translate(_MINUS)
         if not written.fullmatch(text) or (is_open and is_open.fullmatch(text)):
             return None
         bare = groups.sub("", text.replace(form.grouping, "")).replace(",", ".")
@@ -213,7 +230,7 @@ def evidence_of(texts: Iterable[str]) -> Evidence:
     counts = dict.fromkeys(".,", 0)
     open_counts = dict.fromkeys(".,", 0)
     for raw in texts:
-        text = raw.strip(" \t\r\n").replace("−", "-")
+        text = raw.strip(" \t\r\n").translate(_MINUS)
         odd += not plain.fullmatch(text)
         for sign in ".,":
             if opens[sign].fullmatch(text):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SAMPLE_BYTES = 256 << 10
+_DOS_END = "\x1a"  # old programs close a file with it
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)")
 
 
@@ -61,7 +62,8 @@ class Delimited(Source):
     def __init__(self, path: Path, encoding: Encoding, found: Found, wanted: Wanted) -> None:
         self.header = found.header
         self.dialect = found.dialect
-        self.facts = _facts(encoding, found)
+        told = {"encoding": encoding.name, "encoding_because": encoding.why}
+        self.facts = {**told, **found.facts()}
         self._path = path
         self._encoding = encoding
         self._skip = found.lines
@@ -72,12 +74,16 @@ class Delimited(Source):
 
     def blocks(self) -> Iterator[Block]:
         """All rows. Raises TableRefused: table_quotes, table_nul, table_row_too_long."""
+        import pyarrow.compute as pc
+
         with _Text(self._path, self._encoding) as text:
             buffer = _Buffer(text)
             buffer.skip_lines(self._skip)
             while buffer.fill():
                 end = None if not self.dialect.is_plain else buffer.regular_end(self.dialect)
                 block = self._exact(buffer) if end is None else self._fast(buffer, end)
+                if self.dialect.skip_blank:
+                    block.columns = [pc.utf8_trim(column, " ") for column in block.columns]
                 if len(block.lines) or block.rejects:
                     yield block
 
@@ -189,7 +195,7 @@ class Delimited(Source):
         """
         width = len(self.header)
         if len(row) != width:
-            if not any(cell.strip(SPACE) for cell in row):
+            if not any(cell.strip(SPACE) for cell in row) or row == [_DOS_END]:
                 return None
             fits = not any(cell.strip(SPACE) for cell in row[width:]) and len(row) >= self._named
             if not fits:
@@ -213,23 +219,6 @@ class Delimited(Source):
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _facts(encoding: Encoding, found: Found) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "encoding": encoding.name,
-        "encoding_because": encoding.why,
-        "delimiter": found.dialect.delimiter,
-    }
-    if found.dialect != Dialect(found.dialect.delimiter):
-        facts["quote"] = found.dialect.quote
-        facts["escape"] = found.dialect.escape
-        facts["blank_after_delimiter"] = found.dialect.skip_blank
-    if found.line > 1:
-        facts["header_line"] = found.line
-    if found.separator_line:
-        facts["separator_line"] = True
-    return facts
 
 
 # -- bytes ----------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 Judged on the beginning of the file, never on its name. Each way to read it is tried on the whole
 sample; the one under which the header has most of what is wanted, and most rows are as wide as the
-header, is taken. Plain double quotes are tried first, other habits only where these fail.
+header, is taken. Plain double quotes come first; other habits only where they read more of it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mm_assets.reading.header import clean, find_header, folded
-from mm_assets.reading.table import ROW_LIMIT, TableRefused, Wanted
+from mm_assets.reading.table import ROW_LIMIT, SPACE, TableRefused, Wanted
 
 DELIMITERS = (",", "\t", ";", "|")
-_ROWS = 1_000  # of the sample that are tried
+_ROWS_LOOKED_AT = 200  # for quotes around whole columns
 _SEPARATOR_LINE = re.compile(r'\A"?sep=(.)"?[ \t,;]*\Z', re.IGNORECASE)
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """escape: the character before a quote inside of a quoted field, beside doubling it.
-    skip_blank: a blank after a delimiter does not count.
+    """escape: the character before a quote inside of a quoted field, beside doubling it; anywhere
+    else it is text. skip_blank: blanks around a field do not count.
     """
 
     delimiter: str
@@ -35,16 +35,25 @@ class Dialect:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is what RFC 4180 says, but for the delimiter."""
-        return self.escape is None and not self.skip_blank
+        """Whether quotes are as RFC 4180 has them."""
+        return self.escape is None
 
     def reader(self, lines: Iterator[str]) -> Any:
         if csv.field_size_limit() < ROW_LIMIT:  # global to the process; we check lengths ourselves
             csv.field_size_limit(ROW_LIMIT)
         return csv.reader(
-            lines, delimiter=self.delimiter, quotechar=self.quote, escapechar=self.escape,
-            skipinitialspace=self.skip_blank, strict=True,
+            map(self._doubled, lines) if self.escape else lines, delimiter=self.delimiter,
+            quotechar=self.quote, skipinitialspace=self.skip_blank, strict=True,
         )  # fmt: skip
+
+    def _doubled(self, line: str) -> str:
+        """A line with its escaped quotes written twice instead."""
+
+        def plain(found: re.Match[str]) -> str:
+            escaped, rest = divmod(len(found[1]), 2)
+            return escaped * "\\" + (1 + rest) * self.quote
+
+        return re.sub(rf"(\\*){self.quote}", plain, line)
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,21 @@ class Found:
     lines: int
     separator_line: bool
 
+    def facts(self) -> dict[str, Any]:
+        """How the file is written, for the receipt; of quotes only what is not usual."""
+        facts: dict[str, Any] = {"delimiter": self.dialect.delimiter}
+        if self.dialect.quote != '"':
+            facts["quote"] = self.dialect.quote
+        if self.dialect.escape:
+            facts["escape"] = self.dialect.escape
+        if self.dialect.skip_blank:
+            facts["blanks_around_fields"] = True
+        if self.line > 1:
+            facts["header_line"] = self.line
+        if self.separator_line:
+            facts["separator_line"] = True
+        return facts
+
 
 def find_dialect(sample: str, wanted: Wanted, *, whole: bool) -> Found:
     """Judge the beginning of a file; `whole` when it is all of it. Raises TableRefused."""
@@ -71,17 +95,17 @@ def find_dialect(sample: str, wanted: Wanted, *, whole: bool) -> Found:
     if not lines:
         raise TableRefused("table_header", "the file is empty")
     said = _SEPARATOR_LINE.match(lines[0].strip("\ufeff\r\n"))
-    delimiters = (said[1],) if said else DELIMITERS
+    delimiters = dict.fromkeys([*(said[1] if said else ""), *DELIMITERS])  # said before all others
     tries = [_try(Dialect(one), lines, wanted, bool(said), whole=whole) for one in delimiters]
-    if not any(one.is_good for one in tries):
-        others = [
-            _try(one, lines, wanted, bool(said), whole=whole)
-            for delimiter in delimiters
-            for one in _other_habits(delimiter, lines)
-        ]
-        tries += [one for one in others if one.is_good]
-    best = max(tries, key=lambda one: one.score)
+    habits = [
+        _try(one, lines, wanted, bool(said), whole=whole)
+        for delimiter in delimiters
+        for one in _other_habits(delimiter, sample)
+    ]
+    best = max([*tries, *(one for one in habits if one.is_good)], key=lambda one: one.score)
     if best.found is None:
+        if sample.lstrip("\ufeff \t\r\n").startswith("<"):
+            raise TableRefused("file_type", "this is HTML or XML, and no table", 1)
         raise best.refused or TableRefused("table_header", "the file holds no header row")
     return best.found
 
@@ -101,7 +125,7 @@ def _try(
 ) -> _Try:
     rows, starts, ends, fault = _rows(dialect, lines[said:], whole=whole)
     try:
-        at = find_header(rows[:_ROWS], wanted, [start + said for start in starts])
+        at = find_header(rows, wanted, [start + said for start in starts])
     except TableRefused as refused:
         # The refusal that knows most: of the delimiter that finds most columns.
         widest = max((len(row) for row in rows[:1]), default=0)
@@ -110,35 +134,47 @@ def _try(
     header = _padded(rows[at], rows[at + 1 :])
     names = {folded(name) for name in header}
     asked = {folded(name) for name in wanted.names}
-    below = [row for row in rows[at + 1 :] if any(map(clean, row))]
-    fitting = sum(len(row) == len(header) for row in below) / len(below) if below else 1.0
+    below = [row for row in rows[at + 1 :] if any(cell.strip(SPACE) for cell in row)]
+    fits = [row for row in below if len(row) == len(header)]
+    fitting = len(fits) / len(below) if below else 1.0
     found = Found(dialect, header, starts[at] + said, ends[at] + said, said)
     known = len(names & asked)
     spread = min(len(header), 2) if wanted.id_column is None else 0
-    quoted = any(_looks_quoted(name) for name in header)
+    quoted = _is_quoted(header, fits[:_ROWS_LOOKED_AT])
+    behind = [] if dialect.skip_blank else [name for name in header[1:] if name]
+    blanks = bool(behind) and all(name.startswith(" ") for name in behind)
     width = len(header) if wanted.id_column is None else 0
     return _Try(
-        (known, spread, not fault, round(fitting, 2), not quoted, width),
+        (known, spread, not fault, round(fitting, 2), not quoted, not blanks, width),
         is_good=not fault and not quoted and fitting > 0,
         found=found,
     )
 
 
-def _looks_quoted(name: str) -> bool:
-    """Whether quotes that were meant to be quotes stand in a name."""
-    name = name.strip()
-    return len(name) > 1 and name[0] == name[-1] and name[0] in "\"'"
+def _is_quoted(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether quotes that were meant to be quotes stand around names, or around a whole column."""
+    if any(map(_looks_quoted, header)):
+        return True
+    columns = ([cell for cell in column if cell.strip(SPACE)] for column in zip(*rows, strict=True))
+    return any(column and all(map(_looks_quoted, column)) for column in columns)
 
 
-def _other_habits(delimiter: str, lines: Sequence[str]) -> Iterator[Dialect]:
-    text = "".join(lines)
-    plain = Dialect(delimiter)
-    if re.search(rf'{re.escape(delimiter)} +"', text):
+def _looks_quoted(text: str) -> bool:
+    text = text.strip(SPACE)
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+
+
+def _other_habits(delimiter: str, text: str) -> Iterator[Dialect]:
+    plain, sign = Dialect(delimiter), re.escape(delimiter)
+    blanks = bool(re.search(rf"{sign} ", text))
+    if blanks:
         yield replace(plain, skip_blank=True)
     if '\\"' in text:
         yield replace(plain, escape="\\")
-    if re.search(rf"(^|{re.escape(delimiter)})'[^\r\n]*'($|{re.escape(delimiter)})", lines[0]):
+    if re.search(rf"(?:^|{sign}) *'[^\r\n]*'(?:$|\r|{sign})", text, re.MULTILINE):
         yield replace(plain, quote="'")
+        if blanks:
+            yield replace(plain, quote="'", skip_blank=True)
         if "\\'" in text:
             yield replace(plain, quote="'", escape="\\")
 
@@ -158,8 +194,6 @@ def _rows(
             starts.append(start)
             ends.append(reader.line_num)
             start = reader.line_num + 1
-            if len(rows) >= _ROWS:
-                break
     except csv.Error as error:
         if whole or "end of data" not in str(error):
             return rows, starts, ends, TableRefused("table_quotes", in_words(error), start)

@@ -40,6 +40,7 @@ _BINARY_MAGICS = (
     b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd",
     b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"%PDF-", b"PAR1", b"ARROW1", b"\x89HDF", b"Obj\x01",
     b"SQLite format 3", b"\xd0\xcf\x11\xe0", b"{\\rtf", b"\x7fELF", b"%!PS",
+    b"$FL2@(#)", b"$FL3@(#)", b"<stata_dta>", b"HEADER RECORD*******LIB",
 )  # fmt: skip
 _BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
 _CONTROLS = bytes(set(range(1, 32)) - set(b"\t\n\v\f\r\x1a\x1b"))
@@ -50,9 +51,11 @@ _OLE2_STREAMS = tuple(name.encode("utf-16-le") for name in ("Workbook", "Book", 
 _ODS = b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet"
 _ODS_AT = 30  # behind the zip's first local header
 _WORKBOOK_ENTRY = re.compile(rb"PK\x01\x02.{42}xl/workbook[^/]{0,20}\.(?:xml|bin)", re.DOTALL)
+_WORKBOOK_PART = re.compile(rb"PK\x03\x04.{26}xl/", re.DOTALL)
+_END = b"PK\x05\x06"  # of a zip's directory
 _DIRECTORY = 1 << 20  # a workbook's list of parts is far shorter
 _OBJECT = re.compile(rb'\s*\{\s*(?:"|\})')
-_ARRAY = re.compile(rb"\s*\[\s*(?:\{|\]\s*\Z)")
+_ARRAY = re.compile(rb'\s*\[\s*(?:\{|"|\[\s*["\[\d{-]|\]\s*\Z)')
 
 
 def format_of(path: Path, head: bytes, name: str) -> Format | None:
@@ -104,7 +107,10 @@ def _is_zipped_workbook(path: Path, head: bytes) -> bool:
         return True
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _DIRECTORY))
-        return bool(_WORKBOOK_ENTRY.search(file.read()))
+        directory = file.read()
+    if _END not in directory:  # cut short; reading says so
+        return bool(_WORKBOOK_PART.search(head))
+    return bool(_WORKBOOK_ENTRY.search(directory))
 
 
 def _is_old_workbook(path: Path) -> bool:
@@ -113,6 +119,8 @@ def _is_old_workbook(path: Path) -> bool:
 
 
 def _json_format(path: Path, head: bytes, name: str) -> Format | None:
+    if head.startswith(_UTF16_MARKS) or b"\0" in head[:4]:  # refused, but as JSON
+        head = head.lstrip(b"\xff\xfe").replace(b"\0", b"")
     if _ARRAY.match(head):
         return Format.JSON_ARRAY
     if not _OBJECT.match(head):

@@ -2,7 +2,8 @@
 
 A name that is wanted is found exactly, or else under another case or with other blanks, when only
 one column fits. A column without a name is left out: the index that pandas writes first, or the
-empty columns that spreadsheets leave at the end. What was decided stands in `Matched.facts`.
+empty columns that spreadsheets leave at the end. So are columns of one name that nobody wants.
+What was decided stands in `Matched.facts`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from mm_assets.reading.table import FILE_COLUMN, LINE_COLUMN, MOST_COLUMNS, Tabl
 
 ROWS_TRIED = 50  # so far down a header is looked for
 _SHOWN = 20
-_BLANKS = re.compile(r"[\s\u200b\ufeff]+")
+_UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")  # signs that have no width
+_BLANKS = re.compile(r"\s+")
+# What pandas and readr call a column that has no name.
+_NO_NAME = re.compile(r"Unnamed: \d+|\.\.\.\d+")
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Matched:
 
 def clean(name: str) -> str:
     """A name without the blanks and byte order marks around it."""
-    return _BLANKS.sub(" ", name).strip()
+    return _BLANKS.sub(" ", _UNSEEN.sub("", name)).strip()
 
 
 def folded(name: str) -> str:
@@ -42,39 +46,51 @@ def folded(name: str) -> str:
     return clean(unicodedata.normalize("NFKC", name)).casefold()
 
 
-def match_header(header: Sequence[str], wanted: Wanted) -> Matched:
-    """Give each column the wanted name that it stands for. Raises TableRefused."""
+def match_header(header: Sequence[str], wanted: Wanted, line: int | None = 1) -> Matched:
+    """Give each column the wanted name that it stands for; `line` is the header's.
+
+    Raises TableRefused.
+    """
     names = [clean(name) for name in header]
     if len(names) > MOST_COLUMNS:
-        raise TableRefused("table_header", f"more than {MOST_COLUMNS:,} columns", 1)
-    renamed = _renamed(names, wanted)
+        raise TableRefused("table_header", f"more than {MOST_COLUMNS:,} columns", line)
+    renamed = _renamed(names, wanted, line)
     names = [renamed.get(name, name) for name in names]
     if not any(names):
         raise TableRefused("table_header", "the file holds no header row")
     if wanted.id_column is not None and wanted.id_column not in names:
-        raise without_id(names, wanted.id_column)
-    _check(names)
-    places = [place for place, name in enumerate(names) if name]
+        raise without_id(names, wanted.id_column, line)
+    names = ["" if _NO_NAME.fullmatch(n) and n not in wanted.names else n for n in names]
+    twice = _named_twice(names, wanted, line)
+    places = [place for place, name in enumerate(names) if name and name not in twice]
     facts: dict[str, Any] = {}
     if renamed:
         facts["renamed"] = renamed
     if unnamed := [place + 1 for place, name in enumerate(names) if not name]:
         facts["columns_without_name"] = unnamed[:_SHOWN]
+    if twice:
+        facts["columns_named_twice"] = twice[:_SHOWN]
     return Matched([names[place] for place in places], places, wanted.id_column, facts)
 
 
-def _renamed(names: Sequence[str], wanted: Wanted) -> dict[str, str]:
+def _renamed(names: Sequence[str], wanted: Wanted, line: int | None) -> dict[str, str]:
     """Names in the file that stand for a wanted one which is not there exactly."""
     missing = [name for name in wanted.names if name not in names]
     if not missing:
         return {}
-    free = Counter(folded(name) for name in names if name and name not in wanted.names)
+    free: dict[str, list[str]] = {}
+    for name in names:
+        if name and name not in wanted.names:
+            free.setdefault(folded(name), []).append(name)
     asked = Counter(folded(name) for name in missing)
     found = {}
     for name in missing:
-        key = folded(name)
-        if free[key] == asked[key] == 1:
-            found[next(n for n in names if n not in wanted.names and folded(n) == key)] = name
+        fits = free.get(folded(name), [])
+        if len(fits) > 1:
+            reason = f"more than one column may be '{name}': {listed(fits)}"
+            raise TableRefused("table_header", reason, line)
+        if fits and asked[folded(name)] == 1:
+            found[fits[0]] = name
     return found
 
 
@@ -85,21 +101,22 @@ def find_header(rows: Sequence[Sequence[str]], wanted: Wanted, lines: Sequence[i
     there is no doubt: one row alone has the ID and more of what is wanted, and all above it fill
     fewer cells. Raises TableRefused, with the line that looks like the header.
     """
-    filled = [sum(bool(clean(cell)) for cell in row) for row in rows]
-    first = next((at for at, count in enumerate(filled) if count), None)
+    first = next((at for at, row in enumerate(rows) if any(map(clean, row))), None)
     if first is None:
         raise TableRefused("table_header", "the file holds no header row")
+    rows = rows[: first + ROWS_TRIED]
+    filled = [sum(bool(clean(cell)) for cell in row) for row in rows]
     if wanted.id_column is None:
         return _widest(filled, first)
     asked = {folded(name) for name in wanted.names}
     key = folded(wanted.id_column)
     fits = []
-    for at in range(first, min(len(rows), ROWS_TRIED)):
+    for at in range(first, len(rows)):
         keys = [folded(cell) for cell in rows[at]]
         if key in keys:
             fits.append((at, len(asked & set(keys))))
     if not fits:
-        raise without_id([clean(cell) for cell in rows[first]], wanted.id_column)
+        raise without_id([clean(cell) for cell in rows[first]], wanted.id_column, lines[first])
     at, known = fits[0]
     if at == first:
         return at
@@ -117,29 +134,37 @@ def find_header(rows: Sequence[Sequence[str]], wanted: Wanted, lines: Sequence[i
 
 def _widest(filled: Sequence[int], first: int) -> int:
     """Without a name to look for: the first row, unless it is a title above something wider."""
-    for at in range(first, min(len(filled), ROWS_TRIED)):
+    for at in range(first, len(filled)):
         if filled[at] > 1:
             return at
     return first
 
 
-def _check(names: Sequence[str]) -> None:
+def _named_twice(names: Sequence[str], wanted: Wanted, line: int | None) -> list[str]:
+    """Names that several columns have. Raises TableRefused where it matters which is meant."""
     counted = Counter(name for name in names if name)
-    if twice := [name for name, count in counted.items() if count > 1]:
-        raise TableRefused("table_header", f"more than one column is named {listed(twice)}", 1)
+    twice = [name for name, count in counted.items() if count > 1]
+    meant = [name for name in twice if wanted.id_column is None or name in wanted.names]
+    if meant:
+        raise TableRefused("table_header", f"more than one column is named {listed(meant)}", line)
     if reserved := [name for name in names if name in (FILE_COLUMN, LINE_COLUMN)]:
-        raise TableRefused("table_header", f"the name {listed(reserved)} is reserved", 1)
+        raise TableRefused("table_header", f"the name {listed(reserved)} is reserved", line)
+    return twice
 
 
-def without_id(header: Sequence[str], id_column: str) -> TableRefused:
+def without_id(header: Sequence[str], id_column: str, line: int | None = 1) -> TableRefused:
     """The refusal of a table in which no column has the ID's name."""
     close = {folded(name): name for name in header if name}
     near = difflib.get_close_matches(folded(id_column), close, n=1)
     hint = f"; did you mean '{close[near[0]]}'?" if near else ""
     found = [name for name in header if name]
-    return TableRefused(
-        "table_no_id", f"no column is named '{id_column}'; found: {listed(found)}{hint}", 1
-    )
+    if len(found) == 1 and folded(id_column) in re.split(r"\W+", folded(found[0])):
+        hint = (
+            "; this is one column: divide columns by a comma, a tab, a semicolon or a bar, "
+            "and do not quote a row as a whole"
+        )
+    reason = f"no column is named '{id_column}'; found: {listed(found)}{hint}"
+    return TableRefused("table_no_id", reason, line)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -130,6 +130,9 @@ def _check_end(rest: bytes, file: BinaryIO, closing: bytes, line: int) -> None:
         if closing and rest.startswith(closing):
             rest, closing = rest[len(closing) :], b""
             continue
+        if closing and rest:
+            reason = "the array stands in an object that has more than this one key"
+            raise TableRefused("table_json", reason, line)
         if rest:
             raise TableRefused("table_json", "more follows behind the end of the array", line)
         rest = file.read(BLOCK_BYTES)

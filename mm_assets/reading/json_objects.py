@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mm_assets.reading.header import folded, listed
 from mm_assets.reading.table import MOST_COLUMNS, Block, Source, TableRefused, Wanted
 from mm_assets.reading.typed import Fault, faults_of, id_place, without_faults
 
@@ -38,9 +39,10 @@ class Objects(Source):
         self._path = path
         self.facts = {}
         self._duplicates = False
+        self._only: str | None = None  # the one object, if the file holds no other
         self.header = self._keys()
-        if not self.header:
-            raise TableRefused("table_header", "no JSON object with a key is in the file")
+        if self._only is not None:
+            _refuse_columns(self._only, wanted)
         self._id_at, self._wanted = id_place(self.header, wanted)
         folded = Counter(name.lower() for name in self.header)
         # DuckDB's structs know no case: such names are asked for one by one.
@@ -66,8 +68,11 @@ class Objects(Source):
 
     def _keys(self) -> list[str]:
         keys: dict[str, None] = {}
+        count = 0
         with _connected() as connection:
             for texts, lines in self._texts():
+                self._only = texts[0].as_py() if count == 0 and len(texts) == 1 else None
+                count += len(texts)
                 for found in _key_lists(connection, texts, lines):
                     self._duplicates = self._duplicates or len(set(found)) < len(found)
                     keys.update(dict.fromkeys(found))
@@ -76,6 +81,9 @@ class Objects(Source):
                     raise TableRefused("table_header", reason)
         if nul := [key for key in keys if "\0" in key]:
             raise TableRefused("table_header", f"a key holds a NUL character: {nul[0][:80]!a}")
+        if not any(keys):
+            reason = "no line or element is a JSON object" if count else "the file holds no row"
+            raise TableRefused("table_json" if count else "table_header", reason)
         return [key for key in keys if key]
 
     # -- values --
@@ -155,6 +163,21 @@ class Objects(Source):
             with contextlib.suppress(RecursionError, ValueError):
                 exact[row] = json.loads(texts[row].as_py(), parse_float=str)[key]
         return pa.array(exact, pa.string())
+
+
+def _refuse_columns(text: str, wanted: Wanted) -> None:
+    """Raises TableRefused when the only object of a file holds the table, and is no row of it."""
+    with contextlib.suppress(RecursionError, ValueError):
+        found = json.loads(text)
+        found = found if isinstance(found, dict) else {}
+        inside = [key for key, value in found.items() if isinstance(value, dict | list)]
+        plain = {folded(key) for key in found if key not in inside}
+        if inside and (wanted.id_column is None or folded(wanted.id_column) not in plain):
+            reason = (
+                f"the file is one object with {listed(inside)} inside, and not an object for each "
+                "row (pandas writes these with orient='records')"
+            )
+            raise TableRefused("table_json", reason, 1)
 
 
 # -- DuckDB ---------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class Table:
     """
 
     def __init__(self, source: Source, *, file: str, wanted: Wanted) -> None:
-        matched = match_header(source.header, wanted)
+        matched = match_header(source.header, wanted, source.facts.get("header_line", 1))
         self.file = file
         self.header = list(matched.names)
         self.typed = source.typed
@@ -112,8 +112,9 @@ class Table:
                 yield batch
         wrong = [reject for reject in self.rejects if reject.code == "row_width"]
         if self.n_rows and len(wrong) == self.n_rows:
+            hint = "; quote fields with delimiters inside, and give each column a name"
             raise TableRefused(
-                "table_width", f"no row fits the header; the first one: {wrong[0].reason}"
+                "table_width", f"no row fits the header; the first one: {wrong[0].reason}{hint}"
             )
 
     def _reject(self, rejects: list[Reject]) -> None:

@@ -41,8 +41,9 @@ _NESTED_NAME = re.compile(
     r"\.(zip|zipx|jar|7z|rar|tar(\.[a-z0-9]+)?|t[agbxz]z2?|tzst|lz4?|lzma|cab|iso|arj|cpio|z)$",
     re.IGNORECASE,
 )
-# Zips by their bytes, read or refused one by one later, by their kind.
+# Zips by their bytes, read or refused one by one later: by their name or their first part.
 _OFFICE_NAME = re.compile(r"\.(xlsx|xlsm|xlsb|xls|docx|pptx|ods|odt|odp)$", re.IGNORECASE)
+_OFFICE_MAGIC = re.compile(rb"(?s)PK\x03\x04.{26}(?:\[Content_T|_rels/|docProps/|xl/|mimetypeap)")
 # What holds several files; a compressed table is one, and judged when it is read.
 _NESTED_MAGIC = re.compile(
     rb"PK\x03\x04|PK\x05\x06|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x04\x22\x4d\x18|MSCF\0\0\0\0"
@@ -376,7 +377,7 @@ class _EntryStream(io.RawIOBase):
         if (
             not self._out
             and _NESTED_MAGIC.match(piece)
-            and not _OFFICE_NAME.search(self._entry.name)
+            and not (_OFFICE_NAME.search(self._entry.name) or _OFFICE_MAGIC.match(piece))
         ):
             what = "an archive inside the archive, by its first bytes"
             raise refusal("archive_nested", what, self._where, self._entry.name)

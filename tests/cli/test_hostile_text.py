@@ -70,11 +70,11 @@ def hostile_folder(folder: Path) -> Path:
 
 def test_upload_receipt_and_uploads_show_hostile_names_ids_and_values(run, tmp_path) -> None:
     folder = hostile_folder(tmp_path / "parts")
-    sent = run("upload", folder)
+    sent = run("upload", folder, code=3)
     assert "\\x1b]0;owned\\x07" in sent.stderr
     assert "\\u202e" in sent.stderr
-    run("upload", folder, "--format", "json")
-    run("sync")
+    run("upload", folder, "--format", "json", code=3)
+    run("sync", code=1)  # more than a fifth was refused
     assert "\\x1b" in run("receipt", "parts").stdout
     run("receipt", "parts", "--format", "json")
     run("uploads")
@@ -84,7 +84,7 @@ def test_upload_receipt_and_uploads_show_hostile_names_ids_and_values(run, tmp_p
 def test_an_archive_with_a_hostile_name_is_refused_in_harmless_words(run, folder_settings) -> None:
     lake = Lake(folder_settings)
     drop_zip(lake, "evil.zip", {f"{HOSTILE}.csv": b"part,weight,maker\n"}, dataset="parts")
-    assert "archive_unsafe_name" in run("sync", code=1).stderr
+    assert "archive_unsafe_name" in run("sync", code=2).stderr
     run("receipt", "evil.zip")
     run("uploads")
     [refused] = [one for one in mm.open("parts").uploads() if one["name"] == "evil.zip"]
@@ -108,12 +108,12 @@ def test_predictions_and_review_show_hostile_ids_and_labels(run, folder_settings
     answers = tmp_path / "answers.csv"
     with answers.open("w", newline="") as file:
         csv.writer(file).writerows([["part", "state"], [HOSTILE, HOSTILE]])
-    run("review", "import", answers, code=1)
+    run("review", "import", answers, code=2)
 
 
 def test_what_is_typed_wrong_is_shown(run, tmp_path) -> None:
-    run("receipt", HOSTILE, code=1)
-    run("upload", tmp_path / f"{OWNED}{TURNED}", code=1)
+    run("receipt", HOSTILE, code=2)
+    run("upload", tmp_path / f"{OWNED}{TURNED}", code=2)
     run("upload", tmp_path, HOSTILE, code=2)
     run(HOSTILE, code=2)
     run("upload", tmp_path, f"--{HOSTILE}", code=2)

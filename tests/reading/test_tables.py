@@ -294,7 +294,6 @@ def test_a_table_in_which_no_row_fits_is_refused(tmp_path: Path) -> None:
     [
         ("", "empty"),
         ("\n\n\r\n", "no header row"),
-        ("id,x, x\n", "more than one column is named 'x'"),
         ("id,id\n", "more than one column is named 'id'"),
         ("id,_line\n", "'_line' is reserved"),
     ],
@@ -303,6 +302,17 @@ def test_a_header_that_does_not_name_each_column_once_is_refused(
     tmp_path: Path, data: str, reason: str
 ) -> None:
     assert reason in refused(tmp_path, data, "table_header").reason
+
+
+def test_columns_of_one_name_are_left_out_and_told_unless_that_name_is_wanted(
+    tmp_path: Path,
+) -> None:
+    table = opened(tmp_path, "id,x,y, x\n1,2,3,4\n")
+    assert (values(table), table.facts["columns_named_twice"]) == ([("1", "3")], ["x"])
+    path = tmp_path / "t.csv"
+    for wanted in (Wanted("id", ("x",)), Wanted()):
+        with pytest.raises(TableRefused, match="more than one column is named 'x'"):
+            open_table(path, file="t.csv", wanted=wanted, scratch=tmp_path)
 
 
 def test_a_missing_id_column_is_answered_with_what_was_found(tmp_path: Path) -> None:
