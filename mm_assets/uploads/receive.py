@@ -342,9 +342,7 @@ def _sha256(content: bytes | Path | None) -> str:
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
 
 
-def _write_rows(
-    table: Table, path: Path, spec: DatasetSpec, most_rows: int | None = None
-) -> None:
+def _write_rows(table: Table, path: Path, spec: DatasetSpec, most_rows: int | None = None) -> None:
     """Write a table's rows as text: _file, _line, then c0, c1, … in the order of its header.
 
     Columns go by position, because DuckDB does not tell `Name` from `name`.
