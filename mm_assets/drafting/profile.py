@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -12,10 +13,15 @@ _PLAIN = re.compile(PLAIN)
 _NUMBERS_TRIED = 20_000  # different values of a column that tell its decimal sign
 
 
-def shown(text: str) -> str:
+def shown(text: str, at_most: int = 60) -> str:
     """A text as part of one line of a comment or a message."""
-    cut = text if len(text) <= 60 else f"{text[:60]}…"
+    cut = text if len(text) <= at_most else f"{text[:at_most]}…"
     return "".join(c if c.isprintable() else "?" for c in cut)
+
+
+def argument(text: str) -> str:
+    """A text as one argument of a command to copy."""
+    return shlex.quote(shown(text, 1000))
 
 
 def quoted(values: Iterable[str], at_most: int = 3) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mm_assets.contract.errors import SpecError
-from mm_assets.drafting.profile import Profile, shown
+from mm_assets.drafting.profile import Profile, argument, shown
 
 # How the columns are called, in any case, with words apart by blanks, _, - or a capital letter.
 _ID = {"id", "ids", "key", "uuid", "guid", "identifier", "file name", "filename"}
@@ -88,17 +87,17 @@ def unclear(
     for role, option in (("ID", "--id"), ("label", "--label")):
         guess = found.get(role)
         if guess is None:
-            options.append(f"{option} {shlex.quote(shown(given[option]))}")
+            options.append(f"{option} {argument(given[option])}")
             continue
         named = [f"'{shown(name)}' ({why})" for name, why in guess.candidates[:_SHOWN]]
         more = len(guess.candidates) - _SHOWN
         listed = ", ".join(named) + (f" and {more} more" if more > 0 else "")
         said.append(f"which column is the {role}? It could be {listed or 'any'}")
         likely = guess.candidates[0][0] if guess.candidates else "COLUMN"
-        options.append(f"{option} {shlex.quote(shown(likely))}")
+        options.append(f"{option} {argument(likely)}")
     return SpecError(
         code="init_unclear",
         what=f"{'; '.join(said)}. The columns: {', '.join(map(shown, columns[:30]))}",
         where=str(table),
-        todo=f"Say it: mm init {shlex.quote(shown(str(table)))} {' '.join(options)}",
+        todo=f"Say it: mm init {argument(str(table))} {' '.join(options)}",
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import NamedTuple
 
 from mm_assets.contract.errors import SpecError
 from mm_assets.drafting.image_names import has_images_beside, is_image_name
-from mm_assets.drafting.profile import shown
+from mm_assets.drafting.profile import argument, shown
 from mm_assets.reading.formats import TABLE_SUFFIXES
 from mm_assets.uploads.check import list_folder
 
@@ -40,7 +39,7 @@ def source_of(path: Path) -> Source:
             f"{', …' if len(found) > _SHOWN else ''}",
             where=str(path),
             todo="Name the one to draft from: mm init "
-            f"{shlex.quote(shown(str(path / found[0])))} --images {shlex.quote(shown(str(path)))}",
+            f"{argument(str(path / found[0]))} --images {argument(str(path))}",
         )
     return Source(path / found[0] if found else None, images)
 
