@@ -110,7 +110,8 @@ def _of_some_numbers(profile: Profile, numbers: dict[float, int], share: float) 
 
 def _of_numbers(profile: Profile, numbers: dict[float, int]) -> Taken:
     different = len(numbers)
-    texts = [value for value in profile.values if profile.parse(value) is not None]
+    parse = profile.parser()
+    texts = [value for value in profile.values if parse(value) is not None]
     whole = all(number.is_integer() for number in numbers)
     plain = all(map(_WHOLE.fullmatch, texts))
     if whole and any(re.match(r"[+-]?0[0-9]", value) for value in texts):

@@ -62,6 +62,9 @@ def draft_spec(
         ROWS_READ,
     )  # fmt: skip
     ids, label = read.profiles[read.id_column], read.profiles[read.label_column]
+    if guesses["ID"] is not _NAMED and _id_doubts(ids):  # further down than was guessed from
+        found = {"ID": Guess("", candidates=((read.id_column, _id_doubts(ids)),))}
+        raise unclear(table, found, list(read.profiles), {"--label": read.label_column})
     features = {n: p for n, p in read.profiles.items() if p is not ids and p is not label}
     plan = _Plan(table, read, features, dataset or name_of(table), encoding)
     plan.judge()

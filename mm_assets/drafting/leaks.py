@@ -73,7 +73,7 @@ def _bins(profile: Profile, texts: Sequence[str]) -> list[str]:
     """Numbers in bins of about as many rows; what is no number is by itself."""
     from bisect import bisect_right
 
-    values = [profile.parse(text) for text in texts]
+    values = list(map(profile.parser(), texts))
     different = sorted({value for value in values if value is not None})
     step = max(1, len(different) // _BINS)
     edges = different[::step]
@@ -85,10 +85,11 @@ def _same_numbers(
 ) -> str:
     import numpy as np
 
+    number, truth = profile.parser(), label.parser()
     pairs = [
         (x, y)
         for text, said in zip(texts, wanted, strict=True)
-        if (x := profile.parse(text)) is not None and (y := label.parse(said)) is not None
+        if (x := number(text)) is not None and (y := truth(said)) is not None
     ]
     if len(pairs) < FEWEST_ROWS:
         return ""

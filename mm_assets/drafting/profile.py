@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections import Counter
@@ -84,25 +85,32 @@ class Profile:
 
     # -- numbers ------------------------------------------------------------------------------
 
-    @property
-    def parse(self) -> Callable[[str], float | None]:
-        """The number that a value is, or None, as the manifest will read it."""
-        parse = parser(self.form)
-        if not self.form.plain:
-            return parse
-        return lambda text: parse(text) if _PLAIN.fullmatch(text) else None
+    def parser(self) -> Callable[[str], float | None]:
+        """From a value to its number, or None, as the manifest will read it."""
+        written = parser(self.form)
+
+        def parse(text: str) -> float | None:
+            if not _PLAIN.fullmatch(text):
+                return None if self.form.plain else written(text)
+            # What computers write is the same in every form but that of decimal commas.
+            number = (
+                float(text) if self.form.decimal == "." and not self.form.open else written(text)
+            )
+            return None if number is None or math.isinf(number) else number
+
+        return parse
 
     def numbers(self) -> dict[float, int]:
         """The finite numbers among the values, and how often each stands."""
         found = Counter[float]()
-        parse = self.parse
+        parse = self.parser()
         for value, count in self.values.items():
             if (number := parse(value)) is not None:
                 found[number] += count
         return found
 
     def not_numbers(self) -> list[str]:
-        parse = self.parse
+        parse = self.parser()
         return [value for value in self.values if parse(value) is None]
 
     def numberlike(self) -> list[str]:

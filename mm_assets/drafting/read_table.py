@@ -18,7 +18,7 @@ from mm_assets.reading.tables import Table, open_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_READ = 200_000  # enough to judge columns by; the whole table is read by the pipeline
+ROWS_READ = 100_000  # enough to judge columns by; the whole table is read by the pipeline
 ROWS_KEPT = 5_000  # to look for what goes together
 
 
@@ -40,7 +40,7 @@ class Read:
 def read_table(
     path: Path, id_column: str | None, label_column: str | None, encoding: str, most: int
 ) -> Read:
-    """Read up to about `most` rows. Raises SpecError when the table or a column cannot be read."""
+    """Read up to `most` rows. Raises SpecError when the table or a column cannot be read."""
     if id_column is not None and id_column == label_column:
         raise SpecError(
             code="init_same_column", what="the ID and the label are the same column",
@@ -98,28 +98,31 @@ def _counted(table: Table, id_column: str | None, label_column: str | None, most
     names = {name: in_file.get(name, name) for name in table.header}
     profiles = {name: Profile(names[name], exact=name == id_column) for name in table.header}
     kept: list[pa.RecordBatch] = []
-    n_kept = 0
-    for batch in table.batches():
+    n_kept = n_read = 0
+    for whole in table.batches():
+        batch = whole.slice(0, most - n_read)
+        n_read += batch.num_rows
         for name, profile in profiles.items():
             profile.add(batch[name].fill_null("").to_pylist())
         if n_kept < ROWS_KEPT:
             kept.append(batch.slice(0, ROWS_KEPT - n_kept))
             n_kept += kept[-1].num_rows
-        if table.n_rows >= most:
+        if n_read >= most:
             break
     schema = pa.schema([(name, pa.string()) for name in table.header])
     rows = pa.Table.from_batches([batch.select(table.header) for batch in kept], schema)
     return Read(
         {profile.name: profile for profile in profiles.values()},
         rows.rename_columns([names[name] for name in table.header]),
-        _notes(table, most),
+        _notes(table, n_read if n_read >= most else 0),
         "" if table.typed else str(table.facts.get("delimiter", "")),
         names.get(id_column or "", ""),
         names.get(label_column or "", ""),
     )
 
 
-def _notes(table: Table, most: int) -> list[str]:
+def _notes(table: Table, first: int) -> list[str]:
+    """first: how many rows were read, if that is not all of them."""
     notes = []
     encoding = table.facts.get("encoding", "utf-8")
     if encoding != "utf-8":
@@ -130,12 +133,12 @@ def _notes(table: Table, most: int) -> list[str]:
         )
     if "sheet" in table.facts:
         notes.append(f"the sheet '{shown(str(table.facts['sheet']))}' was read")
-    if table.n_rows >= most:
-        notes.append(f"the first {table.n_rows:,} rows were looked at")
+    if first:
+        notes.append(f"the first {first:,} rows were looked at")
     if table.rejects:
-        first = table.rejects[0]
+        reject = table.rejects[0]
         notes.append(
             f"rows that cannot be read and will be rejected: {len(table.rejects):,}; "
-            f"the first: line {first.line}, {shown(first.reason)}"
+            f"the first: line {reject.line}, {shown(reject.reason)}"
         )
     return notes

@@ -12,7 +12,7 @@ from mm_assets.reading.formats import TABLE_SUFFIXES
 from mm_assets.uploads.check import list_folder
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
-_PERHAPS = (".txt", ".json")  # often notes and settings
+_PERHAPS = (".txt", ".json")  # often notes and settings; beside images they are no table
 _SHOWN = 5
 
 
@@ -32,7 +32,7 @@ def source_of(path: Path) -> Source:
     images = path if any(is_image_name(file.name) for file in files) else None
     tables = [file.name for file in files if _called_table(file.name)]
     sure = [name for name in tables if not _unpacked(name).endswith(_PERHAPS)]
-    if len(found := sure or tables) > 1:
+    if len(found := sure or ([] if images else tables)) > 1:
         raise SpecError(
             code="init_several_tables",
             what=f"the folder holds several tables: {', '.join(map(shown, found[:_SHOWN]))}"

@@ -361,6 +361,13 @@ def test_a_folder_with_one_table_and_images_is_both(tmp_path: Path) -> None:
     assert source_of(tmp_path) == (tmp_path / "t.csv.gz", tmp_path)
 
 
+def test_notes_beside_images_are_no_table(tmp_path: Path) -> None:
+    _photos(tmp_path / "cats", ["1.jpg"])
+    for name in ("README.txt", "settings.json"):
+        (tmp_path / name).write_text("{}")
+    assert source_of(tmp_path) == (None, tmp_path)
+
+
 def test_a_folder_with_several_tables_says_which_to_name(tmp_path: Path) -> None:
     for name in ("a.csv", "b.parquet"):
         (tmp_path / name).write_text("x")
