@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mm_assets.api.models import Exported as ExportedTo
+    from mm_assets.drafting.drafted import Drafted
     from mm_assets.lake.lake import Lake
     from mm_assets.orchestration.run import Outcome
     from mm_assets.registry.store import Champion, ModelStore
@@ -47,6 +48,7 @@ class Dataset:
         self.spec = spec
         self.settings = settings
         self.file = file
+        self.drafted: Drafted | None = None  # what was guessed, after `mm.draft`
 
     @property
     def name(self) -> str:

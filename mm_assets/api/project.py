@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mm_assets.contract.facts import Fact
-    from mm_assets.drafting.draft import Drafted
+    from mm_assets.drafting.drafted import Drafted
     from mm_assets.orchestration.run import Outcome
 
 FACTS = ("what", "good", "found", "todo")
@@ -68,17 +68,24 @@ def draft(
     label: str | None = None,
     name: str | None = None,
     template: str | None = None,
+    encoding: str = "auto",
     replace: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Draft a dataset's YAML from what is there, save it in the project, and open the dataset.
 
-    source: a frame, the path of a table, or a folder of images alone. images: as in
-    `Dataset.upload` for a frame, else a folder. id, label: the names of the columns; the ID of a
+    source: a frame, the path of a table of any format, or a folder: of one table and images, or of
+    images alone. images: as in `Dataset.upload` for a frame, else a folder; images beside a table
+    are found. id, label: the names of the columns, guessed where there is no doubt; the ID of a
     frame may be its index. name: of the dataset; for a frame it is needed. template: copy this one
-    instead of drafting from a source. replace: a YAML of this name that is there. say: is given
-    each note on what was guessed; by default they are printed. Raises SpecError, UsageError.
+    instead of drafting from a source. encoding: of a table of text. replace: a YAML of this name
+    that is there. say: is given each note and doubt; by default a table of the columns and the
+    notes are printed.
+    What was guessed, and how a sample ended that was received with the YAML, is in the dataset's
+    `drafted`. Raises SpecError, UsageError, and UploadError (init_nothing_used) if nothing of that
+    sample would be used.
     """
+    from mm_assets.drafting.drafted import refuse_useless
     from mm_assets.drafting.templates import draft_from_template
 
     settings = Settings.from_environment()
@@ -89,7 +96,9 @@ def draft(
     elif source is None:
         raise UsageError(code="arguments", what="name a table, a folder of images, or a template")
     else:
-        drafted = _drafted(source, images, id, label, name)
+        drafted = _drafted(source, images, id, label, name, encoding)
+    _show(drafted, say)
+    refuse_useless(drafted, str(source) if isinstance(source, str | Path) else "the frame")
     file = _file(settings, drafted.dataset)
     if file.exists() and not replace:
         raise SpecError(
@@ -100,34 +109,65 @@ def draft(
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(drafted.text, encoding="utf-8")
-    for note in drafted.notes:
-        (say or _say)(f"- {note}")
-    return Dataset(load_spec(file), settings, file)
+    ds = Dataset(load_spec(file), settings, file)
+    ds.drafted = drafted
+    return ds
 
 
 def _drafted(
-    source: Any, images: Any, id_column: str | None, label: str | None, name: str | None
+    source: Any,
+    images: Any,
+    id_column: str | None,
+    label: str | None,
+    name: str | None,
+    encoding: str,
 ) -> Drafted:
     """The draft of a frame, of a table, or of a folder of images alone."""
     from mm_assets.drafting.draft import draft_spec
     from mm_assets.drafting.draft_images import draft_images
+    from mm_assets.drafting.sources import source_of
 
     with tempfile.TemporaryDirectory(prefix="mm-draft-") as folder:
         if not isinstance(source, str | Path):
-            source, images, id_column, name = _written(
-                source, images, id_column, name, Path(folder)
-            )
-        path = Path(source)
-        if path.is_dir():
+            table, images, id_column, name = _written(source, images, id_column, name, Path(folder))
+            given = None if images is None else Path(images)
+            return draft_spec(table, given, id_column, label, name)
+        found = source_of(Path(source))
+        if found.table is None:
             if id_column or label or images is not None:
                 raise UsageError(
                     code="arguments",
                     what="a folder of images alone takes no --id, --label, --images",
                 )
-            return draft_images(path, name)
-        if id_column is None or label is None:
-            raise UsageError(code="arguments", what="a table needs --id COLUMN and --label COLUMN")
-        return draft_spec(path, None if images is None else Path(images), id_column, label, name)
+            return draft_images(Path(source), name)
+        return draft_spec(
+            found.table,
+            found.images if images is None else Path(images),
+            id_column,
+            label,
+            name,
+            encoding=encoding,
+            images_asked=images is not None or Path(source).is_dir(),
+        )
+
+
+def _show(drafted: Drafted, say: Callable[[str], None] | None) -> None:
+    """What was guessed, and how the sample ended: on the terminal, or line by line to `say`."""
+    from mm_assets.api.progress import say_end
+    from mm_assets.display.console import Format, print_rows
+
+    if say is not None:
+        for note in [*drafted.notes, *drafted.doubts]:
+            say(f"- {note}")
+        if drafted.ended is not None:
+            say(f"- {drafted.tried}: {drafted.ended.words or drafted.ended.end}")
+        return
+    if drafted.columns:
+        print_rows(drafted.columns, tuple(drafted.columns[0]), Format.TABLE, drafted.dataset)
+    for note in drafted.notes:
+        _say(f"- {note}")
+    if drafted.ended is not None:
+        say_end(drafted.ended, f"{drafted.tried}: ")
 
 
 def doctor() -> Rows:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import mm_assets as mm
-from mm_assets.cli.errors import FAILED, speaking_errors
+from mm_assets.cli.errors import FAILED, leave, speaking_errors
 from mm_assets.cli.options import FormatOption
 from mm_assets.display.console import Format, good, print_rows, say
 
@@ -19,31 +19,46 @@ if TYPE_CHECKING:
 def init(
     source: Annotated[
         Path | None,
-        typer.Argument(help="A CSV or TSV with the records, or a folder of images alone."),
+        typer.Argument(
+            help="A table (CSV, Excel, Parquet, JSON …), a folder of one table and images, or of "
+            "images alone."
+        ),
     ] = None,
     id_column: Annotated[
-        str | None, typer.Option("--id", help="The table's column that holds the ID.")
+        str | None,
+        typer.Option("--id", help="The column that holds the ID; guessed if it is plain."),
     ] = None,
     label: Annotated[
-        str | None, typer.Option("--label", help="The table's column to predict.")
+        str | None, typer.Option("--label", help="The column to predict; guessed if it is plain.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="The folder with the images.")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="The folder with the images; those beside the table are found."),
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="The dataset's name.")] = None,
     template: Annotated[
         str | None,
         typer.Option(help="Copy this instead: pets, vehicles, cancer, blur, petfinder, fashion."),
     ] = None,
+    encoding: Annotated[
+        str, typer.Option(help="Of a table of text; auto finds it, else for example cp1252.")
+    ] = "auto",
     force: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
-    """Draft a dataset's YAML from your own table and images, from images alone, or a template."""
+    """Draft a dataset's YAML from your own table and images, from images alone, or a template.
+
+    The draft is tried on the first rows and images: exit code 3 if some of them would be refused.
+    """
     with speaking_errors():
         ds = mm.draft(
             source, images, id=id_column, label=label, name=dataset, template=template,
-            replace=force, say=say,
+            encoding=encoding, replace=force,
         )  # fmt: skip
         todo = "correct what was guessed wrong" if template is None else "change what is not yours"
         good(f"wrote {ds.file}; read it through and {todo}")
         say(f"Next: mm upload FOLDER_OR_ZIP --dataset {ds.name}, then mm sync, then mm train.")
+        if ds.drafted is not None and ds.drafted.ended is not None:
+            leave(ds.drafted.ended.end)
 
 
 def doctor(form: FormatOption = Format.TABLE) -> None:

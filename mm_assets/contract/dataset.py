@@ -21,6 +21,7 @@ from mm_assets.contract.text_codecs import is_text_codec
 
 IMAGE = "image"
 AUTO_ENCODING = "auto"
+WHOLE_NAME = "{file}"  # `image_name` where the ID is the file's whole name
 CONTENT_ID = 16  # hexadecimal digits of an ID that is made of an image's bytes
 
 
@@ -143,9 +144,9 @@ class DatasetSpec(Strict):
     image_name: str | None = Field(
         "{id}",
         description="How an image's file name without suffix yields its ID: `{id}` or `{id}-{n}`; "
-        "`*` stands for anything. With `records: images` also the label: `{label}/{id}` (the "
-        "folder) or `{label}_{id}`; without `{id}`, as in `{label}/*`, the ID is made of the "
-        "image's bytes. null: the dataset has no images.",
+        "`*` stands for anything. `{file}`: the ID is the whole file name, with its suffix. With "
+        "`records: images` also the label: `{label}/{id}` (the folder) or `{label}_{id}`; without "
+        "`{id}`, as in `{label}/*`, the ID is made of the image's bytes. null: there are none.",
     )
     image_features: tuple[ImageFeature, ...] = Field(
         (), description="Numbers about the image that models see beside the columns."
@@ -247,8 +248,8 @@ class DatasetSpec(Strict):
     @field_validator("image_name")
     @classmethod
     def _has_id(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
+        if value is None or value == WHOLE_NAME:
+            return value
         counts = [value.count(part) for part in ("{id}", "{n}", "{label}", "/")]
         by_content = counts[0] == 0 and counts[1] == 0 and counts[2] == 1
         if max(counts) > 1 or not (counts[0] or by_content):
@@ -365,6 +366,8 @@ class DatasetSpec(Strict):
         if self.image_name is None:
             return None
         folder, _, name = normalised(file).rpartition("/")
+        if self.image_name == WHOLE_NAME:
+            return NamedImage(name, 0, None)
         stem = name.rpartition(".")[0] or name
         if "/" in self.image_name:
             stem = f"{folder.rpartition('/')[2]}/{stem}"

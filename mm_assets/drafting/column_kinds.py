@@ -1,221 +1,160 @@
-"""What a column of text holds: numbers, categories, free text, or nothing to learn from.
+"""What a column of a table is taken for: a number, a category, text, or nothing to learn from.
 
-Guesses for `mm init`, with a reason in words for each that a person may want to correct. The
-pipeline itself never guesses.
+Guesses for `mm init`, each with its reason, and what a person may want to correct. The pipeline
+itself never guesses.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from mm_assets.contract.errors import SpecError
-from mm_assets.manifest.numbers import PLAIN
+from mm_assets.contract.spellings import Known
+from mm_assets.drafting.number_forms import in_words
+from mm_assets.drafting.profile import Profile, quoted, shown
 
-MOST_CLASSES = 50
 FEW_CODES = 12  # up to so many different whole numbers may be codes
 FEW_VALUES = 50  # up to so many different words are categories whatever the number of rows
-NUMBERS_SHARE = 0.9  # so many of the values must be numbers; the others are rows to be rejected
-_NUMBER = re.compile(PLAIN)
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
-_FILE = re.compile(r".*\.(jpe?g|png|webp|gif|tiff?|bmp|heic)", re.IGNORECASE)
-_NOT_LEARNT = (
-    (_FILE, "it holds names of image files"),
-    (_DATE, "it holds dates; add a column with a number, such as an age in days"),
+MANY_VALUES = 1000  # so many categories are doubted
+MOST_SPELLINGS = 2000  # of a column with more values it is not asked which are alike
+NUMBERS_SHARE = 0.9  # so many of the values must be numbers
+WORDS_SHARE = 0.5  # or so many, if the others are a few words that stand for no value
+REJECTED_SHARE = 0.02  # so many rows may be rejected for a column's sake, and no more
+_DATE = re.compile(
+    r"[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}([ T].*)?"
+    r"|[0-9]{1,2}[-/.][0-9]{1,2}[-/.]([0-9]{4}|[0-9]{2})([ T].*)?"
+    r"|[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
+    r"|[0-9]{1,2}\.? [A-Za-zÀ-ž]{3,9}\.? [0-9]{4}|[A-Za-z]{3,9}\.? [0-9]{1,2}, [0-9]{4}"
 )
+_SUFFIX = r"\.(jpe?g|png|webp|gif|tiff?|bmp|heic)"
+IMAGE_FILES = re.compile(rf"(?!https?:)[^;|]+{_SUFFIX}(\s*[;|,]\s*[^;|]+{_SUFFIX})*", re.IGNORECASE)
+WEB_ADDRESS = re.compile(r"(https?|ftp|s3)://\S+.*", re.IGNORECASE)
+_NOT_LEARNT = (
+    (WEB_ADDRESS, "it holds web addresses; nothing is fetched from there"),
+    (IMAGE_FILES, "it holds names of image files"),
+    (_DATE, "it holds dates or times; add a column with a number, such as an age in days"),
+)
+_TRUTHS = {"true", "false", "t", "f", "yes", "no", "y", "n"}
+_WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
 _ID_NAME = re.compile(
     r"(.*[^a-z])?(id|uuid|guid|index|key|row|nr|no)|unnamed: \d+|.*ID", re.IGNORECASE
 )
 
 
-def shown(text: str) -> str:
-    """A text as part of one line of a comment or a message."""
-    cut = text if len(text) <= 60 else f"{text[:60]}…"
-    return "".join(c if c.isprintable() else "?" for c in cut)
-
-
-class Profile:
-    """What one column holds. Values are trimmed; `values` and `missing` count them."""
-
-    def __init__(self, name: str, missing: Sequence[str]) -> None:
-        self.name = name
-        self.values = Counter[str]()
-        self.missing = Counter[str]()
-        self._missing_values = set(missing)
-
-    def add(self, texts: Iterable[str]) -> None:
-        counts = Counter(text.strip(" \t\r\n") for text in texts)
-        for value, count in counts.items():
-            (self.missing if value in self._missing_values else self.values)[value] += count
-
-    @property
-    def present(self) -> int:
-        return self.values.total()
-
-    @property
-    def total(self) -> int:
-        return self.present + self.missing.total()
-
-    @property
-    def repeats(self) -> bool:
-        return len(self.values) < self.present
-
-    def share(self, pattern: re.Pattern[str]) -> float:
-        fitting = sum(n for value, n in self.values.items() if pattern.fullmatch(value))
-        return fitting / self.present
-
-    def numbers(self) -> dict[float, int]:
-        """The finite numbers among the values, and how often each stands."""
-        found = Counter[float]()
-        for value, count in self.values.items():
-            if _NUMBER.fullmatch(value) and math.isfinite(number := float(value)):
-                found[number] += count
-        return found
-
-    def not_numbers(self) -> list[str]:
-        return [v for v in self.values if not _NUMBER.fullmatch(v) or not math.isfinite(float(v))]
-
-    def words(self) -> float:
-        """Words in a value, on average."""
-        return sum(len(value.split()) * n for value, n in self.values.items()) / self.present
-
-
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """The kind of a column, or None if it is left out, and a comment for the YAML."""
+class Taken:
+    """What a column is taken for, why, and what is doubted. kind: None if it is left out.
+
+    missing: words that stand for a missing number and must be in `missing_values`.
+    """
 
     kind: str | None
-    comment: str = ""
+    because: str
+    doubt: str = ""
+    missing: tuple[str, ...] = ()
+
+    def doubted(self, more: str) -> Taken:
+        return replace(self, doubt=f"{self.doubt}; {more}" if self.doubt else more)
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
-    """The label column as guessed. `classes` is empty for a regression."""
-
-    name: str
-    problem_type: str
-    comment: str
-    classes: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-# -- features -------------------------------------------------------------------------------------
-
-
-def draft_column(profile: Profile) -> Draft:
-    """The kind of a feature column, or why it is left out."""
+def take_column(profile: Profile) -> Taken:
+    """What a feature column is taken for."""
     if profile.name.startswith("_") or profile.name == "image":
-        return Draft(None, "the name is reserved, rename the column to use it")
+        because = "the name is reserved, rename the column to use it"
+        if profile.values and profile.share(IMAGE_FILES) >= NUMBERS_SHARE:
+            because = "it holds names of image files"
+        return Taken(None, because)
     if not profile.values:
-        return Draft(None, "it has no value in any row")
+        return Taken(None, "it has no value in any row")
     if len(profile.values) == 1:
-        return Draft(None, f"it is always '{shown(next(iter(profile.values)))}'")
-    for pattern, comment in _NOT_LEARNT:
+        gaps = " where it has a value" if profile.missing else ""
+        return Taken(None, f"it is always '{shown(next(iter(profile.values)))}'{gaps}")
+    for pattern, because in _NOT_LEARNT:
         if profile.share(pattern) >= NUMBERS_SHARE:
-            return Draft(None, comment)
+            return Taken(None, because)
     numbers = profile.numbers()
-    if sum(numbers.values()) >= NUMBERS_SHARE * profile.present:
+    share = sum(numbers.values()) / profile.present
+    if share == 1:
         return _of_numbers(profile, numbers)
-    return _of_words(profile)
+    return _of_some_numbers(profile, numbers, share)
 
 
-def _of_numbers(profile: Profile, numbers: dict[float, int]) -> Draft:
-    different = len(numbers)
-    whole = all(number.is_integer() for number in numbers)
-    if whole and any(re.match(r"[+-]?0[0-9]", value) for value in profile.values):
-        return Draft("category", "digits with zeros in front: codes, not quantities")
+def take_as_words(profile: Profile) -> Taken:
+    """The same if its values must not be numbers."""
     bad = profile.not_numbers()
-    if whole and not bad and not profile.repeats and different > FEW_CODES:
+    taken = _of_words(profile)
+    if not bad or len(bad) == len(profile.values):
+        return taken
+    count = sum(profile.values[value] for value in bad)
+    return taken.doubted(
+        f"{count:,} of {profile.present:,} values are no numbers, such as {quoted(bad, 2)}; "
+        "as numbers their rows would be rejected: clean them and write number"
+    )
+
+
+def _of_some_numbers(profile: Profile, numbers: dict[float, int], share: float) -> Taken:
+    bad = profile.not_numbers()
+    words = all(not any(c.isdigit() for c in value) for value in bad)
+    quantity = len(numbers) > FEW_CODES
+    if words and len(bad) <= 3 and quantity and share >= WORDS_SHARE:
+        counts = ", ".join(f"'{shown(v)}' ({profile.values[v]:,})" for v in bad)
+        doubt = f"{counts} stands for no value (missing_values)"
+        return replace(_of_numbers(profile, numbers), doubt=doubt, missing=tuple(bad))
+    if share < NUMBERS_SHARE:
+        return _of_words(profile) if share < WORDS_SHARE else take_as_words(profile)
+    if share < 1 - REJECTED_SHARE:
+        return take_as_words(profile)
+    doubt = f"not numbers: {quoted(bad, 2)}; rows with them will be rejected"
+    return _of_numbers(profile, numbers).doubted(doubt)
+
+
+def _of_numbers(profile: Profile, numbers: dict[float, int]) -> Taken:
+    different = len(numbers)
+    parse = profile.parser()
+    texts = [value for value in profile.values if parse(value) is not None]
+    whole = all(number.is_integer() for number in numbers)
+    plain = all(map(_WHOLE.fullmatch, texts))
+    if whole and any(re.match(r"[+-]?0[0-9]", value) for value in texts):
+        if not profile.repeats and different > FEW_CODES:
+            return Taken(None, "codes of which each stands once, as an ID does")
+        return Taken("category", "digits with zeros in front: codes, not quantities")
+    if plain and not profile.repeats and different > FEW_CODES:
         in_a_row = max(numbers) - min(numbers) == different - 1
         if in_a_row or _ID_NAME.fullmatch(profile.name):
-            return Draft(None, "it numbers the rows: every value stands once")
-    if whole and not bad and profile.present >= 2 * different:
+            return Taken(None, "it numbers the rows: every value stands once")
+    if whole and profile.present >= 2 * different:
         if all(1900 <= number <= 2100 for number in numbers) and different <= FEW_VALUES:
-            return Draft("category", f"{different} different years; write number for a trend")
+            return Taken("category", f"{different} different years", "write number for a trend")
         if different <= FEW_CODES:
-            return Draft("category", f"only {different} different whole numbers; write number "
-                         "if they are a quantity")  # fmt: skip
-    if bad:
-        first = ", ".join(f"'{shown(value)}'" for value in bad[:2])
-        return Draft("number", f"not numbers: {first}{' …' if len(bad) > 2 else ''}; "
-                     "rows with them will be rejected")  # fmt: skip
-    return Draft("number")
+            doubt = "codes? write number if they are a quantity"
+            return Taken("category", f"only {different} different whole numbers", doubt)
+    how = in_words(profile)
+    because = f"numbers {how}" if how else f"{different:,} different numbers"
+    if words := [value for value in profile.missing if value]:
+        because += f"; {quoted(words)} is no value"
+    return Taken("number", because)
 
 
-def _of_words(profile: Profile) -> Draft:
+def _of_words(profile: Profile) -> Taken:
     different, words = len(profile.values), profile.words()
+    if {value.casefold() for value in profile.values} <= _TRUTHS:
+        return Taken("category", "yes or no")
     if words > 2 and different > min(20, profile.present / 2):
-        return Draft("text")
+        return Taken("text", f"{words:.0f} words in a value")
     if not profile.repeats and different > FEW_CODES and words <= 1.2:
-        return Draft(None, "every value is one word that stands once, as an ID does")
+        return Taken(None, "every value is one word that stands once, as an ID does")
     if different <= FEW_VALUES or different <= profile.present / 20:
-        return Draft("category")
-    return Draft("text", f"{different} different short values; write category to treat each as "
-                 "a code of its own")  # fmt: skip
+        return _of_categories(profile)
+    return Taken("text", f"{different:,} different short values",
+                 "write category to treat each as a code of its own")  # fmt: skip
 
 
-# -- the label ------------------------------------------------------------------------------------
-
-
-def draft_label(profile: Profile, table: Path) -> Label:
-    """The problem type. Raises SpecError when there is nothing to learn."""
+def _of_categories(profile: Profile) -> Taken:
     different = len(profile.values)
-    where = f"{table}, column '{shown(profile.name)}'"
-    if profile.name == "image" or profile.name.startswith("_"):
-        raise SpecError(
-            code="init_label", what=f"the name '{shown(profile.name)}' is reserved", where=where,
-            todo="Rename the column in the table.",
-        )  # fmt: skip
-    if different < 2:
-        only = f"'{shown(next(iter(profile.values)))}' in every row" if different else "no value"
-        raise SpecError(
-            code="init_one_class", what=f"the label has {only}; there is nothing to learn",
-            where=where, todo="Name another label, or add rows with other labels.",
-        )  # fmt: skip
-    numbers = profile.numbers()
-    mostly_numbers = sum(numbers.values()) >= NUMBERS_SHARE * profile.present
-    whole = all(number.is_integer() for number in numbers)
-    if mostly_numbers and different > 2 and (not whole or different > 20):
-        return _regression(profile, different)
-    if different > MOST_CLASSES:
-        raise SpecError(
-            code="init_label",
-            what=f"the label has {different:,} different values, such as "
-            f"{', '.join(repr(shown(value)) for value in list(profile.values)[:3])}; "
-            f"that is neither up to {MOST_CLASSES} classes nor numbers",
-            where=where, todo="Name another label, or group its values in the table.",
-        )  # fmt: skip
-    return _classes(profile, mostly_numbers and different > 2)
-
-
-def _regression(profile: Profile, different: int) -> Label:
-    notes = [f"label '{shown(profile.name)}': numbers, {different:,} different ones: regression"]
-    if bad := profile.not_numbers():
-        first = shown(bad[0])
-        notes.append(f"labels that are no numbers, and whose rows will be rejected: '{first}', …")
-    comment = "binary, multiclass or regression; here the labels are numbers"
-    return Label(profile.name, "regression", comment, notes=notes + _unlabelled(profile))
-
-
-def _classes(profile: Profile, numbers: bool) -> Label:
-    counts = profile.values.most_common()
-    kind = "binary" if len(counts) == 2 else "multiclass"
-    listed = ", ".join(f"{shown(value)} ({count})" for value, count in counts[:6])
-    more = ", …" if len(counts) > 6 else ""
-    notes = [f"label '{shown(profile.name)}': {len(counts)} classes, {kind}: {listed}{more}"]
-    if rare := [value for value, count in counts if count < 5]:
-        notes.append(f"fewer than 5 rows: {', '.join(map(shown, rare[:6]))}; hard to learn")
-    comment = f"binary, multiclass or regression; here {len(counts)} classes"
-    if numbers:
-        comment += "; regression if the numbers are a quantity"
-    classes = sorted(profile.values)
-    return Label(profile.name, kind, comment, classes, notes + _unlabelled(profile))
-
-
-def _unlabelled(profile: Profile) -> list[str]:
-    missing = profile.missing.total()
-    return [f"rows without a label, which will be predicted: {missing:,}"] if missing else []
+    taken = Taken("category", f"{different:,} different values")
+    if different >= MANY_VALUES:
+        rows = profile.present / different
+        taken = taken.doubted(f"{different:,} categories, {rows:.0f} rows each: group them?")
+    if different <= MOST_SPELLINGS and (alike := Known(tuple(profile.values)).alike()):
+        taken = taken.doubted(f"spelled in several ways: {quoted(alike[0])}")
+    return taken

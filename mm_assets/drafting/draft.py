@@ -1,361 +1,265 @@
-"""`mm init`: draft a dataset's YAML from a person's own table and images.
+"""`mm init TABLE`: draft a dataset's YAML from a person's own table and images.
 
-What belongs here: matching images to IDs, and writing the YAML in plain words. How a column is
-judged is in `column_kinds.py`. A draft is loaded once before it is handed out.
+What belongs here: the order of things: read, guess, write, try, reconsider. How a column is judged
+is in `column_kinds.py`, the label in `label.py`, the images' names in `image_names.py`, the words
+in `yaml_text.py`. A draft is tried on its own table before it is handed out.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-import tempfile
-from collections import Counter
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-import yaml
+from mm_assets.contract.dataset import AUTO_ENCODING
+from mm_assets.drafting.column_kinds import (
+    REJECTED_SHARE,
+    Taken,
+    take_as_words,
+    take_column,
+)
+from mm_assets.drafting.drafted import (
+    IMAGES_TRIED,
+    Drafted,
+    by_column,
+    tried_on,
+    try_draft,
+)
+from mm_assets.drafting.image_names import Images, linked_by_columns, match_images
+from mm_assets.drafting.label import Label, draft_label
+from mm_assets.drafting.leaks import leaks
+from mm_assets.drafting.number_forms import Decimal, settle_forms
+from mm_assets.drafting.profile import Profile, quoted, shown
+from mm_assets.drafting.read_table import ROWS_KEPT, ROWS_READ, Read, read_table
+from mm_assets.drafting.roles import Guess, guess_id, guess_label, unclear
+from mm_assets.drafting.yaml_text import spec_text
+from mm_assets.uploads.check import LocalFile, Report
 
-from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.errors import SpecError
-from mm_assets.contract.spec_file import COMPONENT, load_spec
-from mm_assets.drafting.column_kinds import Draft, Label, Profile, draft_column, draft_label, shown
-from mm_assets.reading.table import TableRefused, Wanted
-from mm_assets.reading.tables import Table, open_table
-
-ROWS_READ = 200_000  # enough to judge columns by; the whole table is read by the pipeline
-FILES_TRIED = 5_000
-MISSING = (
-    "", "NA", "N/A", "n/a", "na", "#N/A", "null", "NULL", "Null", "None", "none", "nan", "NaN", "?",
-)  # fmt: skip
-IMAGES = (".jpg", ".jpeg", ".png", ".webp")
-_SHAPES = (
-    "{id}", "{id}-{n}", "{id}_{n}", "{id} ({n})", "{id} {n}", "{id}.{n}", "{id}({n})",
-    "*_{id}", "*-{id}", "*_{id}_{n}", "*_{id}-{n}", "{id}_*", "{id}-*",
-)  # fmt: skip
-
-
-class Drafted(NamedTuple):
-    """The text of a defs.yaml, notes for the person who asked for it, and the dataset's name."""
-
-    text: str
-    notes: list[str]
-    dataset: str
+_NAMED = Guess("", "you named it")
+_BY_THEMSELVES = Decimal(None)
 
 
 def draft_spec(
-    table: Path, images: Path | None, id_column: str, label_column: str, dataset: str | None = None
+    table: Path,
+    images: Path | None,
+    id_column: str | None = None,
+    label_column: str | None = None,
+    dataset: str | None = None,
+    *,
+    encoding: str = AUTO_ENCODING,
+    images_asked: bool = True,
 ) -> Drafted:
-    """Draft the YAML of a dataset from its table and images.
+    """Draft the YAML of a dataset from its table, of any format, and images.
 
-    `images` is a folder that is searched with its subfolders. Raises SpecError when the table
-    cannot be read, a column is not there, there is nothing to learn, or no image fits an ID.
+    images: a folder that is searched with its subfolders; images_asked: whether it was named, so
+    that images which fit no ID are an error. Without id_column or label_column they are guessed.
+    Raises SpecError when the table cannot be read, a column is not there or cannot be guessed,
+    there is nothing to learn, or no image fits an ID.
     """
-    profiles, notes = _read(table, id_column, label_column)
-    ids, label_profile = profiles.pop(id_column), profiles.pop(label_column)
-    label = draft_label(label_profile, table)
-    columns = {name: draft_column(profile) for name, profile in profiles.items()}
-    image_name: str | None = None
-    image_notes = ["no images were given: the dataset has none; --images DIR names them"]
-    if images is not None:
-        image_name, image_notes = _guess_image_name(images, set(ids.values), id_column)
-    elif all(column.kind is None for column in columns.values()):
-        image_name = "{id}"  # there is nothing else to learn from
-        image_notes = ["no images were given: correct `image_name` yourself"]
-    name = dataset or name_of(table)
-    missing = _missing_tokens([*profiles.values(), label_profile])
-    notes += _notes(ids, label, columns) + image_notes
-    if len(missing) > 1:
-        notes.append(f"taken for missing values: {', '.join(map(repr, missing[1:]))}")
-    text = _yaml(
-        dataset=name,
-        table=table.name,
-        id_column=id_column,
-        label=label,
-        columns=columns,
-        missing=missing,
-        image_name=image_name,
-    )
-    load_draft(text)
-    return Drafted(text, notes, name)
-
-
-def load_draft(text: str) -> DatasetSpec:
-    with tempfile.TemporaryDirectory(prefix="mm-init-") as folder:
-        file = Path(folder, "defs.yaml")
-        file.write_text(text, encoding="utf-8")
-        return load_spec(file, shown_as="the drafted defs.yaml")
+    guesses = _guesses(table, id_column, label_column, encoding)
+    read = read_table(
+        table, id_column or guesses["ID"].name, label_column or guesses["label"].name, encoding,
+        ROWS_READ,
+    )  # fmt: skip
+    ids, label = read.profiles[read.id_column], read.profiles[read.label_column]
+    if guesses["ID"] is not _NAMED and _id_doubts(ids):  # further down than was guessed from
+        found = {"ID": Guess("", candidates=((read.id_column, _id_doubts(ids)),))}
+        raise unclear(table, found, list(read.profiles), {"--label": read.label_column})
+    features = {n: p for n, p in read.profiles.items() if p is not ids and p is not label}
+    plan = _Plan(table, read, features, dataset or name_of(table), encoding)
+    plan.judge()
+    plan.label = draft_label(label, table)
+    plan.find_images(images, asked=images_asked)
+    plan.find_leaks()
+    report = plan.tried()
+    rows = [
+        _row(read.id_column, "ID", guesses["ID"].because, _id_doubts(ids)),
+        _row(read.label_column, f"label, {plan.label.problem_type}",
+             f"{guesses['label'].because}; {plan.label.because}", "; ".join(plan.label.doubts)),
+        *(_row(n, one.kind or "left out", one.because, one.doubt)
+          for n, one in plan.columns.items()),
+    ]  # fmt: skip
+    return Drafted(plan.text(), plan.notes(), plan.dataset, rows, report.ended, tried_on(report))
 
 
 def name_of(path: Path) -> str:
     """A dataset's name made of a file's or folder's."""
-    name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")[:40].rstrip("_")
+    stem = path.name.partition(".")[0] if path.is_file() else path.stem
+    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")[:40].rstrip("_")
     return name if re.match("[a-z]", name) else f"data_{name}"[:40].rstrip("_")
 
 
-# -- the table ------------------------------------------------------------------------------------
+def _row(column: str, taken_for: str, because: str, doubt: str) -> dict[str, str]:
+    return {"column": column, "taken_for": taken_for, "because": because, "doubt": doubt}
 
 
-def _read(path: Path, id_column: str, label_column: str) -> tuple[dict[str, Profile], list[str]]:
-    """Profiles of all columns by name, and notes on how the table was read."""
-    if id_column == label_column:
-        raise SpecError(
-            code="init_same_column", what="the ID and the label are the same column",
-            where=f"column '{id_column}'", todo="Name another column with --id or --label.",
-        )  # fmt: skip
-    try:
-        wanted = Wanted(id_column, (label_column,))
-        with tempfile.TemporaryDirectory(prefix="mm-init-") as folder:
-            table = open_table(path, file=path.name, wanted=wanted, scratch=Path(folder))
-            profiles = _profiles(table, id_column, label_column)
-    except TableRefused as refused:
-        raise SpecError(
-            code=refused.code,
-            what=refused.reason,
-            where=f"{path}:{refused.line}" if refused.line else str(path),
-            todo="Give the ID column's name as it stands in the header: --id COLUMN."
-            if refused.code == "table_no_id"
-            else "Correct the table, or save it anew as UTF-8 CSV.",
-        ) from None
-    except OSError as error:
-        raise SpecError(
-            code="init_unreadable", what=error.strerror or str(error), where=str(path),
-            todo="Check the path of the table.",
-        ) from None  # fmt: skip
-    return profiles, _reading_notes(table)
+def _guesses(
+    table: Path, id_column: str | None, label_column: str | None, encoding: str
+) -> dict[str, Guess]:
+    """Why ID and label are the columns that they are. Raises SpecError where there is a doubt."""
+    if id_column is not None and label_column is not None:
+        return {"ID": _NAMED, "label": _NAMED}
+    read = read_table(table, id_column, label_column, encoding, ROWS_KEPT)
+    others = {n: p for n, p in read.profiles.items() if n != read.label_column}
+    ids = _NAMED if id_column is not None else guess_id(others)
+    named = read.id_column or ids.name
+    labels = _NAMED if label_column is not None else guess_label(read.profiles, named)
+    open_ones = {
+        role: guess
+        for role, guess in (("ID", ids), ("label", labels))
+        if guess is not _NAMED and not guess.name
+    }
+    if open_ones:
+        given = {"--id": id_column or ids.name, "--label": label_column or labels.name}
+        raise unclear(table, open_ones, list(read.profiles), given)
+    return {"ID": ids, "label": labels}
 
 
-def _profiles(table: Table, id_column: str, label_column: str) -> dict[str, Profile]:
-    if label_column not in table.header:
-        folded = {name.casefold(): name for name in table.header}
-        close = difflib.get_close_matches(label_column.casefold(), folded, n=1)
-        hint = f"; did you mean '{shown(folded[close[0]])}'?" if close else ""
-        raise SpecError(
-            code="init_no_label",
-            what=f"no column is named '{label_column}'; found: "
-            f"{', '.join(map(shown, table.header[:20]))}{hint}",
-            where=table.file,
-            todo="Give the label column's name as it stands in the header: --label COLUMN.",
-        )
-    profiles = {name: Profile(name, MISSING) for name in table.header}
-    profiles[id_column] = Profile(id_column, ("",))  # the pipeline takes any other ID as it is
-    for batch in table.batches():
-        for name in table.header:
-            profiles[name].add(batch[name].fill_null("").to_pylist())
-        if table.n_rows >= ROWS_READ:
-            break
-    return profiles
-
-
-def _reading_notes(table: Table) -> list[str]:
-    notes = []
-    encoding = table.facts.get("encoding", "utf-8")
-    if encoding != "utf-8":
-        notes.append(
-            f"the table is not UTF-8; it was read as {encoding} "
-            f"({table.facts['encoding_because']}): look at its accents"
-        )
-    if table.n_rows >= ROWS_READ:
-        notes.append(f"the first {table.n_rows:,} rows were looked at")
-    if table.rejects:
-        first = table.rejects[0]
-        notes.append(
-            f"rows that do not fit the header and will be rejected: {len(table.rejects):,}; "
-            f"the first: line {first.line}, {first.reason}"
-        )
-    return notes
-
-
-def _missing_tokens(profiles: Iterable[Profile]) -> list[str]:
-    found = Counter[str]()
-    for profile in profiles:
-        found.update(profile.missing)
-    return ["", *(token for token in MISSING if token and found[token])]
-
-
-# -- the images ---------------------------------------------------------------------------------
-
-
-def _guess_image_name(images: Path, ids: set[str], id_column: str) -> tuple[str, list[str]]:
-    """The shape of the images' names that fits the most IDs, and notes with the share."""
-    if not images.is_dir():
-        raise SpecError(
-            code="init_no_images", what="there is no such folder", where=str(images),
-            todo="Give the folder of the images: --images DIR (unpack a zip first).",
-        )  # fmt: skip
-    files = sorted(path.name for path in images.rglob("*") if path.suffix.lower() in IMAGES)
-    if not files:
-        raise SpecError(
-            code="init_no_images", what="the folder holds no JPEG, PNG or WEBP", where=str(images),
-            todo="Give the folder of the images: --images DIR.",
-        )  # fmt: skip
-    shapes = dict.fromkeys([*_SHAPES, *_with_own_prefix(files, ids)])
-    sample = files[:: 1 + len(files) // FILES_TRIED]
-    # The first, simplest one of equals.
-    best = max(shapes, key=lambda shape: len(_fitting(shape, sample, ids)))
-    fitting = _fitting(best, files, ids)
-    if not fitting:
-        raise _no_match(images, files, ids, id_column)
-    with_image = len(set(fitting.values()))
-    note = (
-        f"image_name {best!r}: {len(fitting):,} of {len(files):,} images "
-        f"({len(fitting) / len(files):.0%}) belong to {with_image:,} of {len(ids):,} IDs "
-        f"({with_image / len(ids):.0%})"
-    )
-    notes = [note]
-    others = [name for name in files if name not in fitting]
-    if others:
-        notes.append(f"images that belong to no row, for example: {', '.join(others[:3])}")
-    return best, notes
-
-
-def _spec_with(image_name: str) -> DatasetSpec:
-    return DatasetSpec(
-        dataset="draft", id_column="id", label_column="label", problem_type="binary", columns={},
-        image_name=image_name,
-    )  # fmt: skip
-
-
-def _fitting(shape: str, files: list[str], ids: set[str]) -> dict[str, str]:
-    """File to ID, for the files whose name yields an ID that is in the table."""
-    spec = _spec_with(shape)
-    named = {file: spec.named_image(file) for file in files}
-    return {file: found[0] for file, found in named.items() if found and found[0] in ids}
-
-
-def _with_own_prefix(files: list[str], ids: set[str]) -> list[str]:
-    """Shapes such as `IMG{id}`, from names that end in an ID after a prefix they share."""
-    prefixes = Counter[str]()
-    for file in files[:2000]:
-        stem = re.sub(r"[-_ ][0-9]{1,3}$", "", file.rpartition(".")[0])
-        for start in range(1, min(len(stem), 40)):
-            if stem[start:] in ids:
-                prefixes[stem[:start]] += 1
-                break
-    common = [prefix for prefix, _ in prefixes.most_common(2) if not set(prefix) & set("*{}")]
-    return [f"{prefix}{shape}" for prefix in common for shape in ("{id}", "{id}-{n}", "{id}_{n}")]
-
-
-def _no_match(images: Path, files: list[str], ids: set[str], id_column: str) -> SpecError:
-    stems = {file.rpartition(".")[0].casefold() for file in files}
-    hint = ""
-    if stems & {value.casefold() for value in ids}:
-        hint = " They would fit if upper and lower case were the same."
-    return SpecError(
-        code="init_no_match",
-        what=f"no image's name holds an ID of column '{shown(id_column)}'; "
-        f"images: {', '.join(map(shown, files[:3]))}; "
-        f"IDs: {', '.join(map(shown, sorted(ids)[:3])) or 'none'}.{hint}",
-        where=str(images),
-        todo="Check --id and --images, or rename the images to ID.jpg, ID-1.jpg, ID-2.jpg, …",
-    )
-
-
-# -- the words ------------------------------------------------------------------------------------
-
-
-def _notes(ids: Profile, label: Label, columns: dict[str, Draft]) -> list[str]:
-    notes = [f"{ids.total:,} rows, {len(ids.values):,} different IDs"]
+def _id_doubts(ids: Profile) -> str:
+    doubts = []
     if blank := ids.missing.total():
-        notes.append(f"rows without an ID, which will be rejected: {blank:,}")
+        doubts.append(f"{blank:,} rows have none and will be rejected")
     if repeated := ids.present - len(ids.values):
-        notes.append(f"rows that repeat an ID, of which the first is used: {repeated:,}")
-    notes += label.notes
-    left_out = [name for name, column in columns.items() if column.kind is None]
-    if left_out:
-        notes.append(f"left out of the columns (the YAML says why): {', '.join(left_out)}")
-    if len(left_out) == len(columns):
-        notes.append("no column is left to learn from but the image; look at the YAML")
-    return notes
+        doubts.append(f"{repeated:,} rows repeat one; the first of each is used")
+    return "; ".join(doubts)
 
 
-def scalar(value: str) -> str:
-    """A string as YAML on one line."""
-    # PyYAML writes some line breaks of Unicode as they are, and reads them as a space.
-    text: str = yaml.safe_dump(
-        [value], allow_unicode=value.isprintable(), width=1 << 30, default_flow_style=True
-    )
-    return text.strip()[1:-1]
+@dataclass
+class _Plan:
+    """A draft in the making: what is known of the table, and what is decided so far."""
 
+    table: Path
+    read: Read
+    features: dict[str, Profile]
+    dataset: str
+    encoding: str
+    columns: dict[str, Taken] = field(default_factory=dict)
+    decimal: Decimal = _BY_THEMSELVES
+    label: Label = field(default_factory=lambda: Label("", "binary", ""))
+    images: Images = field(default_factory=Images)
 
-def _entry(name: str, kind: str) -> str:
-    """`name: kind` as lines of YAML; a very long name needs a `?` in front."""
-    text: str = yaml.safe_dump(
-        {name: kind}, allow_unicode=name.isprintable(), width=1 << 30, default_flow_style=False
-    )
-    return text.rstrip("\n").replace("\n", "\n    ")
+    @property
+    def ids(self) -> Profile:
+        return self.read.profiles[self.read.id_column]
 
+    @property
+    def target(self) -> Profile:
+        return self.read.profiles[self.read.label_column]
 
-def _column_lines(columns: dict[str, Draft]) -> str:
-    lines = []
-    for name, column in columns.items():
-        if column.kind is None:
-            lines.append(f"    # {shown(name)}: left out; {column.comment}")
+    # -- judging ------------------------------------------------------------------------------
+
+    def judge(self) -> None:
+        """Decide what each column is, and how numbers are written."""
+        judged = [*self.features.values(), self.target]
+        for profile in judged:
+            if "+" in profile.values:  # then its opposite is one, too
+                profile.take_for_value("-")
+        if self.read.delimiter:
+            self.decimal = settle_forms(judged, self.read.delimiter)
+        self.columns = {name: take_column(profile) for name, profile in self.features.items()}
+        words = {value for profile in self._of_words() for value in profile.values}
+        for name, taken in self.columns.items():
+            if words & set(taken.missing):  # a value elsewhere; missing_values is for all columns
+                self.columns[name] = take_as_words(self.features[name])
+            else:
+                self.features[name].take_for_missing(taken.missing)
+
+    def _of_words(self) -> list[Profile]:
+        """The profiles of the label and of the columns that are categories or text."""
+        kinds = ("category", "text")
+        words = [self.features[name] for name, t in self.columns.items() if t.kind in kinds]
+        return [*words, self.target]
+
+    def _missing(self) -> list[str]:
+        """What the YAML must name; what stands for a missing number is known anyway."""
+        found = [""]
+        for profile in self._of_words():
+            found += profile.missing
+        for taken in self.columns.values():
+            found += taken.missing
+        values = {value for profile in self._of_words() for value in profile.values}
+        return [token for token in dict.fromkeys(found) if token not in values]
+
+    def find_images(self, folder: Path | None, *, asked: bool) -> None:
+        if folder is not None:
+            linked = linked_by_columns(self.features, self.read.id_column)
+            self.images = match_images(folder, self.ids, asked=asked, linked=linked)
+        elif all(column.kind is None for column in self.columns.values()):
+            note = "no images were given: correct `image_name` yourself"
+            self.images = Images("{id}", notes=[note])  # there is nothing else to learn from
         else:
-            comment = f" # {column.comment}" if column.comment else ""
-            lines.append(f"    {_entry(name, column.kind)}{comment}")
-    none_left = all(column.kind is None for column in columns.values())
-    return "\n".join(["  columns: {}" if none_left else "  columns:", *lines])
+            note = "no images were given: the dataset has none; --images DIR names them"
+            self.images = Images(notes=[note])
 
+    def find_leaks(self) -> None:
+        kinds = {name: taken.kind for name, taken in self.columns.items() if taken.kind}
+        found = leaks(self.read.rows, self.read.profiles, kinds, self.target.name, self.label.meant)
+        for name, doubt in found.items():
+            self.columns[name] = self.columns[name].doubted(doubt)
 
-def _yaml(
-    *,
-    dataset: str,
-    table: str,
-    id_column: str,
-    label: Label,
-    columns: dict[str, Draft],
-    missing: list[str],
-    image_name: str | None,
-) -> str:
-    classes = ""
-    if label.classes:
-        listed = ", ".join(map(scalar, label.classes))
-        if listed.isprintable():
-            classes = "\n  # Take the # away to refuse rows with any other label:"
-            classes += f"\n  # classes: [{listed}]"
-    return f"""\
-# Drafted by `mm init` from {shown(table)}: read it once, then correct what was guessed wrong.
-# A column that is not listed here is not used; docs/your-own-dataset.md explains every key.
-type: {COMPONENT}
+    # -- trying -------------------------------------------------------------------------------
 
-attributes:
-  dataset: {scalar(dataset)} # the name in the lake, the table and the UI: a-z, 0-9 and _
-  id_column: {scalar(id_column)} # one row and its images belong together by this
-  label_column: {scalar(label.name)} # what is to be predicted; rows without it get a prediction
-  problem_type: {label.problem_type} # {label.comment}{classes}
+    def tried(self) -> Report:
+        """Try the draft, and reconsider for as long as that helps."""
+        report = try_draft(self.text(), self._sample())
+        while self._reconsidered(report):
+            report = try_draft(self.text(), self._sample())
+        return report
 
-  # number: a quantity. category: one of a few values. text: free words.
-  # `age: {{kind: number, required: true}}` refuses rows in which the value is missing.
-{_column_lines(columns)}
+    def _sample(self) -> list[LocalFile]:
+        table = LocalFile(self.table.name, self.table, self.table.stat().st_size)
+        return [table, *self.images.fitting[:IMAGES_TRIED]]
 
-  # What stands for "no value", exactly as written, in every column and the label.
-  missing_values: [{", ".join(f'"{token}"' for token in missing)}]
+    def _reconsidered(self, report: Report) -> bool:
+        """Whether another draft would reject fewer rows, which is then made."""
+        most = REJECTED_SHARE * report.counts["rows"]
+        numbers = [name for name, taken in self.columns.items() if taken.kind == "number"]
+        unclear_ones = by_column(report, "number_ambiguous", numbers)
+        signs = {self.features[name].form.decimal for name in numbers}
+        if unclear_ones and self.decimal.sign is None and len(signs) == 1:
+            why = f"too few values of {quoted(unclear_ones)} tell it"
+            self.decimal = Decimal(signs.pop(), why)
+            return True
+        refused = by_column(report, "number_invalid", numbers) + unclear_ones
+        worst = [name for name, count in refused.items() if count > most]
+        for name in worst:
+            doubt = "as numbers some rows would be rejected: clean them and write number"
+            taken = take_as_words(self.features[name])
+            self.columns[name] = taken if taken.doubt else taken.doubted(doubt)
+        return bool(worst)
 
-{_IMAGELESS if image_name is None else _imaged(image_name)}
-  # A prediction less confident than this goes to the review queue.
-  review_threshold: 0.6
-  minimum_training_records: 50 # fewer labelled records than this train no model
-{_ENGINE_OF_TABLES if image_name is None else _ENGINES}"""
+    # -- saying -------------------------------------------------------------------------------
 
+    def text(self) -> str:
+        return spec_text(
+            dataset=self.dataset,
+            table=self.table.name,
+            id_column=self.read.id_column,
+            label=self.label,
+            columns=self.columns,
+            missing=self._missing(),
+            decimal=self.decimal,
+            encoding=self.encoding,
+            image_name=self.images.image_name,
+        )
 
-_IMAGELESS = """\
-  image_name: null # there are no images; "{id}" would let them come as ID.jpg
-"""
-_ENGINE_OF_TABLES = """
-  # gradient_boosting is XGBoost on the columns; autogluon would train a network.
-  model_without_image: {engine: gradient_boosting}
-"""
-_ENGINES = """
-  # from_scratch needs no download. `preset: pretrained` learns more from few images.
-  model_with_image: {engine: autogluon, preset: from_scratch}
-  model_without_image: {engine: autogluon, preset: from_scratch}
-"""
-
-
-def _imaged(image_name: str) -> str:
-    return f"""\
-  # How an image's file name, without its suffix, yields the ID.
-  image_name: {scalar(image_name)}
-  image_longest_side: 256 # pixels; larger images are scaled down once, when they arrive
-"""
+    def notes(self) -> list[str]:
+        ids = self.ids
+        notes = [*self.read.notes, f"{ids.total:,} rows, {len(ids.values):,} different IDs"]
+        if blank := ids.missing.total():
+            notes.append(f"rows without an ID, which will be rejected: {blank:,}")
+        if repeated := ids.present - len(ids.values):
+            notes.append(f"rows that repeat an ID, of which the first is used: {repeated:,}")
+        notes += self.label.notes
+        left_out = [shown(name) for name, taken in self.columns.items() if taken.kind is None]
+        if left_out:
+            notes.append(f"left out of the columns (the YAML says why): {', '.join(left_out)}")
+        if len(left_out) == len(self.columns):
+            notes.append("no column is left to learn from but the image; look at the YAML")
+        notes += self.images.notes
+        notes += linked_by_columns(self.features, self.read.id_column)
+        if len(missing := self._missing()) > 1:
+            notes.append(f"taken for missing values: {', '.join(map(repr, missing[1:]))}")
+        if self.decimal.sign is not None:
+            notes.append(f'`decimal: "{self.decimal.sign}"`: {self.decimal.because}')
+        return notes

@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 from mm_assets.contract.dataset import NamedImage
 from mm_assets.contract.errors import SpecError
-from mm_assets.contract.spec_file import COMPONENT
-from mm_assets.drafting.column_kinds import MOST_CLASSES, shown
-from mm_assets.drafting.draft import FILES_TRIED, IMAGES, Drafted, load_draft, name_of, scalar
+from mm_assets.drafting.draft import name_of
+from mm_assets.drafting.drafted import IMAGES_TRIED, Drafted, tried_on, try_draft
+from mm_assets.drafting.image_names import FILES_TRIED, images_of
+from mm_assets.drafting.label import MOST_CLASSES
+from mm_assets.drafting.profile import shown
+from mm_assets.drafting.yaml_text import images_text, load_draft
 
 # Folders first: a label in a file's name can be a coincidence.
 _SHAPES = (
@@ -34,11 +37,8 @@ def draft_images(folder: Path, dataset: str | None = None) -> Drafted:
     Images whose path says no label are those to predict. Raises SpecError where there are no
     images, or no shape of path yields two or more classes.
     """
-    files = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGES
-    )
+    images = images_of(folder)
+    files = [file.name for file in images]
     if not files:
         raise SpecError(
             code="init_no_images", what="the folder holds no JPEG, PNG or WEBP", where=str(folder),
@@ -61,13 +61,14 @@ def draft_images(folder: Path, dataset: str | None = None) -> Drafted:
         shape = found.shape.replace("{id}", "*")
         id_notes.append("the same file name stands for several classes: IDs are made of the bytes")
     name = dataset or name_of(folder)
-    text = _yaml(name, shape, sorted(reading.labels))
-    load_draft(text)
-    return Drafted(text, [*_notes(files, reading, shape), *id_notes], name)
+    text = images_text(name, shape, sorted(reading.labels))
+    report = try_draft(text, images[:: 1 + len(images) // IMAGES_TRIED])
+    notes = [*_notes(files, reading, shape), *id_notes]
+    return Drafted(text, notes, name, [], report.ended, tried_on(report))
 
 
 def _read(shape: str, files: list[str]) -> _Reading:
-    spec = load_draft(_yaml("draft", shape, ["a", "b"]))
+    spec = load_draft(images_text("draft", shape, ["a", "b"]))
     named = {file: one for file in files if (one := spec.named_image(file))}
     return _Reading(shape, named, Counter(one.label for one in named.values() if one.label))
 
@@ -87,32 +88,3 @@ def _notes(files: list[str], reading: _Reading, shape: str) -> list[str]:
     if misfits := [file for file in files if file not in reading.named]:
         notes.append(f"images that do not fit: {len(misfits):,}, such as {shown(misfits[0])}")
     return notes
-
-
-def _yaml(dataset: str, shape: str, classes: list[str]) -> str:
-    problem = "binary" if len(classes) == 2 else "multiclass"
-    return f"""\
-# Drafted by `mm init` from images alone: read it once, then correct what was guessed wrong.
-# docs/your-own-dataset.md explains every key.
-type: {COMPONENT}
-
-attributes:
-  dataset: {scalar(dataset)} # the name in the lake, the table and the UI: a-z, 0-9 and _
-  records: images # each image is a record; there is no table
-  problem_type: {problem}
-  # Any other label is refused. A folder of images to predict, such as `new`, goes into
-  # missing_values: ["", "new"]; images in no folder are to be predicted, too.
-  classes: [{", ".join(map(scalar, classes))}]
-
-  # What a path says: {{label}}/ is the folder, {{id}} the file's name without its suffix; * stands
-  # for anything, and without {{id}} the ID is made of the image's bytes.
-  image_name: {scalar(shape)}
-  image_longest_side: 128 # pixels; larger images are scaled down once, when they arrive
-
-  # A prediction less confident than this goes to the review queue.
-  review_threshold: 0.6
-  minimum_training_records: 50 # fewer labelled images than this train no model
-
-  # from_scratch needs no download. `preset: pretrained` learns more from few images.
-  model_with_image: {{engine: autogluon, preset: from_scratch}}
-"""

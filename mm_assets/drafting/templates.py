@@ -12,7 +12,8 @@ from pathlib import Path
 from mm_assets.contract.errors import SpecError
 from mm_assets.contract.shipped import shipped
 from mm_assets.contract.spec_file import COMPONENT, load_spec
-from mm_assets.drafting.draft import Drafted, load_draft
+from mm_assets.drafting.drafted import Drafted
+from mm_assets.drafting.yaml_text import load_draft
 
 
 def templates_folder() -> Path:

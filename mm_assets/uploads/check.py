@@ -11,7 +11,7 @@ import re
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,26 +238,49 @@ def check(
     are typed as well, as the manifest will; without it a row that can be read counts as used.
     Raises UploadError when `path` is neither a folder nor a zip.
     """
-    report, judged = Report(kind_of(path)), None
+    report = Report(kind_of(path))
     with tempfile.TemporaryDirectory(prefix="mm-check-") as folder:
-        workdir = Path(folder)
-        packer = Packer(spec, workdir)
-        packer.images.close()
-        packer.images = _NotKept(workdir / "not-kept.parquet")
-        try:
-            if report.kind == "zip":
-                files = _from_zip(path, workdir, progress)
-            else:
-                files = _from_folder(path, report, progress)
-            with closing(files):
-                packer.pack(files, lambda _text: None)
-            if judge_rows is not None:
-                judged = judge_rows(spec, packer, workdir)
-        except UploadError as error:
-            report.refused = error
-        packer.images.close()
-    _fill(report, packer, judged)
+        if report.kind == "zip":
+            files = _from_zip(path, Path(folder), progress)
+        else:
+            files = _from_folder(path, report, progress)
+        with closing(files):
+            _judge(files, spec, report, Path(folder), judge_rows)
     return report
+
+
+def check_sample(
+    files: Iterable[LocalFile], spec: DatasetSpec, judge_rows: JudgeRows, most_rows: int
+) -> Report:
+    """The same for single files, of whose tables only about the first `most_rows` rows are read."""
+    report = Report("folder")
+    with tempfile.TemporaryDirectory(prefix="mm-check-") as folder:
+        delivered = (_delivered(file) for file in files)
+        _judge(delivered, spec, report, Path(folder), judge_rows, most_rows)
+    return report
+
+
+def _judge(
+    files: Iterable[Delivered],
+    spec: DatasetSpec,
+    report: Report,
+    workdir: Path,
+    judge_rows: JudgeRows | None,
+    most_rows: int | None = None,
+) -> None:
+    """Receive the files, keep nothing, and fill the report."""
+    judged = None
+    packer = Packer(spec, workdir, most_rows)
+    packer.images.close()
+    packer.images = _NotKept(workdir / "not-kept.parquet")
+    try:
+        packer.pack(files, lambda _text: None)
+        if judge_rows is not None:
+            judged = judge_rows(spec, packer, workdir)
+    except UploadError as error:
+        report.refused = error
+    packer.images.close()
+    _fill(report, packer, judged)
 
 
 def _from_zip(path: Path, workdir: Path, progress: Progress) -> Generator[Delivered]:
@@ -284,11 +307,15 @@ def _from_folder(path: Path, report: Report, progress: Progress) -> Generator[De
         raise empty_folder(path, report.left_out)
     done, total = 0, sum(file.size for file in files)
     for file in files:
-        with reading(file.path):
-            content = file.path if file.size > IN_MEMORY else file.path.read_bytes()
-        yield Delivered(file.name, file.size, "", content)
+        yield _delivered(file)
         done += file.size
         progress(done, total, file.name)
+
+
+def _delivered(file: LocalFile) -> Delivered:
+    with reading(file.path):
+        content = file.path if file.size > IN_MEMORY else file.path.read_bytes()
+    return Delivered(file.name, file.size, "", content, keep=True)
 
 
 def _fill(report: Report, packer: Packer, judged: Judged | None) -> None:

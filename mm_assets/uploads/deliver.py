@@ -30,7 +30,10 @@ FETCHES = 16
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """One file as it arrived. `content` is its bytes, or a local file when it is large."""
+    """One file as it arrived. `content` is its bytes, or a local file when it is large.
+
+    keep: that file is the sender's own, and nobody may move or delete it.
+    """
 
     name: str
     size: int
@@ -38,6 +41,7 @@ class Delivered:
     content: bytes | Path
     problem: str | None = None
     reason: str = ""
+    keep: bool = False
 
     @property
     def head(self) -> bytes:

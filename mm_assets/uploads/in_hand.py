@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.dataset import WHOLE_NAME, DatasetSpec
 from mm_assets.contract.errors import UploadError, UsageError
 from mm_assets.contract.ids import fault_of, normalised
 
@@ -322,11 +322,12 @@ def _file_name(spec: DatasetSpec, record_id: str, number: int, label: str, data:
     stem = shape
     for part, text in parts.items():
         stem = stem.replace(part, text)
-    if "{id}" not in shape:  # the ID is made of the bytes
+    has_id = "{id}" in shape or shape == WHOLE_NAME
+    if not has_id:  # the ID is made of the bytes
         stem = stem.replace("x", hashlib.sha256(data).hexdigest()[:16], 1)
-    name = stem.lstrip("/") + _suffix(data)
+    name = record_id if shape == WHOLE_NAME else stem.lstrip("/") + _suffix(data)
     read = spec.named_image(name, hashlib.sha256(data).hexdigest())
-    if spec.image_name and "{id}" in shape and (read is None or _other(read.record_id, record_id)):
+    if spec.image_name and has_id and (read is None or _other(read.record_id, record_id)):
         raise UploadError(
             code="image_name",
             what=f"no file name of the form '{shape}' can hold the ID {record_id!r}",

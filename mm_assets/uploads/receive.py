@@ -92,11 +92,15 @@ def publish_receipt(
 
 
 class Packer:
-    """Sorts the files of one upload into images and tables and writes the Parquet files."""
+    """Sorts the files of one upload into images and tables and writes the Parquet files.
 
-    def __init__(self, spec: DatasetSpec, folder: Path) -> None:
+    most_rows: of each table, about so many rows are read, and no more; to try a draft.
+    """
+
+    def __init__(self, spec: DatasetSpec, folder: Path, most_rows: int | None = None) -> None:
         self.spec = spec
         self.folder = folder
+        self.most_rows = most_rows
         self.files: list[dict[str, Any]] = []
         self.tables: list[dict[str, Any]] = []
         self.rejects: list[Refusal] = []
@@ -169,6 +173,9 @@ class Packer:
         self.on_disk += 1
         path = self.folder / f"table-{self.on_disk:06d}"
         if isinstance(file.content, Path):
+            if file.keep:
+                path.symlink_to(file.content.absolute())
+                return path
             return file.content.rename(path)
         path.write_bytes(file.content)
         return path
@@ -205,7 +212,7 @@ class Packer:
                 path, file=file.name, wanted=wanted_of(self.spec), scratch=self.folder
             )
             labels_only = self._judge_columns(table)
-            _write_rows(table, self.folder / name, self.spec)
+            _write_rows(table, self.folder / name, self.spec, self.most_rows)
         except TableRefused as error:
             if file.name.lower().endswith(IMAGE_SUFFIXES):  # a web page saved as an image
                 reason = "the content is text, and no image"
@@ -335,7 +342,7 @@ def _sha256(content: bytes | Path | None) -> str:
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
 
 
-def _write_rows(table: Table, path: Path, spec: DatasetSpec) -> None:
+def _write_rows(table: Table, path: Path, spec: DatasetSpec, most_rows: int | None = None) -> None:
     """Write a table's rows as text: _file, _line, then c0, c1, … in the order of its header.
 
     Columns go by position, because DuckDB does not tell `Name` from `name`.
@@ -354,6 +361,8 @@ def _write_rows(table: Table, path: Path, spec: DatasetSpec) -> None:
     ) as writer:
         for batch in table.batches():
             writer.write_table(pa.Table.from_arrays(batch.columns, schema=schema))
+            if most_rows is not None and table.n_rows >= most_rows:
+                break
 
 
 def _files_table(files: list[dict[str, Any]]) -> pa.Table:

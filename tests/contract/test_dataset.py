@@ -111,6 +111,7 @@ def test_a_good_file_is_read_whole_with_short_and_long_columns(tmp_path: Path) -
         ("dataset: pets", "dataset: My Pets", 4, ["`dataset`", "use a-z, 0-9 and _"]),
         ("classes: [cat, dog]", "image_name: photo", 8, ["write {id} once"]),
         ("classes: [cat, dog]", 'image_name: "{id}-{id}"', 8, ["write {id} once"]),
+        ("classes: [cat, dog]", 'image_name: "{file}-{n}"', 8, ["write {id} once"]),
         ("classes: [cat, dog]", 'image_name: "{id}-{n}-{n}"', 8, ["{n} at most once"]),
     ],
 )
@@ -215,6 +216,8 @@ def test_all_datasets_of_a_folder_are_read_and_other_components_left_alone(tmp_p
         ("IMG.{id}", "IMGx5.png", None),
         ("({id})[{n}]", "(a)[3].png", ("a", 3)),
         ("{n}.{id}", "2.x.png", ("x", 2)),
+        ("{file}", "deep/IMG_1.JPG", ("IMG_1.JPG", 0)),
+        ("{file}", "no-suffix", ("no-suffix", 0)),
     ],
 )
 def test_a_file_name_yields_the_id_that_its_template_says(

@@ -165,9 +165,9 @@ def test_the_demos_yaml_says_the_same_as_what_init_would_draft(
     pets: Made, spec: DatasetSpec, tmp_path: Path
 ) -> None:
     folder, _ = pets
-    text, _, _ = draft_spec(
+    text = draft_spec(
         folder / "labelled" / "pets.csv", folder / "labelled" / "images", "pet_id", "adopted"
-    )
+    ).text
     draft = tmp_path / "defs.yaml"
     draft.write_text(text)
     guessed = load_spec(draft)

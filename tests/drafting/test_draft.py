@@ -19,6 +19,7 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import MMError, SpecError
 from mm_assets.contract.spec_file import load_spec
 from mm_assets.drafting.draft import draft_spec
+from mm_assets.reading.header import clean
 
 N = 60
 Columns = dict[str, list[str]]
@@ -116,22 +117,58 @@ def test_small_codes_and_years_say_that_they_may_be_quantities(write: Write) -> 
 
 
 def test_values_that_are_no_numbers_are_named_in_the_comment(write: Write) -> None:
-    _, text = drafted(write, age=[str(i) for i in range(N - 1)] + ["1,5"])
-    assert "'1,5'" in line_about(text, "age")
+    spec, text = drafted(write, age=[str(i % 40) for i in range(N - 1)] + ["5 kg"])
+    assert spec.kinds == {"age": "number"}
+    assert "'5 kg'; rows with them will be rejected" in line_about(text, "age")
+
+
+def test_a_column_with_more_of_them_is_no_number_so_that_no_row_is_lost(write: Write) -> None:
+    values = [str(i % 40) for i in range(N - 3)] + ["5 kg", "7 kg", "9 lb"]
+    table, images = write({**base(), "weight": values})
+    made = draft_spec(table, images, "id", "label")
+    assert loaded(made.text).kinds == {"weight": "category"}
+    assert "3 of 60 values are no numbers, such as '5 kg', '7 kg'" in made.doubts[0]
+    assert made.ended is not None
+    assert not [one for one in made.ended.left_out if one.what == "row"]
 
 
 def test_missing_values_are_found_and_do_not_change_a_columns_kind(write: Write) -> None:
     ages = [str(i * 1.1) for i in range(N)]
     ages[:4] = ["", "NA", "?", " null "]
-    spec, _ = drafted(write, age=ages)
-    assert spec.kinds == {"age": "number"}
-    assert spec.missing_values == ("", "NA", "null", "?")
+    coats = ["short", "long", "NA", "n/a", "-", "?"] * (N // 6)
+    spec, _ = drafted(write, age=ages, coat=coats)
+    assert spec.kinds == {"age": "number", "coat": "category"}
+    assert set(spec.missing_values) == {"", "NA", "n/a", "-", "?"}
+
+
+def test_what_stands_for_a_missing_number_need_not_be_named(write: Write) -> None:
+    spec, _ = drafted(write, age=["", "NA", "?", "-", *(str(i * 1.1) for i in range(N - 4))])
+    assert spec.missing_values == ("",)
+
+
+def test_a_word_in_a_column_of_numbers_is_no_value_unless_it_is_one_elsewhere(write: Write) -> None:
+    ages = ["unknown"] * 6 + [str(i) for i in range(N - 6)]
+    spec, text = drafted(write, age=ages)
+    assert (spec.kinds["age"], spec.missing_values) == ("number", ("", "unknown"))
+    assert "'unknown' (6) stands for no value" in line_about(text, "age")
+
+
+def test_a_word_that_is_a_category_elsewhere_does_not_become_a_missing_value(write: Write) -> None:
+    ages = ["unknown"] * 6 + [str(i) for i in range(N - 6)]
+    spec, _ = drafted(write, age=ages, coat=["unknown", "short"] * (N // 2))
+    assert spec.missing_values == ("",)
+    assert spec.kinds["age"] != "number"
+
+
+def test_a_minus_beside_a_plus_is_a_value(write: Write) -> None:
+    spec, _ = drafted(write, test=["+", "-"] * (N // 2))
+    assert (spec.kinds, spec.missing_values) == ({"test": "category"}, ("",))
 
 
 def test_reserved_and_awkward_names_still_give_a_yaml_that_loads(write: Write) -> None:
     names = ["image", "_file_", "yes", "12", "a: b # c", "x" * 200, "ä\u2028b", "'\"", "- q", "~"]
     spec, text = drafted(write, **{name: ["1.5", "2.5"] * (N // 2) for name in names})
-    assert list(spec.kinds) == names[2:]
+    assert list(spec.kinds) == [clean(name) for name in names[2:]]
     assert "reserved" in line_about(text, "image")
 
 
@@ -185,7 +222,7 @@ def test_rows_without_label_and_rare_classes_are_in_the_notes(write: Write) -> N
 # -- columns that are not there -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("id_column", "label"), [("Id", "label"), ("id", "lable")])
+@pytest.mark.parametrize(("id_column", "label"), [("idd", "label"), ("id", "lable")])
 def test_a_column_that_is_not_there_is_answered_with_the_one_that_was_meant(
     id_column: str, label: str, write: Write
 ) -> None:
@@ -193,6 +230,12 @@ def test_a_column_that_is_not_there_is_answered_with_the_one_that_was_meant(
     with pytest.raises(SpecError, match="did you mean '(id|label)'") as error:
         draft_spec(table, images, id_column, label)
     assert error.value.todo
+
+
+def test_a_name_in_another_case_is_the_one_in_the_table(write: Write) -> None:
+    table, images = write(base())
+    spec = loaded(draft_spec(table, images, "ID", " Label").text)
+    assert (spec.id_column, spec.label_column) == ("id", "label")
 
 
 def test_the_id_cannot_be_the_label(write: Write) -> None:
@@ -228,8 +271,8 @@ def test_a_table_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
 def test_the_shape_of_image_names_is_found(shape: str, name: str, write: Write) -> None:
     names = [name.format(i) for i in range(30)]
     table, images = write(base(), names)
-    text, notes, _ = draft_spec(table, images, "id", "label")
-    spec = loaded(text)
+    drafted = draft_spec(table, images, "id", "label")
+    spec, notes = loaded(drafted.text), drafted.notes
     assert {found[0] for p in names if (found := spec.named_image(p))} == set(base()["id"][:30])
     if shape != "*_{id}":  # several shapes say the same there
         assert spec.image_name == shape
@@ -262,8 +305,8 @@ def test_without_a_folder_the_dataset_has_no_images_and_learns_from_its_columns(
     write: Write,
 ) -> None:
     table, _ = write({**base(), "age": [str(i % 7) for i in range(len(base()["id"]))]})
-    text, notes, _ = draft_spec(table, None, "id", "label")
-    spec = loaded(text)
+    made = draft_spec(table, None, "id", "label")
+    spec, notes = loaded(made.text), made.notes
     assert spec.image_name is None
     assert [one.engine for one in spec.model_without_image] == ["gradient_boosting"]
     assert any("no images were given" in note for note in notes)
@@ -271,8 +314,9 @@ def test_without_a_folder_the_dataset_has_no_images_and_learns_from_its_columns(
 
 def test_without_a_folder_or_any_column_images_are_all_there_can_be(write: Write) -> None:
     table, _ = write(base())
-    text, notes, _ = draft_spec(table, None, "id", "label")
-    assert loaded(text).image_name == "{id}"
+    made = draft_spec(table, None, "id", "label")
+    notes = made.notes
+    assert loaded(made.text).image_name == "{id}"
     assert any("correct `image_name` yourself" in note for note in notes)
 
 
@@ -284,8 +328,8 @@ def test_without_a_folder_or_any_column_images_are_all_there_can_be(write: Write
 def test_delimiters_and_encodings_are_found(delimiter: str, encoding: str, write: Write) -> None:
     columns = {**base(), "größe": ["klein", "groß"] * (N // 2)}
     table, images = write(columns, encoding=encoding, delimiter=delimiter)
-    text, notes, _ = draft_spec(table, images, "id", "label")
-    spec = loaded(text)
+    drafted = draft_spec(table, images, "id", "label")
+    spec, notes = loaded(drafted.text), drafted.notes
     assert spec.kinds == {"größe": "category"}
     assert spec.encoding == "auto"
     assert any("not UTF-8" in note for note in notes) == (not encoding.startswith("utf-8"))
@@ -294,8 +338,8 @@ def test_delimiters_and_encodings_are_found(delimiter: str, encoding: str, write
 def test_the_dataset_is_named_after_the_table_unless_told_otherwise(write: Write) -> None:
     table, images = write(base())
     for asked, expected in ((None, "my_table"), ("cats", "cats")):
-        text, _, name = draft_spec(table, images, "id", "label", asked)
-        assert loaded(text).dataset == name == expected
+        made = draft_spec(table, images, "id", "label", asked)
+        assert loaded(made.text).dataset == made.dataset == expected
     with pytest.raises(SpecError, match="letter first"):
         draft_spec(table, images, "id", "label", "Cats & dogs")
 
@@ -327,7 +371,7 @@ cells = st.one_of(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_table_gives_a_yaml_that_loads_or_an_error_in_words(data: st.DataObject) -> None:
     names = data.draw(st.lists(cells, max_size=4), label="columns")
@@ -344,7 +388,11 @@ def test_any_table_gives_a_yaml_that_loads_or_an_error_in_words(data: st.DataObj
         Path(folder, "a-1.jpg").touch()
         Path(folder, "b.jpg").touch()
         try:
-            draft, notes, _ = draft_spec(table, Path(folder), "id", "label")
+            made = draft_spec(table, Path(folder), "id", "label")
+            draft, notes = made.text, made.notes
+            assert made.ended is not None
+            # With 12 rows a single one is more than may be lost to a number.
+            assert "number_invalid" not in [one.code for one in made.ended.left_out]
         except MMError as error:
             draft, notes = "", [error.code, error.todo]
     assert all(notes)
@@ -352,4 +400,4 @@ def test_any_table_gives_a_yaml_that_loads_or_an_error_in_words(data: st.DataObj
         return
     spec = loaded(draft)
     assert (spec.id_column, spec.label_column) == ("id", "label")
-    assert set(spec.kinds) <= {name.strip().strip("\ufeff").strip() for name in names}
+    assert set(spec.kinds) <= {clean(name) for name in names}

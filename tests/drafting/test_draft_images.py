@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mm_assets.contract.errors import SpecError
-from mm_assets.drafting.draft import load_draft
 from mm_assets.drafting.draft_images import draft_images
+from mm_assets.drafting.yaml_text import load_draft
 from tests.make import draw_image
 
 
@@ -35,8 +35,8 @@ def folder_of(tmp_path: Path, *files: str) -> Path:
 def test_the_shape_of_the_paths_is_found(
     files: tuple[str, ...], shape: str, classes: tuple[str, ...], tmp_path: Path
 ) -> None:
-    text, _, name = draft_images(folder_of(tmp_path, *files))
-    spec = load_draft(text)
+    drafted = draft_images(folder_of(tmp_path, *files))
+    spec, name = load_draft(drafted.text), drafted.dataset
     assert (spec.records, spec.image_name, spec.classes) == ("images", shape, classes)
     assert spec.problem_type == ("binary" if len(classes) == 2 else "multiclass")
     assert name == spec.dataset == "my_photos"
@@ -44,7 +44,7 @@ def test_the_shape_of_the_paths_is_found(
 
 def test_images_in_no_folder_are_said_to_be_predicted(tmp_path: Path) -> None:
     files = ("cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png", "e.png", "f.png")
-    _, notes, _ = draft_images(folder_of(tmp_path, *files))
+    notes = draft_images(folder_of(tmp_path, *files)).notes
     assert "images without a label, which will be predicted: 2" in notes
 
 

@@ -132,3 +132,16 @@ def test_a_zip_that_would_be_refused_whole_is_told_as_refused(
     report = check(cut, spec)
     assert report.refused is not None
     assert report.as_dict()["refused"]["code"] == "archive_unreadable"
+
+
+def test_large_files_of_the_sender_stay_where_they_are(
+    tmp_path: Path, spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mm_assets.uploads.check.IN_MEMORY", 8)  # so that these are large
+    files = {"pets.csv": b"id,age,label\nP01,1,yes\n", "film.mp4": b"\0\0\0\x18ftypmp42" * 9}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    report = check(tmp_path, spec)
+    assert report.problems_by_code == {"file_type": 1}
+    assert report.counts["rows"] == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files

@@ -1,0 +1,181 @@
+"""Which images lie beside a table, and how their names yield the IDs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Set
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mm_assets.contract.dataset import WHOLE_NAME, DatasetSpec
+from mm_assets.contract.errors import SpecError
+from mm_assets.drafting.column_kinds import IMAGE_FILES, NUMBERS_SHARE, WEB_ADDRESS
+from mm_assets.drafting.profile import Profile, quoted, shown
+from mm_assets.uploads.check import LocalFile, list_folder
+from mm_assets.uploads.receive import IMAGE_SUFFIXES
+
+FILES_TRIED = 5_000
+_MOST_BESIDE = 50_000  # files; a folder with more is not the table's own
+_DEEPEST_BESIDE = 3  # folders below the table's
+_SHAPES = (
+    "{id}", "{id}-{n}", "{id}_{n}", "{id} ({n})", "{id} {n}", "{id}.{n}", "{id}({n})",
+    "*_{id}", "*-{id}", "*_{id}_{n}", "*_{id}-{n}", "{id}_*", "{id}-*", WHOLE_NAME,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a draft. image_name: None if none fits; fitting: those that belong to rows."""
+
+    image_name: str | None = None
+    files: list[LocalFile] = field(default_factory=list)
+    fitting: list[LocalFile] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def images_of(folder: Path) -> list[LocalFile]:
+    """The images that would be sent with a folder."""
+    return [file for file in list_folder(folder)[0] if is_image_name(file.name)]
+
+
+def is_image_name(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def has_images_beside(table: Path) -> bool:
+    """Whether images lie in the table's folder; not asked of a folder with very many files."""
+    seen, found = 0, False
+    top = len(table.absolute().parent.parts)
+    for at, folders, files in os.walk(table.absolute().parent):
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        if len(Path(at).parts) - top >= _DEEPEST_BESIDE:
+            folders.clear()
+        seen += len(files) + len(folders)
+        if seen > _MOST_BESIDE:
+            return False
+        found = found or any(is_image_name(name) and not name.startswith(".") for name in files)
+    return found
+
+
+def match_images(folder: Path, ids: Profile, *, asked: bool, linked: list[str]) -> Images:
+    """The shape of the images' names that fits the most IDs.
+
+    asked: the folder was named; then images that fit no ID are an error, SpecError. linked: what
+    `linked_by_columns` says.
+    """
+    files = images_of(folder) if folder.is_dir() else []
+    if not files:
+        there = "the folder holds no JPEG, PNG or WEBP"
+        raise SpecError(
+            code="init_no_images",
+            what=there if folder.is_dir() else "there is no such folder",
+            where=str(folder),
+            todo="Give the folder of the images: --images DIR (unpack a zip first).",
+        )
+    known = ids.values.keys()
+    names = [file.name.rpartition("/")[2] for file in files]
+    sample = names[:: 1 + len(names) // FILES_TRIED]
+    shapes = dict.fromkeys([*_SHAPES, *_with_own_prefix(sample, known)])
+    # The first, simplest one of equals.
+    best = max(shapes, key=lambda shape: len(_fitting(shape, sample, known)))
+    found = _fitting(best, names, known)
+    fitting = [file for file, name in zip(files, names, strict=True) if name in found]
+    with_image = len(set(found.values()))
+    few = len(fitting) * 2 < len(files) and with_image * 10 < len(known)
+    if not fitting or (few and not asked):
+        if asked:
+            raise _no_match(folder, names, ids, linked)
+        note = (
+            f"{len(files):,} images lie beside the table, such as {quoted(names)}, and are not "
+            f"used: their names do not hold the IDs of column '{shown(ids.name)}'"
+        )
+        return Images(notes=[note])
+    note = (
+        f"image_name {best!r}: {len(fitting):,} of {len(files):,} images "
+        f"({len(fitting) / len(files):.0%}) belong to {with_image:,} of {len(known):,} IDs "
+        f"({with_image / len(known):.0%})"
+    )
+    notes = [note]
+    if others := [name for name in names if name not in found]:
+        notes.append(f"images that belong to no row, for example: {quoted(others)}")
+    return Images(best, files, fitting, notes)
+
+
+def linked_by_columns(profiles: dict[str, Profile], id_column: str) -> list[str]:
+    """What to say of columns that name or link images, which the pipeline does not follow."""
+    notes = []
+    for name, profile in profiles.items():
+        if name == id_column or not profile.values:
+            continue
+        example = shown(next(iter(profile.values)))
+        if profile.share(WEB_ADDRESS) >= NUMBERS_SHARE:
+            notes.append(
+                f"column '{shown(name)}' holds web addresses ('{example}'): nothing is fetched; "
+                "to use images, download them and name each by its ID (ID.jpg)"
+            )
+        elif profile.share(IMAGE_FILES) >= NUMBERS_SHARE:
+            notes.append(_of_paths(name, profile, example))
+    return notes
+
+
+def _of_paths(name: str, profile: Profile, example: str) -> str:
+    several = next((c for c in ";|," if sum(c in v for v in profile.values)), "")
+    images = f"[cell.split({several!r}) for cell in frame[{name!r}]]" if several else repr(name)
+    as_id = ""
+    if not several and not profile.repeats and not any("/" in v for v in profile.values):
+        as_id = f", take it for the ID (--id {shown(name)})"
+    return (
+        f"column '{shown(name)}' holds names of image files ('{example}'). No column is followed "
+        "to images: an image is found by the ID in its own name. Rename the images to ID.jpg (of "
+        f"several: ID-1.jpg, ID-2.jpg){as_id}, or hand them over in Python: "
+        f"mm.draft(frame, images={images}, …), then ds.upload(frame, images={images})"
+    )
+
+
+def _spec_with(image_name: str) -> DatasetSpec:
+    return DatasetSpec(
+        dataset="draft", id_column="id", label_column="label", problem_type="binary", columns={},
+        image_name=image_name,
+    )  # fmt: skip
+
+
+def _fitting(shape: str, files: list[str], ids: Set[str]) -> dict[str, str]:
+    """File to ID, for the files whose name yields an ID that is in the table."""
+    spec = _spec_with(shape)
+    named = {file: spec.named_image(file) for file in files}
+    return {file: found[0] for file, found in named.items() if found and found[0] in ids}
+
+
+def _with_own_prefix(files: list[str], ids: Set[str]) -> list[str]:
+    """Shapes such as `IMG{id}`, from names that end in an ID after a prefix they share."""
+    prefixes = Counter[str]()
+    for file in files[:2000]:
+        stem = re.sub(r"[-_ ][0-9]{1,3}$", "", file.rpartition(".")[0])
+        for start in range(1, min(len(stem), 40)):
+            if stem[start:] in ids:
+                prefixes[stem[:start]] += 1
+                break
+    common = [prefix for prefix, _ in prefixes.most_common(2) if not set(prefix) & set("*{}")]
+    return [f"{prefix}{shape}" for prefix in common for shape in ("{id}", "{id}-{n}", "{id}_{n}")]
+
+
+def _no_match(folder: Path, files: list[str], ids: Profile, linked: list[str]) -> SpecError:
+    stems = {file.rpartition(".")[0].casefold() for file in files}
+    hint = ""
+    if stems & {value.casefold() for value in ids.values}:
+        hint = " They would fit if upper and lower case were the same."
+    return SpecError(
+        code="init_no_match",
+        what=f"no image's name holds an ID of column '{shown(ids.name)}'; "
+        f"images: {', '.join(map(shown, files[:3]))}; "
+        f"IDs: {', '.join(map(shown, sorted(ids.values)[:3])) or 'none'}.{hint}",
+        where=str(folder),
+        todo=". ".join(
+            [
+                "Check --id and --images, or rename the images to ID.jpg, ID-1.jpg, ID-2.jpg, …",
+                *(f"C{one[1:]}" for one in linked),
+            ]
+        ),
+    )

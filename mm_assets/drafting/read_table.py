@@ -1,0 +1,144 @@
+"""A table of any format, read for a draft: its columns counted, its first rows kept."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_assets.contract.errors import SpecError
+from mm_assets.drafting.profile import Profile, shown
+from mm_assets.reading.table import TableRefused, Wanted
+from mm_assets.reading.tables import Table, open_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_READ = 100_000  # enough to judge columns by; the whole table is read by the pipeline
+ROWS_KEPT = 5_000  # to look for what goes together
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was read. profiles: by the name in the file; rows: the first ones, as text.
+
+    id_column and label_column are the names as they stand in the file, '' where none was asked for.
+    """
+
+    profiles: dict[str, Profile]
+    rows: pa.Table
+    notes: list[str]
+    delimiter: str
+    id_column: str = ""
+    label_column: str = ""
+
+
+def read_table(
+    path: Path, id_column: str | None, label_column: str | None, encoding: str, most: int
+) -> Read:
+    """Read up to `most` rows. Raises SpecError when the table or a column cannot be read."""
+    if id_column is not None and id_column == label_column:
+        raise SpecError(
+            code="init_same_column", what="the ID and the label are the same column",
+            where=f"column '{shown(id_column)}'", todo="Name another column with --id or --label.",
+        )  # fmt: skip
+    wanted = Wanted(id_column, () if label_column is None else (label_column,), encoding)
+    with speaking_of_table(path), tempfile.TemporaryDirectory(prefix="mm-init-") as folder:
+        table = open_table(path, file=path.name, wanted=wanted, scratch=Path(folder))
+        if label_column is not None and label_column not in table.header:
+            raise _no_label(table, label_column)
+        return _counted(table, id_column, label_column, most)
+
+
+@contextmanager
+def speaking_of_table(path: Path) -> Iterator[None]:
+    """Say in words why a table cannot be read."""
+    try:
+        yield
+    except TableRefused as refused:
+        todos = {
+            "table_no_id": "Give the ID column's name as it stands in the header: --id COLUMN.",
+            "table_encoding": "Save the table as UTF-8, or name its encoding: --encoding cp1252.",
+            "file_type": "Give a table: CSV, Excel, Parquet, Arrow, JSON Lines or JSON.",
+        }
+        raise SpecError(
+            code=refused.code,
+            what=refused.reason,
+            where=f"{path}:{refused.line}" if refused.line else str(path),
+            todo=todos.get(refused.code, "Correct the table, or save it anew as UTF-8 CSV."),
+        ) from None
+    except OSError as error:
+        raise SpecError(
+            code="init_unreadable", what=error.strerror or str(error), where=str(path),
+            todo="Check the path of the table.",
+        ) from None  # fmt: skip
+
+
+def _no_label(table: Table, label_column: str) -> SpecError:
+    folded = {name.casefold(): name for name in table.header}
+    close = difflib.get_close_matches(label_column.casefold(), folded, n=1)
+    hint = f"; did you mean '{shown(folded[close[0]])}'?" if close else ""
+    return SpecError(
+        code="init_no_label",
+        what=f"no column is named '{shown(label_column)}'; found: "
+        f"{', '.join(map(shown, table.header[:20]))}{hint}",
+        where=table.file,
+        todo="Give the label column's name as it stands in the header: --label COLUMN.",
+    )
+
+
+def _counted(table: Table, id_column: str | None, label_column: str | None, most: int) -> Read:
+    import pyarrow as pa
+
+    in_file = {wanted: name for name, wanted in table.facts.get("renamed", {}).items()}
+    names = {name: in_file.get(name, name) for name in table.header}
+    profiles = {name: Profile(names[name], exact=name == id_column) for name in table.header}
+    kept: list[pa.RecordBatch] = []
+    n_kept = n_read = 0
+    for whole in table.batches():
+        batch = whole.slice(0, most - n_read)
+        n_read += batch.num_rows
+        for name, profile in profiles.items():
+            profile.add(batch[name].fill_null("").to_pylist())
+        if n_kept < ROWS_KEPT:
+            kept.append(batch.slice(0, ROWS_KEPT - n_kept))
+            n_kept += kept[-1].num_rows
+        if n_read >= most:
+            break
+    schema = pa.schema([(name, pa.string()) for name in table.header])
+    rows = pa.Table.from_batches([batch.select(table.header) for batch in kept], schema)
+    return Read(
+        {profile.name: profile for profile in profiles.values()},
+        rows.rename_columns([names[name] for name in table.header]),
+        _notes(table, n_read if n_read >= most else 0),
+        "" if table.typed else str(table.facts.get("delimiter", "")),
+        names.get(id_column or "", ""),
+        names.get(label_column or "", ""),
+    )
+
+
+def _notes(table: Table, first: int) -> list[str]:
+    """first: how many rows were read, if that is not all of them."""
+    notes = []
+    encoding = table.facts.get("encoding", "utf-8")
+    if encoding != "utf-8":
+        because = table.facts.get("encoding_because")
+        notes.append(
+            f"the table is not UTF-8; it was read as {encoding}"
+            f"{f' ({because})' if because else ''}: look at its accents"
+        )
+    if "sheet" in table.facts:
+        notes.append(f"the sheet '{shown(str(table.facts['sheet']))}' was read")
+    if first:
+        notes.append(f"the first {first:,} rows were looked at")
+    if table.rejects:
+        reject = table.rejects[0]
+        notes.append(
+            f"rows that cannot be read and will be rejected: {len(table.rejects):,}; "
+            f"the first: line {reject.line}, {shown(reject.reason)}"
+        )
+    return notes
