@@ -65,7 +65,7 @@ def take_column(profile: Profile) -> Taken:
             because = "it holds names of image files"
         return Taken(None, because)
     if not profile.values:
-        return Taken(None, "it has no value in any row")
+        return Taken(None, "it has no plain value in any row")
     if len(profile.values) == 1:
         gaps = " where it has a value" if profile.missing else ""
         return Taken(None, f"it is always '{shown(next(iter(profile.values)))}'{gaps}")

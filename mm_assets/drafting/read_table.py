@@ -109,6 +109,11 @@ def _counted(table: Table, id_column: str | None, label_column: str | None, most
             n_kept += kept[-1].num_rows
         if n_read >= most:
             break
+    if not n_read:
+        raise SpecError(
+            code="init_no_rows", what="no row of the table can be read", where=table.file,
+            todo="Give a table with rows below its header.",
+        )  # fmt: skip
     schema = pa.schema([(name, pa.string()) for name in table.header])
     rows = pa.Table.from_batches([batch.select(table.header) for batch in kept], schema)
     return Read(

@@ -202,6 +202,21 @@ def test_a_word_that_counts_as_no_label_is_doubted(tmp_path: Path) -> None:
     assert "'none' (20) counts as no label" in row_about(drafted(tmp_path, rows), "label")["doubt"]
 
 
+def test_a_table_without_rows_is_answered_in_words(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,label\n")
+    with pytest.raises(SpecError) as caught:
+        draft_spec(tmp_path / "t.csv", None)
+    assert caught.value.code == "init_no_rows"
+
+
+def test_an_id_that_repeats_only_far_down_is_no_guess(tmp_path: Path) -> None:
+    rows = patients(8_000)
+    rows[7_900]["patient_id"] = "P003"
+    with pytest.raises(SpecError, match="1 rows repeat one") as caught:
+        drafted(tmp_path, rows)
+    assert "--id patient_id --label label" in caught.value.todo
+
+
 # -- leaks ----------------------------------------------------------------------------------------
 
 
