@@ -145,7 +145,7 @@ class DatasetSpec(Strict):
         "{id}",
         description="How an image's file name without suffix yields its ID: `{id}` or `{id}-{n}`; "
         "`*` stands for anything. `{file}`: the ID is the whole file name, with its suffix. With "
-        "`records: images` also the label: `{label}/{id}` (the folder) or `{label}_{id}`; without "
+        "`records: images` also the label: `{label}/{id}` (the folder), `{label}_{id}`; without "
         "`{id}`, as in `{label}/*`, the ID is made of the image's bytes. null: there are none.",
     )
     image_features: tuple[ImageFeature, ...] = Field(
@@ -348,10 +348,8 @@ class DatasetSpec(Strict):
 
     @cached_property
     def image_name_pattern(self) -> re.Pattern[str]:
-        parts = (
-            ("\\{id\\}", "(?P<id>[^/]+)"), ("\\{n\\}", "(?P<n>[0-9]+)"),
-            ("\\{label\\}", "(?P<label>[^/]*?)"),
-        )  # fmt: skip
+        parts = (("\\{id\\}", "(?P<id>[^/]+)"), ("\\{n\\}", "(?P<n>[0-9]+)"),
+                 ("\\{label\\}", "(?P<label>[^/]*?)"))  # fmt: skip
         pattern = re.escape(self.image_name or "")
         for escaped, group in parts:
             pattern = pattern.replace(escaped, group)

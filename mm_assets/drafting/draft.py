@@ -257,7 +257,8 @@ class _Plan:
         if len(left_out) == len(self.columns):
             notes.append("no column is left to learn from but the image; look at the YAML")
         notes += self.images.notes
-        notes += linked_by_columns(self.features, self.read.id_column)
+        if not self.images.fitting:  # else the images are there
+            notes += linked_by_columns(self.features, self.read.id_column)
         if len(missing := self._missing()) > 1:
             notes.append(f"taken for missing values: {', '.join(map(repr, missing[1:]))}")
         if self.decimal.sign is not None:

@@ -21,7 +21,7 @@ from mm_assets.drafting.draft import draft_spec
 from mm_assets.drafting.drafted import Drafted
 from mm_assets.drafting.sources import source_of
 from mm_assets.drafting.yaml_text import load_draft
-from tests.make import draw_image
+from tests.make import draw_image, zipped
 
 N = 60
 Rows = list[dict[str, str]]
@@ -207,6 +207,14 @@ def test_a_table_without_rows_is_answered_in_words(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         draft_spec(tmp_path / "t.csv", None)
     assert caught.value.code == "init_no_rows"
+
+
+def test_a_zip_is_to_be_unpacked_first(tmp_path: Path) -> None:
+    path = tmp_path / "t.zip"
+    path.write_bytes(zipped({"t.csv": text_of(patients()).encode()}))
+    with pytest.raises(SpecError) as caught:
+        draft_spec(path, None)
+    assert "Unpack the zip" in caught.value.todo
 
 
 def test_an_id_that_repeats_only_far_down_is_no_guess(tmp_path: Path) -> None:
