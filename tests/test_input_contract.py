@@ -5,6 +5,8 @@ A specimen of each code is sent among good files; a code without a specimen fail
 
 from __future__ import annotations
 
+import datetime as dt
+import gzip
 import stat
 import struct
 import tempfile
@@ -47,6 +49,31 @@ GOOD = {
 
 # -- files and rows: each code, among good neighbours ---------------------------------------------
 
+
+def workbook(*rows: list[Any], parts: int = 0) -> bytes:
+    """A sheet of these rows; `parts` is how many empty parts lie beside it."""
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    buffer = BytesIO()
+    book.save(buffer)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        for number in range(parts):
+            archive.writestr(f"xl/media/{number}", b"")
+    return buffer.getvalue()
+
+
+def parquet(**columns: list[Any]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
+
+
 BAD_FILES: dict[str, tuple[str, bytes]] = {
     "image_unreadable": ("cut-1.jpg", draw_image(3, "JPEG")[:-40]),
     "image_empty": ("empty-1.jpg", b""),
@@ -64,9 +91,13 @@ BAD_FILES: dict[str, tuple[str, bytes]] = {
     "table_quotes": ("quote.csv", table(HEADER, 'x,1,"red,')),
     "table_no_id": ("spaces.csv", table("id age colour label", "x 1 red ")),
     "table_columns": ("no-age.csv", table("id,colour,label", "x,red,cat")),
-    "table_width": ("long.csv", table(HEADER, "x,1,red,,", "y,1,red,,")),
+    "table_width": ("long.csv", table(HEADER, "x,1,red,,9", "y,1,red,,9")),
     "table_nul": ("nul.csv", table(HEADER, "x,1,re\0d,")),
     "table_row_too_long": ("endless.csv", table(HEADER, "x" * ROW_LIMIT)),
+    "table_compressed": ("cut.csv.gz", gzip.compress(table(HEADER, "x,1,red,"))[:-9]),
+    "table_damaged": ("cut.parquet", parquet(id=["x"], age=[1.0], colour=["red"])[:-9]),
+    "table_too_large": ("parts.xlsx", workbook(HEADER.split(","), parts=10_001)),
+    "table_json": ("columns.json", b'{"id": {"0": "x"}, "age": {"0": 1}, "colour": {"0": "red"}}'),
 }  # fmt: skip
 ONLY_IN_FOLDERS = {"unsafe_name", "not_announced", "checksum_differs"}
 
@@ -78,17 +109,30 @@ BAD_ROWS: dict[str, list[str]] = {
     "id_too_long": ["x" * 1025, "1", "", ""],
     "duplicate_row": ["good1", "1.0", " red ", ""],
     "duplicate_id": ["good1", "9", "red", ""],
-    "number_invalid": ["comma", "1,5", "", ""],
+    "number_invalid": ["unit", "5 kg", "", ""],
     "value_missing": ["missing", "", "red", ""],
     "label_invalid": ["cow", "1", "", "cow"],
 }
+# Rows that only another format, or a table of its own, can hold; each is the table's last.
+BAD_TABLES: dict[str, tuple[str, bytes]] = {
+    "number_ambiguous": ("open.csv", table(HEADER, 'open,"1,234",,')),
+    "id_number_lost": ("float.parquet", parquet(id=[1.5], age=[1.0], colour=["red"])),
+    "id_is_date": (
+        "date.xlsx", workbook(["id", "age", "colour"], [dt.date(2026, 3, 1), 1, "red"])
+    ),
+    "value_nested": ("list.jsonl", b'{"id": "list", "age": 1, "colour": ["red"]}\n'),
+    "value_nul": ("nul.jsonl", b'{"id": "nul", "age": 1, "colour": "re\\u0000d"}\n'),
+    "row_json": (
+        "comma.json",
+        b'[{"id": "good1", "age": 1, "colour": "red"},\n{"id": "comma", "age": 1 "colour": "red"}]',
+    ),
+}  # fmt: skip
 
 
 def test_every_code_of_a_refusal_has_a_specimen() -> None:
-    here = {*BAD_FILES, *ONLY_IN_FOLDERS, *BAD_ROWS, "label_conflict"}
-    # tests/training/test_training.py, tests/predictions/test_failures.py and
-    # tests/reading/test_compressed.py have the others.
-    elsewhere = {"image_unexpected", "prediction_failed", "table_compressed"}
+    here = {*BAD_FILES, *ONLY_IN_FOLDERS, *BAD_ROWS, *BAD_TABLES, "label_conflict"}
+    # tests/training/test_training.py and tests/predictions/test_failures.py have the others.
+    elsewhere = {"image_unexpected", "prediction_failed"}
     assert here | elsewhere == REFUSALS.keys()
     assert all(todo.endswith(".") for todo in [*REFUSALS.values(), *REMEDIES.values()])
 
@@ -138,6 +182,22 @@ def test_each_bad_row_is_rejected_with_its_code_and_its_line_and_the_others_are_
     for reject in rejects:
         assert reject["reason"]
         assert reject["todo"] == REFUSALS[reject["code"]]
+    check_good_records(lake, store, document)
+
+
+def test_each_bad_row_of_other_formats_is_rejected_with_its_code_too(
+    folder_settings: Settings,
+) -> None:
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    drop_zip(lake, "u.zip", {**{f"z/{n}": data for n, data in BAD_TABLES.values()}, **GOOD})
+    document = processed(lake, store, SPEC, "u.zip")
+    rejects = rows_of(lake, document, "rejects.parquet")
+    assert {(r["file"], r["code"]) for r in rejects} == {
+        *((f"z/{name}", code) for code, (name, _) in BAD_TABLES.items()),
+        ("z/comma.json", "duplicate_row"),  # the good record once more
+    }
+    assert all(reject["reason"] and reject["line"] for reject in rejects)
+    assert all(reject["todo"] == REFUSALS[reject["code"]] for reject in rejects)
     check_good_records(lake, store, document)
 
 

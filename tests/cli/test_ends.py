@@ -30,6 +30,7 @@ from tests.test_input_contract import (
     BAD_ARCHIVES,
     BAD_FILES,
     BAD_ROWS,
+    BAD_TABLES,
     HEADER,
     ONLY_IN_FOLDERS,
 )
@@ -85,7 +86,7 @@ class Touchy:
 # -- an upload that is only that, for each code ---------------------------------------------------
 
 SPECIMENS: dict[str, dict[str, bytes]] = {
-    **{code: {name: data} for code, (name, data) in BAD_FILES.items()},
+    **{code: {name: data} for code, (name, data) in {**BAD_FILES, **BAD_TABLES}.items()},
     **{code: {"t.csv": csv_table(HEADER.split(","), [row])} for code, row in BAD_ROWS.items()},
     "duplicate_row": {"t.csv": table(HEADER, "a,1,red,", "a,1.0, red ,")},
     "duplicate_id": {"t.csv": table(HEADER, "a,1,red,", "a,2,red,")},
@@ -96,6 +97,7 @@ ENDS = {
     "duplicate_row": End.USED,  # the same row is there already: nothing is left out
     "duplicate_id": End.IN_PART,
     "label_conflict": End.IN_PART,
+    "row_json": End.IN_PART,
 }
 # What becomes of a refused archive does not hang on its code: two are taken in.
 SENT_ARCHIVES = ("archive_unreadable", "archive_bomb")
