@@ -227,11 +227,14 @@ def test_any_bytes_are_read_or_refused_with_a_known_code(tmp_path: Path, data: b
             assert n + len(table.rejects) == table.n_rows
 
 
+@pytest.mark.parametrize("header", ["id,x", "id, x", "'id','x'"])
 @quick
-@given(st.text(',"\n\r ax', max_size=60), st.integers(1, 40))
-def test_arrow_and_the_csv_module_read_the_same(tmp_path: Path, text: str, size: int) -> None:
+@given(st.text(',"\n\r ax\'', max_size=60), st.integers(1, 40))
+def test_arrow_and_the_csv_module_read_the_same(
+    tmp_path: Path, header: str, text: str, size: int
+) -> None:
     def outcome() -> Any:
-        table = opened(tmp_path, "id,x\n" + text)
+        table = opened(tmp_path, f"{header}\n{text}")
         try:
             rows = sorted(rows_of(table), key=lambda row: row["_line"])
         except TableRefused as error:
