@@ -13,10 +13,11 @@ from mm_assets.reading.table import FIELD_LIMIT
 from mm_assets.uploads.archive import RATIO_FROM, TOTAL_RATIO_FROM, Caps
 from mm_assets.uploads.deliver import IN_MEMORY
 from mm_assets.uploads.zip_directory import REMEDIES
+from tests.contract_causes import CAUSES
+from tests.contract_page import PAGE, TABLES, made_anew
 from tests.make import dataset
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "input-contract.md"
 
 
 def parameter_places(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -121,6 +122,14 @@ def test_the_page_states_a_cause_and_a_remedy_for_every_code() -> None:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert len(cells) >= 3, code
         assert all(cells), code
+
+
+def test_the_tables_of_the_page_are_those_of_the_code() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name in TABLES:
+        assert f"<!-- made: {name} -->" in page, name
+    assert made_anew(page) == page, "run: python -m tests.contract_page"
+    assert CAUSES.keys() == REFUSALS.keys() | REMEDIES.keys()
 
 
 def test_the_limits_that_the_page_states_are_those_of_the_code() -> None:

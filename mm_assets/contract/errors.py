@@ -65,9 +65,8 @@ class ModelError(MMError):
     """A model cannot be trained, verified, loaded or asked."""
 
 
-# Each code by which a row or a file is refused: what a person does about it.
-REFUSALS: dict[str, str] = {
-    # files (quarantine)
+# Each code by which a file is refused (quarantine): what a person does about it.
+REFUSED_FILES: dict[str, str] = {
     "image_unreadable": "Send the image again; the file is damaged or cut short.",
     "image_empty": "Send the image again; the file has no content.",
     "image_too_large": "Scale the image down below the pixel limit and send it again.",
@@ -91,7 +90,9 @@ REFUSALS: dict[str, str] = {
     "table_damaged": "Save the file again with the program that made it, without a password.",
     "table_too_large": "Save the table as CSV or Parquet, or in several files.",
     "table_json": "Write JSON Lines (one object on each line) or one array of objects.",
-    # rows (reject)
+}
+# And each code by which a row is (reject).
+REFUSED_ROWS: dict[str, str] = {
     "row_width": "Give the row as many fields as the header, or quote fields with delimiters.",
     "field_too_long": "Shorten the field below 131,072 characters.",
     "id_blank": "Fill in the ID.",
@@ -111,6 +112,7 @@ REFUSALS: dict[str, str] = {
     "prediction_failed": "Look at the reason; the record is asked again with the next champion.",
     "label_invalid": "Use one of the classes (or a number, for regression) or leave it blank.",
 }
+REFUSALS = {**REFUSED_FILES, **REFUSED_ROWS}
 
 
 @dataclass(frozen=True, slots=True)

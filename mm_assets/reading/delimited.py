@@ -20,6 +20,7 @@ from mm_assets.reading.encodings import Encoding, detect_encoding
 from mm_assets.reading.header import clean, folded
 from mm_assets.reading.table import (
     BLOCK_BYTES,
+    BLOCK_ROWS,
     FIELD_LIMIT,
     ROW_LIMIT,
     SPACE,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SAMPLE_BYTES = 256 << 10
+_STEP = 256 << 10  # bytes in which lines are counted
 _DOS_END = "\x1a"  # old programs close a file with it
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)")
 
@@ -160,7 +162,7 @@ class Delimited(Source):
             for row in reader:
                 rows.append((row, start))
                 start = buffer.begin_row()
-                if buffer.taken >= BLOCK_BYTES:
+                if buffer.taken >= BLOCK_BYTES or len(rows) >= BLOCK_ROWS:
                     break
         except csv.Error as error:
             raise TableRefused("table_quotes", in_words(error), start) from None
@@ -332,7 +334,8 @@ class _Buffer:
         """Where the last whole row ends, if everything before it is regular; else None."""
         import numpy as np
 
-        data = self._data
+        data = self._data[: _few_lines(self._data)]
+        is_last = self._ended and len(data) == len(self._data)
         if b"\0" in data or data.count(b"\r") != data.count(b"\r\n"):
             return None
         if data.startswith(codecs.BOM_UTF8):  # text here, but Arrow leaves it out
@@ -341,7 +344,7 @@ class _Buffer:
         newlines = np.flatnonzero(array == 10)
         quotes = np.flatnonzero(array == ord(dialect.quote))
         row_ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
-        end = len(data) if self._ended else int(row_ends[-1]) + 1 if row_ends.size else 0
+        end = len(data) if is_last else int(row_ends[-1]) + 1 if row_ends.size else 0
         if not end or not _are_regular(array[:end], quotes[quotes < end], dialect):
             return None
         if not row_ends.size or row_ends[-1] < end - 1:  # the last row has no line break
@@ -367,6 +370,16 @@ class _Buffer:
         self._at = end
         self._row = (self.line, self.taken)
         return data, lines[filled].astype(np.int64), lengths[filled]
+
+
+def _few_lines(data: bytes) -> int:
+    """How many bytes to take at once, so that lines of few bytes do not make many rows."""
+    count = 0
+    for end in range(_STEP, len(data), _STEP):
+        count += data.count(b"\n", end - _STEP, end)
+        if count > BLOCK_ROWS:
+            return end
+    return len(data)
 
 
 def _are_regular(array: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> bool:

@@ -102,7 +102,7 @@ def find_dialect(sample: str, wanted: Wanted, *, whole: bool) -> Found:
         for delimiter in delimiters
         for one in _other_habits(delimiter, sample)
     ]
-    best = max([*tries, *(one for one in habits if one.is_good)], key=lambda one: one.score)
+    best = max([*tries, *(one for one in habits if one.found)], key=lambda one: one.score)
     if best.found is None:
         if sample.lstrip("\ufeff \t\r\n").startswith("<"):
             raise TableRefused("file_type", "this is HTML or XML, and no table", 1)
@@ -115,7 +115,6 @@ class _Try:
     """What became of one way to read the sample. score: wanted names found, rows that fit."""
 
     score: tuple[float, ...]
-    is_good: bool
     found: Found | None = None
     refused: TableRefused | None = None
 
@@ -130,7 +129,7 @@ def _try(
         # The refusal that knows most: of the delimiter that finds most columns.
         widest = max((len(row) for row in rows[:1]), default=0)
         knows = -1 if fault else -2 if refused.code == "table_no_id" else 0
-        return _Try((knows, widest), False, refused=fault or refused)
+        return _Try((knows, widest), refused=fault or refused)
     header = _padded(rows[at], rows[at + 1 :])
     names = {folded(name) for name in header}
     asked = {folded(name) for name in wanted.names}
@@ -144,11 +143,7 @@ def _try(
     behind = [] if dialect.skip_blank else [name for name in header[1:] if name]
     blanks = bool(behind) and all(name.startswith(" ") for name in behind)
     width = len(header) if wanted.id_column is None else 0
-    return _Try(
-        (known, spread, not fault, round(fitting, 2), not quoted, not blanks, width),
-        is_good=not fault and not quoted and fitting > 0,
-        found=found,
-    )
+    return _Try((known, spread, not fault, round(fitting, 2), not quoted, not blanks, width), found)
 
 
 def _is_quoted(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:

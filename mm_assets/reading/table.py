@@ -23,7 +23,9 @@ LINE_COLUMN = "_line"
 FIELD_LIMIT = 131_072  # characters; a longer field makes its row a reject
 ROW_LIMIT = 4 << 20  # characters; a longer row refuses the table
 BLOCK_BYTES = 8 << 20  # about as much is held at once
+BLOCK_ROWS = 131_072  # or fewer bytes, where rows are very short
 MOST_COLUMNS = 10_000
+MOST_REJECTS = 500_000  # each of them is kept in memory until the receipt is written
 SPACE = " \t\r\n"  # what may stand around a value without being part of it
 
 

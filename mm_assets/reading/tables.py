@@ -25,6 +25,7 @@ from mm_assets.reading.parquet import open_parquet
 from mm_assets.reading.table import (
     FILE_COLUMN,
     LINE_COLUMN,
+    MOST_REJECTS,
     SPACE,
     Block,
     Reject,
@@ -101,8 +102,8 @@ class Table:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Rows as text: `_file`, `_line` where each starts, then the columns of the header.
 
-        Raises TableRefused when the rest of the file cannot be read, or after the last row when
-        not one row fits the header.
+        Raises TableRefused when the rest of the file cannot be read, when more than 500,000 rows
+        cannot be used, or after the last row when not one row fits the header.
         """
         self.n_rows = self.n_blank = 0
         self.rejects = []
@@ -110,12 +111,19 @@ class Table:
             self._reject(block.rejects)
             if batch := self._batch(block):
                 yield batch
-        wrong = [reject for reject in self.rejects if reject.code == "row_width"]
-        if self.n_rows and len(wrong) == self.n_rows:
-            hint = "; quote fields with delimiters inside, and give each column a name"
-            raise TableRefused(
-                "table_width", f"no row fits the header; the first one: {wrong[0].reason}{hint}"
-            )
+            if len(self.rejects) > MOST_REJECTS:
+                raise self._too_many(f"more than {MOST_REJECTS:,} rows cannot be used")
+        wrong = sum(reject.code == "row_width" for reject in self.rejects)
+        if self.n_rows and wrong == self.n_rows:
+            raise self._too_many("no row fits the header")
+
+    def _too_many(self, what: str) -> TableRefused:
+        first = self.rejects[0]
+        reason = f"{what}; the first one: {first.reason}"
+        if first.code != "row_width":
+            return TableRefused("table_too_large", reason, first.line)
+        hint = "quote fields with delimiters inside, and give each column a name"
+        return TableRefused("table_width", f"{reason}; {hint}", first.line)
 
     def _reject(self, rejects: list[Reject]) -> None:
         self.n_rows += len(rejects)

@@ -18,9 +18,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mm_assets.contract.errors import REFUSALS
-from mm_assets.reading import delimited
+from mm_assets.reading import delimited, tables
 from mm_assets.reading.formats import looks_like_text
-from mm_assets.reading.table import FIELD_LIMIT, ROW_LIMIT, SPACE, TableRefused, Wanted
+from mm_assets.reading.table import (
+    BLOCK_ROWS,
+    FIELD_LIMIT,
+    ROW_LIMIT,
+    SPACE,
+    TableRefused,
+    Wanted,
+)
 from mm_assets.reading.tables import Table, open_table
 
 quick = settings(
@@ -220,11 +227,14 @@ def test_any_bytes_are_read_or_refused_with_a_known_code(tmp_path: Path, data: b
             assert n + len(table.rejects) == table.n_rows
 
 
+@pytest.mark.parametrize("header", ["id,x", "id, x", "'id','x'"])
 @quick
-@given(st.text(',"\n\r ax', max_size=60), st.integers(1, 40))
-def test_arrow_and_the_csv_module_read_the_same(tmp_path: Path, text: str, size: int) -> None:
+@given(st.text(",\"\n\r ax'", max_size=60), st.integers(1, 40))
+def test_arrow_and_the_csv_module_read_the_same(
+    tmp_path: Path, header: str, text: str, size: int
+) -> None:
     def outcome() -> Any:
-        table = opened(tmp_path, "id,x\n" + text)
+        table = opened(tmp_path, f"{header}\n{text}")
         try:
             rows = sorted(rows_of(table), key=lambda row: row["_line"])
         except TableRefused as error:
@@ -475,3 +485,25 @@ def test_memory_stays_flat_and_a_row_costs_microseconds(tmp_path: Path) -> None:
         pass
     assert tracemalloc.get_traced_memory()[1] < 40 << 20
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_rows_of_few_bytes_do_not_make_large_batches(tmp_path: Path, end: str) -> None:
+    table = opened(tmp_path, f"id,x{end}" + f"a,{end}" * 500_000)
+    tracemalloc.start()
+    assert max(batch.num_rows for batch in table.batches()) < 2 * BLOCK_ROWS
+    assert tracemalloc.get_traced_memory()[1] < 60 << 20
+    tracemalloc.stop()
+    assert table.n_rows == 500_000
+
+
+def test_more_rejects_than_can_be_kept_refuse_the_table_with_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MOST_REJECTS", 10)
+    error = refused(tmp_path, "id,x\n1,2\n" + "1\n" * 11, "table_width")
+    assert error.line == 3
+    assert "more than 10 rows cannot be used" in error.reason
+    long = "x" * (FIELD_LIMIT + 1)
+    assert "too long" in refused(tmp_path, "id,x\n" + f"1,{long}\n" * 11, "table_too_large").reason
+    opened(tmp_path, "id,x\n1,2\n" + "1\n" * 10)  # so many are fine

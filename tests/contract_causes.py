@@ -1,0 +1,104 @@
+"""What each refusal means and when it comes up: docs/input-contract.md shows it beside its remedy.
+
+The codes and what to do about them are in errors.py and uploads/zip_directory.py; a test holds the
+two together. `python -m tests.contract_page` writes the page.
+"""
+
+from __future__ import annotations
+
+# Each with examples where they help. Written for Markdown.
+CAUSES: dict[str, str] = {
+    "image_unreadable": "The image is cut short, damaged, or no image at all although its name "
+    "says so.",
+    "image_empty": "The file is named as an image and has no content.",
+    "image_too_large": "More pixels than `image_maximum_megapixels` (default 25 megapixels), a "
+    "side over 65,535, or a file over 64 MiB. Judged from the header, before anything is "
+    "decoded.",
+    "image_type": "A GIF, TIFF, SVG, HEIC, BMP, camera raw … by its bytes, or an animation. The "
+    "name's ending does not matter.",
+    "image_name": "The name does not fit `image_name`, or no record can have the ID in it (blank, "
+    "or with control characters).",
+    "image_unexpected": "An image was sent to a dataset without images (`image_name: null`).",
+    "file_type": "Neither a table nor an image, by its bytes: a PDF, a film, a text document, a "
+    "web page that calls itself `.xls`, an empty file.",
+    "system_file": "`.DS_Store`, `Thumbs.db`, `desktop.ini`, or something below `__MACOSX/`.",
+    "not_announced": "A folder with `upload.json` holds a file that it does not name.",
+    "checksum_differs": "Size or sha256 is not what `upload.json` announces, or the file is gone.",
+    "unsafe_name": "A file in a folder is named with `..`, an empty part, a backslash, a control "
+    "character or what is not Unicode.",
+    "table_encoding": "The bytes are not in the `encoding` of the YAML (the reason names the byte "
+    "and the line), the file mixes two encodings, or it can be read in two ways that give other "
+    "text (the reason shows both).",
+    "table_header": "No header row, a name of the YAML twice (`id,id`), two columns that may be "
+    "one of them (`ID`, `Id`), or the names `_file`, `_line`. Or the header is not in the first "
+    "line and cannot be told for sure; the reason names the line that looks like it.",
+    "table_quotes": "A quote is never closed, or text follows a closing quote. The reason names "
+    "the line.",
+    "table_no_id": "No column is named as `id_column` says, under any delimiter. The reason lists "
+    "the columns that were found.",
+    "table_columns": "Some columns of the YAML are missing. A table without any of them, but with "
+    "the label, is a table of labels.",
+    "table_width": "Not one row has as many fields as the header: another delimiter below than "
+    "above, delimiters in fields without quotes, decimal commas between commas, or a column "
+    "without its name. Or more than 500,000 rows have not.",
+    "table_nul": "A NUL byte: the file is damaged, or no text. The reason names the line.",
+    "table_compressed": "A compressed table (gzip, bzip2, xz, Zstandard, told by its bytes) is cut "
+    "short, damaged, compressed twice, a tar, or a bomb: more than 2 GiB unpacked, or more than "
+    "200 times its size.",
+    "table_row_too_long": "A line of more than 4 million characters.",
+    "table_damaged": "A workbook, Parquet or Arrow file that its library cannot read: cut short, "
+    "damaged, or protected with a password.",
+    "table_too_large": "Reading the file takes more than 1.5 GiB of memory or 20 minutes. Of a "
+    "workbook all cells are held at once: about 15 million fit. Or more than 500,000 of its rows "
+    "cannot be used.",
+    "table_json": "The JSON is neither JSON Lines nor one array of objects: one object with a "
+    "column under each key (as pandas writes unless it is told `orient='records'`), an array of "
+    "arrays, several values.",
+    "row_width": "Fewer or more fields than the header.",
+    "field_too_long": "A field of more than 131,072 characters.",
+    "id_blank": "The ID is empty or only space.",
+    "id_unsafe": "The ID holds a control character, `/` or a backslash, or is `.` or `..`: it "
+    "would be a path.",
+    "id_too_long": "The ID has more than 1,024 bytes in UTF-8. (An image whose name holds such an "
+    "ID is quarantined.)",
+    "id_number_lost": "The ID is a number of which digits may be lost: in a workbook more than 15 "
+    "digits or not whole; in Parquet or Arrow a float that is not whole or too large to be "
+    "exact.",
+    "id_is_date": "A spreadsheet made a date, a time or a truth value of the ID. What was typed "
+    "cannot be known.",
+    "value_nested": "In a column that the YAML names stands a list, an object or bytes that are no "
+    "text.",
+    "value_nul": "A field of a workbook, Parquet, Arrow or JSON file holds a NUL character.",
+    "row_json": "A line of JSON Lines (or an element of the array) is no JSON object, or has a key "
+    "twice.",
+    "duplicate_row": "The same ID with the same values and label stands earlier in this upload.",
+    "duplicate_id": "The same ID with other values stands earlier in this upload. Files go by "
+    "name, rows by line.",
+    "label_conflict": "A table of labels says one label for this ID, and the row with the features "
+    "another.",
+    "number_invalid": "`5 kg`, `€45`, `12%`, `(1.5)`, `inf`, `1e999`, `0x10`, `1,23.5`.",
+    "number_ambiguous": "`1,234` where nothing in the table tells whether it is 1234 or 1.234; "
+    "`1.234` beside columns with decimal commas.",
+    "value_missing": "A column that the YAML calls `required` has no value, or a row of a table of "
+    "labels has no label.",
+    "prediction_failed": "The engine fails on this record, and the YAML's "
+    "`tolerated_failure_share` lets it wait. The reason holds the engine's words.",
+    "label_invalid": "The label is none of `classes`; for a regression, no finite number.",
+    "archive_unreadable": "No zip, cut short, split over several files, or two directories in one "
+    "file.",
+    "archive_corrupt": "A checksum or size is wrong, a local header says other than the directory, "
+    "bytes are hidden behind an entry.",
+    "archive_unsafe_name": "`..`, an absolute path, a drive (`C:`), a backslash, a NUL or another "
+    "control character, an empty part, a part over 255 bytes, no valid UTF-8.",
+    "archive_special_file": "A symbolic link, a device, a pipe, a folder with content.",
+    "archive_encrypted": "An entry needs a password.",
+    "archive_nested": "An archive inside the archive, by its name or by its bytes.",
+    "archive_name_collision": "The same name twice, names that differ only in case or Unicode "
+    "form, or one name for a file and a folder.",
+    "archive_overlap": "Two entries share bytes, or an entry lies outside of the file.",
+    "archive_too_large": "More than 200,000 entries, an entry over 2 GiB, or more than 200 GiB in "
+    "all.",
+    "archive_bomb": "An entry over 1 MiB, or all entries together over 64 MiB, that unpack into "
+    "more than 200 times their packed size.",
+    "archive_compression": "A compression other than stored, deflate, bzip2 or LZMA.",
+}
