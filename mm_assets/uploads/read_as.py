@@ -20,7 +20,7 @@ _SAID = {
     "header_line": "the header is in line {}",
     "separator_line": "a first line with `sep=`",
     "quote": "quoted with {}",
-    "escape": "quotes inside of a field are written {}\"",
+    "escape": 'quotes inside of a field are written {}"',
     "blanks_around_fields": "blanks around fields do not count",
     "columns_without_name": "columns without a name, left out: {}",
     "columns_named_twice": "columns of one name, left out: {}",
