@@ -39,6 +39,9 @@ class Evidence(NamedTuple):
     open_point: int  # 1.234
 
 
+NOTHING = Evidence(0, 0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Form:
     """How the numbers of one column are written. plain: as computers write them, nothing else.
@@ -176,6 +179,8 @@ def decide(found: Mapping[str, Evidence], decimal: str | None) -> dict[str, Form
 
 
 def _form(own: Evidence, all_point: bool, all_comma: bool) -> Form:
+    if not own.odd and not (own.open_point and all_comma):
+        return Form()
     if own.point and own.comma:
         return Form(".", plain=False, open=",", because="values with both decimal signs")
     if own.point:

@@ -7,7 +7,7 @@ Columns travel by position (`c0`, `t0`, `v0` …), because SQL does not tell `Na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from mm_assets.contract.spellings import LABEL_WITH_DECIMALS, Known
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.numbers import (
+    NOTHING,
     SPACE,
     Evidence,
     Form,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 MEMORY = "400MB"  # of DuckDB; what is more goes to disk
 BATCH_ROWS = 65_536
+COLUMNS_AT_ONCE = 40
+_Problem = tuple[str, str, str]  # in SQL: when there is one, its code, the reason
 # What `ids.fault_of` says, in SQL.
 _ID_PROBLEMS = [
     (f"trim(record_id, {SPACE}) = ''", "id_blank", "'the ID is blank'"),
@@ -162,8 +165,7 @@ def _judge(
     db.execute("CREATE TEMP TABLE problems (n INTEGER, r BIGINT, code VARCHAR, reason VARCHAR)")
     for table in tables:
         if table.number in doubtful:
-            problems = _problems_sql(spec, table, forms[table.number])
-            db.execute(f"INSERT INTO problems FROM ({problems}) WHERE code IS NOT NULL", classes)
+            _find_problems(db, spec, table, forms[table.number], classes)
     return forms
 
 
@@ -228,22 +230,33 @@ def _forms(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, table: _Told) -> di
     plain = dict.fromkeys(columns, Form())
     if not columns:
         return plain
+    if spec.decimal is not None:
+        return decide(dict.fromkeys(columns, NOTHING), spec.decimal)
     gone = {
         name: missing_sql(text, spec.missing_values, number=True) for name, text in columns.items()
     }
     source = _source_sql(spec, table)
-    odd = [odd_sql(text, gone[name]) for name, text in columns.items()]
-    counted = _one(db, f"SELECT {', '.join(odd)} FROM ({source})")
-    if not any(counted) and spec.decimal != ",":
+
+    def counted(names: list[str], asked: Callable[[str, str], list[str]]) -> dict[str, list[int]]:
+        """Some counts for each column; some columns at a time."""
+        found: dict[str, list[int]] = {}
+        for start in range(0, len(names), COLUMNS_AT_ONCE):
+            some = names[start : start + COLUMNS_AT_ONCE]
+            counts = [", ".join(asked(columns[name], gone[name])) for name in some]
+            told = list(_one(db, f"SELECT {', '.join(counts)} FROM ({source})"))
+            each = len(told) // len(some)
+            found |= {name: told[k * each : (k + 1) * each] for k, name in enumerate(some)}
+        return found
+
+    odd = counted(list(columns), lambda text, missing: [odd_sql(text, missing)])
+    strange = [name for name, (count,) in odd.items() if count]
+    if not strange:
         return plain
-    counts = [one for name, text in columns.items() for one in evidence_sql(text, gone[name])]
-    told = _one(db, f"SELECT {', '.join(counts)} FROM ({source})")
-    places = range(0, len(told), len(Evidence._fields))
-    found = {
-        name: Evidence(*told[at : at + len(Evidence._fields)])
-        for name, at in zip(columns, places, strict=True)
-    }
-    return decide(found, spec.decimal)
+    found = {name: Evidence(*told) for name, told in counted(strange, evidence_sql).items()}
+    others = [name for name in columns if name not in found]
+    if any(one.comma or one.open_comma for one in found.values()):
+        found |= {name: Evidence(*told) for name, told in counted(others, evidence_sql).items()}
+    return plain | decide(found, None)
 
 
 # -- judging --------------------------------------------------------------------------------------
@@ -296,25 +309,49 @@ def _judge_sql(spec: DatasetSpec, table: _Told, forms: Mapping[str, Form]) -> st
         FROM ({_values_sql(spec, table, forms)})"""
 
 
-def _problems_sql(spec: DatasetSpec, table: _Told, forms: Mapping[str, Form]) -> str:
-    """Of doubtful rows, the first thing that is wrong, if anything is."""
+def _find_problems(
+    db: duckdb.DuckDBPyConnection,
+    spec: DatasetSpec,
+    table: _Told,
+    forms: Mapping[str, Form],
+    classes: dict[str, list[str]],
+) -> None:
+    """Add to `problems` the first thing that is wrong with each doubtful row, if anything is.
+
+    Some columns at a time: DuckDB needs gigabytes for one question about hundreds.
+    """
+    columns = list(enumerate(spec.columns))
+    groups: list[tuple[list[_Problem], dict[str, Any]]] = [(_ID_PROBLEMS, {})]
+    for start in range(0, len(columns), COLUMNS_AT_ONCE):
+        some = columns[start : start + COLUMNS_AT_ONCE]
+        told = [_column_problems(spec, k, name, forms.get(name, Form())) for k, name in some]
+        groups.append(([problem for problems in told for problem in problems], {}))
     gone = missing_sql("label_text", spec.missing_values, number=spec.is_regression)
-    cases = [*_ID_PROBLEMS]
-    for k, name in enumerate(spec.columns):
-        cases += _column_problems(spec, k, name, forms.get(name, Form()))
-    cases += _label_problems(spec, gone, forms.get(spec.label_column, Form()))
-    code = "".join(f" WHEN {when} THEN '{code}'" for when, code, _ in cases)
-    why = "".join(f" WHEN {when} THEN {reason}" for when, _, reason in cases)
+    labels = _label_problems(spec, gone, forms.get(spec.label_column, Form()))
+    groups.append((list(labels), classes))
+    for problems, parameters in groups:
+        if problems:
+            db.execute(
+                f"INSERT INTO problems {_problems_sql(spec, table, forms, problems)}", parameters
+            )
+
+
+def _problems_sql(
+    spec: DatasetSpec, table: _Told, forms: Mapping[str, Form], problems: Sequence[_Problem]
+) -> str:
+    code = "".join(f" WHEN {when} THEN '{code}'" for when, code, _ in problems)
+    why = "".join(f" WHEN {when} THEN {reason}" for when, _, reason in problems)
     # Before anything is computed, and not after.
-    only = f"WHERE r IN (SELECT r FROM judged WHERE doubtful AND n = {table.number})"
+    only = (
+        f"WHERE r IN (SELECT r FROM judged ANTI JOIN problems USING (n, r) "
+        f"WHERE doubtful AND n = {table.number})"
+    )
     return f"""
-        SELECT n, r, CASE{code} END AS code, CASE{why} END AS reason
-        FROM ({_values_sql(spec, table, forms, only)})"""
+        FROM (SELECT n, r, CASE{code} END AS code, CASE{why} END AS reason
+              FROM ({_values_sql(spec, table, forms, only)})) WHERE code IS NOT NULL"""
 
 
-def _column_problems(
-    spec: DatasetSpec, k: int, name: str, form: Form
-) -> Iterator[tuple[str, str, str]]:
+def _column_problems(spec: DatasetSpec, k: int, name: str, form: Form) -> Iterator[_Problem]:
     """What can be wrong with a value: when, the code, and the reason, each in SQL."""
     column, shown = spec.columns[name], quote(f"column '{name}': ")
     is_number = column.kind is ColumnKind.NUMBER
@@ -340,7 +377,7 @@ def _both_ways(text: str, sign: str) -> str:
     return f"'''' || {value} || ''' may be ' || {bare} || ' or ' || {point}"
 
 
-def _label_problems(spec: DatasetSpec, gone: str, form: Form) -> Iterator[tuple[str, str, str]]:
+def _label_problems(spec: DatasetSpec, gone: str, form: Form) -> Iterator[_Problem]:
     reason = f"{quote(spec.label_column)} || ' is ''' || left(label_text, 60) || ''''"
     if spec.is_regression:
         wrong = f"NOT {gone} AND ({form.value_sql('label_text')}) IS NULL"
