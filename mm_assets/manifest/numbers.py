@@ -178,6 +178,15 @@ def decide(found: Mapping[str, Evidence], decimal: str | None) -> dict[str, Form
     }
 
 
+def decide_typed(own: Evidence) -> Form:
+    """The form of a column in a file with types: its numbers have a point, its texts may not."""
+    if not own.odd:
+        return Form()
+    if own.comma and not own.point and not own.open_point:
+        return Form(",", plain=False, because="its own values say so")
+    return Form(".", plain=False, open=",")
+
+
 def _form(own: Evidence, all_point: bool, all_comma: bool) -> Form:
     if not own.odd and not (own.open_point and all_comma):
         return Form()

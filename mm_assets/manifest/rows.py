@@ -25,6 +25,7 @@ from mm_assets.manifest.numbers import (
     Evidence,
     Form,
     decide,
+    decide_typed,
     evidence_sql,
     looks_like_number,
     missing_sql,
@@ -151,15 +152,14 @@ def _judge(
     First as computers write them; only where that fits not everywhere is more looked at.
     """
     classes = _classes(db, spec, tables)
-    written = [table for table in tables if not table.entry.get("typed")]
     forms = {table.number: dict.fromkeys(_number_columns(spec, table), Form()) for table in tables}
-    if spec.decimal != "," or not written:
-        doubtful = _judge_all(db, spec, tables, forms, classes)
-        written = [table for table in written if table.number in doubtful]
-    found = {table.number: _forms(db, spec, table) for table in written}
-    if (spec.decimal == "," and written) or any(
-        one != dict.fromkeys(one, Form()) for one in found.values()
-    ):
+    doubtful = _judge_all(db, spec, tables, forms, classes)
+    found = {
+        table.number: _forms(db, spec, table)
+        for table in tables
+        if table.number in doubtful or (spec.decimal == "," and not table.entry.get("typed"))
+    }
+    if any(form != Form() for one in found.values() for form in one.values()):
         forms |= found
         doubtful = _judge_all(db, spec, tables, forms, classes)
     db.execute("CREATE TEMP TABLE problems (n INTEGER, r BIGINT, code VARCHAR, reason VARCHAR)")
@@ -230,7 +230,8 @@ def _forms(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, table: _Told) -> di
     plain = dict.fromkeys(columns, Form())
     if not columns:
         return plain
-    if spec.decimal is not None:
+    typed = table.entry.get("typed")
+    if spec.decimal is not None and not typed:
         return decide(dict.fromkeys(columns, NOTHING), spec.decimal)
     gone = {
         name: missing_sql(text, spec.missing_values, number=True) for name, text in columns.items()
@@ -253,6 +254,8 @@ def _forms(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, table: _Told) -> di
     if not strange:
         return plain
     found = {name: Evidence(*told) for name, told in counted(strange, evidence_sql).items()}
+    if typed:
+        return plain | {name: decide_typed(own) for name, own in found.items()}
     others = [name for name in columns if name not in found]
     if any(one.comma or one.open_comma for one in found.values()):
         found |= {name: Evidence(*told) for name, told in counted(others, evidence_sql).items()}

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 RAW = "raw_uploads"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"
 SYSTEM_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 Progress = Callable[[str], None]
 
@@ -134,7 +135,7 @@ class Packer:
     def _sort(self, file: Delivered, pool: ThreadPoolExecutor) -> Future[NormalisedImage] | None:
         if file.problem is not None:
             self._quarantine(file, "unknown", file.problem, file.reason)
-        elif file.name.rpartition("/")[2] in SYSTEM_NAMES or file.name.startswith("__MACOSX/"):
+        elif _is_of_system(file):
             self._quarantine(file, "system", "system_file", "made by an operating system")
         elif file.size == 0:
             named_image = file.name.lower().endswith(IMAGE_SUFFIXES)
@@ -329,6 +330,13 @@ class Packer:
             },
             "quarantined_by_code": refused,
         }
+
+
+def _is_of_system(file: Delivered) -> bool:
+    """Whether an operating system made it: by its name, or what macOS lays beside each file."""
+    name = file.name.rpartition("/")[2]
+    beside = name.startswith("._") and file.head.startswith(_APPLE_DOUBLE)
+    return beside or name in SYSTEM_NAMES or file.name.startswith("__MACOSX/")
 
 
 def wanted_of(spec: DatasetSpec) -> Wanted:

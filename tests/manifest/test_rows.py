@@ -214,6 +214,11 @@ def test_numbers_of_a_file_with_types_are_read_as_they_stand(local: Lake) -> Non
     rows = typed(local, spec, Table(["id", "x"], [["a", "1.234"], ["b", "1,5"]], types=True))
     assert records(rows)["a"]["features"] == {"x": 1.234}
     assert codes(rows) == {"b": "number_invalid"}
+    texts = Table(["id", "x"], [["a", "1,5"], ["b", "1 234,5"], ["c", "7"]], types=True)
+    of_texts = records(typed(local, dataset(columns={"x": "number"}, classes=None), texts))
+    assert [row["features"]["x"] for row in of_texts.values()] == [1.5, 1234.5, 7.0]
+    doubt = Table(["id", "x"], [["a", "1,234"], ["b", "1.5"]], types=True)
+    assert codes(typed(local, NUMBERS, doubt)) == {"a": "number_ambiguous"}
 
 
 def test_missing_values_are_those_of_the_yaml_and_no_others(local: Lake) -> None:

@@ -77,6 +77,7 @@ FILES: dict[str, tuple[bytes, str, str | None]] = {
         "table_encoding",
     ),
     ".DS_Store": (b"\0\0\0\1Bud1", "system", "system_file"),
+    "images/._1.jpg": (b"\0\x05\x16\x07\0\2\0\0Mac OS X", "system", "system_file"),
     "sub/Thumbs.db": (b"\xd0\xcf\x11\xe0", "system", "system_file"),
     "__MACOSX/._1.jpg": (b"\0\5\x16\7", "system", "system_file"),
 }
