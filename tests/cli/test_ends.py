@@ -107,6 +107,7 @@ ELSEWHERE = {"image_unexpected", "prediction_failed"}
 # Each code of an UploadError: how this file, or which other one, comes to it.
 WHOLE = {
     "nothing_used": "here, from each specimen",
+    "init_nothing_used": "tests/cli/test_init.py",
     "upload_kind": "here",
     "upload_missing": "here",
     "upload_empty": "here",
