@@ -25,6 +25,7 @@ KILLS = ("tests/kill/", "tests/test_side_by_side.py")
 SLOW = (
     "tests/kill/",  # kills a daemon twenty times and mostly waits
     *AUTOGLUON,
+    "tests/cli/test_ends.py",  # an upload for each code of a refusal, each through Dagster
     "tests/shapes/",  # whole stories
     "tests/test_tour.py",  # a notebook from a frame to predictions
     "tests/packaging/",  # a wheel in an environment of its own
@@ -38,6 +39,7 @@ SLOW = (
     "tests/registry/test_tracking.py",
     "tests/training/test_training.py",  # many trainings, pictures, processes, bytes
     "tests/training/test_tuning.py",
+    "tests/orchestration/test_categories.py",
     "tests/monitoring/",
     "tests/demo/",
     "tests/test_definitions.py",
