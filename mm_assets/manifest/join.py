@@ -8,6 +8,7 @@ moment at least one sees both.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,9 +63,12 @@ def build_manifest(
         fates = image_fates(upload, images, known)
         known = _compact(_with_a_row(with_row_upload(known, labelled_too=False)))
         rows = gather_rows(lake, spec, known, {upload: typed})
-        parts = (_manifest_table(with_image_features(lake, spec, part)) for part in rows)
-        n_rows = _write(folder / "manifest.parquet", _manifest_schema(spec), parts)
-        assert n_rows == known.num_rows, "a row that the index knows is not in its upload"  # noqa: S101
+        joined = (_manifest_table(with_image_features(lake, spec, part)) for part in rows)
+        # Fewer than the index knows, where the YAML has changed since another upload was joined.
+        written = Counter[str]()
+        _write(
+            folder / "manifest.parquet", _manifest_schema(spec), _counted(parts, upload, written)
+        )
         rejects = _all_rejects(lake, receipt, typed)
         _write(folder / "rejects.parquet", rejects.schema, [rejects])
         _write(folder / "images.parquet", fates.schema, [fates])
@@ -79,7 +83,7 @@ def build_manifest(
                 "upload": upload,
                 "run_id": run_id,
                 "fingerprint": spec.fingerprint,
-                "counts": _counts(upload, receipt, typed, known, rejects, fates),
+                "counts": _counts(receipt, typed, written, rejects, fates),
                 "rejected_by_code": _by(rejects, "code"),
                 "numbers": typed.numbers,
                 **ended.as_document(),
@@ -221,18 +225,15 @@ def _all_rejects(lake: Lake, receipt: dict[str, Any], typed: TypedRows) -> pa.Ta
     return pa.concat_tables([structural, typed.rejects.cast(structural.schema)])
 
 
-def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
-    """Write tables one after the other; returns how many rows there were."""
+def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write tables one after the other."""
     import pyarrow.parquet as pq
 
-    n_rows = 0
     with pq.ParquetWriter(
         path, schema, compression="zstd", compression_level=1, use_dictionary=_repeated(schema)
     ) as writer:
         for table in tables:
             writer.write_table(table)
-            n_rows += table.num_rows
-    return n_rows
 
 
 def _repeated(schema: pa.Schema) -> list[str]:
@@ -309,31 +310,43 @@ def image_fates(upload: str, images: pa.Table, known: pa.Table) -> pa.Table:
         ).to_arrow_table()
 
 
+def _counted(parts: Iterable[pa.Table], upload: str, counts: Counter[str]) -> Iterator[pa.Table]:
+    """The parts of a manifest, counted as they pass."""
+    import pyarrow.compute as pc
+
+    for part in parts:
+        by_purpose = _by(part, "purpose")
+        from_here = pc.sum(pc.equal(part["row_upload"], upload)).as_py() or 0
+        without_image = part["image_sha256"].null_count
+        counts.update(
+            in_manifest=part.num_rows,
+            rows_from_other_uploads=part.num_rows - from_here,
+            with_image=part.num_rows - without_image,
+            without_image=without_image,
+            to_predict=by_purpose.get("predict", 0),
+            labelled=by_purpose.get("train", 0),
+        )
+        yield part
+
+
 def _counts(
-    upload: str,
     receipt: dict[str, Any],
     typed: TypedRows,
-    manifest: pa.Table,
+    written: Counter[str],
     rejects: pa.Table,
     fates: pa.Table,
 ) -> dict[str, int]:
-    """manifest: its columns that come from the index, a row for each of its rows."""
-    import pyarrow.compute as pc
-
-    by_purpose = _by(manifest, "purpose")
     by_fate = _by(fates, "fate")
-    from_here = pc.sum(pc.equal(manifest["row_upload"].cast("string"), upload)).as_py() or 0
+    of_manifest = (
+        "in_manifest", "rows_from_other_uploads", "with_image", "without_image", "to_predict",
+        "labelled",
+    )  # fmt: skip
     return {
         "rows": receipt["counts"]["rows"],
         "records": typed.index.num_rows,
         "labels_joined": typed.labels_joined,
         "rejected": rejects.num_rows,
-        "in_manifest": manifest.num_rows,
-        "rows_from_other_uploads": manifest.num_rows - from_here,
-        "with_image": manifest.num_rows - manifest["image_sha256"].null_count,
-        "without_image": manifest["image_sha256"].null_count,
-        "to_predict": by_purpose.get("predict", 0),
-        "labelled": by_purpose.get("train", 0),
+        **{name: written[name] for name in of_manifest},
         **{f"images_{fate}": by_fate.get(fate, 0)
            for fate in ("used", "duplicate", "superseded", "orphaned")},
     }  # fmt: skip

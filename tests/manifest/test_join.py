@@ -317,3 +317,15 @@ def test_what_was_received_is_the_same_whether_or_not_its_manifest_was_built(flo
     before = received(flow.lake, flow.spec, "a.zip")["files"]
     flow.take("a.zip")
     assert received(flow.lake, flow.spec, "a.zip")["files"] == before
+
+
+def test_a_row_that_another_wording_refuses_is_left_out_and_not_counted(flow: Flow) -> None:
+    flow.drop("rows.zip", {"t.csv": table(HEADER, "1,old,red", "2,3,blue")})
+    flow.drop("images.zip", {"1.png": draw_image(1), "2.png": draw_image(2)})
+    flow.spec = dataset(image_name="{id}", columns={"age": "category", "colour": "category"})
+    flow.take("rows.zip")
+    flow.spec = dataset(image_name="{id}")  # the age is a number again; the index is older
+    document = flow.take("images.zip")
+    assert set(flow.records("images.zip")) == {"2"}
+    counts = document["counts"]
+    assert (counts["in_manifest"], counts["with_image"], counts["to_predict"]) == (1, 1, 1)
