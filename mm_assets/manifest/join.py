@@ -67,7 +67,7 @@ def build_manifest(
         # Fewer than the index knows, where the YAML has changed since another upload was joined.
         written = Counter[str]()
         _write(
-            folder / "manifest.parquet", _manifest_schema(spec), _counted(parts, upload, written)
+            folder / "manifest.parquet", _manifest_schema(spec), _counted(joined, upload, written)
         )
         rejects = _all_rejects(lake, receipt, typed)
         _write(folder / "rejects.parquet", rejects.schema, [rejects])

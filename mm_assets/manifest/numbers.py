@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mm_assets.contract.sql import literal
+
 SPACE = "E' \\t\\r\\n'"
 PLAIN = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 # What stands for a missing number, whatever the YAML says: no number can be one of these.
@@ -65,12 +67,12 @@ class Form:
         if self.plain:
             return f"CASE WHEN regexp_full_match({trimmed}, '{PLAIN}') THEN {trimmed} END"
         bare = f"replace({trimmed}, '{self.grouping}', '')"
-        bare = f"regexp_replace({bare}, {_sql(_GROUP)}, '', 'g')"
+        bare = f"regexp_replace({bare}, {literal(_GROUP)}, '', 'g')"
         if self.decimal == ",":
             bare = f"replace({bare}, ',', '.')"
-        fits = f"regexp_full_match({trimmed}, {_sql(_written(self.decimal))})"
+        fits = f"regexp_full_match({trimmed}, {literal(_written(self.decimal))})"
         if self.open:
-            fits += f" AND NOT regexp_full_match({trimmed}, {_sql(_open(self.open))})"
+            fits += f" AND NOT regexp_full_match({trimmed}, {literal(_open(self.open))})"
         return f"CASE WHEN {fits} THEN {bare} END"
 
     def value_sql(self, text: str) -> str:
@@ -83,7 +85,7 @@ class Form:
 
     def open_sql(self, text: str) -> str:
         """Whether a value could be read in two ways."""
-        return f"regexp_full_match(trim({text}, {SPACE}), {_sql(_open(self.open))})"
+        return f"regexp_full_match(trim({text}, {SPACE}), {literal(_open(self.open))})"
 
 
 def _written(decimal: str) -> str:
@@ -116,21 +118,17 @@ def _trimmed(text: str) -> str:
     return f"translate(trim({text}, {SPACE}), '{MINUS}', '{'-' * len(MINUS)}')"
 
 
-def _sql(pattern: str) -> str:
-    return "'" + pattern.replace("'", "''") + "'"
-
-
 def missing_sql(text: str, missing: Sequence[str], *, number: bool) -> str:
     """Whether a value stands for a missing one: SQL over the column `text`, never NULL."""
     trimmed = f"trim({text}, {SPACE})"
-    tokens = ", ".join(_sql(token) for token in missing)
+    tokens = ", ".join(literal(token) for token in missing)
     found = [f"{text} IS NULL"]
     if tokens:
         found.append(f"{trimmed} IN ({tokens})")
     if number:
         # One pattern and not IN, for which DuckDB holds a vector for each of them.
         markers = "|".join(re.escape(marker) for marker in MARKERS)
-        found.append(f"regexp_full_match({trimmed}, {_sql(f'(?i){markers}')})")
+        found.append(f"regexp_full_match({trimmed}, {literal(f'(?i){markers}')})")
     return f"({' OR '.join(found)})"
 
 
@@ -147,7 +145,7 @@ def evidence_sql(text: str, missing: str) -> list[str]:
     signed = f"(contains({text}, ',') OR contains({text}, '.'))"
 
     def matches(pattern: str) -> str:
-        return f"regexp_full_match({trimmed}, {_sql(pattern)})"
+        return f"regexp_full_match({trimmed}, {literal(pattern)})"
 
     opens = {sign: matches(_open(sign)) for sign in ",."}
     return [

@@ -17,6 +17,7 @@ from mm_assets.contract.dataset import ColumnKind, DatasetSpec
 from mm_assets.contract.errors import REFUSALS
 from mm_assets.contract.ids import MAXIMUM_BYTES
 from mm_assets.contract.spellings import LABEL_WITH_DECIMALS, Known
+from mm_assets.contract.sql import literal
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.numbers import (
@@ -87,7 +88,7 @@ def typed_rows(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> Iterat
 
     with working_folder("rows") as folder, duckdb.connect() as db:
         db.execute(f"SET memory_limit = '{MEMORY}'")
-        db.execute(f"SET temp_directory = {quote(str(folder))}")
+        db.execute(f"SET temp_directory = {literal(str(folder))}")
         tables = []
         for number, entry in enumerate(receipt["tables"]):
             path = folder / entry["rows_file"]
@@ -188,10 +189,6 @@ def _one(db: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     return tuple(row)
 
 
-def quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _source_sql(spec: DatasetSpec, table: _Told, only: str = "") -> str:
     """The table's rows of text; (n, r) is a row's own key. only: a condition that begins so."""
     position = {name: f"c{i}" for i, name in enumerate(table.entry["columns"])}
@@ -204,7 +201,7 @@ def _source_sql(spec: DatasetSpec, table: _Told, only: str = "") -> str:
         f"{bool(table.entry['labels_only'])} AS labels_only, "
         f"nfc_normalize({position[spec.id_column]}) AS record_id, {label} AS label_text"
         f"{''.join(', ' + text for text in texts)} "
-        f"FROM read_parquet({quote(str(table.path))}, file_row_number = true) {only}"
+        f"FROM read_parquet({literal(str(table.path))}, file_row_number = true) {only}"
     )
 
 
@@ -356,7 +353,7 @@ def _problems_sql(
 
 def _column_problems(spec: DatasetSpec, k: int, name: str, form: Form) -> Iterator[_Problem]:
     """What can be wrong with a value: when, the code, and the reason, each in SQL."""
-    column, shown = spec.columns[name], quote(f"column '{name}': ")
+    column, shown = spec.columns[name], literal(f"column '{name}': ")
     is_number = column.kind is ColumnKind.NUMBER
     gone = missing_sql(f"t{k}", spec.missing_values, number=is_number)
     if column.required:
@@ -381,11 +378,11 @@ def _both_ways(text: str, sign: str) -> str:
 
 
 def _label_problems(spec: DatasetSpec, gone: str, form: Form) -> Iterator[_Problem]:
-    reason = f"{quote(spec.label_column)} || ' is ''' || left(label_text, 60) || ''''"
+    reason = f"{literal(spec.label_column)} || ' is ''' || left(label_text, 60) || ''''"
     if spec.is_regression:
         wrong = f"NOT {gone} AND ({form.value_sql('label_text')}) IS NULL"
         if form.open:
-            both = f"{quote(spec.label_column + ' ')} || {_both_ways('label_text', form.open)}"
+            both = f"{literal(spec.label_column + ' ')} || {_both_ways('label_text', form.open)}"
             yield f"{wrong} AND {form.open_sql('label_text')}", "number_ambiguous", both
         yield wrong, "label_invalid", f"{reason} || ', no finite number'"
     elif spec.classes is not None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mm_assets.contract.sql import literal
 from mm_assets.reading.header import folded, listed
 from mm_assets.reading.table import MOST_COLUMNS, Block, Source, TableRefused, Wanted
 from mm_assets.reading.typed import Fault, faults_of, id_place, without_faults
@@ -105,7 +106,7 @@ class Objects(Source):
         import pyarrow as pa
 
         structure = json.dumps(dict.fromkeys(self._together, "VARCHAR"), ensure_ascii=False)
-        parts = [f"from_json(text, {_quoted(structure)})"] if self._together else []
+        parts = [f"from_json(text, {literal(structure)})"] if self._together else []
         parts += [f"json_extract_string(text, {_pointer(name)})" for name in self._alone]
         answer = _asked(connection, texts, f"SELECT {', '.join(parts)} FROM objects")
         arrays = [_array(column) for column in answer.columns]
@@ -236,11 +237,7 @@ def _key_lists(connection: Any, texts: pa.Array, lines: pa.Array) -> list[list[s
 
 
 def _pointer(key: str) -> str:
-    return _quoted("/" + key.replace("~", "~0").replace("/", "~1"))
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return literal("/" + key.replace("~", "~0").replace("/", "~1"))
 
 
 # -- bytes ----------------------------------------------------------------------------------------
