@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 # Our engines, and which keys of the YAML each has beside those that all have.
 ENGINES: dict[str, tuple[str, ...]] = {
+    "automatic": ("image_backbone",),
     "autogluon": ("preset", "image_backbone", "text_backbone"),
     "gradient_boosting": ("image_backbone",),
     "rules": (),
@@ -81,8 +82,8 @@ class EngineSpec(Strict):
 
     engine: str = Field(
         "autogluon",
-        description="autogluon, gradient_boosting, rules, sklearn, or an engine of your own: "
-        "package.module:ClassName.",
+        description="automatic, autogluon, gradient_boosting, rules, sklearn, or an engine of your "
+        "own: package.module:ClassName.",
     )
     preset: Literal["from_scratch", "pretrained", "high", "best"] = "from_scratch"
     image_backbone: str | None = Field(None, description="A local folder or a timm hub name.")

@@ -7,10 +7,11 @@ from typing import Any
 
 from mm_assets.contract.engine_spec import ENGINES, EngineSpec
 from mm_assets.contract.errors import ModelError
-from mm_assets.engines.protocol import Engine
+from mm_assets.engines.protocol import Engine, Vectors
 
 # Imported only when it is asked for. What its YAML may say stands in contract/engine_spec.py.
 CLASSES = {
+    "automatic": "mm_assets.engines.automatic.engine:AutomaticEngine",
     "autogluon": "mm_assets.engines.autogluon.engine:AutoGluonEngine",
     "gradient_boosting": "mm_assets.engines.gradient_boosting:GradientBoostingEngine",
     "rules": "mm_assets.engines.rules.engine:RulesEngine",
@@ -18,17 +19,29 @@ CLASSES = {
 }
 
 
-def make_engine(chosen: EngineSpec, hyperparameters: dict[str, Any] | None = None) -> Engine:
+# Those that look at images through a frozen backbone, and take the keyword `vectors`.
+SEE_BY_VECTORS = ("automatic",)
+
+
+def make_engine(
+    chosen: EngineSpec,
+    hyperparameters: dict[str, Any] | None = None,
+    *,
+    vectors: Vectors | None = None,
+    time_limit: float | None = None,
+) -> Engine:
     """The engine that the YAML names, perhaps with other hyperparameters (while they are tuned).
 
+    vectors: what is known of images. time_limit: seconds, where the YAML gives this engine none.
     Raises ModelError (engine_missing, package_missing) if it cannot be had.
     """
     made = _imported(CLASSES.get(chosen.engine, chosen.engine))
     engine: Engine = made(
         hyperparameters=chosen.hyperparameters if hyperparameters is None else hyperparameters,
-        time_limit=chosen.time_limit_seconds,
+        time_limit=chosen.time_limit_seconds or time_limit,
         seed=chosen.seed,
         **{key: getattr(chosen, key) for key in ENGINES.get(chosen.engine, ())},
+        **({"vectors": vectors} if chosen.engine in SEE_BY_VECTORS else {}),
     )
     return engine
 

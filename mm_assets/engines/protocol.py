@@ -8,12 +8,13 @@ needs to read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 Progress = Callable[[str], None]
@@ -29,6 +30,7 @@ class Task:
     None for missing) or "image" (bytes of a normalised image, None for none), in order.
     label: the column of str, or of float for regression.
     problem_type: "binary", "multiclass" or "regression".
+    metric: what decides which model is better (contract/dataset.py); None: the engine's own choice.
     """
 
     training: pd.DataFrame
@@ -36,10 +38,27 @@ class Task:
     columns: dict[str, str]
     label: str
     problem_type: str
+    metric: str | None = None
 
     @property
     def is_regression(self) -> bool:
         return self.problem_type == "regression"
+
+
+class Vectors(Protocol):
+    """What backbones have made of images before, so that no image is looked at twice.
+
+    An image is named by the sha256 of its normalised bytes, a backbone by its identity
+    (shared/backbones.py). A vector is float32 of the backbone's width.
+    """
+
+    def read(self, backbone: str, images: Sequence[str]) -> dict[str, np.ndarray]:
+        """The vectors of those of the images that are known."""
+        ...
+
+    def write(self, backbone: str, vectors: Mapping[str, np.ndarray]) -> None:
+        """Keep them, where that is possible."""
+        ...
 
 
 class Predictor(Protocol):
@@ -59,7 +78,12 @@ class Predictor(Protocol):
 
 
 class Engine(Protocol):
-    """Made with the keywords `hyperparameters` (dict), `time_limit` (seconds or None), `seed`."""
+    """Made with the keywords `hyperparameters` (dict), `time_limit` (seconds or None), `seed`.
+
+    After `train` it may also have `out_of_fold`: what models that had not seen a record said of it,
+    a frame like a predictor's answer, one row for each of the task's training records, then of its
+    tuning records (NaN where nobody was asked).
+    """
 
     def train(self, task: Task, directory: Path, progress: Progress) -> None:
         """Learn from the task's records and write the model to `directory`.

@@ -208,6 +208,7 @@ def _candidate(
         spec.features(modality),
         spec.label_column,
         spec.problem_type,
+        spec.metric,
     )
     engine.train(task, folder, said)
     # Loaded again from its files, so that what is evaluated is what is stored.

@@ -188,7 +188,7 @@ class _Judge:
     def _value(self, division: _Division, parameters: Parameters) -> float:
         columns, label = self.spec.features(self.modality), self.spec.label_column
         training, tuning = division.training.copy(), division.tuning.copy()
-        task = Task(training, tuning, columns, label, self.spec.problem_type)
+        task = Task(training, tuning, columns, label, self.spec.problem_type, self.spec.metric)
         engine = make_engine(self.chosen, self.merged(parameters))
         with working_folder("tuning") as folder:
             engine.train(task, folder, lambda _: None)
