@@ -31,6 +31,8 @@ class Task:
     label: the column of str, or of float for regression.
     problem_type: "binary", "multiclass" or "regression".
     metric: what decides which model is better (contract/dataset.py); None: the engine's own choice.
+    class_weights: how much each record of a class counts in learning, for every class; None: all
+    records count the same.
     """
 
     training: pd.DataFrame
@@ -39,6 +41,7 @@ class Task:
     label: str
     problem_type: str
     metric: str | None = None
+    class_weights: Mapping[str, float] | None = None
 
     @property
     def is_regression(self) -> bool:
