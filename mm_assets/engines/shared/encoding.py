@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mm_assets.engines.protocol import Progress
-from mm_assets.engines.shared.backbones import FrozenBackbone
+from mm_assets.engines.shared.eyes import Eyes
 from mm_assets.engines.shared.prepared import RARE, Prepared
 
 LEVELS = 255  # categories of one column that are told apart
@@ -18,7 +18,6 @@ WORDS = 1000  # of one text column that are looked for
 REASONS = 3
 WORD = r"(?u)\b\w+\b"
 _CODES = {"number": "q", "category": "c"}
-_IMAGES_AT_A_TIME = 500
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ def learn_encoding(learnt: Prepared) -> Encoding:
 class Encoder:
     """Turns prepared frames into matrices, each record for itself."""
 
-    def __init__(self, encoding: Encoding, backbone: FrozenBackbone | None) -> None:
+    def __init__(self, encoding: Encoding, eyes: Eyes | None) -> None:
         self.encoding = encoding
-        self._backbone = backbone
+        self._eyes = eyes
         self._codes = {
             column: {level: float(code) for code, level in enumerate(levels)}
             for column, levels in encoding.levels.items()
@@ -75,7 +74,7 @@ class Encoder:
         plain = [column for column, kind in encoding.columns.items() if kind in _CODES]
         self._plain = plain
         self._images = [column for column, kind in encoding.columns.items() if kind == "image"]
-        width = backbone.width if backbone else 0
+        width = eyes.width if eyes else 0
         self._features: list[tuple[str, str | None]] = [
             *((column, None) for column in plain),
             *((column, None) for column in self._images for _ in range(width)),
@@ -108,13 +107,8 @@ class Encoder:
         return sparse.hstack([whole, *words], format="csr")
 
     def _embedded(self, images: pd.Series, progress: Progress) -> np.ndarray:
-        assert self._backbone is not None  # noqa: S101  a column of images is used only with one
-        parts = [np.empty((0, self._backbone.width), dtype=np.float32)]
-        for start in range(0, len(images), _IMAGES_AT_A_TIME):
-            some = images.iloc[start : start + _IMAGES_AT_A_TIME].tolist()
-            parts.append(self._backbone.embed(some))
-            progress(f"looked at {start + len(some)} of {len(images)} images")
-        return np.concatenate(parts)
+        assert self._eyes is not None  # noqa: S101  a column of images is used only with some
+        return self._eyes.embed(images.tolist(), progress)
 
     def in_words(self, values: dict[Any, Any], shares: np.ndarray) -> str:
         """The loudest features of one record. shares: [features]; an image's count as one."""
