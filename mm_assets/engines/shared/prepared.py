@@ -50,7 +50,7 @@ def prepare(task: Task, *, sees_images: bool) -> Prepared:
     training, tuning = (
         prepared_frame(f, task.columns, ranges) for f in (task.training, task.tuning)
     )
-    used = {c: k for c, k in task.columns.items() if _tells(training[c], k, sees_images)}
+    used = {c: k for c, k in task.columns.items() if tells(training[c], k, sees_images)}
     if not used:
         refuse_to_learn()
     return Prepared(
@@ -77,7 +77,8 @@ def ranges_of(task: Task) -> dict[str, list[float]]:
     return {column: value_range(task.training[column]) for column in numbers}
 
 
-def _tells(values: pd.Series, kind: str, sees_images: bool) -> bool:
+def tells(values: pd.Series, kind: str, sees_images: bool = False) -> bool:  # noqa: FBT
+    """Whether a prepared column tells records apart."""
     if kind == "image" and not sees_images:
         return False
     if kind == "text" and not values.str.contains(r"\w").any():

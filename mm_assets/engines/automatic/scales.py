@@ -1,0 +1,116 @@
+"""On which scale a number is learnt, and which of its values are too far out to learn from.
+
+Prices, areas and durations are skewed: on their own scale the few large ones decide the fit. So a
+member may learn the logarithm, or what Yeo and Johnson's transformation (2000, "A new family of
+power transformations") makes of it; which one, the out-of-fold error says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+IDENTITY, LOG, YEO_JOHNSON = "identity", "log", "yeo_johnson"
+_SIGMAS = 6.0  # robust standard deviations; farther out is a slip of the pen, or might as well be
+_MARGIN = 0.5  # of the range of training, by which an answer may lie outside it
+_SKEWED = 0.2  # Bowley's measure, between -1 and 1
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An invertible way from values to what is learnt, which has mean 0 and deviation 1.
+
+    exponent: Yeo and Johnson's. low, high: what is learnt stays between them, and so do answers.
+    """
+
+    kind: str
+    exponent: float
+    centre: float
+    spread: float
+    low: float
+    high: float
+
+    @classmethod
+    def learn(cls, kind: str, values: Floats) -> Scale:
+        """values: the labels of training, inside the fence."""
+        exponent = 1.0
+        if kind == YEO_JOHNSON:
+            exponent = float(_power(None, values).lambdas_[0])
+        bare = cls(kind, exponent, 0.0, 1.0, -np.inf, np.inf)
+        turned = bare.forward(values)
+        centre, spread = float(turned.mean()), float(turned.std()) or 1.0
+        low, high = ((float(v) - centre) / spread for v in (turned.min(), turned.max()))
+        margin = _MARGIN * (high - low)
+        return cls(kind, exponent, centre, spread, low - margin, high + margin)
+
+    def forward(self, values: Floats) -> Floats:
+        """[records] what is learnt."""
+        if self.kind == LOG:
+            turned = np.log(np.maximum(values, np.finfo(np.float64).tiny))
+        elif self.kind == YEO_JOHNSON:
+            turned = _power(self.exponent).transform(values[:, None])[:, 0]
+        else:
+            turned = values
+        return np.clip((turned - self.centre) / self.spread, self.low, self.high)
+
+    def inverse(self, learnt: Floats) -> Floats:
+        """[records] values again, and always finite."""
+        turned = np.clip(learnt, self.low, self.high) * self.spread + self.centre
+        if self.kind == LOG:
+            return np.exp(np.minimum(turned, 700.0))
+        if self.kind == YEO_JOHNSON:
+            found = _power(self.exponent).inverse_transform(turned[:, None])[:, 0]
+            # Beyond what the transformation reaches there is no value; the nearest one it has.
+            return np.nan_to_num(found, nan=float(np.nanmax(found, initial=0.0)))
+        return turned
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def scales_for(values: Floats) -> list[Scale]:
+    """Those worth trying on these labels (inside the fence), the plain one first."""
+    kinds = [IDENTITY]
+    if len(np.unique(values)) > 2 and abs(_skewness(values)) > 0:
+        kinds += [LOG] if values.min() > 0 else []
+        kinds += [YEO_JOHNSON]
+    found = [Scale.learn(kind, values) for kind in kinds]
+    return [one for one in found if np.isfinite([one.centre, one.spread, one.low, one.high]).all()]
+
+
+def fence(values: Floats) -> tuple[float, float]:
+    """Between which labels a record is learnt from and judged by.
+
+    Six robust standard deviations (of the median absolute deviation) from the median, measured on
+    the logarithm where the labels are positive and skewed. Where more than half of the labels are
+    equal, there is no fence.
+    """
+    on_log = values.min() > 0 and _skewness(values) > _SKEWED
+    seen = np.log(values) if on_log else values
+    middle = float(np.median(seen))
+    deviation = 1.4826 * float(np.median(np.abs(seen - middle)))
+    if not deviation > 0:
+        return -np.inf, np.inf
+    low, high = middle - _SIGMAS * deviation, middle + _SIGMAS * deviation
+    return (float(np.exp(low)), float(np.exp(high))) if on_log else (low, high)
+
+
+def _skewness(values: Floats) -> float:
+    """Bowley's: how far the median is from the middle of the outer deciles."""
+    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+    return float((low + high - 2 * middle) / (high - low)) if high > low else 0.0
+
+
+def _power(exponent: float | None, values: Floats | None = None) -> Any:
+    from sklearn.preprocessing import PowerTransformer
+
+    power = PowerTransformer(method="yeo-johnson", standardize=False)
+    if values is not None:
+        return power.fit(values[:, None])
+    power.lambdas_, power.n_features_in_ = np.array([exponent]), 1
+    return power

@@ -1,0 +1,197 @@
+"""How a record looks to the members: as trees see it, as a linear model does, and its image.
+
+Each view is learnt from the records of training without their labels, so that it may be made once
+for all folds. It is a matrix with a row for each record, and depends on that record alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+Embed = Callable[[Sequence[bytes]], npt.NDArray[np.float32]]
+
+LEVELS = 250  # of a category, that trees tell apart; scikit-learn allows 255
+SHOWN_LEVELS = 100  # of a category, that have a column of their own in a linear model
+WORDS = 20_000  # and pairs of words, of all texts
+TOPICS = 32  # of all texts, for trees
+PARTS = 48  # principal components of the image's vector, for trees
+WORD = r"(?u)\b\w+\b"
+_RARE = 2
+_SKEWED = 1.0
+_DIGITS = 6  # of topics and parts: the last ones depend on the neighbours in a matrix product
+
+
+class Views:
+    """What was learnt of the columns. It is stored with joblib, as scikit-learn's own objects are.
+
+    columns: those that tell records apart, to "number", "category", "text" or "image".
+    """
+
+    def __init__(self, columns: dict[str, str], seed: int) -> None:
+        self.columns = columns
+        self._seed = seed
+        self.levels: dict[str, list[str]] = {}
+        self.plain: Any = None  # numbers and categories, for linear models
+        self.words: Any = None  # of texts
+        self.topics: Any = None  # of texts, for trees
+        self.scaler: Any = None  # scales the image's vector
+        self.components: Any = None
+
+    def of(self, kind: str) -> list[str]:
+        return [column for column, own in self.columns.items() if own == kind]
+
+    @property
+    def has_table(self) -> bool:
+        return any(kind != "image" for kind in self.columns.values())
+
+    @property
+    def has_image(self) -> bool:
+        return bool(self.of("image"))
+
+    def learn(self, frame: pd.DataFrame) -> None:
+        """frame: prepared records of training, all of them."""
+        for column in self.of("category"):
+            counts = frame[column].value_counts()
+            counts = (
+                counts[counts >= _RARE].sort_index().sort_values(ascending=False, kind="stable")
+            )
+            self.levels[column] = counts.index[:LEVELS].tolist()
+        if self.of("number") or self.of("category"):
+            self.plain = _plain(frame, self.of("number"), self.of("category")).fit(frame)
+        if self.of("text"):
+            self._learn_words(frame)
+
+    def _learn_words(self, frame: pd.DataFrame) -> None:
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        words = TfidfVectorizer(
+            max_features=WORDS, min_df=_RARE, ngram_range=(1, 2), sublinear_tf=True,
+            token_pattern=WORD,
+        )  # fmt: skip
+        try:
+            matrix = words.fit_transform(_texts(frame, self.of("text")))
+        except ValueError:  # no word stands in two records
+            self.columns = {c: k for c, k in self.columns.items() if k != "text"}
+            return
+        self.words = words
+        rank = min(TOPICS, matrix.shape[1] - 1, matrix.shape[0] - 1)
+        if rank > 0:
+            self.topics = TruncatedSVD(rank, random_state=self._seed).fit(matrix)
+
+    def learn_vectors(self, vectors: npt.NDArray[np.float32]) -> None:
+        """vectors: [images, width], of training."""
+        from sklearn.decomposition import PCA
+        from sklearn.preprocessing import StandardScaler
+
+        self.scaler = StandardScaler().fit(vectors.astype(np.float64))
+        rank = min(PARTS, *vectors.shape)
+        self.components = PCA(rank, svd_solver="randomized", random_state=self._seed)
+        self.components.fit(self.scaler.transform(vectors.astype(np.float64)))
+
+    def seen(self, frame: pd.DataFrame, vectors: npt.NDArray[np.float32] | None) -> Seen:
+        """Prepared records, and their images' vectors ([records, width]) where they are needed."""
+        return Seen(self, frame, vectors)
+
+
+class Seen:
+    """Some records, each view of them made when it is first asked for."""
+
+    def __init__(
+        self, views: Views, frame: pd.DataFrame, vectors: npt.NDArray[np.float32] | None
+    ) -> None:
+        self._views, self._frame, self._given = views, frame, vectors
+
+    @cached_property
+    def branches(self) -> Floats:
+        """[records, features] for trees: NaN for missing; `categorical` says what is a code."""
+        columns = [
+            self._frame[column].to_numpy(dtype=np.float64) for column in self._views.of("number")
+        ]
+        for column in self._views.of("category"):
+            codes = {level: float(code) for code, level in enumerate(self._views.levels[column])}
+            columns.append(self._frame[column].map(codes).to_numpy(dtype=np.float64))
+        parts = [np.column_stack(columns)] if columns else []
+        if self._views.topics is not None:
+            parts.append(self._views.topics.transform(self._words).round(_DIGITS))
+        return np.hstack(parts) if parts else np.empty((len(self._frame), 0))
+
+    @cached_property
+    def categorical(self) -> list[bool]:
+        """Of each feature of `branches`."""
+        numbers, categories = len(self._views.of("number")), len(self._views.of("category"))
+        topics = 0 if self._views.topics is None else self._views.topics.n_components
+        return [False] * numbers + [True] * categories + [False] * topics
+
+    @cached_property
+    def line(self) -> Any:
+        """[records, features] for linear models, nothing missing; sparse if there are texts."""
+        from scipy import sparse
+
+        plain = None
+        if self._views.plain is not None:
+            plain = self._views.plain.transform(self._frame)
+        if self._views.words is None:
+            return plain if plain is not None else np.empty((len(self._frame), 0))
+        parts = [self._words] if plain is None else [sparse.csr_matrix(plain), self._words]
+        return sparse.hstack(parts, format="csr")
+
+    @cached_property
+    def _words(self) -> Any:
+        return self._views.words.transform(_texts(self._frame, self._views.of("text")))
+
+    @cached_property
+    def vectors(self) -> Floats:
+        """[records, width] of the images, each feature with mean 0 and deviation 1."""
+        assert self._given is not None  # noqa: S101  only members that see images ask for it
+        scaled = self._views.scaler.transform(self._given.astype(np.float64))
+        return np.clip(scaled, -8, 8)
+
+    @cached_property
+    def parts(self) -> Floats:
+        """[records, parts]: the vectors' principal components."""
+        return self._views.components.transform(self.vectors).round(_DIGITS)
+
+
+def _texts(frame: pd.DataFrame, columns: list[str]) -> list[str]:
+    """One text a record; a blank line between columns keeps their words from making pairs."""
+    return ["\n\n".join(map(str, row)) for row in frame[columns].itertuples(index=False)]
+
+
+def _plain(frame: pd.DataFrame, numbers: list[str], categories: list[str]) -> Any:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, PowerTransformer, StandardScaler
+
+    skewed = [one for one in numbers if abs(_skewness(frame[one])) > _SKEWED]
+    even = [one for one in numbers if one not in skewed]
+
+    def filled(last: Any) -> Any:
+        return make_pipeline(SimpleImputer(strategy="median", add_indicator=True), last)
+
+    steps = [
+        ("even", filled(StandardScaler()), even),
+        ("skewed", filled(PowerTransformer()), skewed),
+        (
+            "category",
+            OneHotEncoder(
+                handle_unknown="infrequent_if_exist", min_frequency=_RARE,
+                max_categories=SHOWN_LEVELS, sparse_output=False,
+            ),
+            categories,
+        ),
+    ]  # fmt: skip
+    return ColumnTransformer([step for step in steps if step[2]], sparse_threshold=0)
+
+
+def _skewness(values: pd.Series) -> float:
+    found: Any = values.skew()
+    return float(found) if np.isfinite(found) else 0.0
