@@ -197,11 +197,19 @@ def _backbones(settings: Settings, spec: DatasetSpec, modality: Modality) -> Fac
         scratch &= engine.preset == "from_scratch"
     if scratch and not named:
         return Fact(what, True, "none are needed")
+    from mm_assets.engines.shared.backbones import EMBEDDED, embedded_weights
+
+    if EMBEDDED in named:
+        try:
+            embedded_weights()
+        except MMError as error:
+            return Fact(what, False, error.what, error.todo)
     for name in named:
         looks_local = name.startswith((".", "/", "~"))
         if looks_local and not Path(settings.root, name).expanduser().is_dir():
             return Fact(what, False, f"the folder {name} is not there", "Correct the path.")
-    remote = [n for n in named if not Path(settings.root, n).expanduser().is_dir()]
+    local = [n for n in named if Path(settings.root, n).expanduser().is_dir()]
+    remote = [n for n in named if n != EMBEDDED and n not in local]
     if not named or remote:
         offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
         if offline or not _hub_answers():

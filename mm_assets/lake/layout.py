@@ -6,7 +6,10 @@ datasets/<dataset>/pending/<upload>.json         seen, but its predictions are n
 datasets/<dataset>/set_aside/<upload>.json       tried in vain; waits for `mm retry`
 datasets/<dataset>/pins/<backfill>.json          the champions that a backfill predicts with
 datasets/<dataset>/uploads/<upload>/…            what became of one upload
+datasets/<dataset>/uploads/<upload>/embeddings/<backbone>/<hash>.parquet
+                                                 what a backbone made of images (uploads/vectors.py)
 datasets/<dataset>/training_set.json             the newest training set
+datasets/<dataset>/image_homes.json              where what is known of its images lies
 datasets/<dataset>/models/<modality>/…           trained models and promotions
 datasets/<dataset>/tuning/<modality>/<study>/…   one document for each trial
 datasets/<dataset>/monitoring.json               the pictures
@@ -50,6 +53,15 @@ def uploads_prefix(dataset: str) -> str:
 def of_upload(dataset: str, upload: str, name: str) -> str:
     """The pointer document `name` of one upload: source, raw_uploads, manifest, …"""
     return f"{uploads_prefix(dataset)}{upload}/{name}.json"
+
+
+def embeddings_prefix(dataset: str, upload: str, backbone: str) -> str:
+    """What a backbone, named by its identity, made of images that have their home in an upload.
+
+    <32 digits of the file's sha256>.parquet: sha256 of the normalised image, and its vector in
+    float16, sorted by the sha256. Each file is written once.
+    """
+    return f"{uploads_prefix(dataset)}{upload}/embeddings/{backbone}/"
 
 
 def of_dataset(dataset: str, name: str) -> str:

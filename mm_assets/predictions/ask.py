@@ -12,21 +12,27 @@ from mm_assets.engines.shared.spellings import Spellings
 from mm_assets.registry.loading import load_verified, spellings_of
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.training.confidence import Calibration
+from mm_assets.uploads.vectors import LakeVectors
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 MOST_LOADED = 8  # models kept in a process
+MOST_PLACES = 50_000  # images of which each model remembers where they lie
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A verified model in memory, and the categories that it knows."""
+    """A verified model in memory, the categories that it knows, and what is known of images.
+
+    `vectors` has to be told where the images of a batch lie before the model is asked.
+    """
 
     predictor: Any
     calibration: Calibration | None
     spellings: Spellings
+    vectors: LakeVectors
 
 
 _in_memory: dict[tuple[str, str, Modality, str], Loaded] = {}
@@ -41,12 +47,14 @@ def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Ch
             modality, champion.version, manifest_sha256=champion.manifest_sha256
         )
         calibration = manifest["calibration"]
+        vectors = LakeVectors(models.lake, spec.dataset, most_places=MOST_PLACES)
         while len(_in_memory) >= MOST_LOADED:
             _in_memory.pop(next(iter(_in_memory)))
         _in_memory[key] = Loaded(
-            load_verified(folder, manifest, spec, modality),
+            load_verified(folder, manifest, spec, modality, vectors),
             Calibration.from_json(calibration) if calibration else None,
             spellings_of(manifest),
+            vectors,
         )
     return _in_memory[key]
 

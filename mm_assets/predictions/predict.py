@@ -80,6 +80,8 @@ def predict_records(
         generation = spec_generation(lake, spec)
         counter = UnseenCounter(loaded.spellings)
         for batch, images in _batches(lake, spec, records, modality):
+            if images:
+                loaded.vectors.lie(_home_of(lake, models, batch), images)
             frame = feature_frame(batch, spec, modality, images)
             counter.add(frame)
             answered, answers, faults = ask(loaded.predictor, spec, batch, frame)
@@ -109,6 +111,14 @@ def predict_records(
         note = f"{unmerged_prefix(spec.dataset, upload)}{run_id}-{modality}.json"
         lake.write_json(note, document)
     return document
+
+
+def _home_of(lake: Lake, models: ModelStore, batch: pa.Table) -> str | None:
+    """The upload that a batch's images lie in; None if that is in a lake of passage."""
+    if lake.url != models.lake.url:
+        return None
+    upload: str = batch["image_upload"][0].as_py()
+    return upload
 
 
 def _to_predict(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality) -> pa.Table:

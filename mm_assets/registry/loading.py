@@ -9,26 +9,35 @@ from typing import Any
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.make import make_engine
-from mm_assets.engines.protocol import Predictor
+from mm_assets.engines.protocol import Predictor, Vectors
 from mm_assets.engines.shared.spellings import Spellings, spelled
 from mm_assets.registry.store import Champion, ModelStore
 
 
 def load_model(
-    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion
+    models: ModelStore,
+    spec: DatasetSpec,
+    modality: Modality,
+    champion: Champion,
+    vectors: Vectors | None = None,
 ) -> Predictor:
     """A stored model, verified. Raises ModelError if the YAML no longer names its engine.
 
-    Which class is imported is the YAML's word, never the stored manifest's.
+    Which class is imported is the YAML's word, never the stored manifest's. vectors: what is known
+    of images.
     """
     manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
     _refuse_other_wording(manifest, spec, modality)
     folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
-    return load_verified(folder, manifest, spec, modality)
+    return load_verified(folder, manifest, spec, modality, vectors)
 
 
 def load_verified(
-    folder: Path, manifest: Mapping[str, Any], spec: DatasetSpec, modality: Modality
+    folder: Path,
+    manifest: Mapping[str, Any],
+    spec: DatasetSpec,
+    modality: Modality,
+    vectors: Vectors | None = None,
 ) -> Predictor:
     """As `load_model`, from what `ModelStore.fetch` and `manifest` have just verified.
 
@@ -37,7 +46,7 @@ def load_verified(
     _refuse_other_wording(manifest, spec, modality)
     named = manifest["engine"]["engine"]
     chosen = next(one for one in spec.candidates(modality) if one.engine == named)
-    return spelled(make_engine(chosen).load(folder), spellings_of(manifest))
+    return spelled(make_engine(chosen, vectors=vectors).load(folder), spellings_of(manifest))
 
 
 def spellings_of(manifest: Mapping[str, Any]) -> Spellings:

@@ -16,6 +16,7 @@ from mm_assets.engines.shared.spellings import Spellings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset
 from mm_assets.training.training_set import SPLITS, TRAINING_SET, labelled_frame, records_for
+from mm_assets.uploads.vectors import LakeVectors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,7 @@ class TrainingRecords:
     """The records of one training, in the order of the training set, divided by split.
 
     parts: a frame for each split, with the label except for `holdout`, whose label is `truth`.
+    vectors: what is known of their images.
     """
 
     document: dict[str, Any]
@@ -37,6 +39,7 @@ class TrainingRecords:
     truth: pd.Series
     spellings: Spellings
     warnings: list[str]
+    vectors: LakeVectors
 
     def learned_from(self, label: str) -> pd.Series:
         return self.parts["training"][label]
@@ -53,7 +56,8 @@ def read_records(lake: Lake, spec: DatasetSpec, modality: Modality) -> TrainingR
             todo="Materialise it first, or run `mm train`.",
         )
     records, counts = records_for(lake, spec, modality, document)
-    frame = labelled_frame(lake, spec, modality, records)
+    vectors = LakeVectors(lake, spec.dataset)
+    frame = labelled_frame(lake, spec, modality, records, vectors)
     splits = records["split"].to_numpy(zero_copy_only=False)
     ids = records["record_id"].to_numpy(zero_copy_only=False)
     parts = {name: frame[splits == name].reset_index(drop=True) for name in SPLITS}
@@ -63,4 +67,4 @@ def read_records(lake: Lake, spec: DatasetSpec, modality: Modality) -> TrainingR
     spellings, warnings = Spellings.learn(seen, spec.features(modality))
     for name in SEEN:
         parts[name] = spellings.applied(parts[name])
-    return TrainingRecords(document, parts, named, counts, truth, spellings, warnings)
+    return TrainingRecords(document, parts, named, counts, truth, spellings, warnings, vectors)

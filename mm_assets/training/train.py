@@ -199,9 +199,10 @@ def _candidate(
             {part: data.ids[part] for part in SEEN},
             training_fingerprint=data.document["fingerprint"],
             progress=said,
+            vectors=data.vectors,
         )
         chosen = chosen.model_copy(update={"hyperparameters": tuning.hyperparameters})
-    engine = make_engine(chosen)
+    engine = make_engine(chosen, vectors=data.vectors)
     task = Task(
         data.parts["training"],
         data.parts["tuning"],
@@ -245,7 +246,8 @@ def _champion_evaluation(
     if champion is None:
         return None
     try:
-        predicted = load_model(models, spec, modality, champion).predict(data.parts["holdout"])
+        loaded = load_model(models, spec, modality, champion, data.vectors)
+        predicted = loaded.predict(data.parts["holdout"])
     except ModelError as error:  # a lake that cannot be read is no reason to replace anything
         progress(f"{modality}: the champion cannot be used, so it is replaced: {error}")
         return None

@@ -19,6 +19,7 @@ from mm_assets.lake.local import sha256_of, working_folder
 from mm_assets.manifest.join import all_rows, with_image_features, with_row_upload
 from mm_assets.tables.store import Store
 from mm_assets.uploads.received import read_images, read_parquet
+from mm_assets.uploads.vectors import LakeVectors, note_image_homes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +58,7 @@ def build_training_set(
     records = _with_labels_as_meant(records, spec)
     counted = pc.value_counts(records["split"].combine_chunks()).to_pylist()
     labels = pc.value_counts(records["label"].combine_chunks()).to_pylist()
+    note_image_homes(lake, spec.dataset, records)
     with working_folder("training") as folder:
         path = folder / "training_set.parquet"
         pq.write_table(records, path, compression="zstd")
@@ -167,8 +169,13 @@ def _refuse_spellings(labels: pa.ChunkedArray, where: str) -> None:
 
 
 def labelled_frame(
-    lake: Lake, spec: DatasetSpec, modality: Modality, records: pa.Table
+    lake: Lake,
+    spec: DatasetSpec,
+    modality: Modality,
+    records: pa.Table,
+    vectors: LakeVectors | None = None,
 ) -> pd.DataFrame:
+    """The records' columns and label. vectors: is told where the images lie."""
     import pandas as pd
     import pyarrow.compute as pc
 
@@ -179,6 +186,8 @@ def labelled_frame(
             wanted: set[str] = set(own["image_sha256"].to_pylist())
             for some in read_images(lake, spec.dataset, upload, wanted):
                 images.update(some)
+                if vectors:
+                    vectors.lie(upload, some)
     frame = feature_frame(records, spec, modality, images)
     labels = records["label"].to_pylist()
     frame[spec.label_column] = pd.Series(

@@ -24,7 +24,7 @@ from mm_assets.contract.engine_spec import EngineSpec, Tuning
 from mm_assets.contract.errors import ModelError
 from mm_assets.contract.packages import optional
 from mm_assets.engines.make import make_engine
-from mm_assets.engines.protocol import Progress, Task
+from mm_assets.engines.protocol import Progress, Task, Vectors
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix
 from mm_assets.lake.local import working_folder
@@ -102,6 +102,7 @@ def tune(
     *,
     training_fingerprint: str,
     progress: Progress,
+    vectors: Vectors | None = None,
 ) -> TuningResult:
     """Search the hyperparameters that `chosen.tuning` names; continues what was begun before.
 
@@ -118,7 +119,7 @@ def tune(
     optional("optuna", "tuning", "tuning")
     metric = _metric(spec)
     divisions = _divided(spec, modality, tuning.folds, parts, ids)
-    judge = _Judge(spec, modality, chosen, metric, divisions)
+    judge = _Judge(spec, modality, chosen, metric, divisions, vectors)
     space = Space(tuning, chosen.hyperparameters, chosen.seed, metric in LOWER_IS_BETTER)
     study = _study_name(spec, modality, chosen, training_fingerprint)
     prefix = f"{dataset_prefix(spec.dataset)}tuning/{modality.value}/{study}/"
@@ -169,6 +170,7 @@ class _Judge:
     chosen: EngineSpec
     metric: str
     divisions: list[_Division]
+    vectors: Vectors | None
 
     def merged(self, parameters: Parameters) -> Parameters:
         return {**self.chosen.hyperparameters, **parameters}
@@ -189,7 +191,7 @@ class _Judge:
         columns, label = self.spec.features(self.modality), self.spec.label_column
         training, tuning = division.training.copy(), division.tuning.copy()
         task = Task(training, tuning, columns, label, self.spec.problem_type, self.spec.metric)
-        engine = make_engine(self.chosen, self.merged(parameters))
+        engine = make_engine(self.chosen, self.merged(parameters), vectors=self.vectors)
         with working_folder("tuning") as folder:
             engine.train(task, folder, lambda _: None)
             predicted = engine.load(folder).predict(division.judging[list(columns)].copy())
