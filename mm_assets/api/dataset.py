@@ -194,13 +194,24 @@ class Dataset:
         """
         return self._run("sync", quiet, on_outcome)
 
-    def train(self, *, quiet: bool = False, on_outcome: OnOutcome | None = None) -> Outcomes:
+    def train(
+        self,
+        *,
+        minutes: float | None = None,
+        quiet: bool = False,
+        on_outcome: OnOutcome | None = None,
+    ) -> Outcomes:
         """Train the models here; what passes its gate is promoted and predicts everything again.
 
-        See `models` for what came of it; the answer's `end` says whether all, some or none of them
-        could be trained. Raises RunFailed.
+        minutes: for all of its models together, instead of `training_minutes` in the YAML. Ctrl-C
+        (in a notebook: stop) while an engine learns keeps the best so far, once it has some; that
+        goes through the gate as any other, and a second Ctrl-C ends it. See `models` for what came
+        of it; the answer's `end` says whether all, some or none of them could be trained to the
+        end. Raises RunFailed, UsageError.
         """
-        return self._run("train", quiet, on_outcome)
+        if minutes is not None and not 0 < minutes < float("inf"):
+            raise UsageError(code="arguments", what=f"minutes must be above 0, not {minutes}")
+        return self._run("train", quiet, on_outcome, minutes=minutes)
 
     def checks(self, *, quiet: bool = False, on_outcome: OnOutcome | None = None) -> Outcomes:
         """Run every asset check again on what is there. Raises RunFailed if one fails."""
@@ -212,7 +223,7 @@ class Dataset:
         """Predict every received upload with the present champions. Raises RunFailed."""
         return self._run("predict_all", quiet, on_outcome)
 
-    def _run(self, work: str, quiet: bool, on_outcome: OnOutcome | None) -> Outcomes:
+    def _run(self, work: str, quiet: bool, on_outcome: OnOutcome | None, **how: Any) -> Outcomes:
         from mm_assets.orchestration.run import Runner, open_instance, without_previews
 
         outcomes = Outcomes()
@@ -223,7 +234,7 @@ class Dataset:
             telling(f"{self.name}: {words} …", quiet=quiet) as told,
         ):
             runner = Runner(self.spec, instance, told.say, told.live)
-            for outcome in getattr(runner, work)():
+            for outcome in getattr(runner, work)(**how):
                 outcomes.append(outcome)
                 if on_outcome:
                     on_outcome(outcome)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,12 @@ from mm_assets.contract.errors import MMError, ModelError
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Progress, Task
 from mm_assets.engines.shared.spellings import spelled
+from mm_assets.engines.shared.stopping import Stopped, interruptible, is_asked, learning
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import working_folder
 from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import Champion, ModelStore, StoredModel
+from mm_assets.training.budget import within_budget
 from mm_assets.training.confidence import Calibration
 from mm_assets.training.evaluation import Evaluation, evaluate, reliability
 from mm_assets.training.evaluation_pictures import (
@@ -70,6 +73,7 @@ class TrainingResult:
     tunings: dict[str, TuningResult] = field(default_factory=dict)
     tracked: str = ""
     warnings: tuple[str, ...] = ()
+    stopped: bool = False  # by Ctrl-C, so that it is the best so far
 
 
 def train_model(
@@ -81,15 +85,19 @@ def train_model(
     run_id: str,
     progress: Progress,
     tracking_uri: str | None = None,
+    minutes: float | None = None,
 ) -> TrainingResult:
     """Train on the published training set, evaluate, store, and promote through the gate.
 
     Raises ModelError, before anything is stored, when there is too little to learn from or no
     engine could learn. With `tracking_uri`, MLflow is told; if it can't be, that is a warning.
+    minutes: for all models of the dataset together (budget.py).
     """
+    if is_asked():  # while another model of the dataset learnt
+        raise _stopped(modality.value)
     data = read_records(lake, spec, modality)
     with working_folder("model") as folder:
-        trained, failures = _compete(lake, spec, modality, data, folder, progress)
+        trained, failures = _compete(lake, spec, modality, data, folder, progress, minutes)
         best = max(trained, key=lambda one: one.evaluation.score)  # the first of equals
         stored = models.save(
             modality, best.folder, _manifest(spec, modality, data, best, trained, run_id)
@@ -128,6 +136,7 @@ def train_model(
         tunings={one.name: one.tuning for one in trained if one.tuning},
         tracked=tracked,
         warnings=tuple(warnings),
+        stopped=is_asked(),
     )
 
 
@@ -150,24 +159,46 @@ def _compete(
     data: TrainingRecords,
     folder: Path,
     progress: Progress,
+    minutes: float | None,
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """Every engine's candidate, and why others could not learn. Raises if none could."""
+    """Every engine's candidate, and why others could not learn. Raises if none could.
+
+    Ctrl-C in the middle keeps what there is, and raises KeyboardInterrupt where there is nothing.
+    """
     trained: list[Candidate] = []
     failures: dict[str, ModelError] = {}
-    candidates = spec.candidates(modality)
+    candidates = within_budget(spec, modality, minutes)
     for name, chosen in zip(names_of(candidates), candidates, strict=True):
+        if is_asked():
+            failures[name] = _stopped(name)
+            continue
         own = folder / name.replace(":", "-").replace(" ", "-")
         own.mkdir()
         try:
-            trained.append(_candidate(lake, spec, modality, data, name, chosen, own, progress))
+            done = _candidate(
+                lake, spec, modality, data, name, chosen, own, progress, first=not trained
+            )
+            trained.append(done)
+        except Stopped:
+            failures[name] = _stopped(name)
         except ModelError as error:
             if len(candidates) == 1:
                 raise
             progress(f"{modality}: {name} could not learn: {error}")
             failures[name] = error
     if not trained:
+        if is_asked():
+            raise KeyboardInterrupt
         raise next(iter(failures.values()))
     return trained, {name: str(error) for name, error in failures.items()}
+
+
+def _stopped(what: str) -> ModelError:
+    return ModelError(
+        code="training_stopped",
+        what=f"{what} has not learnt: the training was stopped by Ctrl-C",
+        todo="Run `mm train` again.",
+    )
 
 
 def _candidate(
@@ -179,8 +210,13 @@ def _candidate(
     chosen: EngineSpec,
     folder: Path,
     progress: Progress,
+    *,
+    first: bool,
 ) -> Candidate:
-    """Tune and train one engine, and evaluate what it stored on the held-out records."""
+    """Tune and train one engine, and evaluate what it stored on the held-out records.
+
+    first: nothing is trained yet that could be kept if this one is stopped.
+    """
     began = time.monotonic()
 
     def said(words: str) -> None:
@@ -210,7 +246,10 @@ def _candidate(
         spec.problem_type,
         spec.metric,
     )
-    engine.train(task, folder, said)
+    with learning(), nullcontext() if first else interruptible():
+        engine.train(task, folder, said)
+    if is_asked():
+        said("stopped; the best so far is kept and judged, and a second Ctrl-C ends that, too")
     # Loaded again from its files, so that what is evaluated is what is stored.
     loaded = spelled(engine.load(folder), data.spellings)
     predicted = loaded.predict(data.parts["holdout"])
@@ -287,6 +326,7 @@ def _manifest(
         "tuning": best.tuning.to_json() if best.tuning else None,
         "candidates": [_row(one) for one in trained],
         "run_id": run_id,
+        "stopped_early": is_asked(),
     }
 
 
