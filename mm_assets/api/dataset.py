@@ -248,17 +248,19 @@ class Dataset:
     def champions(self) -> Rows:
         """The promoted model of each modality: version, engine, reason, metric, and its rivals.
 
-        version is None where there is none yet; candidates: engine name to score. A notebook shows
-        how far the confidence of each can be believed.
+        version is None where there is none yet; candidates: engine name to score; members: of an
+        ensemble, with their weights; image_adds: how much better it is for seeing the image, in
+        words. A notebook shows how far the confidence of each can be believed.
         """
         from mm_assets.training.evaluation_pictures import reliability_picture
+        from mm_assets.training.leaderboard import Leaderboard
 
         rows, pictures = [], {}
         for modality in self.spec.modalities:
             row: dict[str, Any] = {"modality": modality.value, "version": None}
             if champion := self._models.champion(modality):
                 manifest = self._models.manifest(modality, champion.version)
-                metric = manifest.get("metric")
+                metric, board = manifest.get("metric"), Leaderboard.from_json(manifest)
                 row |= {
                     "version": champion.version,
                     "engine": manifest["engine"]["engine"],
@@ -269,6 +271,8 @@ class Dataset:
                         one["name"]: one["metrics"].get(metric)
                         for one in manifest.get("candidates", [])
                     },
+                    "members": board.weights_in_words,
+                    "image_adds": board.image_words,
                 }
                 if bins := manifest.get("reliability"):
                     pictures[modality.value] = reliability_picture(bins)
@@ -288,6 +292,22 @@ class Dataset:
         from mm_assets.api.models import describe_model
 
         return describe_model(self.lake, self.spec, version, modality_of(modality))
+
+    def leaderboard(self, version: str | None = None, modality: str | None = None) -> Rows:
+        """The members of an ensemble (by default the champion), itself first.
+
+        What each reached out of fold and on the held-out records, its weight, its seconds, whether
+        it sees the image; empty for a model of one engine. A notebook shows a picture of it.
+        """
+        from mm_assets.training.leaderboard import Leaderboard
+        from mm_assets.training.leaderboard_picture import leaderboard_picture
+
+        about = self.model(version, modality)
+        rows = Leaderboard(about["leaderboard"]).table
+        png = leaderboard_picture(about["leaderboard"])
+        title = f"{self.name}: members of {about['version']}"
+        columns = list(rows[0]) if rows else []
+        return Rows(rows, columns, title, pictures={"leaderboard": png} if png else None)
 
     def promote(
         self, version: str, reason: str, modality: str | None = None, *, predict: bool = True,

@@ -55,6 +55,9 @@ def train(
             if len(one["candidates"]) > 1:
                 scores = (f"{name} {score:.4g}" for name, score in one["candidates"].items())
                 say(f"  {one['metric']} of all candidates: {', '.join(scores)}")
+            for words in (one["members"], one["image_adds"]):
+                if words:
+                    say(f"  {words}")
         _finish(outcomes, form)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,12 @@ from mm_assets.training.evaluation_pictures import (
     residual_picture,
 )
 from mm_assets.training.gate import Decision, gate
+from mm_assets.training.leaderboard import (
+    Leaderboard,
+    image_adds,
+    leaderboard_of,
+)
+from mm_assets.training.leaderboard_picture import leaderboard_picture
 from mm_assets.training.records import SEEN, TrainingRecords, read_records
 
 if TYPE_CHECKING:
@@ -52,6 +59,7 @@ class Candidate:
     evaluation: Evaluation
     seconds: float
     tuning: TuningResult | None
+    leaderboard: Leaderboard
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class TrainingResult:
     tracked: str = ""
     warnings: tuple[str, ...] = ()
     stopped: bool = False  # by Ctrl-C, so that it is the best so far
+    leaderboard: Leaderboard = field(default_factory=lambda: Leaderboard([]))
 
 
 def train_model(
@@ -99,6 +108,13 @@ def train_model(
     with working_folder("model") as folder:
         trained, failures = _compete(lake, spec, modality, data, folder, progress, minutes)
         best = max(trained, key=lambda one: one.evaluation.score)  # the first of equals
+        if modality is Modality.WITH_IMAGE:
+            best.leaderboard.image_adds = image_adds(
+                models, spec, data.parts["holdout"], best.evaluation,
+                partial(_evaluation, spec, data),
+            )  # fmt: skip
+        if words := best.leaderboard.image_words:
+            progress(f"{modality}: {words}")
         stored = models.save(
             modality, best.folder, _manifest(spec, modality, data, best, trained, run_id)
         )
@@ -137,6 +153,7 @@ def train_model(
         tracked=tracked,
         warnings=tuple(warnings),
         stopped=is_asked(),
+        leaderboard=best.leaderboard,
     )
 
 
@@ -256,7 +273,10 @@ def _candidate(
     evaluation = _evaluation(spec, data, predicted)
     said(f"{evaluation.metric} {evaluation.metrics[evaluation.metric]:.4g}")
     seconds = time.monotonic() - began
-    return Candidate(name, chosen, folder, predicted, evaluation, seconds, tuning)
+    board = leaderboard_of(
+        loaded, evaluation, data.parts["holdout"], partial(_evaluation, spec, data)
+    )
+    return Candidate(name, chosen, folder, predicted, evaluation, seconds, tuning, board)
 
 
 def _evaluation(spec: DatasetSpec, data: TrainingRecords, predicted: pd.DataFrame) -> Evaluation:
@@ -327,6 +347,7 @@ def _manifest(
         "candidates": [_row(one) for one in trained],
         "run_id": run_id,
         "stopped_early": is_asked(),
+        **best.leaderboard.to_json(),
     }
 
 
@@ -358,6 +379,8 @@ def _pictures(
         pictures["candidates"] = competition_picture(
             rows, evaluation.metric, evaluation.baseline[evaluation.metric]
         )
+    if png := leaderboard_picture(best.leaderboard.rows):
+        pictures["leaderboard"] = png
     if spec.is_regression:
         pictures["residuals"] = residual_picture(data.truth, best.predicted)
     else:

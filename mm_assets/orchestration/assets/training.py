@@ -139,6 +139,10 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
         "decision": result.decision.reason,
         **{name: picture(png, name) for name, png in result.pictures.items()},
     }
+    if result.leaderboard.rows:
+        metadata["members"] = _table(result.leaderboard.table)
+    if words := result.leaderboard.image_words:
+        metadata["what the image adds"] = words
     if len(result.candidates) > 1:
         metadata["candidates table"] = _candidates_table(result.candidates)
     metadata |= {
@@ -160,8 +164,6 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
 
 
 def _candidates_table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
-    import pyarrow as pa
-
     flat = [
         {
             "engine": row["name"],
@@ -173,5 +175,12 @@ def _candidates_table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
     ]
     names = list(dict.fromkeys(name for row in flat for name in row))
     names = [*(name for name in names if name != "failure"), "failure"]
-    table = pa.table({name: [row.get(name) for row in flat] for name in names})
-    return shown_table(table, names)
+    return _table([{name: row.get(name) for name in names} for row in flat])
+
+
+def _table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
+    """Rows of the same columns as metadata."""
+    import pyarrow as pa
+
+    names = list(rows[0])
+    return shown_table(pa.table({name: [row[name] for row in rows] for name in names}), names)
