@@ -194,13 +194,24 @@ class Dataset:
         """
         return self._run("sync", quiet, on_outcome)
 
-    def train(self, *, quiet: bool = False, on_outcome: OnOutcome | None = None) -> Outcomes:
+    def train(
+        self,
+        *,
+        minutes: float | None = None,
+        quiet: bool = False,
+        on_outcome: OnOutcome | None = None,
+    ) -> Outcomes:
         """Train the models here; what passes its gate is promoted and predicts everything again.
 
-        See `models` for what came of it; the answer's `end` says whether all, some or none of them
-        could be trained. Raises RunFailed.
+        minutes: for all of its models together, instead of `training_minutes` in the YAML. Ctrl-C
+        (in a notebook: stop) while an engine learns keeps the best so far, once it has some; that
+        goes through the gate as any other, and a second Ctrl-C ends it. See `models` for what came
+        of it; the answer's `end` says whether all, some or none of them could be trained to the
+        end. Raises RunFailed, UsageError.
         """
-        return self._run("train", quiet, on_outcome)
+        if minutes is not None and not 0 < minutes < float("inf"):
+            raise UsageError(code="arguments", what=f"minutes must be above 0, not {minutes}")
+        return self._run("train", quiet, on_outcome, minutes=minutes)
 
     def checks(self, *, quiet: bool = False, on_outcome: OnOutcome | None = None) -> Outcomes:
         """Run every asset check again on what is there. Raises RunFailed if one fails."""
@@ -212,7 +223,7 @@ class Dataset:
         """Predict every received upload with the present champions. Raises RunFailed."""
         return self._run("predict_all", quiet, on_outcome)
 
-    def _run(self, work: str, quiet: bool, on_outcome: OnOutcome | None) -> Outcomes:
+    def _run(self, work: str, quiet: bool, on_outcome: OnOutcome | None, **how: Any) -> Outcomes:
         from mm_assets.orchestration.run import Runner, open_instance, without_previews
 
         outcomes = Outcomes()
@@ -223,7 +234,7 @@ class Dataset:
             telling(f"{self.name}: {words} …", quiet=quiet) as told,
         ):
             runner = Runner(self.spec, instance, told.say, told.live)
-            for outcome in getattr(runner, work)():
+            for outcome in getattr(runner, work)(**how):
                 outcomes.append(outcome)
                 if on_outcome:
                     on_outcome(outcome)
@@ -237,17 +248,19 @@ class Dataset:
     def champions(self) -> Rows:
         """The promoted model of each modality: version, engine, reason, metric, and its rivals.
 
-        version is None where there is none yet; candidates: engine name to score. A notebook shows
-        how far the confidence of each can be believed.
+        version is None where there is none yet; candidates: engine name to score; members: of an
+        ensemble, with their weights; image_adds: how much better it is for seeing the image, in
+        words. A notebook shows how far the confidence of each can be believed.
         """
         from mm_assets.training.evaluation_pictures import reliability_picture
+        from mm_assets.training.leaderboard import Leaderboard
 
         rows, pictures = [], {}
         for modality in self.spec.modalities:
             row: dict[str, Any] = {"modality": modality.value, "version": None}
             if champion := self._models.champion(modality):
                 manifest = self._models.manifest(modality, champion.version)
-                metric = manifest.get("metric")
+                metric, board = manifest.get("metric"), Leaderboard.from_json(manifest)
                 row |= {
                     "version": champion.version,
                     "engine": manifest["engine"]["engine"],
@@ -258,6 +271,8 @@ class Dataset:
                         one["name"]: one["metrics"].get(metric)
                         for one in manifest.get("candidates", [])
                     },
+                    "members": board.weights_in_words,
+                    "image_adds": board.image_words,
                 }
                 if bins := manifest.get("reliability"):
                     pictures[modality.value] = reliability_picture(bins)
@@ -277,6 +292,22 @@ class Dataset:
         from mm_assets.api.models import describe_model
 
         return describe_model(self.lake, self.spec, version, modality_of(modality))
+
+    def leaderboard(self, version: str | None = None, modality: str | None = None) -> Rows:
+        """The members of an ensemble (by default the champion), itself first.
+
+        What each reached out of fold and on the held-out records, its weight, its seconds, whether
+        it sees the image; empty for a model of one engine. A notebook shows a picture of it.
+        """
+        from mm_assets.training.leaderboard import Leaderboard
+        from mm_assets.training.leaderboard_picture import leaderboard_picture
+
+        about = self.model(version, modality)
+        rows = Leaderboard(about["leaderboard"]).table
+        png = leaderboard_picture(about["leaderboard"])
+        title = f"{self.name}: members of {about['version']}"
+        columns = list(rows[0]) if rows else []
+        return Rows(rows, columns, title, pictures={"leaderboard": png} if png else None)
 
     def promote(
         self, version: str, reason: str, modality: str | None = None, *, predict: bool = True,

@@ -22,6 +22,7 @@ from mm_assets.registry.champions import (
     why_unfit,
 )
 from mm_assets.registry.store import Champion, ModelStore, StoredModel
+from mm_assets.training.leaderboard import Leaderboard
 
 LISTED = (
     "modality", "version", "created_at", "engine", "metric", "score", "n", "champion",
@@ -64,10 +65,11 @@ def describe_model(
 ) -> dict[str, Any]:
     """What is known about one stored model; without a version, about the champion.
 
-    As a row of `list_models`, and: metrics, baseline, training_counts, candidates, problem_type,
-    classes, columns, engine_options, libraries, run_id, training_fingerprint, manifest_sha256,
-    files (name, bytes, sha256), bytes, promotions (oldest first). version: or how it begins.
-    Raises ModelError, UsageError.
+    As a row of `list_models`, and: metrics, baseline, training_counts, candidates, leaderboard
+    (training/leaderboard.py; empty for a model without members), image_adds (in words, or ''),
+    stopped_early, problem_type, classes, columns, engine_options, libraries, run_id,
+    training_fingerprint, manifest_sha256, files (name, bytes, sha256), bytes, promotions (oldest
+    first). version: or how it begins. Raises ModelError, UsageError.
     """
     models = ModelStore(lake, spec.dataset)
     found = (
@@ -77,6 +79,7 @@ def describe_model(
     )
     stored = models.stored(found.modality, found.version)
     manifest = stored.manifest
+    board = Leaderboard.from_json(manifest)
     promotions = models.champions(found.modality)
     own = [one for one in promotions if one.version == found.version]
     files = [{"name": name, **facts} for name, facts in manifest["files"].items()]
@@ -93,6 +96,9 @@ def describe_model(
         **_promotion(own[-1] if own else None),
         "problem": why_unfit(stored, spec),
         **{name: manifest.get(name) for name in kept},
+        "leaderboard": board.rows,
+        "image_adds": board.image_words,
+        "stopped_early": manifest.get("stopped_early", False),
         "engine_options": manifest["engine"],
         "manifest_sha256": stored.manifest_sha256,
         "files": [{name: one[name] for name in ("name", "bytes", "sha256")} for one in files],

@@ -64,11 +64,17 @@ def show(
     ] = None,
     dataset: DatasetOption = None,
     modality: ModalityOption = None,
+    leaderboard: Annotated[
+        bool, typer.Option("--leaderboard", help="Only the members of an ensemble.")
+    ] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """What is known about one model: figures, rivals, columns, libraries, files, promotions."""
+    """What is known about one model: figures, members, rivals, columns, files, promotions."""
     with speaking_errors():
         ds = mm.open(dataset)
+        if leaderboard:
+            _print_members(ds.leaderboard(version, modality), form)
+            return
         about = ds.model(version, modality)
         if form is Format.JSON:
             print_json(about)
@@ -81,6 +87,8 @@ def show(
             for name, value in about["metrics"].items()
         ]
         print_rows(figures, ["figure", "model", "simplest guess"], form, "On held-out records")
+        if about["leaderboard"]:
+            _print_members(ds.leaderboard(about["version"], about["modality"]), form)
         print_rows(about["files"], ["name", "bytes", "sha256"], form, "Files")
         if about["promotions"]:
             columns = ["generation", "promoted_at", "reason", "previous"]
@@ -173,6 +181,32 @@ def _say_again(champion: Champion) -> None:
     say(f"  mm models promote {champion.version} --modality {champion.modality} --reason again")
 
 
+def _print_members(members: mm.Rows, form: Format) -> None:
+    """The leaderboard; as a table for a narrow terminal the figures of one metric, or less."""
+    if form is not Format.TABLE:
+        print_rows(members, members.columns, form)
+        return
+    if not members:
+        say("This model has no members: it is of one engine.")
+        return
+    named = next(name for name in members.columns if name.startswith("out of fold "))
+    metric = named.removeprefix("out of fold ")
+    held_out = f"held-out {metric}"
+    rows = [
+        {
+            "member": row["member"] + (" (image)" if row["sees the image"] else ""),
+            "out of fold": row[named],
+            "held-out": row.get(held_out),
+            "weight": row["weight"],
+            "seconds": f"{row['seconds'] or 0:.1f}",
+            "note": row["note"],
+        }
+        for row in members
+    ]
+    columns = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
+    print_rows(rows, columns, form, f"{members.title}, by {metric}")
+
+
 def _in_short(row: dict[str, Any]) -> dict[str, str]:
     """A row for a narrow terminal, on which a version has to fit into one line."""
     promoted = "now" if row["champion"] else "once" if row["generation"] else ""
@@ -202,6 +236,8 @@ def _facts(about: dict[str, Any]) -> list[dict[str, str]]:
             for one in rivals
             if metric in one["metrics"]
         ),
+        "images": about["image_adds"],
+        "stopped early": "yes" if about["stopped_early"] else "",
         "learned from": ", ".join(f"{n} {name}" for name, n in about["training_counts"].items()),
         "classes": ", ".join(about["classes"] or ()),
         "columns": ", ".join(f"{name} ({kind})" for name, kind in about["columns"].items()),

@@ -28,11 +28,25 @@ def sync(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> No
         _finish(outcomes, form)
 
 
-def train(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
-    """Train the models here; what passes its gate is promoted and predicts every upload again."""
+def train(
+    dataset: DatasetOption = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes",
+            help="For all models together. Default: training_minutes of the YAML, or 2 for the "
+            "engine automatic.",
+        ),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Train the models here; what passes its gate is promoted and predicts every upload again.
+
+    Ctrl-C while something is learnt keeps the best so far; a second one ends it.
+    """
     with speaking_errors():
         ds = mm.open(dataset)
-        outcomes = _all([ds], "train")
+        outcomes = _all([ds], "train", minutes=minutes)
         for one in ds.champions():
             if one["version"] is None:
                 warn(f"{one['modality']}: no champion yet")
@@ -41,6 +55,9 @@ def train(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> N
             if len(one["candidates"]) > 1:
                 scores = (f"{name} {score:.4g}" for name, score in one["candidates"].items())
                 say(f"  {one['metric']} of all candidates: {', '.join(scores)}")
+            for words in (one["members"], one["image_adds"]):
+                if words:
+                    say(f"  {words}")
         _finish(outcomes, form)
 
 
@@ -116,13 +133,13 @@ def _chosen(dataset: str | None) -> list[mm.Dataset]:
     return mm.datasets() if dataset is None else [mm.open(dataset)]
 
 
-def _all(datasets: Iterable[mm.Dataset], work: str) -> list[tuple[str, Any]]:
+def _all(datasets: Iterable[mm.Dataset], work: str, **how: Any) -> list[tuple[str, Any]]:
     """Do the work for each dataset, one after the other, whatever becomes of the others."""
     outcomes = []
     said: set[str] = set()
     for ds in datasets:
         try:
-            done = getattr(ds, work)(on_outcome=report_of(ds.name, said))
+            done = getattr(ds, work)(on_outcome=report_of(ds.name, said), **how)
         except mm.RunFailed as error:
             done = error.outcomes
         outcomes += [(ds.name, outcome) for outcome in done]

@@ -157,6 +157,13 @@ class DatasetSpec(Strict):
         (EngineSpec(),), description="One engine, or a list of engines that compete."
     )
     model_without_image: tuple[EngineSpec, ...] = (EngineSpec(),)
+    training_minutes: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="For all models together that have no `time_limit_seconds` of their own. "
+        "Default: 2 for the engine automatic; other engines take what they need.",
+    )
     review_threshold: float = Field(0.6, ge=0, le=1, description="Less confident goes to review.")
     regression_tolerance: float | None = Field(
         None,

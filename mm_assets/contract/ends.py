@@ -168,19 +168,26 @@ def failed_too(ended: Ended, failed: int, records: int, example: LeftOut | None)
     return Ended(worst([ended.end, End.IN_PART]), before + words, (*ended.left_out, example))
 
 
-def end_of_training(trained: Sequence[str], not_trained: Sequence[LeftOut]) -> Ended:
+def end_of_training(
+    trained: Sequence[str], not_trained: Sequence[LeftOut], stopped: Sequence[str] = ()
+) -> Ended:
     """How a training ends: the models that were trained, and why the others were not.
 
     A dataset to which no image ever came has no model with images yet; that alone is no part that
-    is missing (`no_images`). A model that was trained but not promoted was trained.
+    is missing (`no_images`). A model that was trained but not promoted was trained. stopped: those
+    of them that are the best of a training that was cut short.
     """
     missing = [one for one in not_trained if one.code != "no_images"]
+    short = f"{', '.join(stopped)} stopped early, with the best so far" if stopped else ""
     said = ", ".join(f"{place} {one.code}" for one in not_trained for place in one.places)
     if not trained and not_trained:
         return Ended(End.NOTHING, f"{End.NOTHING}: no model was trained: {said}",
                      tuple(not_trained))  # fmt: skip
     if missing:
         words = f"{End.IN_PART}: {len(missing)} of {len(missing) + len(trained)} models"
-        return Ended(End.IN_PART, f"{words} not trained: {said}", tuple(not_trained))
+        words = f"{words} not trained: {said}" + (f"; {short}" if short else "")
+        return Ended(End.IN_PART, words, tuple(not_trained))
+    if short:
+        return Ended(End.IN_PART, f"{End.IN_PART}: {short}", tuple(not_trained))
     words = f"{End.USED}: {', '.join(trained)} trained; not yet: {said}" if not_trained else ""
     return Ended(End.USED, words, tuple(not_trained))

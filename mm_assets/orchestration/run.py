@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -267,11 +267,19 @@ class Runner:
             self.progress(f"{dataset}: {upload}: {now.reason}")
         return outcome
 
-    def train(self) -> Iterator[Outcome]:
-        """Train both models; when one is promoted, predict every upload again."""
+    def train(self, minutes: float | None = None) -> Iterator[Outcome]:
+        """Train both models; when one is promoted, predict every upload again.
+
+        minutes: for both together, instead of the YAML's. Somebody waits for it, so the first
+        Ctrl-C while an engine learns keeps the best so far (engines/shared/stopping.py).
+        """
+        from mm_assets.engines.shared.stopping import keeping_the_best
+        from mm_assets.orchestration.assets.training import training_config
+
         self._reach_table()
         before = self._champions()
-        trained = self.run("train", None)
+        with keeping_the_best():
+            trained = self.run("train", None, config=training_config(self.scope, minutes))
         yield trained
         if trained.success and self._champions() != before:
             yield from self.predict_all()
@@ -298,7 +306,13 @@ class Runner:
             yield self.run("predict", upload)
         yield self.run("monitor", None)
 
-    def run(self, job: str, upload: str | None, tags: dict[str, str] | None = None) -> Outcome:
+    def run(
+        self,
+        job: str,
+        upload: str | None,
+        tags: dict[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> Outcome:
         """Run one job to its end; never raises for what goes wrong inside it."""
         from mm_assets.orchestration.scope import WORKER, worker_name
 
@@ -311,7 +325,7 @@ class Runner:
                 **({"dagster/partition": upload} if upload else {}),
                 **(tags or {}),
             },
-            run_config=LOGGER,
+            run_config={**LOGGER, **(config or {})},
         )
         return outcome_of(result, job, upload)
 
@@ -363,7 +377,7 @@ def _told(result: Any) -> dict[str, dict[str, Any]]:
 
 def _ended(said: dict[str, dict[str, Any]]) -> Ended:
     """How much of what a run took in, or wanted to train, was used: its assets say so."""
-    from mm_assets.orchestration.scope import LEFT_OUT
+    from mm_assets.orchestration.scope import LEFT_OUT, STOPPED
 
     ended = Ended(End.USED)
     if "raw_uploads" in said or said.get("predictions", {}).get("failed"):
@@ -376,7 +390,7 @@ def _ended(said: dict[str, dict[str, Any]]) -> Ended:
     if models:
         missing = [LeftOut.read(one[LEFT_OUT]) for one in models.values() if LEFT_OUT in one]
         trained = [name for name, one in models.items() if LEFT_OUT not in one]
-        return end_of_training(trained, missing)
+        return end_of_training(trained, missing, [n for n in trained if STOPPED in models[n]])
     return ended
 
 

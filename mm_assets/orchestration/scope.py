@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TABLE_POOL = "table"
 SHOWN_ROWS = 50
 LEFT_OUT = "left out"  # the metadata with what was left out, by code
+STOPPED = "stopped early"  # the metadata of a model that is the best of a training cut short
 # A run's tag with the process that carries it out, so that its death can be noticed.
 WORKER = "mm/worker"
 

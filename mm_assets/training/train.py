@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +20,12 @@ from mm_assets.contract.errors import MMError, ModelError
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Progress, Task
 from mm_assets.engines.shared.spellings import spelled
+from mm_assets.engines.shared.stopping import Stopped, interruptible, is_asked, learning
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import working_folder
 from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import Champion, ModelStore, StoredModel
+from mm_assets.training.budget import within_budget
 from mm_assets.training.confidence import Calibration
 from mm_assets.training.evaluation import Evaluation, evaluate, reliability
 from mm_assets.training.evaluation_pictures import (
@@ -30,6 +34,12 @@ from mm_assets.training.evaluation_pictures import (
     residual_picture,
 )
 from mm_assets.training.gate import Decision, gate
+from mm_assets.training.leaderboard import (
+    Leaderboard,
+    image_adds,
+    leaderboard_of,
+)
+from mm_assets.training.leaderboard_picture import leaderboard_picture
 from mm_assets.training.records import SEEN, TrainingRecords, read_records
 
 if TYPE_CHECKING:
@@ -49,6 +59,7 @@ class Candidate:
     evaluation: Evaluation
     seconds: float
     tuning: TuningResult | None
+    leaderboard: Leaderboard
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,8 @@ class TrainingResult:
     tunings: dict[str, TuningResult] = field(default_factory=dict)
     tracked: str = ""
     warnings: tuple[str, ...] = ()
+    stopped: bool = False  # by Ctrl-C, so that it is the best so far
+    leaderboard: Leaderboard = field(default_factory=lambda: Leaderboard([]))
 
 
 def train_model(
@@ -81,16 +94,27 @@ def train_model(
     run_id: str,
     progress: Progress,
     tracking_uri: str | None = None,
+    minutes: float | None = None,
 ) -> TrainingResult:
     """Train on the published training set, evaluate, store, and promote through the gate.
 
     Raises ModelError, before anything is stored, when there is too little to learn from or no
     engine could learn. With `tracking_uri`, MLflow is told; if it can't be, that is a warning.
+    minutes: for all models of the dataset together (budget.py).
     """
+    if is_asked():  # while another model of the dataset learnt
+        raise _stopped(modality.value)
     data = read_records(lake, spec, modality)
     with working_folder("model") as folder:
-        trained, failures = _compete(lake, spec, modality, data, folder, progress)
+        trained, failures = _compete(lake, spec, modality, data, folder, progress, minutes)
         best = max(trained, key=lambda one: one.evaluation.score)  # the first of equals
+        if modality is Modality.WITH_IMAGE:
+            best.leaderboard.image_adds = image_adds(
+                models, spec, data.parts["holdout"], best.evaluation,
+                partial(_evaluation, spec, data),
+            )  # fmt: skip
+        if words := best.leaderboard.image_words:
+            progress(f"{modality}: {words}")
         stored = models.save(
             modality, best.folder, _manifest(spec, modality, data, best, trained, run_id)
         )
@@ -128,6 +152,8 @@ def train_model(
         tunings={one.name: one.tuning for one in trained if one.tuning},
         tracked=tracked,
         warnings=tuple(warnings),
+        stopped=is_asked(),
+        leaderboard=best.leaderboard,
     )
 
 
@@ -150,24 +176,46 @@ def _compete(
     data: TrainingRecords,
     folder: Path,
     progress: Progress,
+    minutes: float | None,
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """Every engine's candidate, and why others could not learn. Raises if none could."""
+    """Every engine's candidate, and why others could not learn. Raises if none could.
+
+    Ctrl-C in the middle keeps what there is, and raises KeyboardInterrupt where there is nothing.
+    """
     trained: list[Candidate] = []
     failures: dict[str, ModelError] = {}
-    candidates = spec.candidates(modality)
+    candidates = within_budget(spec, modality, minutes)
     for name, chosen in zip(names_of(candidates), candidates, strict=True):
+        if is_asked():
+            failures[name] = _stopped(name)
+            continue
         own = folder / name.replace(":", "-").replace(" ", "-")
         own.mkdir()
         try:
-            trained.append(_candidate(lake, spec, modality, data, name, chosen, own, progress))
+            done = _candidate(
+                lake, spec, modality, data, name, chosen, own, progress, first=not trained
+            )
+            trained.append(done)
+        except Stopped:
+            failures[name] = _stopped(name)
         except ModelError as error:
             if len(candidates) == 1:
                 raise
             progress(f"{modality}: {name} could not learn: {error}")
             failures[name] = error
     if not trained:
+        if is_asked():
+            raise KeyboardInterrupt
         raise next(iter(failures.values()))
     return trained, {name: str(error) for name, error in failures.items()}
+
+
+def _stopped(what: str) -> ModelError:
+    return ModelError(
+        code="training_stopped",
+        what=f"{what} has not learnt: the training was stopped by Ctrl-C",
+        todo="Run `mm train` again.",
+    )
 
 
 def _candidate(
@@ -179,8 +227,13 @@ def _candidate(
     chosen: EngineSpec,
     folder: Path,
     progress: Progress,
+    *,
+    first: bool,
 ) -> Candidate:
-    """Tune and train one engine, and evaluate what it stored on the held-out records."""
+    """Tune and train one engine, and evaluate what it stored on the held-out records.
+
+    first: nothing is trained yet that could be kept if this one is stopped.
+    """
     began = time.monotonic()
 
     def said(words: str) -> None:
@@ -211,14 +264,20 @@ def _candidate(
         spec.problem_type,
         spec.metric,
     )
-    engine.train(task, folder, said)
+    with learning(), nullcontext() if first else interruptible():
+        engine.train(task, folder, said)
+    if is_asked():
+        said("stopped; the best so far is kept and judged, and a second Ctrl-C ends that, too")
     # Loaded again from its files, so that what is evaluated is what is stored.
     loaded = spelled(engine.load(folder), data.spellings)
     predicted = loaded.predict(data.parts["holdout"])
     evaluation = _evaluation(spec, data, predicted)
     said(f"{evaluation.metric} {evaluation.metrics[evaluation.metric]:.4g}")
     seconds = time.monotonic() - began
-    return Candidate(name, chosen, folder, predicted, evaluation, seconds, tuning)
+    board = leaderboard_of(
+        loaded, evaluation, data.parts["holdout"], partial(_evaluation, spec, data)
+    )
+    return Candidate(name, chosen, folder, predicted, evaluation, seconds, tuning, board)
 
 
 def _evaluation(spec: DatasetSpec, data: TrainingRecords, predicted: pd.DataFrame) -> Evaluation:
@@ -289,6 +348,8 @@ def _manifest(
         "tuning": best.tuning.to_json() if best.tuning else None,
         "candidates": [_row(one) for one in trained],
         "run_id": run_id,
+        "stopped_early": is_asked(),
+        **best.leaderboard.to_json(),
     }
 
 
@@ -320,6 +381,8 @@ def _pictures(
         pictures["candidates"] = competition_picture(
             rows, evaluation.metric, evaluation.baseline[evaluation.metric]
         )
+    if png := leaderboard_picture(best.leaderboard.rows):
+        pictures["leaderboard"] = png
     if spec.is_regression:
         pictures["residuals"] = residual_picture(data.truth, best.predicted)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
+import mm_assets as mm
 from mm_assets.cli.main import app
 from mm_assets.contract.settings import Settings
 from tests.make import draw_image, table, zipped
@@ -25,11 +26,15 @@ attributes:
 MEAN = "tests.kill.engine:NearestMean"
 
 
-def trained(settings: Settings, engine: str, kinds: str, images: int):
-    """`mm train` on 60 labelled records of which so many have an image."""
+def write_yaml(settings: Settings, engine: str) -> None:
     file = settings.defs_folder / "pets" / "defs.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(YAML.format(engine=engine))
+
+
+def trained(settings: Settings, engine: str, kinds: str, images: int, *more: str):
+    """`mm train`, with more arguments, on 60 labelled records of which so many have an image."""
+    write_yaml(settings, engine)
     names = kinds.split()
     rows = [f"r{n:02},{n % len(names)},{names[n % len(names)]}" for n in range(60)]
     files = {f"r{n:02}.png": draw_image(n) for n in range(images)}
@@ -37,7 +42,7 @@ def trained(settings: Settings, engine: str, kinds: str, images: int):
     path.write_bytes(zipped({"t.csv": table("id,age,kind", *rows), **files}))
     for command in (("upload", str(path)), ("sync",)):
         assert CliRunner().invoke(app, command).exit_code == 0
-    result = CliRunner().invoke(app, ["train"])
+    result = CliRunner().invoke(app, ["train", *more])
     assert "Traceback" not in result.stderr
     return result
 
@@ -71,3 +76,30 @@ def test_a_dataset_to_which_no_image_ever_came_is_trained_and_the_other_model_is
         done.stderr
     )
     assert "none of the 60 labelled records has an image" in done.stderr
+
+
+def test_minutes_reach_every_engine_and_are_shared_by_the_two_models(
+    folder_settings: Settings,
+) -> None:
+    done = trained(folder_settings, MEAN, "cat dog", 60, "--minutes", "3")
+    assert done.exit_code == 0, done.stderr
+    assert limits() == {"with_image": 120, "without_image": 60}
+    mm.open().train(minutes=0.5, quiet=True)
+    assert limits() == {"with_image": 20, "without_image": 10}
+
+
+def limits() -> dict[str, float]:
+    """The seconds that the newest model of each modality had."""
+    ds, found = mm.open(), {}
+    for row in reversed(ds.models()):
+        options = ds.model(row["version"])["engine_options"]
+        found[row["modality"]] = round(options["time_limit_seconds"], 6)
+    return found
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
+def test_minutes_that_are_none_are_refused(folder_settings: Settings, minutes: str) -> None:
+    write_yaml(folder_settings, MEAN)
+    done = CliRunner().invoke(app, ["train", "--minutes", minutes])
+    assert done.exit_code == 2, done.stderr
+    assert "minutes must be above 0" in done.stderr

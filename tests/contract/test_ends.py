@@ -101,5 +101,16 @@ def test_a_training_ends_as_its_models_do(
     assert all(one.code in ended.words for one in missing)
 
 
+def test_a_model_that_stopped_early_was_used_in_part() -> None:
+    stopped = end_of_training(["model_with_image"], [], ["model_with_image"])
+    assert stopped.end is End.IN_PART
+    assert stopped.words == "used in part: model_with_image stopped early, with the best so far"
+    other = end_of_training(["model_with_image"], [model("one_class", "without_image")], ["m"])
+    assert other.words == (
+        "used in part: 1 of 2 models not trained: without_image one_class; "
+        "m stopped early, with the best so far"
+    )
+
+
 def test_what_was_published_before_there_were_ends_is_used() -> None:
     assert read_ended({"counts": {}}).end is End.USED

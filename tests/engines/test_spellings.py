@@ -339,3 +339,18 @@ def test_a_formula_tells_words_apart_where_training_does(tmp_path: Path) -> None
         learn(RulesEngine(hyperparameters=rules), tmp_path, frame, columns=columns)
     )
     assert model.predict(frame[["colour"]]).idxmax(axis=1).tolist() == frame["label"].tolist()
+
+
+def test_members_are_asked_in_the_spelling_that_the_model_knows() -> None:
+    class Ensemble:
+        def said_by_members(self, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+            return {"trees": frame}
+
+        def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+            return frame
+
+    frame = pd.DataFrame({"colour": ["red", "Blue"]})
+    spellings, _ = Spellings.learn([frame], {"colour": "category"})
+    asked = Spelled(Ensemble(), spellings).said_by_members(pd.DataFrame({"colour": ["RED"]}))
+    assert asked["trees"]["colour"].tolist() == ["red"]
+    assert not hasattr(Spelled(object(), spellings), "said_by_members")  # type: ignore[arg-type]

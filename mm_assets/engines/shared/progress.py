@@ -19,7 +19,12 @@ def told(
     parts = [f"{number} of {of}", name]
     if best is not None:
         metric, figure, whose = best
-        parts.append(f"best so far: {metric.replace('_', ' ')} {figure:.4g} ({whose})")
+        parts.append(f"best so far: {metric.replace('_', ' ')} {short(figure)} ({whose})")
     if left is not None:
         parts.append(f"{max(left, 0):.0f} s left")
     return " · ".join(parts)
+
+
+def short(figure: float) -> str:
+    """A figure in four digits, or as a whole number where it is large: 0.412, 43,210."""
+    return f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.4g}"

@@ -85,6 +85,8 @@ class Spelled:
         self._spellings = spellings
         if hasattr(predictor, "reasons"):
             self.reasons = self._reasons
+        if hasattr(predictor, "said_by_members"):
+            self.said_by_members = self._said_by_members
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """As `Predictor.predict`."""
@@ -92,6 +94,12 @@ class Spelled:
 
     def _reasons(self, frame: pd.DataFrame) -> list[str]:
         said: list[str] = self._predictor.reasons(self._spellings.applied(frame))  # type: ignore[attr-defined]
+        return said
+
+    def _said_by_members(self, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        said: dict[str, pd.DataFrame] = self._predictor.said_by_members(  # type: ignore[attr-defined]
+            self._spellings.applied(frame)
+        )
         return said
 
     def __getattr__(self, name: str) -> Any:

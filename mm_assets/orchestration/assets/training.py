@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.ends import LeftOut
 from mm_assets.contract.errors import ModelError
 from mm_assets.orchestration.scope import (
     LEFT_OUT,
+    STOPPED,
     TABLE_POOL,
     LakeResource,
     Log,
@@ -24,9 +26,28 @@ from mm_assets.training.training_set import build_training_set
 
 NOT_YET = {
     "too_few_records", "no_images", "one_class", "nothing_to_learn_from", "records_missing",
-    "classes_differ", "metric_not_measurable",
+    "classes_differ", "metric_not_measurable", "training_stopped",
 }  # fmt: skip
 KINDS = {"autogluon": "pytorch", "gradient_boosting": "xgboost", "sklearn": "scikitlearn"}
+
+
+class TrainingConfig(dg.Config):
+    """What a run of the training may say, also in the launchpad."""
+
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="Minutes for all models of the dataset together. Empty: what its YAML says "
+        "(training_minutes).",
+    )
+
+
+def training_config(scope: Scope, minutes: float | None) -> dict[str, Any]:
+    """The run config that gives a training so many minutes."""
+    if minutes is None:
+        return {}
+    names = (scope.key(model_name(one)).to_python_identifier() for one in scope.spec.modalities)
+    return {"ops": {name: {"config": {"minutes": minutes}} for name in names}}
 
 
 def model_name(modality: Modality) -> str:
@@ -61,12 +82,14 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
         **scope.options(model_name(modality), partitioned=False, kinds=kinds),
         deps=[scope.key("training_set")],
         output_required=False,
+        # The model without images learns first: the other is told by how much images help.
+        op_tags={"dagster/priority": "1" if modality is Modality.WITHOUT_IMAGE else "0"},
         description="The champion for records "
         f"{modality.value.replace('_', ' ')}; materialised only when a newly trained model "
         "passes the gate.",
     )
     def model(
-        context: dg.AssetExecutionContext, lake: LakeResource
+        context: dg.AssetExecutionContext, lake: LakeResource, config: TrainingConfig
     ) -> Iterator[dg.MaterializeResult[Any]]:
         try:
             result = train_model(
@@ -77,6 +100,7 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
                 run_id=context.run_id,
                 progress=Log(context).info,
                 tracking_uri=lake.settings().mlflow_tracking_uri,
+                minutes=config.minutes,
             )
         except ModelError as error:
             if error.code not in NOT_YET:
@@ -115,6 +139,10 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
         "decision": result.decision.reason,
         **{name: picture(png, name) for name, png in result.pictures.items()},
     }
+    if result.leaderboard.rows:
+        metadata["members"] = _table(result.leaderboard.table)
+    if words := result.leaderboard.image_words:
+        metadata["what the image adds"] = words
     if len(result.candidates) > 1:
         metadata["candidates table"] = _candidates_table(result.candidates)
     metadata |= {
@@ -128,14 +156,14 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
         metadata[f"tuned ({name})"] = dg.MetadataValue.json(tuning.to_json())
     if result.tracked:
         metadata["tracked in MLflow"] = result.tracked
+    if result.stopped:
+        metadata[STOPPED] = "by Ctrl-C, with the best so far"
     if result.warnings:
         metadata["warnings"] = "; ".join(result.warnings)
     return metadata
 
 
 def _candidates_table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
-    import pyarrow as pa
-
     flat = [
         {
             "engine": row["name"],
@@ -147,5 +175,12 @@ def _candidates_table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
     ]
     names = list(dict.fromkeys(name for row in flat for name in row))
     names = [*(name for name in names if name != "failure"), "failure"]
-    table = pa.table({name: [row.get(name) for row in flat] for name in names})
-    return shown_table(table, names)
+    return _table([{name: row.get(name) for name in names} for row in flat])
+
+
+def _table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
+    """Rows of the same columns as metadata."""
+    import pyarrow as pa
+
+    names = list(rows[0])
+    return shown_table(pa.table({name: [row[name] for row in rows] for name in names}), names)

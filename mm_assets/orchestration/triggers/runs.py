@@ -200,6 +200,8 @@ def words_of(error: object) -> str:
     """
     known = {kind.__name__ for kind in MMError.__subclasses__()}
     name, message = _named(error)
+    if name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+        return "it was interrupted; run the same command again"
     while name not in known and getattr(error, "cause", None) is not None:
         error = error.cause  # type: ignore[attr-defined]
         name, message = _named(error)
