@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.quality.sets import LABEL, DataSet
-from benchmarks.quality.vectors import KeptVectors, opened, vectors_of
+from benchmarks.quality.vectors import KeptVectors
 from mm_assets.contract.dataset import IMAGE
 from mm_assets.contract.engine_spec import EngineSpec
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Task
+from mm_assets.engines.shared.backbones import EMBEDDED, pixels
+from mm_assets.engines.shared.eyes import Eyes
 from mm_assets.training.confidence import VALUE
 
 PIXELS = 16  # the side to which boosting sees images
@@ -201,11 +203,12 @@ def _full(matrix: Any) -> Any:
 
 def _pixels(frame: pd.DataFrame) -> np.ndarray:
     """[records, 16 * 16 * 3]; a grey image's three channels are one."""
-    values = np.stack([opened(data, PIXELS) for data in frame.iloc[:, 0]]).astype(np.float32)
+    values = np.stack([pixels(data, (PIXELS, PIXELS)) for data in frame.iloc[:, 0]])
     if (values == values[..., :1]).all():
         values = values[..., :1]
     return values.reshape(len(values), -1)
 
 
 def _seen(frame: pd.DataFrame) -> np.ndarray:
-    return vectors_of(frame.iloc[:, 0].tolist())
+    """[records, 1280]: what EfficientNet-Lite0, trained on ImageNet, makes of the images."""
+    return Eyes(EMBEDDED, KeptVectors()).embed(frame.iloc[:, 0].tolist())

