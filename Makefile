@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ui dev test test-fast lint types format profile checks lock clean
+.PHONY: help setup demo demo-ui dev test test-fast lint types format profile checks quality lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m uv pip install --quiet --no-deps --editable . uv
 	@touch $@
 
-demo: setup ## A local S3 server, sensors, training, predictions; DATASET=pets, vehicles, cancer or blur
+demo: setup ## A local S3 server, sensors, training, predictions; DATASET=pets, vehicles, cancer, blur or houses
 	@mm demo --dataset $(or $(DATASET),pets)
 
 dev: setup ## Dagster's UI and daemon on http://127.0.0.1:3000
@@ -66,6 +66,9 @@ profile: setup ## Where the time goes: T=tests/engines/test_rules.py, or C="mm d
 
 checks: setup ## Materialise a sample dataset and run all asset checks
 	@mm checks --sample
+
+quality: setup ## Every engine beside what a person writes in minutes, into docs/results.md (hours)
+	@python -W ignore -m benchmarks.quality --write $(Q)
 
 lock: $(BIN)/python ## Resolve requirements.lock again (after a change of pyproject.toml)
 	@python -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --group dev --all-extras --output-file requirements.lock pyproject.toml

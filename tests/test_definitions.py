@@ -31,7 +31,7 @@ def test_every_dataset_has_the_assets_of_the_design(definitions):
     keys = {key.path[0]: set() for key in definitions.resolve_all_asset_keys()}
     for key in definitions.resolve_all_asset_keys():
         keys[key.path[0]].add(key.path[1])
-    assert {"pets", "fashion", "petfinder", "blur", "vehicles", "cancer"} == keys.keys()
+    assert {"pets", "fashion", "petfinder", "blur", "vehicles", "cancer", "houses"} == keys.keys()
     lacks = {"vehicles": "without_image", "cancer": "with_image"}
     for dataset, names in keys.items():
         possible = {name for name in ASSETS if not name.endswith(lacks.get(dataset, "(nothing)"))}

@@ -12,6 +12,7 @@ import mm_assets as mm
 from mm_assets.cli.errors import FAILED, leave, speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
 from mm_assets.cli.runs import report_of
+from mm_assets.display.cells import written_out
 from mm_assets.display.console import Format, bad, good, print_json, print_rows, say
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def _in_short(row: dict[str, Any]) -> dict[str, str]:
     return {
         "version": row["version"],
         "engine": row["engine"] or "",
-        "score": "" if row["score"] is None else f"{row['metric']} {row['score']:.4g}",
+        "score": "" if row["score"] is None else f"{row['metric']} {written_out(row['score'])}",
         "champion": promoted,
         "problem": row["problem"],
     }
@@ -232,7 +233,7 @@ def _facts(about: dict[str, Any]) -> list[dict[str, str]]:
         metric or "score": about["score"],
         "held-out records": about["n"],
         "candidates": ", ".join(
-            f"{one['name']} {one['metrics'][metric]:.4g}"
+            f"{one['name']} {written_out(one['metrics'][metric])}"
             for one in rivals
             if metric in one["metrics"]
         ),

@@ -38,7 +38,7 @@ def init(
     dataset: Annotated[str | None, typer.Option(help="The dataset's name.")] = None,
     template: Annotated[
         str | None,
-        typer.Option(help="Copy this instead: pets, vehicles, cancer, blur, petfinder, fashion."),
+        typer.Option(help="Copy this instead: pets, vehicles, cancer, blur, houses, …"),
     ] = None,
     encoding: Annotated[
         str, typer.Option(help="Of a table of text; auto finds it, else for example cp1252.")

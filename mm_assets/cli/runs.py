@@ -13,6 +13,7 @@ from mm_assets.api.progress import say_end
 from mm_assets.cli.errors import FAILED, leave, speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
 from mm_assets.contract.ends import OF_CONTENT, End, worst
+from mm_assets.display.cells import written_out
 from mm_assets.display.console import Format, bad, good, print_rows, say, warn
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def train(
                 continue
             good("{modality}: champion {version} ({engine}): {reason}".format(**one))
             if len(one["candidates"]) > 1:
-                scores = (f"{name} {score:.4g}" for name, score in one["candidates"].items())
+                scores = (
+                    f"{name} {written_out(score)}" for name, score in one["candidates"].items()
+                )
                 say(f"  {one['metric']} of all candidates: {', '.join(scores)}")
             for words in (one["members"], one["image_adds"]):
                 if words:

@@ -169,7 +169,7 @@ class DatasetSpec(Strict):
         None,
         gt=0,
         description="Regression: confidence is the chance to be this close to the truth. "
-        "Default: the mean baseline's mean absolute error.",
+        "Default: the mean absolute error of always guessing the median.",
     )
     holdout_share: float = Field(0.2, gt=0, lt=0.9)
     metric: Metric | None = Field(

@@ -7,14 +7,12 @@ description, and a little on luck. The same seed gives the same bytes.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import random
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mm_assets.demo.files import Files, as_csv, write_folder, write_zip
 from mm_assets.demo.pet_images import FURS, draw_pet
 from mm_assets.demo.story import TAKEN_IN, Step, Story
 
@@ -56,9 +54,6 @@ class _Pet:
         ]  # fmt: skip
 
 
-Files = dict[str, bytes]  # of one upload, by name
-
-
 def make_pets(
     folder: Path, *, seed: int = 0, labelled: int = 500, unlabelled: int = 120
 ) -> dict[str, str]:
@@ -75,8 +70,8 @@ def make_pets(
     late = maker.late_images()
     third = maker.upload(max(4, unlabelled // 3), with_label=False, without_image=0.20)
     for name, files in (("labelled", first), ("unlabelled", second), ("late-images", late)):
-        _write_folder(folder / name, files)
-    _write_zip(folder / "unlabelled-2.zip", third)
+        write_folder(folder / name, files)
+    write_zip(folder / "unlabelled-2.zip", third)
     return maker.answers
 
 
@@ -133,7 +128,7 @@ class _Maker:
             if self.chance.random() < 0.08:
                 self._draw(files, pet, 2)
         header = COLUMNS if with_label else COLUMNS[:-1]
-        files[TABLE] = _as_csv(header, [row[: len(header)] for row in rows])
+        files[TABLE] = as_csv(header, [row[: len(header)] for row in rows])
         return files
 
     def late_images(self) -> Files:
@@ -165,7 +160,7 @@ class _Maker:
         rows[0][2] = "1,5"
         rows[1][0] = ""
         rows[2][0] = "P0001"
-        files[TABLE] += _as_csv(None, rows)
+        files[TABLE] += as_csv(None, rows)
 
     def _draw(self, files: Files, pet: _Pet, number: int) -> None:
         name = f"images/{pet.pet_id}-{number}.jpg"
@@ -196,31 +191,3 @@ class _Maker:
             glad=glad,
             adopted="yes" if liking > 0 else "no",
         )
-
-
-# -- writing --------------------------------------------------------------------------------------
-
-
-def _as_csv(header: tuple[str, ...] | None, rows: list[list[str]]) -> bytes:
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    if header:
-        writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue().encode()
-
-
-def _write_folder(folder: Path, files: Files) -> None:
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-
-def _write_zip(path: Path, files: Files) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in sorted(files.items()):
-            entry = zipfile.ZipInfo(name, date_time=(2026, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o100644 << 16
-            archive.writestr(entry, data)

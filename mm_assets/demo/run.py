@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.dataset import OF_REGRESSION, DatasetSpec, Modality
 from mm_assets.contract.errors import MMError, SpecError
 from mm_assets.contract.settings import Settings
 from mm_assets.contract.spec_file import load_spec
@@ -27,6 +27,7 @@ from mm_assets.demo.machine import (
 )
 from mm_assets.demo.stories import story_of
 from mm_assets.demo.story import Story
+from mm_assets.display.cells import written_out
 from mm_assets.display.console import Format as Form
 from mm_assets.display.console import bad, err, good, print_rows, say, warn
 from mm_assets.drafting.templates import template_file
@@ -163,7 +164,10 @@ def _ending(folder: Path, spec: DatasetSpec, rows: list[dict[str, Any]], seconds
     columns = ["record_id", "prediction", "confidence", *which, "needs_review"]
     print_rows(least, columns, Form.TABLE, "The least confident predictions")
     known = live_figures(store.read(spec.dataset), spec.problem_type)
-    if known:
+    if known and spec.is_regression:
+        off = written_out(known["mean_absolute_error"])
+        good(f"the {known['n']} predictions with a known {spec.label_column} are off by {off}")
+    elif known:
         good(f"{known['accuracy']:.1%} of the {known['n']} predictions with a label are right")
     good(f"done in {seconds:.0f} s")
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
@@ -218,7 +222,8 @@ def _show_model(lake: Lake, spec: DatasetSpec, modality: Modality) -> None:
     manifest = models.manifest(modality, champion.version)
     if len(manifest["candidates"]) < 2:
         return
-    figures = list(dict.fromkeys([manifest["metric"], "accuracy", "roc_auc", "log_loss"]))
+    others = OF_REGRESSION if spec.is_regression else ("accuracy", "roc_auc", "log_loss")
+    figures = list(dict.fromkeys([manifest["metric"], *others]))
     rows = [
         {
             "engine": one["name"],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from mm_assets.contract.errors import SpecError
-from mm_assets.demo import blur, cancer, pets, vehicles
+from mm_assets.demo import blur, cancer, houses, pets, vehicles
 from mm_assets.demo.story import Story
 
 STORIES: dict[str, Story] = {
-    story.dataset: story for story in (pets.STORY, vehicles.STORY, cancer.STORY, blur.STORY)
+    story.dataset: story
+    for story in (pets.STORY, vehicles.STORY, cancer.STORY, blur.STORY, houses.STORY)
 }
 
 

@@ -33,6 +33,17 @@ def shown(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else visible(str(value))
 
 
+def written_out(value: float) -> str:
+    """A number with four digits or more, never as a power of ten if it is not huge."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
+
+
+def plain_number(value: float, digits: int) -> str:
+    """A number rounded to so many digits, as a table holds it: 1356000 and not 1.356e+06."""
+    short = f"{value:.{digits}g}"
+    return f"{float(short):.0f}" if "e+" in short and abs(value) < 1e15 else short
+
+
 def block(text: str) -> str:
     """Text of one or more lines; a line that is not the first is set in, so that it cannot pass
     for a message of its own."""

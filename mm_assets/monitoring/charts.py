@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_assets.contract.dataset import Modality
+from mm_assets.display.cells import written_out
 from mm_assets.monitoring.timeline import Bins, name_bins, time_bins
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _quartiles_over_time(
             )
         if limits is not None:
             top.set_ylim(*limits)
-        top.yaxis.set_major_formatter("{x:,.6g}")
+        top.yaxis.set_major_formatter("{x:,.10g}")
         top.set_ylabel(name)
         top.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         draw_amounts(bottom, bins)
@@ -166,7 +167,7 @@ def ranked_bars(
         axes.set_ylim(len(amounts) - 0.4, -0.6)
         axes.set_xlim(0, 1.15 * max(*amounts, limit or 0))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=limit is None))
-        axes.xaxis.set_major_formatter("{x:,.6g}")
+        axes.xaxis.set_major_formatter("{x:,.10g}")
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"{meaning}; {rest} smaller ones are not shown" if rest else meaning)
         return pictures.to_png(fig)
@@ -311,11 +312,6 @@ def as_floats(column: Any) -> Floats:
     import pyarrow as pa
 
     return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
-
-
-def written_out(value: float) -> str:
-    """A number with four digits or more, never as a power of ten if it is not huge."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 def _is_with_image(predictions: pa.Table) -> npt.NDArray[np.bool_]:

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.spellings import Known
+from mm_assets.display.cells import written_out
 from mm_assets.monitoring.charts import (
     HEIGHT,
     WIDTH,
     as_floats,
     draw_amounts,
     in_records,
-    written_out,
 )
 from mm_assets.monitoring.timeline import Bins, time_bins
 from mm_assets.training.evaluation import calibration_bins, calibration_error
@@ -79,7 +79,7 @@ def live_accuracy(predictions: pa.Table, problem_type: str, minimum: float = 0.0
                 top.axhline(minimum, **low_line, label=f"limit: {minimum:.1%}")
         else:
             top.set_ylim(0, 1.15 * max(float(np.nanmax(mean)), 1e-9))
-            top.yaxis.set_major_formatter("{x:,.6g}")
+            top.yaxis.set_major_formatter("{x:,.10g}")
         top.plot(bins.places, mean, color=pictures.BLUE, marker="o", ms=4, label=name)
         top.axhline(overall, color=pictures.GREY, linestyle=":", label=f"all: {shown}")
         top.set_ylabel(name)

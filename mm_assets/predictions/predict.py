@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import Refusal, UploadError
+from mm_assets.display.cells import plain_number
 from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix, of_upload, uploads_prefix
@@ -239,7 +240,7 @@ def _offered(
     n, predicted = batch.num_rows, answers.predicted
     confidence = confidence_of(predicted, calibration).round(DIGITS)
     if spec.is_regression:
-        said = [f"{value:.{DIGITS}g}" for value in predicted["value"]]
+        said = [plain_number(value, DIGITS) for value in predicted["value"]]
         probabilities: list[str | None] = [None] * n
     else:
         rounded = predicted.round(DIGITS)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mm_assets.contract.dataset import LOWER_IS_BETTER
+from mm_assets.display.cells import written_out
 
 
 def competition_picture(rows: Sequence[dict[str, Any]], metric: str, baseline: float) -> bytes:
@@ -28,13 +29,13 @@ def competition_picture(rows: Sequence[dict[str, Any]], metric: str, baseline: f
         axes.barh(range(len(ordered)), figures, color=colors, height=0.66)
         for place, (row, figure) in enumerate(zip(ordered, figures, strict=True)):
             axes.annotate(
-                f"{figure:,.4g}  ({in_words(row['seconds'])})", (figure, place), (5, 0),
+                f"{written_out(figure)}  ({in_words(row['seconds'])})", (figure, place), (5, 0),
                 textcoords="offset points", va="center", fontsize=8, color=pictures.BLACK,
                 bbox={"fc": "white", "ec": "none", "pad": 1.2},
             )  # fmt: skip
         axes.axvline(
             baseline, color=pictures.VERMILION, linestyle="--",
-            label=f"simplest guess: {baseline:,.4g}",
+            label=f"simplest guess: {written_out(baseline)}",
         )  # fmt: skip
         axes.set_yticks(range(len(ordered)), [pictures.short(row["name"], 30) for row in ordered])
         axes.set_ylim(len(ordered) - 0.4, -0.6)
@@ -43,7 +44,7 @@ def competition_picture(rows: Sequence[dict[str, Any]], metric: str, baseline: f
         if bounded:
             axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
         else:
-            axes.xaxis.set_major_formatter("{x:,.6g}")
+            axes.xaxis.set_major_formatter("{x:,.10g}")
         axes.grid(visible=False, axis="y")
         better = "higher" if bounded else "lower"
         axes.set_xlabel(f"{name}, {better} is better; in brackets the time of training")

@@ -70,7 +70,7 @@ class Calibration:
         """Calibrate on held-out records: predicted values and true values, in the same order.
 
         `tolerance` is in the unit of the label: the dataset's `regression_tolerance`, or else the
-        mean baseline's mean absolute error (`Evaluation.baseline["mean_absolute_error"]`).
+        baseline's mean absolute error (`Evaluation.baseline["mean_absolute_error"]`).
         More than 2,000 records are thinned out evenly over the predicted values.
         """
         values = np.asarray(predicted, dtype=np.float64).ravel()

@@ -245,14 +245,20 @@ def _evaluate_regression(
             todo="Check `problem_type` in the dataset's YAML.",
         )
     true = truth.to_numpy(dtype=np.float64)
-    mean = np.full(len(true), training_labels.to_numpy(dtype=np.float64).mean())
     return Evaluation(
         metric=MEAN_ABSOLUTE_ERROR,
         metrics=_errors(true, predicted[VALUE].to_numpy(dtype=np.float64)),
-        baseline=_errors(true, mean),
+        baseline=_number_baseline(true, training_labels.to_numpy(dtype=np.float64)),
         n=len(true),
         classes=None,
     )
+
+
+def _number_baseline(true: Floats, training: Floats) -> dict[str, float]:
+    """The best single number of the training labels: their median where absolute errors count,
+    which a few mistyped ones do not move, and their mean where squared ones do."""
+    median, mean = (_errors(true, np.full(len(true), f(training))) for f in (np.median, np.mean))
+    return {**mean, MEAN_ABSOLUTE_ERROR: median[MEAN_ABSOLUTE_ERROR]}
 
 
 def _errors(true: Floats, predicted: Floats) -> dict[str, float]:

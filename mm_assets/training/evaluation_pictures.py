@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mm_assets.display.cells import written_out
 from mm_assets.training.confidence import VALUE
 from mm_assets.training.evaluation import off_by, reliability
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 MOST_CLASSES_SHOWN = 30
+FAR = 10.0  # times the width of the middle half
 
 
 OTHERS = "(others)"
@@ -82,12 +84,24 @@ def reliability_picture(bins: Sequence[Mapping[str, float]]) -> bytes:
 
 
 def residual_picture(truth: pd.Series, predicted: pd.DataFrame) -> bytes:
-    """How far predictions are off (PNG): predicted against true values, and the errors."""
+    """How far predictions are off (PNG): predicted against true values, and the errors.
+
+    Records far outside all others, such as mistyped ones, are counted and not drawn: they would
+    squeeze the others into a corner.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     from mm_assets.display import pictures
 
     true, value = truth.to_numpy(dtype=np.float64), predicted[VALUE].to_numpy(dtype=np.float64)
+    off = np.abs(value - true)
+    title = (
+        f"Off by {written_out(off.mean())} on average, by {written_out(float(np.median(off)))} "
+        f"or less for half of {len(true):,} held-out records"
+    )
+    drawn = _near(true) & _near(value)
+    true, value = true[drawn], value[drawn]
     error = value - true
-    title = f"Off by {np.abs(error).mean():.4g} on average, {len(true):,} held-out records"
     opacity = float(np.clip(10 / np.sqrt(len(true)), 0.05, 0.8))
     with pictures.figure(8.4, 4.0, title) as fig:
         left, right = fig.subplots(1, 2)
@@ -99,7 +113,24 @@ def residual_picture(truth: pd.Series, predicted: pd.DataFrame) -> bytes:
         right.hist(error, bins=40, color=pictures.SKY, edgecolor="white", linewidth=0.4)
         right.axvline(0, color=pictures.BLACK, linestyle="--", label="no error", zorder=3)
         middle = float(np.median(error))
-        right.axvline(middle, color=pictures.VERMILION, label=f"median {middle:+.4g}")
+        sign = "+" if middle > 0 else ""
+        label = f"median {sign}{written_out(middle)}"
+        right.axvline(middle, color=pictures.VERMILION, label=label)
         right.set(xlabel="error (predicted minus true)", ylabel="records")
         right.legend(loc="upper left")
+        for axis in (left.xaxis, left.yaxis, right.xaxis):
+            axis.set_major_locator(MaxNLocator(5))
+            axis.set_major_formatter("{x:,.10g}")
+        if not drawn.all():
+            fig.supxlabel(f"not drawn: {int((~drawn).sum())} far outside all others", fontsize=8)
         return pictures.to_png(fig)
+
+
+def _near(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which values are within the middle half, widened on both sides by ten times its width."""
+    low, high = np.quantile(values, [0.25, 0.75])
+    reach = FAR * max(high - low, 1e-9 * max(abs(low), abs(high)))
+    if not reach:
+        return np.ones(len(values), dtype=bool)
+    near: npt.NDArray[np.bool_] = (values >= low - reach) & (values <= high + reach)
+    return near

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mm_assets.contract.dataset import OF_REGRESSION
 from mm_assets.contract.errors import ModelError
+from mm_assets.display.cells import written_out
 from mm_assets.training.evaluation import Evaluation
 
 
@@ -31,12 +32,14 @@ def gate(
     """
     name, figure = candidate.metric.replace("_", " "), candidate.metrics[candidate.metric]
     guess = candidate.baseline[candidate.metric]
-    told = f"{name} {figure:.4g} on {candidate.n} held-out records"
-    simplest = f"{guess:.4g} of the simplest guess"
+    told = f"{name} {written_out(figure)} on {candidate.n} held-out records"
+    simplest = f"{written_out(guess)} of the simplest guess"
     if not candidate.score > candidate.baseline_score:
         return Decision(False, f"Not promoted: {told} is no better than {simplest}.")
     if minimum is not None and candidate.turned(figure) < candidate.turned(minimum):
-        return Decision(False, f"Not promoted: {told} does not reach the minimum of {minimum:g}.")
+        return Decision(
+            False, f"Not promoted: {told} does not reach the minimum of {written_out(minimum)}."
+        )
     if champion is None:
         return Decision(True, f"Promoted: {told} beats {simplest}; there was no champion.")
     if (champion.metric, champion.n) != (candidate.metric, candidate.n):
@@ -48,14 +51,15 @@ def gate(
         )
     is_error = champion.metric in OF_REGRESSION
     allowed = tolerance * (abs(champion.score) if is_error else 1.0)
-    held = f"the champion's {champion.metrics[champion.metric]:.4g}"
+    held = f"the champion's {written_out(champion.metrics[champion.metric])}"
     slack = 1e-12 * abs(champion.score)  # 0.90 - 0.01 is not quite 0.89 in floats
     if candidate.score < champion.score - allowed - slack:
         return Decision(
-            False, f"Not promoted: {told} is worse than {held} by more than {allowed:.4g}."
+            False, f"Not promoted: {told} is worse than {held} by more than {written_out(allowed)}."
         )
     if candidate.score < champion.score:
         return Decision(
-            True, f"Promoted: {told} beats {simplest} and is within {allowed:.4g} of {held}."
+            True,
+            f"Promoted: {told} beats {simplest} and is within {written_out(allowed)} of {held}.",
         )
     return Decision(True, f"Promoted: {told} beats {simplest} and is as good as {held} or better.")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.engine_spec import EngineSpec
 from mm_assets.contract.errors import MMError, ModelError
+from mm_assets.display.cells import written_out
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Progress, Task
 from mm_assets.engines.shared.spellings import spelled
@@ -272,7 +273,7 @@ def _candidate(
     loaded = spelled(engine.load(folder), data.spellings)
     predicted = loaded.predict(data.parts["holdout"])
     evaluation = _evaluation(spec, data, predicted)
-    said(f"{evaluation.metric} {evaluation.metrics[evaluation.metric]:.4g}")
+    said(f"{evaluation.metric} {written_out(evaluation.metrics[evaluation.metric])}")
     seconds = time.monotonic() - began
     board = leaderboard_of(
         loaded, evaluation, data.parts["holdout"], partial(_evaluation, spec, data)

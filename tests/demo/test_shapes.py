@@ -121,7 +121,7 @@ def test_each_tile_of_the_real_photos_is_one_record_sharp_or_blurred(tmp_path: P
 @pytest.mark.parametrize(
     ("dataset", "code", "words"),
     [
-        ("nope", "demo_unknown", "pets, vehicles, cancer, blur"),
+        ("nope", "demo_unknown", "pets, vehicles, cancer, blur, houses"),
         ("petfinder", "demo_data_missing", "Kaggle"),
     ],
 )

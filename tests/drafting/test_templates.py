@@ -11,7 +11,9 @@ from mm_assets.drafting.templates import draft_from_template, template_file, tem
 
 
 def test_every_dataset_that_is_shipped_is_a_template_and_a_workflow_is_none() -> None:
-    assert template_names() == ["blur", "cancer", "fashion", "petfinder", "pets", "vehicles"]
+    assert template_names() == [
+        "blur", "cancer", "fashion", "houses", "petfinder", "pets", "vehicles",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", template_names())

@@ -6,6 +6,7 @@ import dagster as dg
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.errors import ModelError
+from mm_assets.display.cells import written_out
 from mm_assets.lake.layout import of_dataset
 from mm_assets.orchestration.assets.training import model_name
 from mm_assets.orchestration.scope import LakeResource, Scope, check
@@ -87,7 +88,7 @@ def _better_than_baseline(scope: Scope, modality: Modality) -> dg.AssetChecksDef
         better = score < baseline if scope.spec.is_regression else score > baseline
         return check(
             better,
-            f"{champion.version}: {metric} {score:.4g}, baseline {baseline:.4g}, "
+            f"{champion.version}: {metric} {written_out(score)}, baseline {written_out(baseline)}, "
             f"on {manifest['n']} held-out records",
         )
 

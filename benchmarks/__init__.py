@@ -1,0 +1,1 @@
+"""What this project claims about itself, measured: each folder is run by one command."""
