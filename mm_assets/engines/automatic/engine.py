@@ -242,7 +242,7 @@ class _Session:
                     "what was seen is kept, and the next training goes on from there"
                 )
                 break
-        self.views.learn_vectors(found[looked])
+        self.views.learn_images(found[looked], [images[place] for place in np.flatnonzero(looked)])
         return found, looked
 
     def _lesson(self, seen: Any, rows: npt.NDArray[np.bool_], scales: Sequence[Scale]) -> Lesson:

@@ -28,9 +28,10 @@ LINEAR_IMAGE, TREES_IMAGE = "linear with image", "trees with image"
 SEES_IMAGE = (LINEAR_IMAGE, TREES_IMAGE)
 
 # How strongly linear models are held back: scikit-learn's C, and alpha (for a label of deviation 1)
-_CS = (1.0, 0.3, 0.1, 0.03, 0.01, 3.0, 10.0)
+_CS = (1.0, 0.3, 0.1, 0.03, 0.01, 3.0, 10.0, 30.0)
 _ALPHAS = (10.0, 1.0, 100.0, 1000.0, 0.1, 10_000.0)
-_VECTOR_SHARE = 0.1  # how loud an image's vector is beside the table, in a linear model
+_LOUD = 4.0  # how loud an image is beside a column of the table, in a linear model
+_TREE_LOOKS, _TREE_LAYOUT = 48, 32  # components that trees see
 _ITERATIONS = 300
 _LEAVES = (15, 5, 31)  # of a tree
 _FEW = 20_000  # records that one thread learns from sooner than several that wait for each other
@@ -151,11 +152,13 @@ def matrix_of(name: str, seen: Seen) -> Any:
     if name == TREES:
         return seen.branches
     if name == TREES_IMAGE:
-        return np.hstack([seen.branches, seen.parts])
-    quiet = seen.vectors * _VECTOR_SHARE
+        return np.hstack(
+            [seen.branches, seen.looks[:, :_TREE_LOOKS], seen.layout[:, :_TREE_LAYOUT]]
+        )
+    image = _LOUD * np.hstack([seen.looks, seen.layout])
     if sparse.issparse(seen.line):
-        return sparse.hstack([seen.line, sparse.csr_matrix(quiet)], format="csr")
-    return np.hstack([seen.line, quiet])
+        return sparse.hstack([seen.line, sparse.csr_matrix(image)], format="csr")
+    return np.hstack([seen.line, image])
 
 
 # -- variants -------------------------------------------------------------------------------------

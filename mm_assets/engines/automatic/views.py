@@ -6,7 +6,7 @@ for all folds. It is a matrix with a row for each record, and depends on that re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,17 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mm_assets.engines.shared.backbones import pixels
+
 Floats = npt.NDArray[np.float64]
-Embed = Callable[[Sequence[bytes]], npt.NDArray[np.float32]]
 
 LEVELS = 250  # of a category, that trees tell apart; scikit-learn allows 255
 SHOWN_LEVELS = 100  # of a category, that have a column of their own in a linear model
 WORDS = 20_000  # and pairs of words, of all texts
 TOPICS = 32  # of all texts, for trees
-PARTS = 48  # principal components of the image's vector, for trees
+LOOKS, LAYOUT = 256, 64  # principal components of the image's vector, and of its thumbnail
+SIDE = 16  # of a thumbnail, in pixels
 WORD = r"(?u)\b\w+\b"
 _RARE = 2
 _SKEWED = 1.0
+_FAR = 8.0  # standard deviations
 _DIGITS = 6  # of topics and parts: the last ones depend on the neighbours in a matrix product
 
 
@@ -41,8 +44,8 @@ class Views:
         self.plain: Any = None  # numbers and categories, for linear models
         self.words: Any = None  # of texts
         self.topics: Any = None  # of texts, for trees
-        self.scaler: Any = None  # scales the image's vector
-        self.components: Any = None
+        self.looks: _Parts | None = None  # of the image's vector: what is in it
+        self.layout: _Parts | None = None  # of the image's thumbnail: which colour is where
 
     def of(self, kind: str) -> list[str]:
         return [column for column, own in self.columns.items() if own == kind]
@@ -86,15 +89,10 @@ class Views:
         if rank > 0:
             self.topics = TruncatedSVD(rank, random_state=self._seed).fit(matrix)
 
-    def learn_vectors(self, vectors: npt.NDArray[np.float32]) -> None:
-        """vectors: [images, width], of training."""
-        from sklearn.decomposition import PCA
-        from sklearn.preprocessing import StandardScaler
-
-        self.scaler = StandardScaler().fit(vectors.astype(np.float64))
-        rank = min(PARTS, *vectors.shape)
-        self.components = PCA(rank, svd_solver="randomized", random_state=self._seed)
-        self.components.fit(self.scaler.transform(vectors.astype(np.float64)))
+    def learn_images(self, vectors: npt.NDArray[np.float32], images: Sequence[bytes]) -> None:
+        """vectors: [images, width], of training; images: the same, normalised."""
+        self.looks = _Parts(LOOKS, self._seed).learn(vectors)
+        self.layout = _Parts(LAYOUT, self._seed).learn(thumbnails(images))
 
     def seen(self, frame: pd.DataFrame, vectors: npt.NDArray[np.float32] | None) -> Seen:
         """Prepared records, and their images' vectors ([records, width]) where they are needed."""
@@ -148,16 +146,53 @@ class Seen:
         return self._views.words.transform(_texts(self._frame, self._views.of("text")))
 
     @cached_property
-    def vectors(self) -> Floats:
-        """[records, width] of the images, each feature with mean 0 and deviation 1."""
-        assert self._given is not None  # noqa: S101  only members that see images ask for it
-        scaled = self._views.scaler.transform(self._given.astype(np.float64))
-        return np.clip(scaled, -8, 8)
+    def looks(self) -> Floats:
+        """[records, parts] of the image's vector; together of length 1 on the average."""
+        assert self._views.looks is not None  # noqa: S101  only members that see images ask
+        assert self._given is not None  # noqa: S101
+        return self._views.looks.of(self._given)
 
     @cached_property
-    def parts(self) -> Floats:
-        """[records, parts]: the vectors' principal components."""
-        return self._views.components.transform(self.vectors).round(_DIGITS)
+    def layout(self) -> Floats:
+        """[records, parts] of the image's thumbnail; together of length 1 on the average."""
+        assert self._views.layout is not None  # noqa: S101
+        (column,) = self._views.of("image")
+        return self._views.layout.of(thumbnails(self._frame[column].tolist()))
+
+
+class _Parts:
+    """Principal components of rows of numbers, each of which had been brought to deviation 1."""
+
+    def __init__(self, most: int, seed: int) -> None:
+        self._most, self._seed = most, seed
+
+    def learn(self, rows: npt.NDArray[np.float32]) -> _Parts:
+        from sklearn.decomposition import PCA
+        from sklearn.preprocessing import StandardScaler
+
+        self._scaler = StandardScaler().fit(rows.astype(np.float64))
+        rank = min(self._most, rows.shape[0] - 1, rows.shape[1])
+        self._pca = PCA(max(rank, 1), svd_solver="randomized", random_state=self._seed)
+        found = self._pca.fit_transform(self._scaled(rows))
+        self._length = float(np.sqrt((found**2).sum(axis=1).mean())) or 1.0
+        return self
+
+    def of(self, rows: npt.NDArray[np.float32]) -> Floats:
+        """[rows, parts], those that tell most first."""
+        found: Floats = self._pca.transform(self._scaled(rows)) / self._length
+        return found.round(_DIGITS)
+
+    def _scaled(self, rows: npt.NDArray[np.float32]) -> Floats:
+        return np.clip(self._scaler.transform(rows.astype(np.float64)), -_FAR, _FAR)
+
+
+def thumbnails(images: Sequence[bytes | None]) -> npt.NDArray[np.float32]:
+    """[images, numbers]: each image at 16 x 16 pixels; zeros where there is none."""
+    found = np.zeros((len(images), SIDE * SIDE * 3), dtype=np.float32)
+    for place, image in enumerate(images):
+        if isinstance(image, bytes):
+            found[place] = pixels(image, (SIDE, SIDE)).ravel()
+    return found
 
 
 def _texts(frame: pd.DataFrame, columns: list[str]) -> list[str]:
