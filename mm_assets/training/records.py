@@ -39,7 +39,7 @@ class TrainingRecords:
     truth: pd.Series
     spellings: Spellings
     warnings: list[str]
-    vectors: LakeVectors
+    vectors: LakeVectors | None = None
 
     def learned_from(self, label: str) -> pd.Series:
         return self.parts["training"][label]

@@ -51,8 +51,8 @@ FORMAT = 1  # of a trial's document; another number starts every study anew
 EARLY_STOPPING_SHARE = 0.15  # of the records that an engine of a fold learns from
 # What is wrong with the machine or the YAML and not with a trial's hyperparameters.
 NOT_OF_A_TRIAL = (
-    "package_missing", "engine_missing", "engine_step_missing", "backbone_incomplete",
-    "backbone_unreachable",
+    "package_missing", "engine_missing", "engine_step_missing", "backbone_differs",
+    "backbone_incomplete", "backbone_unreachable",
 )  # fmt: skip
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 IMAGE_HOMES = "image_homes"
 CACHE_BYTES = 128 << 20  # of vectors, in a process
+# Of an upload as many files are fetched as images are asked for, and these few: to fetch one costs
+# about as much as to look at an image.
+FILES_FOR_ONE = 8
 MOST_HOMES = 4  # datasets whose homes are kept in a process
 
 
@@ -103,24 +106,24 @@ class LakeVectors:
         """uploads: an image's sha256 to the upload to look in."""
         found: dict[str, np.ndarray] = {}
         for upload, names in _by_upload(uploads).items():
-            left = set(names)
+            left, budget = set(names), FILES_FOR_ONE + len(names)
             for item in self.lake.list(embeddings_prefix(self.dataset, upload, backbone)):
-                file = self._file(item.key)
-                here = left & file.places.keys() if file else set[str]()
-                if file:
-                    found.update({n: file.vectors[file.places[n]].astype("float32") for n in here})
+                whole = f"{self.lake.url}/{item.key}"
+                file = _in_memory(whole)
+                if file is None and budget:
+                    budget -= 1
+                    file = self._fetched(item.key, whole)
+                if file is None:
+                    continue
+                here = left & file.places.keys()
+                found.update({n: file.vectors[file.places[n]].astype("float32") for n in here})
                 left -= here
                 if not left:
                     break
         return found
 
-    def _file(self, key: str) -> _File | None:
+    def _fetched(self, key: str, whole: str) -> _File | None:
         """One file of vectors; None if it is gone or is not what was written."""
-        whole = f"{self.lake.url}/{key}"
-        with _lock:
-            if whole in _files:
-                _files.move_to_end(whole)
-                return _files[whole]
         try:
             data = self.lake.read(key)
         except LakeError as error:
@@ -201,6 +204,13 @@ def _read_homes(lake: Lake, dataset: str) -> pa.Table | None:
         while len(_homes) > MOST_HOMES:
             _homes.popitem(last=False)
     return homes
+
+
+def _in_memory(whole: str) -> _File | None:
+    with _lock:
+        if whole in _files:
+            _files.move_to_end(whole)
+        return _files.get(whole)
 
 
 # -- the file -------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -104,3 +105,17 @@ def test_the_memory_of_files_has_a_bound(lake: Lake, monkeypatch: pytest.MonkeyP
         lying(lake, "u1").write("eyes-1", some(n))
     same(lying(lake, "u1").read("eyes-1", NAMES), some(*range(6)))
     assert len(vectors._files) == 2
+
+
+def test_for_one_image_only_a_few_files_are_fetched(lake: Lake, monkeypatch: Any) -> None:
+    monkeypatch.setattr(vectors, "FILES_FOR_ONE", 1)
+    for n in range(6):
+        lying(lake, "u1").write("eyes-1", some(n))
+    fetched = []
+    real = lake.read
+    monkeypatch.setattr(lake, "read", lambda key: fetched.append(key) or real(key))
+    for turn in (1, 2, 3):
+        lying(lake, "u1").read("eyes-1", [NAMES[0]])
+        kept = [key for key in fetched if "/embeddings/" in key]
+        assert len(kept) == len(set(kept)) <= 2 * turn
+    same(lying(lake, "u1").read("eyes-1", [NAMES[0]]), some(0))
