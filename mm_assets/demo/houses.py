@@ -136,8 +136,8 @@ def draw_record(number: int, chance: random.Random) -> House:
     # The market: area and place above all, then the state that only a photo shows, and luck.
     price = math.log(2900) + 0.93 * math.log(area) + level - 0.025 * centre + HEATING[heating]
     price += 0.0035 * (year - 1968) if year >= 1930 else -0.02  # the oldest have their charm again
-    price += 0.24 * (1 if renovated else -1) + 0.09 * (1 if look.garden else -1) + 0.08 * said
-    price += chance.gauss(0, 0.11)
+    price += 0.16 * (1 if renovated else -1) + 0.07 * (1 if look.garden else -1) + 0.07 * said
+    price += chance.gauss(0, 0.1)
     return House(
         house_id=f"H{number:04d}",
         living_area_m2=area,

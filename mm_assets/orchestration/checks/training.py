@@ -70,8 +70,8 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
 def _better_than_baseline(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=scope.key(model_name(modality)),
-        description="The champion beats the majority class (or the mean) on held-out records, "
-        "and its files are those that were promoted.",
+        description="The champion beats the majority class (or the best constant) on held-out "
+        "records, and its files are those that were promoted.",
     )
     def champion_is_sound(lake: LakeResource) -> dg.AssetCheckResult:
         models = lake.models(scope.dataset)
