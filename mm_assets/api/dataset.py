@@ -231,7 +231,7 @@ class Dataset:
         with (
             without_previews(),
             open_instance(self.settings) as instance,
-            telling(f"{self.name}: {words} …", quiet=quiet) as told,
+            telling(f"{self.name}: {words} …", quiet=quiet, lines=work == "train") as told,
         ):
             runner = Runner(self.spec, instance, told.say, told.live)
             for outcome in getattr(runner, work)(**how):

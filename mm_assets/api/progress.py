@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
 from mm_assets.contract.ends import End, Ended
 from mm_assets.display.console import bad, byte_progress, err, good, line, say, warn
+from mm_assets.engines.shared.progress import Step, read_told
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from mm_assets.uploads.check import Report
 
 Line = Callable[[str], None]
 SHOWN_CODES = 10
+BAR = 12  # letters
+SOMETIMES = 10.0  # seconds between two lines of a log
 
 
 @dataclass(frozen=True)
@@ -27,8 +36,11 @@ class Told:
 
 
 @contextmanager
-def telling(words: str, *, quiet: bool = False) -> Iterator[Told]:
-    """Progress of one piece of work; `words` stand there until something else is said."""
+def telling(words: str, *, quiet: bool = False, lines: bool = False) -> Iterator[Told]:
+    """Progress of one piece of work; `words` stand there until something else is said.
+
+    lines: where there is no terminal, what is going on becomes lines that stay, for a log.
+    """
     if quiet:
         yield Told(_nothing, _nothing)
     elif _in_notebook():
@@ -36,7 +48,11 @@ def telling(words: str, *, quiet: bool = False) -> Iterator[Told]:
             yield Told(say, live)
     else:
         with err.status(line(words)) as status:
-            yield Told(say, lambda text: status.update(line(text)))
+            if lines and not err.is_terminal:
+                yield Told(say, _log_lines())
+            else:
+                moment = Moment()
+                yield Told(say, lambda text: status.update(moment.shown(text)))
 
 
 @contextmanager
@@ -74,6 +90,63 @@ def say_end(ended: Ended, before: str = "") -> None:
         say(f"  … and {len(remedies) - SHOWN_CODES} more")
     if not ended.left_out and ended.todo:
         say(f"  What to do: {ended.todo}")
+
+
+class Moment:
+    """What is going on, in one line; while members learn, with a bar and a clock before it."""
+
+    def __init__(self) -> None:
+        self._learning: Learning | None = None
+
+    def shown(self, text: str) -> RenderableType:
+        """How a text is shown that takes the place of the one before."""
+        if step := read_told(text):
+            self._learning = Learning(step)
+        elif self._learning is not None:
+            before = self._learning.step.before
+            if before and text.startswith(before):  # the member itself says how it goes
+                self._learning.words = text.removeprefix(before)
+            else:
+                self._learning = None
+        return self._learning or line(text)
+
+
+class Learning:
+    """Which member learns: a bar, the seconds that are left this moment, and the words."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.words = step.words
+        self._since = time.monotonic()
+
+    def __rich__(self) -> Table:
+        step = self.step
+        shown = Table.grid(padding=(0, 1), expand=True)
+        shown.add_column(width=BAR)
+        shown.add_column(no_wrap=True)
+        done = ProgressBar(total=step.of, completed=step.number - 1, width=BAR)
+        cells: list[RenderableType] = [done, f"{step.number} of {step.of}"]
+        if step.left is not None:
+            left = max(step.left - (time.monotonic() - self._since), 0)
+            shown.add_column(no_wrap=True)
+            cells.append(f"{left:.0f} s left")
+        shown.add_column(overflow="fold", ratio=1)
+        shown.add_row(*cells, line(step.before + self.words))
+        return shown
+
+
+def _log_lines() -> Line:
+    """Each member is a line; of what is said more often, one in a while."""
+    last, at = "", -SOMETIMES
+
+    def told(text: str) -> None:
+        nonlocal last, at
+        now = time.monotonic()
+        if text != last and (read_told(text) or now - at >= SOMETIMES):
+            last, at = text, now
+            say(text)
+
+    return told
 
 
 def _nothing(_text: str) -> None:

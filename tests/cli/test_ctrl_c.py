@@ -132,6 +132,8 @@ def test_ctrl_c_keeps_the_best_so_far_and_promotes_it(start: Start, tmp_path: Pa
     assert code == 3, said
     words = "model_with_image stopped early, with the best so far"
     assert f"! pets: train: used in part: {words}\n" in said
+    member = "2 of 3 · sleep · best so far: log loss 0.4 (age) · 60 s left"
+    assert f"with_image: {SLOW['engine']}: {member}\n" in said  # no terminal: lines that stay
     assert "✓ with_image: champion" in said
     assert "✓ pets: monitor" in said  # everything goes on as ever
     there = champions()

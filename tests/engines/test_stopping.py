@@ -103,3 +103,13 @@ def test_in_another_thread_nothing_is_heard_and_nothing_fails() -> None:
         thread.start()
         thread.join()
     assert done == [before]
+
+
+def test_an_engine_inside_another_does_not_end_the_hearing_of_the_outer_one() -> None:
+    with keeping_the_best(), learning():
+        with learning(), interruptible():
+            pass
+        ctrl_c()
+        assert is_asked()
+        with pytest.raises(Stopped), interruptible():
+            pytest.fail("nothing more is learnt")

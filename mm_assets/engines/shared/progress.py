@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
+BETWEEN = " · "
+_TOLD = re.compile(r"(?P<before>.*?)(?P<number>\d+) of (?P<of>\d+) · (?P<words>.*)", re.DOTALL)
+_LEFT = re.compile(r"(?:^| · )(?P<left>\d+) s left$")
+
+
+class Step(NamedTuple):
+    """What a line of `told` says. before: what others wrote before it; left: seconds."""
+
+    before: str
+    number: int
+    of: int
+    words: str
+    left: float | None
+
 
 def told(
     number: int,
@@ -22,7 +39,23 @@ def told(
         parts.append(f"best so far: {metric.replace('_', ' ')} {short(figure)} ({whose})")
     if left is not None:
         parts.append(f"{max(left, 0):.0f} s left")
-    return " · ".join(parts)
+    return BETWEEN.join(parts)
+
+
+def read_told(line: str) -> Step | None:
+    """What `told` wrote, whatever stands before it; None for any other line."""
+    found = _TOLD.fullmatch(line)
+    if found is None:
+        return None
+    words = found["words"]
+    left = _LEFT.search(words)
+    return Step(
+        found["before"],
+        int(found["number"]),
+        int(found["of"]),
+        words[: left.start()] if left else words,
+        float(left["left"]) if left else None,
+    )
 
 
 def short(figure: float) -> str:

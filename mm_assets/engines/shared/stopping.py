@@ -68,12 +68,14 @@ def learning() -> Iterator[None]:
     if not _state.allowed or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _state.learning = True
+    outer, _state.learning = _state.learning, True
     try:
         yield
     finally:
-        _state.learning = _state.inside = False
-        _listen_no_more()
+        _state.learning = outer
+        if not outer:
+            _state.inside = False
+            _listen_no_more()
 
 
 @contextmanager
