@@ -19,6 +19,10 @@ ENGINES: dict[str, tuple[str, ...]] = {
     "rules": (),
     "sklearn": (),
 }
+# Keys that say how an engine learns: without an engine they were meant for AutoGluon.
+OF_AUTOGLUON = frozenset(
+    ("preset", "image_backbone", "text_backbone", "hyperparameters", "tuning", "time_limit_seconds")
+)
 Number = int | float
 
 
@@ -81,9 +85,10 @@ class EngineSpec(Strict):
     """What trains the model of one modality."""
 
     engine: str = Field(
-        "autogluon",
-        description="automatic, autogluon, gradient_boosting, rules, sklearn, or an engine of your "
-        "own: package.module:ClassName.",
+        "automatic",
+        description="automatic (an ensemble of all that helps), autogluon, gradient_boosting, "
+        "rules, sklearn, or an engine of your own: package.module:ClassName. Default: automatic; "
+        "autogluon, where only keys of AutoGluon are given.",
     )
     preset: Literal["from_scratch", "pretrained", "high", "best"] = "from_scratch"
     image_backbone: str | None = Field(
@@ -98,6 +103,14 @@ class EngineSpec(Strict):
     tuning: Tuning | None = None
     time_limit_seconds: float | None = Field(None, gt=0)
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _autogluon_as_before(cls, value: Any) -> Any:
+        """AutoGluon was the default: a YAML that only says how it learns still means it."""
+        if isinstance(value, dict) and "engine" not in value and OF_AUTOGLUON & value.keys():
+            return {"engine": "autogluon", **value}
+        return value
 
     @field_validator("engine")
     @classmethod

@@ -93,14 +93,15 @@ attributes:
   # What a path says: {{label}}/ is the folder, {{id}} the file's name without its suffix; * stands
   # for anything, and without {{id}} the ID is made of the image's bytes.
   image_name: {scalar(shape)}
-  image_longest_side: 128 # pixels; larger images are scaled down once, when they arrive
+  image_longest_side: 256 # pixels; larger images are scaled down once, when they arrive
 
   # A prediction less confident than this goes to the review queue.
   review_threshold: 0.6
   minimum_training_records: 50 # fewer labelled images than this train no model
 
-  # from_scratch needs no download. `preset: pretrained` learns more from few images.
-  model_with_image: {{engine: autogluon, preset: from_scratch}}
+  # automatic: an ensemble of all that helps, within the minutes below; it needs no download.
+  model_with_image: {{engine: automatic}}
+  training_minutes: 2
 """
 
 
@@ -155,13 +156,15 @@ _IMAGELESS = """\
   image_name: null # there are no images; "{id}" would let them come as ID.jpg
 """
 _ENGINE_OF_TABLES = """
-  # gradient_boosting is XGBoost on the columns; autogluon would train a network.
-  model_without_image: {engine: gradient_boosting}
+  # automatic: an ensemble of all that helps, within the minutes below; it needs no download.
+  model_without_image: {engine: automatic}
+  training_minutes: 2
 """
 _ENGINES = """
-  # from_scratch needs no download. `preset: pretrained` learns more from few images.
-  model_with_image: {engine: autogluon, preset: from_scratch}
-  model_without_image: {engine: autogluon, preset: from_scratch}
+  # automatic: an ensemble of all that helps, within the minutes below; it needs no download.
+  model_with_image: {engine: automatic}
+  model_without_image: {engine: automatic}
+  training_minutes: 2 # for both together
 """
 
 

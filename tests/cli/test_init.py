@@ -82,7 +82,7 @@ def test_from_a_file_to_a_champion_without_editing_anything(
     if with_images:  # AutoGluon takes minutes for two networks, and other tests train it
         assert spec.image_name == "{id}"
         text = file.read_text()
-        file.write_text(text.replace("{engine: autogluon, preset: from_scratch}", TREES))
+        file.write_text(text.replace("{engine: automatic}", TREES))
     run("upload", folder)
     run("sync")
     trained = run("train")

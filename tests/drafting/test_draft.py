@@ -308,7 +308,7 @@ def test_without_a_folder_the_dataset_has_no_images_and_learns_from_its_columns(
     made = draft_spec(table, None, "id", "label")
     spec, notes = loaded(made.text), made.notes
     assert spec.image_name is None
-    assert [one.engine for one in spec.model_without_image] == ["gradient_boosting"]
+    assert [one.engine for one in spec.model_without_image] == ["automatic"]
     assert any("no images were given" in note for note in notes)
 
 

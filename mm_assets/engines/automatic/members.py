@@ -34,6 +34,7 @@ _LOUD = 4.0  # how loud an image is beside a column of the table, in a linear mo
 _TREE_LOOKS, _TREE_LAYOUT = 48, 32  # components that trees see
 _ITERATIONS = 300
 _LEAVES = (15, 5, 31)  # of a tree
+_PATIENCE = 40  # rounds without gain
 _FEW = 20_000  # records that one thread learns from sooner than several that wait for each other
 
 
@@ -230,12 +231,13 @@ def _trees_variant(lesson: Lesson, scale: Scale | None, leaves: int, on: str) ->
     categorical = np.flatnonzero(lesson.seen.categorical).tolist()
     settings = {
         "n_estimators": 2000,
-        "learning_rate": 0.05,
+        "learning_rate": 0.1 if lesson.n_classes > 2 else 0.05,  # each round is a tree a class
         "num_leaves": leaves,
         "min_child_samples": 5 if records < 200 else 8 if records < 1000 else 20,
         "subsample": 0.8,
         "subsample_freq": 1,
         "colsample_bytree": 0.8,
+        "max_bin": 127,
         **({"categorical_feature": categorical} if categorical else {}),
         "random_state": lesson.seed,
         "n_jobs": 1 if records < _FEW else None,
@@ -251,7 +253,7 @@ def _trees_variant(lesson: Lesson, scale: Scale | None, leaves: int, on: str) ->
         model.fit(
             known.matrix, known.target, sample_weight=known.weights,
             eval_set=[(asked.matrix, asked.target)], eval_sample_weight=[asked.weights],
-            callbacks=[lightgbm.early_stopping(50, verbose=False), check_time],
+            callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False), check_time],
         )  # fmt: skip
 
     kind = lightgbm.LGBMClassifier if scale is None else lightgbm.LGBMRegressor

@@ -109,4 +109,4 @@ def folds_of(truth: npt.NDArray, of_classes: bool, folds: int, seed: int) -> Fol
 
 def _suiting(records: int) -> int:
     """More folds waste fewer records, and cost more: what matters when there are few."""
-    return 8 if records < 1000 else 5 if records < 20_000 else 3
+    return 8 if records < 500 else 5 if records < 20_000 else 3
