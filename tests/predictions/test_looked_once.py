@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from mm_assets.api.exported import load_exported
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.settings import Settings
 from mm_assets.engines.shared import eyes
@@ -18,6 +20,7 @@ from mm_assets.manifest.join import split_records
 from mm_assets.predictions import ask
 from mm_assets.predictions.at_once import predict_at_once
 from mm_assets.predictions.predict import predict_records
+from mm_assets.registry.export import write_folder
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
 from mm_assets.training.train import TrainingResult, train_model
@@ -203,3 +206,17 @@ def test_records_in_hand_are_known_by_their_images_and_leave_nothing_behind(worl
     assert predict_at_once(world.models, world.spec, files).predictions.num_rows == 2
     assert world.looked() == 0  # in memory
     assert {item.key: item.etag for item in world.lake.list("")} == everything
+
+
+def test_an_exported_model_has_no_lake_and_says_the_same(world: World, tmp_path: Path) -> None:
+    champion = world.models.champion(WITH)
+    assert champion is not None
+    write_folder(world.models, world.spec, [champion], tmp_path / "exported")
+    records = pd.DataFrame({"id": ["a", "b"], "age": [3, 110], "image": [draw_image(3)] * 2})
+    said = load_exported(tmp_path / "exported").predict(records)
+    assert world.looked() == 1
+    files = [("t.csv", table("id,age", "a,3", "b,110")), ("a.png", draw_image(3))]
+    files.append(("b.png", draw_image(3)))
+    here = predict_at_once(world.models, world.spec, files).predictions
+    assert said["confidence"].tolist() == here["confidence"].to_pylist()
+    assert [*(tmp_path / "exported").rglob("embeddings")] == []
