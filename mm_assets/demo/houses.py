@@ -3,7 +3,8 @@
 A broker's list and photos of the fronts. The price hangs on living area, year, district and the
 like, on a free note, and on what only the photo shows: whether the house was renovated, and
 whether it has a garden. Prices are skewed, some values are not known, and a few prices were typed
-with three zeros too many. The same seed gives the same bytes.
+with three zeros too many; with this seed none of those is held out, where one alone would rule the
+mean error. The same seed gives the same bytes.
 """
 
 from __future__ import annotations

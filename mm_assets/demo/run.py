@@ -165,8 +165,8 @@ def _ending(folder: Path, spec: DatasetSpec, rows: list[dict[str, Any]], seconds
     print_rows(least, columns, Form.TABLE, "The least confident predictions")
     known = live_figures(store.read(spec.dataset), spec.problem_type)
     if known and spec.is_regression:
-        off = written_out(known["mean_absolute_error"])
-        good(f"the {known['n']} predictions with a known {spec.label_column} are off by {off}")
+        off, label = written_out(known["mean_absolute_error"]), spec.label_column
+        good(f"the {known['n']} predictions with a known {label} are off by {off} on average")
     elif known:
         good(f"{known['accuracy']:.1%} of the {known['n']} predictions with a label are right")
     good(f"done in {seconds:.0f} s")

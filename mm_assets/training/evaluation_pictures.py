@@ -110,7 +110,9 @@ def residual_picture(truth: pd.Series, predicted: pd.DataFrame) -> bytes:
         left.scatter(true, value, s=12, alpha=opacity, color=pictures.BLUE, linewidths=0)
         left.set(xlabel="true value", ylabel="predicted value")
         left.legend(loc="upper left")
-        right.hist(error, bins=40, color=pictures.SKY, edgecolor="white", linewidth=0.4)
+        # Errors that differ by the last digit alone cannot be parted into bins.
+        bins = 40 if np.ptp(error) > 1e-9 * np.abs(value).max() else 1
+        right.hist(error, bins=bins, color=pictures.SKY, edgecolor="white", linewidth=0.4)
         right.axvline(0, color=pictures.BLACK, linestyle="--", label="no error", zorder=3)
         middle = float(np.median(error))
         sign = "+" if middle > 0 else ""

@@ -17,12 +17,13 @@ from mm_assets.contract.errors import SpecError
 from mm_assets.contract.spec_file import load_spec
 from mm_assets.demo.blur import LABEL, TILE, cut, make_blur, sources
 from mm_assets.demo.cancer import all_records, make_cancer
+from mm_assets.demo.houses import make_houses
 from mm_assets.demo.stories import STORIES, story_of
 from mm_assets.demo.vehicles import CLASSES, SIDE, draw_vehicle, make_vehicles
 from mm_assets.uploads.check import check
 from tests.shapes.conftest import DEFS
 
-MAKERS = [make_vehicles, make_cancer, make_blur]
+MAKERS = [make_vehicles, make_cancer, make_blur, make_houses]
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -283,3 +283,26 @@ def test_calibration_and_residuals_can_be_drawn_even_for_one_record() -> None:
         numbers = predicted["class 0"]
         picture = residual_picture(numbers, pd.DataFrame({"value": numbers * 0.5}))
         assert picture.startswith(b"\x89PNG")
+
+
+def test_a_mistyped_label_moves_neither_the_baseline_nor_the_picture_of_the_others() -> None:
+    training = [100.0, 110.0, 120.0, 130.0, 140_000.0]
+    figures = estimated([100.0, 140.0], [101.0, 139.0], training)
+    assert figures.baseline["mean_absolute_error"] == 20  # of the median, 120
+    assert figures.baseline["root_mean_squared_error"] > 20_000  # of the mean
+    true = pd.Series(np.linspace(100.0, 200.0, 60))
+    mistyped = true.where(true.index != 7, true * 1000)
+    near, far = (
+        residual_picture(truth, pd.DataFrame({"value": true + 3.0})) for truth in (true, mistyped)
+    )
+    dots = [(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) != 255).any(axis=2)
+            for png in (near, far)]  # fmt: skip
+    spread = [np.count_nonzero(one[60:300].any(axis=1)) for one in dots]
+    assert spread[1] > 0.9 * spread[0]
+
+
+def test_the_gate_writes_thousands_out() -> None:
+    figures = estimated([250_000.0, 310_000.0], [290_000.0, 270_000.0], [100_000.0, 500_000.0])
+    told = gate(figures, None, 0.0).reason
+    assert "40,000" in told
+    assert "e+" not in told
