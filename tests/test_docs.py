@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mm_assets.contract.dataset import DatasetSpec, Limits
+from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.engine_spec import EngineSpec, Tuning
+from mm_assets.contract.limits import Limits
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]

@@ -85,6 +85,8 @@ class Spelled:
         self._spellings = spellings
         if hasattr(predictor, "reasons"):
             self.reasons = self._reasons
+        if hasattr(predictor, "reasons_for"):
+            self.reasons_for = self._reasons_for
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """As `Predictor.predict`."""
@@ -92,6 +94,11 @@ class Spelled:
 
     def _reasons(self, frame: pd.DataFrame) -> list[str]:
         said: list[str] = self._predictor.reasons(self._spellings.applied(frame))  # type: ignore[attr-defined]
+        return said
+
+    def _reasons_for(self, frame: pd.DataFrame, classes: list[str]) -> list[str]:
+        spelt = self._spellings.applied(frame)
+        said: list[str] = self._predictor.reasons_for(spelt, classes)  # type: ignore[attr-defined]
         return said
 
     def __getattr__(self, name: str) -> Any:
