@@ -68,6 +68,9 @@ def _class_weights(value: Any) -> Any:
 
 
 def _check_class(name: Any, key: str) -> None:
+    if isinstance(name, bool):
+        word = "yes/no, true/false or on/off"
+        raise ValueError(f'YAML reads {word} as a truth value; write it in quotes: "yes"')
     if not isinstance(name, str):
         raise ValueError(f'write a class in quotes: YAML reads {name!r}, `{key}` needs "{name}"')
 

@@ -35,11 +35,12 @@ def decision_picture(
     title = f"{pictures.short(shown)} from {used:.3g}: {pictures.short(rule.why, 40)}"
     with pictures.figure(5.6, 4.4, title) as fig:
         axes = fig.subplots()
+        beside = 2 if rule.costs else 1
         if rule.costs:
             _draw_costs(axes, scores, true, used, alarm, missed)
         else:
             _draw_precision_recall(axes, scores, true, used)
-        fig.legend(loc="outside lower center", ncols=3)
+        fig.legend(loc="outside lower center", ncols=beside)
         return pictures.to_png(fig)
 
 

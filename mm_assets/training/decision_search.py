@@ -29,10 +29,11 @@ Floats = npt.NDArray[np.float64]
 Score = Callable[[Floats, Floats, Floats], Floats]
 
 UNMET = -1.0
-RESAMPLES = 30
+RESAMPLES, OF_MORE_CLASSES = 30, 10
 MOST_RECORDS = 20_000
-MOST_CELLS = 100_000  # records times classes, beyond two classes
+MOST_CELLS = 50_000  # records times classes, beyond two classes
 ROUNDS = 5
+EDGE = 1e-9
 BEYOND = 0.7  # how far behind the last record an open end is taken to reach, in log odds
 
 
@@ -70,7 +71,7 @@ def best_factors(
     score = scored(decide_for, positive)
     plain = _reached(values, true, np.zeros(len(names)), score)
     found, best = np.zeros(len(names)), plain
-    for logs in _candidates(values, true, positive, score):
+    for logs in _candidates(*_thinned(values, true), positive, score):
         reached = _reached(values, true, logs, score)
         if reached > best:
             found, best = logs, reached
@@ -135,13 +136,19 @@ def scored(decide_for: str | dict[str, float], positive: int) -> Score:
 
 
 def _in_order(values: Floats, true: Places) -> tuple[Floats, Places]:
-    """The records in an order that hangs on nothing but themselves, thinned out evenly."""
+    """The records in an order that hangs on nothing but themselves."""
     order = np.lexsort((true, *values.T))
+    return values[order], true[order]
+
+
+def _thinned(values: Floats, true: Places) -> tuple[Floats, Places]:
+    """As many of the ordered records, evenly, as a search takes a few seconds with."""
     classes = values.shape[1]
     most = MOST_RECORDS if classes == 2 else max(MOST_CELLS // classes, 1000)
-    if len(order) > most:
-        order = order[np.linspace(0, len(order) - 1, most).round().astype(np.intp)]
-    return values[order], true[order]
+    if len(true) <= most:
+        return values, true
+    kept = np.linspace(0, len(true) - 1, most).round().astype(np.intp)
+    return values[kept], true[kept]
 
 
 def _reached(values: Floats, true: Places, logs: Floats, score: Score) -> float:
@@ -164,7 +171,8 @@ def _candidates(values: Floats, true: Places, positive: int, score: Score) -> It
     random = np.random.default_rng(0)
     equal = np.full(len(true), 1 / len(true))
     found = []
-    for counts in random.multinomial(len(true), equal, size=RESAMPLES):
+    times = RESAMPLES if classes == 2 else OF_MORE_CLASSES
+    for counts in random.multinomial(len(true), equal, size=times):
         drawn = counts > 0
         weights = counts[drawn].astype(np.float64)
         found.append(_climbed(log[drawn], true[drawn], weights, moved, score))
@@ -221,7 +229,7 @@ def _middle(low: Floats, high: Floats, scores: Floats, now: float) -> tuple[floa
     good = np.concatenate(([0], (scores >= best - 1e-12).astype(int), [0]))
     begins, ends = np.flatnonzero(np.diff(good) == 1), np.flatnonzero(np.diff(good) == -1) - 1
     lows, highs = low[begins], high[ends]
-    if ((lows <= now) & (now <= highs)).any():
+    if ((lows + EDGE < now) & (now < highs - EDGE)).any():  # on an edge, a record is tied
         return now, best
     widest = int((highs - lows).argmax())
     return float(lows[widest] + highs[widest]) / 2, best

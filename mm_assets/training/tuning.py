@@ -54,7 +54,7 @@ EARLY_STOPPING_SHARE = 0.15  # of the records that an engine of a fold learns fr
 # What is wrong with the machine or the YAML and not with a trial's hyperparameters.
 NOT_OF_A_TRIAL = (
     "package_missing", "engine_missing", "engine_step_missing", "backbone_incomplete",
-    "backbone_unreachable",
+    "backbone_unreachable", "class_weights_not_used",
 )  # fmt: skip
 
 
