@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mm_assets.contract.dataset import LOWER_IS_BETTER
+from mm_assets.contract.decisions import LOWER_IS_BETTER
 
 OURS = "automatic"
 ORDER = ("guess", "boosting", "linear", "autogluon", OURS)

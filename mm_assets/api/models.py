@@ -95,6 +95,7 @@ def describe_model(
         "champion": bool(own) and own[-1] == promotions[-1],
         **_promotion(own[-1] if own else None),
         "problem": why_unfit(stored, spec),
+        "decision": _decision(stored, spec),
         **{name: manifest.get(name) for name in kept},
         "leaderboard": board.rows,
         "image_adds": board.image_words,
@@ -341,6 +342,15 @@ def _told(stored: StoredModel) -> dict[str, Any]:
         "score": manifest["metrics"].get(metric),
         "n": manifest.get("n"),
     }
+
+
+def _decision(stored: StoredModel, spec: DatasetSpec) -> str | None:
+    """How its answers are decided, in words; None: the most probable class."""
+    from mm_assets.training.decision import rule_of
+
+    rule = rule_of(spec, stored.manifest)
+    classes = stored.manifest.get("classes") or []
+    return rule.in_words(classes, spec.positive_class) if rule else None
 
 
 def _promotion(champion: Champion | None) -> dict[str, Any]:

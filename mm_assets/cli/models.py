@@ -231,6 +231,7 @@ def _facts(about: dict[str, Any]) -> list[dict[str, str]]:
         "problem": about["problem"],
         "engine": about["engine"],
         metric or "score": about["score"],
+        "decides": about["decision"],
         "held-out records": about["n"],
         "candidates": ", ".join(
             f"{one['name']} {written_out(one['metrics'][metric])}"

@@ -11,36 +11,28 @@ import json
 import re
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from mm_assets.contract.decisions import (
+    OF_REGRESSION,
+    ClassWeights,
+    Costs,
+    DecideFor,
+    Metric,
+    check_decisions,
+    implied_metric,
+)
 from mm_assets.contract.engine_spec import EngineSpec, Strict
 from mm_assets.contract.ids import normalised
+from mm_assets.contract.limits import ImageFeature, Limits
 from mm_assets.contract.text_codecs import is_text_codec
 
 IMAGE = "image"
 AUTO_ENCODING = "auto"
 WHOLE_NAME = "{file}"  # `image_name` where the ID is the file's whole name
 CONTENT_ID = 16  # hexadecimal digits of an ID that is made of an image's bytes
-
-
-class ImageFeature(StrEnum):
-    """Simple numbers about an image; image_features.py says how each is computed."""
-
-    WIDTH = "width"
-    HEIGHT = "height"
-    BRIGHTNESS = "brightness"
-    CONTRAST = "contrast"
-    SATURATION = "saturation"
-    LAPLACIAN_VARIANCE = "laplacian_variance"
-    SOBEL_MEAN = "sobel_mean"
-    SOBEL_VARIANCE = "sobel_variance"
-
-    @property
-    def column(self) -> str:
-        """What the column is called that a model sees."""
-        return f"image_{self.value}"
 
 
 class Modality(StrEnum):
@@ -61,50 +53,6 @@ class Column(Strict):
 
     kind: ColumnKind
     required: bool = Field(False, description="Reject a row in which this value is missing.")
-
-
-class Range(Strict):
-    """What is normal for one feature of the images."""
-
-    minimum: float | None = None
-    maximum: float | None = None
-
-    @model_validator(mode="after")
-    def _fits(self) -> Range:
-        if self.minimum is None and self.maximum is None:
-            raise ValueError("write `minimum`, `maximum` or both")
-        if None not in (self.minimum, self.maximum) and self.minimum > self.maximum:  # type: ignore[operator]
-            raise ValueError("`minimum` is above `maximum`")
-        return self
-
-
-class Limits(Strict):
-    """When an asset check complains. Shares are between 0 and 1."""
-
-    minimum_image_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    maximum_unreadable_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    maximum_refused_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.2,
-        validation_alias=AliasChoices("maximum_refused_share", "maximum_reject_share"),
-        description="Of an upload's rows, and of its files, no more may be refused. The old name, "
-        "maximum_reject_share, is understood.",
-    )
-    maximum_low_confidence_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    maximum_drift: Annotated[float, Field(gt=0)] = 0.25
-    minimum_live_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.0
-    maximum_calibration_error: Annotated[float, Field(ge=0, le=1)] = 1.0
-    image_features: dict[ImageFeature, Range] = Field(
-        default_factory=dict, description="What is normal for an image, such as its brightness."
-    )
-    maximum_unfit_image_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-
-
-Metric = Literal[
-    "accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss",
-    "mean_absolute_error", "root_mean_squared_error",
-]  # fmt: skip
-OF_REGRESSION = ("mean_absolute_error", "root_mean_squared_error")
-LOWER_IS_BETTER = ("log_loss", *OF_REGRESSION)
 
 
 class NamedImage(NamedTuple):
@@ -174,8 +122,18 @@ class DatasetSpec(Strict):
     holdout_share: float = Field(0.2, gt=0, lt=0.9)
     metric: Metric | None = Field(
         None,
-        description="What decides which model is better. Default: accuracy, or for "
-        "regression mean_absolute_error.",
+        description="What decides which model is better. Default: what `costs`, `decide_for` or "
+        "`class_weights` ask for, else accuracy, or for regression mean_absolute_error.",
+    )
+    positive_class: str | None = Field(None, description="Binary: the class one looks for.")
+    costs: Costs | None = Field(
+        None, description="True class, predicted class, what that error costs; others cost 1."
+    )
+    decide_for: DecideFor = Field(
+        None, description="What the decision is made best for: a metric, or a recall or precision."
+    )
+    class_weights: ClassWeights = Field(
+        None, description="How much records count in training: balanced, or class and weight."
     )
     minimum_score: float | None = Field(
         None, description="A model whose `metric` is worse than this is not promoted."
@@ -299,6 +257,15 @@ class DatasetSpec(Strict):
                 raise ValueError("`classes` needs at least two different names")
             if self.problem_type == "binary" and len(self.classes) != 2:
                 raise ValueError("a binary problem has exactly two `classes`")
+        check_decisions(
+            self.problem_type, self.classes, self.positive_class, self.costs, self.decide_for,
+            self.class_weights, self.metric,
+        )  # fmt: skip
+        engines = {one.engine for one in (*self.model_with_image, *self.model_without_image)}
+        if self.class_weights is not None and "rules" in engines:
+            raise ValueError(
+                "`class_weights` do nothing in the engine rules: write `costs` instead"
+            )
 
     def _images_fit(self) -> None:
         name = self.image_name
@@ -326,6 +293,11 @@ class DatasetSpec(Strict):
     @cached_property
     def is_regression(self) -> bool:
         return self.problem_type == "regression"
+
+    @property
+    def judged_by(self) -> Metric | None:
+        """What decides which model is better; None: what is usual for the problem."""
+        return self.metric or implied_metric(self.costs, self.decide_for, self.class_weights)
 
     @cached_property
     def kinds(self) -> dict[str, str]:
@@ -403,4 +375,6 @@ class DatasetSpec(Strict):
     def answer_fingerprint(self) -> str:
         """Changes when the same model would give another row in the predictions table."""
         text = f"{self.fingerprint} {self.review_threshold}"
+        if self.costs is not None:  # what was learnt for a decision stands in the model
+            text += f" {json.dumps(self.costs, sort_keys=True)}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mm_assets.contract.dataset import Column, DatasetSpec, Limits, Range
+from mm_assets.contract.dataset import Column, DatasetSpec
 from mm_assets.contract.engine_spec import EngineSpec, Search, Tuning
 from mm_assets.contract.errors import SpecError
+from mm_assets.contract.limits import Limits, Range
 
 COMPONENT = "mm_assets.pipeline.DatasetPipeline"
 

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mm_assets.contract.dataset import OF_REGRESSION, DatasetSpec, Modality
+from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.decisions import OF_REGRESSION
 from mm_assets.contract.errors import MMError, SpecError
 from mm_assets.contract.settings import Settings
 from mm_assets.contract.spec_file import load_spec

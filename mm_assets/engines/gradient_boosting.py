@@ -32,6 +32,7 @@ from mm_assets.engines.shared.refusals import (
     refuse_to_learn,
     refuse_value,
 )
+from mm_assets.engines.shared.weights import unweighted, weights_of
 
 ENGINE = "gradient_boosting"
 FORMAT = 1
@@ -71,6 +72,8 @@ class GradientBoostingEngine:
     the rounds. Training is repeatable for a `seed` on one kind of processor.
     """
 
+    weighs_classes = True
+
     def __init__(
         self,
         *,
@@ -100,7 +103,14 @@ class GradientBoostingEngine:
         encoder, eyes = self._encoder(learnt, directory)
         progress(f"training on {len(learnt.training)} records, tuning on {len(learnt.tuning)}")
         training, tuning = (
-            _matrix(xgboost, encoder, frame, progress, _targets(truth, learnt.classes))
+            _matrix(
+                xgboost,
+                encoder,
+                frame,
+                progress,
+                _targets(truth, learnt.classes),
+                weights=weights_of(truth, task.class_weights),
+            )
             for frame, truth in (
                 (learnt.training, learnt.training_truth),
                 (learnt.tuning, learnt.tuning_truth),
@@ -120,6 +130,7 @@ class GradientBoostingEngine:
                 "encoding": asdict(encoder.encoding),
                 "classes": learnt.classes,
                 "eyes": eyes,
+                "class_weights": task.class_weights and dict(task.class_weights),
                 "rounds": booster.num_boosted_rounds(),
                 "versions": {"xgboost": xgboost.__version__},
             },
@@ -186,6 +197,7 @@ class GradientBoostingPredictor:
         self._booster = booster
         self._encoder = encoder
         self._ranges: dict[str, list[float]] = record["number_ranges"]
+        self._weights: dict[str, float] | None = record.get("class_weights")
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """As `Predictor.predict`. A record gets the same prediction alone and in any batch.
@@ -199,7 +211,8 @@ class GradientBoostingPredictor:
             said = np.stack([1 - said, said], axis=1)
         values = said.reshape(-1, len(self.classes))
         total = values.sum(axis=1, keepdims=True)  # within a float32 of 1
-        return pd.DataFrame(values / total, index=frame.index, columns=self.classes)
+        values = unweighted(values / total, self.classes, self._weights)
+        return pd.DataFrame(values, index=frame.index, columns=self.classes)
 
     def reasons(self, frame: pd.DataFrame) -> list[str]:
         """The values that speak loudest for (+) or against (-) each record's prediction.
@@ -207,16 +220,24 @@ class GradientBoostingPredictor:
         By their SHAP values (Lundberg et al. 2020): in units of the label for regression, else in
         log odds.
         """
+        if self.classes is None:
+            return self.reasons_for(frame, [])
+        most_probable = self.predict(frame).to_numpy().argmax(axis=1)
+        return self.reasons_for(frame, [self.classes[place] for place in most_probable])
+
+    def reasons_for(self, frame: pd.DataFrame, said: list[str]) -> list[str]:
+        """The same for or against the classes that are said, one for each record."""
         parts = [
-            self._reasons(frame.iloc[start : start + _RECORDS_AT_A_TIME])
+            self._reasons(frame.iloc[start : start + _RECORDS_AT_A_TIME],
+                          said[start : start + _RECORDS_AT_A_TIME])
             for start in range(0, len(frame), _RECORDS_AT_A_TIME)
-        ]
+        ]  # fmt: skip
         return [text for part in parts for text in part]
 
-    def _reasons(self, frame: pd.DataFrame) -> list[str]:
+    def _reasons(self, frame: pd.DataFrame, said: list[str]) -> list[str]:
         shares = self._booster.predict(self._matrix(frame), pred_contribs=True)
         if self.classes is not None:
-            chosen = self.predict(frame).to_numpy().argmax(axis=1)
+            chosen = np.array([self.classes.index(name) for name in said])
             if shares.ndim == 2:
                 shares = shares * np.where(chosen == 1, 1, -1)[:, None]
             else:
@@ -248,10 +269,12 @@ def _matrix(
     progress: Progress,
     targets: np.ndarray | None = None,
     threads: int = 0,
+    weights: np.ndarray | None = None,
 ) -> Any:
     return xgboost.DMatrix(
         encoder.encode(frame, progress),
         label=targets,
+        weight=weights,
         feature_types=encoder.feature_types,
         enable_categorical=True,
         nthread=threads,

@@ -30,9 +30,10 @@ class Task:
     None for missing) or "image" (bytes of a normalised image, None for none), in order.
     label: the column of str, or of float for regression.
     problem_type: "binary", "multiclass" or "regression".
-    metric: what decides which model is better (contract/dataset.py); None: the engine's own choice.
+    metric: what decides which model is better (contract/decisions.py); None: the engine's choice.
     class_weights: how much each record of a class counts in learning, for every class; None: all
-    records count the same.
+    records count the same. The model's probabilities are nevertheless those of the records as they
+    come (shared/weights.py).
     """
 
     training: pd.DataFrame
@@ -68,7 +69,8 @@ class Predictor(Protocol):
     """A loaded model.
 
     It may also have `reasons(frame) -> list[str]`: in a few words for each record, what its
-    prediction hangs on. People see them in the review queue.
+    prediction hangs on. People see them in the review queue. Where these speak for or against a
+    class, `reasons_for(frame, said)` instead: `said` is the class that each record's answer is.
     """
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -82,6 +84,9 @@ class Predictor(Protocol):
 
 class Engine(Protocol):
     """Made with the keywords `hyperparameters` (dict), `time_limit` (seconds or None), `seed`.
+
+    One that learns with `Task.class_weights` says so by the attribute `weighs_classes = True`;
+    where the YAML has them, any other one is refused.
 
     After `train` it may also have `out_of_fold`: what models that had not seen a record said of it,
     a frame like a predictor's answer, one row for each of the task's training records, then of its

@@ -30,6 +30,7 @@ from mm_assets.engines.shared.refusals import (
     refuse_hyperparameter,
     refuse_value,
 )
+from mm_assets.engines.shared.weights import unweighted, weights_of
 
 ENGINE = "sklearn"
 FORMAT = 1
@@ -47,6 +48,8 @@ class SklearnEngine:
     Every other key is a parameter of the pipeline, as sklearn's `make_pipeline` names it. Tuning
     records and `time_limit` are not used. Every `random_state` that is not given is `seed`.
     """
+
+    weighs_classes = True
 
     def __init__(
         self,
@@ -73,12 +76,13 @@ class SklearnEngine:
         given = dict(self.hyperparameters)
         side = _side(given.pop("image_pixels", None))
         steps = _steps(given.pop("steps", None), given, self.seed)
-        _check_last(steps, task.is_regression)
+        _check_last(steps, task.is_regression, weighted=task.class_weights is not None)
         learnt = prepare(task, sees_images=side is not None)
         preparation = _Preparation(_transformer(learnt.used), learnt.used, side)
         progress(f"training {_name(steps)} on {len(learnt.training)} records")
         matrix = preparation.fit(learnt.training)
-        _fit(steps, matrix, learnt.training_truth, progress)
+        weights = weights_of(learnt.training_truth, task.class_weights)
+        _fit(steps, matrix, learnt.training_truth, progress, weights)
         # Trees that are added up by several threads at once are added up in any order.
         _set_everywhere(steps, "n_jobs", 1)
         joblib.dump((preparation.transformer, steps), directory / MODEL_FILE, compress=3)
@@ -93,6 +97,7 @@ class SklearnEngine:
                 "number_ranges": learnt.ranges,
                 "image_pixels": side,
                 "classes": learnt.classes,
+                "class_weights": task.class_weights and dict(task.class_weights),
                 "versions": {"scikit-learn": sklearn.__version__},
             },
         )
@@ -119,6 +124,7 @@ class SklearnPredictor:
         self._preparation = _Preparation(transformer, record["used"], record["image_pixels"])
         self._steps = steps
         self._ranges: dict[str, list[float]] = record["number_ranges"]
+        self._weights: dict[str, float] | None = record.get("class_weights")
         self._threads = importlib.import_module("threadpoolctl").ThreadpoolController()
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -139,6 +145,7 @@ class SklearnPredictor:
             else:
                 places = [list(self._steps.classes_).index(name) for name in self.classes]
                 values = np.asarray(self._steps.predict_proba(matrix), dtype=np.float64)[:, places]
+                values = unweighted(values, self.classes, self._weights)
         return pd.DataFrame(values, index=frame.index, columns=names)
 
 
@@ -196,10 +203,17 @@ def _imported(path: Any) -> Any:
         )
 
 
-def _check_last(pipeline: Any, is_regression: bool) -> None:
+def _check_last(pipeline: Any, is_regression: bool, *, weighted: bool) -> None:
     from sklearn.base import is_classifier
+    from sklearn.utils.validation import has_fit_parameter
 
     name, last = pipeline.steps[-1]
+    if weighted and not has_fit_parameter(last, "sample_weight"):
+        _unfit(
+            name,
+            "the last step takes no weights (its fit has no sample_weight)",
+            "Take `class_weights` out and write `costs` instead, or choose another step.",
+        )
     if not is_regression:
         if not hasattr(last, "predict_proba"):
             _unfit(
@@ -230,11 +244,19 @@ def _name(pipeline: Any) -> str:
     return type(pipeline.steps[-1][1]).__name__
 
 
-def _fit(pipeline: Any, matrix: np.ndarray, truth: np.ndarray, progress: Progress) -> None:
+def _fit(
+    pipeline: Any,
+    matrix: np.ndarray,
+    truth: np.ndarray,
+    progress: Progress,
+    weights: np.ndarray | None,
+) -> None:
+    name = pipeline.steps[-1][0]
+    weighted = {} if weights is None else {f"{name}__sample_weight": weights}
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
-            pipeline.fit(matrix, truth)
+            pipeline.fit(matrix, truth, **weighted)
         except Exception as error:  # steps may be anybody's
             raise ModelError(
                 code="engine_step_failed",

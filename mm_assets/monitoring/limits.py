@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from mm_assets.contract.dataset import Limits
+from mm_assets.contract.limits import Limits
 from mm_assets.monitoring.live import FEWEST_LABELLED, wilson
 
 Document = dict[str, Any]

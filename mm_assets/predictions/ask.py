@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError, Refusal
 from mm_assets.engines.shared.spellings import Spellings
 from mm_assets.registry.loading import load_verified, spellings_of
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.training.confidence import Calibration
+from mm_assets.training.decision import DecisionRule, Places, chosen, rule_of
 from mm_assets.uploads.vectors import LakeVectors
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ class Loaded:
     calibration: Calibration | None
     spellings: Spellings
     vectors: LakeVectors
+    rule: DecisionRule | None = None
 
 
 _in_memory: dict[tuple[str, str, Modality, str], Loaded] = {}
@@ -55,24 +59,29 @@ def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Ch
             Calibration.from_json(calibration) if calibration else None,
             spellings_of(manifest),
             vectors,
+            rule_of(spec, manifest),
         )
     return _in_memory[key]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said of a batch: predictions and, where it has them, its reasons."""
+    """What a model said of a batch: predictions and, where it has them, its reasons.
+
+    chosen: the column of each record's answer, as the model's rule decides; None for regression.
+    """
 
     predicted: pd.DataFrame
     reasons: Sequence[str | None]
+    chosen: Places | None = None
 
 
 def ask(
-    predictor: Any, spec: DatasetSpec, batch: pa.Table, frame: pd.DataFrame
+    loaded: Loaded, spec: DatasetSpec, batch: pa.Table, frame: pd.DataFrame
 ) -> tuple[pa.Table, Answers, list[Refusal]]:
     """The batch's answers; with `tolerated_failure_share` without the records that fail alone."""
     try:
-        return batch, _answers(predictor, frame), []
+        return batch, _answers(loaded, spec, frame), []
     except Exception:
         if spec.tolerated_failure_share is None:
             raise
@@ -85,24 +94,33 @@ def ask(
     ids = batch["record_id"].to_pylist()
     for place, record_id in enumerate(ids):
         try:
-            answers.append(_answers(predictor, frame.iloc[[place]].reset_index(drop=True)))
+            answers.append(_answers(loaded, spec, frame.iloc[[place]].reset_index(drop=True)))
             kept.append(place)
         except Exception as error:  # noqa: BLE001  whatever an engine raises, the record is named
             why = f"{type(error).__name__}: {error}".split("\n")[0][:300]
             failed.append(Refusal("prediction_failed", why, "", record_id=record_id))
     predicted = pd.concat([one.predicted for one in answers]) if answers else pd.DataFrame()
     reasons = [reason for one in answers for reason in one.reasons]
+    parts = [one.chosen for one in answers if one.chosen is not None]
     return (
         batch.take(pa.array(kept, pa.int64())),
-        Answers(predicted.reset_index(drop=True), reasons),
+        Answers(
+            predicted.reset_index(drop=True), reasons, np.concatenate(parts) if parts else None
+        ),
         failed,
     )
 
 
-def _answers(predictor: Any, frame: pd.DataFrame) -> Answers:
+def _answers(loaded: Loaded, spec: DatasetSpec, frame: pd.DataFrame) -> Answers:
+    predictor = loaded.predictor
     predicted = predictor.predict(frame)
-    said = predictor.reasons(frame) if hasattr(predictor, "reasons") else [None] * len(frame)
-    return Answers(predicted, said)
+    places = None if spec.is_regression else chosen(predicted, loaded.rule)
+    said: Sequence[str | None] = [None] * len(frame)
+    if places is not None and hasattr(predictor, "reasons_for"):
+        said = predictor.reasons_for(frame, [str(name) for name in predicted.columns[places]])
+    elif hasattr(predictor, "reasons"):
+        said = predictor.reasons(frame)
+    return Answers(predicted, said, places)
 
 
 def judge_failures(

@@ -27,6 +27,7 @@ from mm_assets.registry.versions import other_version
 from mm_assets.tables.merge_rule import ORDER
 from mm_assets.tables.store import COLUMNS
 from mm_assets.training.confidence import Calibration, confidence_of
+from mm_assets.training.decision import DIGITS
 from mm_assets.uploads.receive import refusals_table
 from mm_assets.uploads.received import read_document, read_images, read_parquet
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 2048
-DIGITS = 6  # of a probability; more would only hold the noise of floating point
 RANK = {Modality.WITHOUT_IMAGE: 0, Modality.WITH_IMAGE: 1}
 Progress = Callable[[str], None]
 
@@ -85,7 +85,7 @@ def predict_records(
                 loaded.vectors.lie(_home_of(lake, models, batch), images)
             frame = feature_frame(batch, spec, modality, images)
             counter.add(frame)
-            answered, answers, faults = ask(loaded.predictor, spec, batch, frame)
+            answered, answers, faults = ask(loaded, spec, batch, frame)
             failed += faults
             if not answered.num_rows:
                 continue
@@ -238,13 +238,13 @@ def _offered(
     import pyarrow.compute as pc
 
     n, predicted = batch.num_rows, answers.predicted
-    confidence = confidence_of(predicted, calibration).round(DIGITS)
-    if spec.is_regression:
+    confidence = confidence_of(predicted, calibration, answers.chosen).round(DIGITS)
+    if answers.chosen is None:
         said = [plain_number(value, DIGITS) for value in predicted["value"]]
         probabilities: list[str | None] = [None] * n
     else:
         rounded = predicted.round(DIGITS)
-        said = list(predicted.columns[predicted.to_numpy().argmax(axis=1)]) if n else []
+        said = list(predicted.columns[answers.chosen])
         names = list(rounded.columns)
         probabilities = [
             json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mm_assets.contract.dataset import ImageFeature, Range
+from mm_assets.contract.limits import ImageFeature, Range
 
 if TYPE_CHECKING:
     import numpy as np

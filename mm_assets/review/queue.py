@@ -82,7 +82,7 @@ def _images(store: Store, spec: DatasetSpec, waiting: pa.Table) -> dict[str, dic
 
 
 def _item(row: dict[str, Any], known: dict[str, Any]) -> Item:
-    second, probability = _second(row["probabilities"])
+    second, probability = _second(row["probabilities"], row["prediction"])
     return Item(
         record_id=row["record_id"],
         prediction=row["prediction"],
@@ -99,10 +99,11 @@ def _item(row: dict[str, Any], known: dict[str, Any]) -> Item:
     )
 
 
-def _second(probabilities: str | None) -> tuple[str | None, float | None]:
+def _second(probabilities: str | None, answer: str) -> tuple[str | None, float | None]:
+    """The most probable class that is not the answer; it may be more probable than that one."""
     said: dict[str, float] = json.loads(probabilities or "{}")
-    ranked = sorted(said.items(), key=lambda item: -item[1])
-    return ranked[1] if len(ranked) > 1 else (None, None)
+    others = [item for item in said.items() if item[0] != answer]
+    return max(others, key=lambda item: item[1]) if others else (None, None)
 
 
 def review_classes(lake: Lake, spec: DatasetSpec) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """How sure a model is of one prediction, between 0 and 1, the same scale for every problem.
 
-Classification: the highest probability. Regression: the chance that the truth lies within
-`tolerance` of the predicted value, read off the held-out records with similar predictions.
+Classification: the probability of the class that is the answer. Regression: the chance that the
+truth lies within `tolerance` of the predicted value, read off the held-out records with similar
+predictions.
 
 The latter turns split conformal prediction round (Papadopoulos et al. 2002, "Inductive confidence
 machines for regression"; Lei et al. 2018, "Distribution-free predictive inference for regression"):
@@ -32,13 +33,22 @@ MAXIMUM_POINTS = 2000  # what a manifest holds, however many records were held o
 VALUE = "value"
 
 
-def confidence_of(predicted: pd.DataFrame, calibration: Calibration | None = None) -> Floats:
+def confidence_of(
+    predicted: pd.DataFrame,
+    calibration: Calibration | None = None,
+    chosen: npt.NDArray[np.intp] | None = None,
+) -> Floats:
     """The confidence of each prediction, in the order of `predicted`.
 
     `predicted` has a column of probabilities for each class, or the one column "value"
-    (regression), which needs the model's `calibration`.
+    (regression), which needs the model's `calibration`. chosen: the column that is each record's
+    answer (decision.py), whose probability it is then; by default the most probable one.
     """
     if list(predicted.columns) != [VALUE]:
+        if chosen is not None:
+            values = predicted.to_numpy(dtype=np.float64)
+            own: Floats = values[np.arange(len(values)), chosen]
+            return own.clip(0.0, 1.0)
         highest: Floats = predicted.to_numpy(dtype=np.float64).max(axis=1, initial=0.0)
         return highest.clip(0.0, 1.0)
     if calibration is None:

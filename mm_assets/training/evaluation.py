@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mm_assets.contract.dataset import LOWER_IS_BETTER
+from mm_assets.contract.decisions import LOWER_IS_BETTER
 from mm_assets.contract.errors import ModelError
-from mm_assets.training.confidence import VALUE
+from mm_assets.training.confidence import VALUE, confidence_of
+from mm_assets.training.decision import DecisionRule, chosen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,12 +65,16 @@ def evaluate(
     problem_type: str,
     training_labels: pd.Series,
     metric: str | None = None,
+    rule: DecisionRule | None = None,
+    positive_class: str | None = None,
 ) -> Evaluation:
     """Compare predictions with the truth of held-out records, in the same order and index.
 
     `predicted` has a column of probabilities for each class, or the one column "value"
     (regression). A true class that the model does not know counts as wrong, with probability 0.
     `metric` is the primary one; by default accuracy or, for regression, the mean absolute error.
+    rule: how classes are decided; where it holds costs, `expected_cost` is the mean one.
+    positive_class: of which precision, recall, f1 and average_precision are measured, too.
     Raises ModelError where there is nothing to evaluate, the predictions are not usable, or the
     held-out records do not yield the metric.
     """
@@ -77,7 +82,7 @@ def evaluate(
     if problem_type == "regression":
         evaluation = _evaluate_regression(truth, predicted, training_labels)
     else:
-        evaluation = _evaluate_classes(truth, predicted, training_labels)
+        evaluation = _evaluate_classes(truth, predicted, training_labels, rule, positive_class)
     evaluation = replace(evaluation, metric=metric or evaluation.metric)
     for figures in (evaluation.metrics, evaluation.baseline):
         if evaluation.metric not in figures:
@@ -122,19 +127,25 @@ def off_by(bins: Sequence[Mapping[str, float]]) -> float:
     return sum(b["count"] * abs(b["confidence"] - b["right"]) for b in bins) / total
 
 
-def reliability(truth: pd.Series, predicted: pd.DataFrame) -> list[dict[str, float]]:
+def reliability(
+    truth: pd.Series, predicted: pd.DataFrame, rule: DecisionRule | None = None
+) -> list[dict[str, float]]:
     """`calibration_bins` of held-out records; predicted: a column of probabilities a class."""
-    probabilities = predicted.to_numpy(dtype=np.float64)
-    confidence = probabilities.max(axis=1).clip(0.0, 1.0)
-    chosen = predicted.columns.astype(str).to_numpy()[probabilities.argmax(axis=1)]
-    return calibration_bins(confidence, chosen == truth.astype(str).to_numpy())
+    places = chosen(predicted, rule)
+    said = predicted.columns.astype(str).to_numpy()[places]
+    right = said == truth.astype(str).to_numpy()
+    return calibration_bins(confidence_of(predicted, chosen=places), right)
 
 
 # -- classification -------------------------------------------------------------------------------
 
 
 def _evaluate_classes(
-    truth: pd.Series, predicted: pd.DataFrame, training_labels: pd.Series
+    truth: pd.Series,
+    predicted: pd.DataFrame,
+    training_labels: pd.Series,
+    rule: DecisionRule | None,
+    positive_class: str | None,
 ) -> Evaluation:
     classes = [str(name) for name in predicted.columns]
     names = [str(name) for name in truth]
@@ -143,27 +154,35 @@ def _evaluate_classes(
     number = {name: index for index, name in enumerate(every)}
     true = np.array([number[name] for name in names])
     probabilities = _probabilities(predicted, len(unknown))
+    said = chosen(predicted, rule)
+    metrics = _class_metrics(probabilities, true, len(classes), said)
+    if rule is not None and rule.costs:
+        metrics["expected_cost"] = float(rule.matrix(every, classes)[true, said].mean())
+    if positive_class in number:
+        place = number[positive_class]
+        metrics |= _of_positive(true == place, said == place, probabilities[:, place])
+    trained = [str(name) for name in training_labels]
     return Evaluation(
         metric=ACCURACY,
-        metrics=_class_metrics(probabilities, true, len(classes)),
-        baseline=_class_baseline(names, [str(name) for name in training_labels]),
+        metrics=metrics,
+        baseline=_class_baseline(names, trained, rule, positive_class),
         n=len(names),
         classes=classes,
     )
 
 
 def _class_metrics(
-    probabilities: Floats, true: npt.NDArray[np.int_], known: int
+    probabilities: Floats, true: npt.NDArray[np.int_], known: int, said: npt.NDArray[np.intp]
 ) -> dict[str, float]:
-    """[records, classes] probabilities against the true classes; the first `known` ones are those
-    of the model."""
-    chosen = probabilities.argmax(axis=1)
+    """[records, classes] probabilities and the classes said against the true classes; the first
+    `known` ones are those of the model."""
+    confidence = probabilities[np.arange(len(true)), said]
     metrics = {
-        ACCURACY: float((chosen == true).mean()),
-        **_class_averages(true, chosen),
+        ACCURACY: float((said == true).mean()),
+        **_class_averages(true, said),
         "log_loss": _log_loss(probabilities[np.arange(len(true)), true]),
         "brier_score": _brier_score(probabilities, true),
-        "expected_calibration_error": calibration_error(probabilities.max(axis=1), chosen == true),
+        "expected_calibration_error": calibration_error(confidence, said == true),
     }
     if probabilities.shape[1] == known and len(np.unique(true)) == known > 1:
         metrics["roc_auc"] = _roc_auc(probabilities, true)
@@ -221,15 +240,49 @@ def _area(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
     return above / (hits * (len(scores) - hits))
 
 
-def _class_baseline(truth: list[str], training: list[str]) -> dict[str, float]:
-    """Always the most frequent training class, with the training shares as probabilities."""
+def _of_positive(
+    true: npt.NDArray[np.bool_], said: npt.NDArray[np.bool_], scores: Floats
+) -> dict[str, float]:
+    """How well one class is found; what is 0 of 0 is left out, as is what no record is."""
+    hits, there, found = float((true & said).sum()), float(true.sum()), float(said.sum())
+    metrics = {"precision": hits / found} if found else {}
+    if there:
+        metrics |= {
+            "recall": hits / there,
+            "f1": 2 * hits / (there + found),
+            "average_precision": _average_precision(scores, true),
+        }
+    return metrics
+
+
+def _average_precision(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
+    """The mean precision over the positives, going down the scores, ties together."""
+    values, place, counts = np.unique(-scores, return_inverse=True, return_counts=True)
+    hits = np.bincount(place, weights=positive, minlength=len(values))
+    return float((hits * np.cumsum(hits) / np.cumsum(counts)).sum() / hits.sum())
+
+
+def _class_baseline(
+    truth: list[str], training: list[str], rule: DecisionRule | None, positive_class: str | None
+) -> dict[str, float]:
+    """Always the most frequent training class, or the one that costs least, with the training
+    shares as probabilities. How well the positive class is found: as if it were always said."""
     names, counts = np.unique(np.array(training, dtype=object).astype(str), return_counts=True)
     known: list[str] = names.tolist()
     every = known + sorted(set(truth) - set(known))
     shares = np.zeros(len(every))
     shares[: len(known)] = counts / counts.sum()
     true = np.array([every.index(name) for name in truth])
-    return _class_metrics(np.tile(shares, (len(truth), 1)), true, len(known))
+    costs = rule.matrix(every, known) if rule is not None and rule.costs else None
+    constant = shares.argmax() if costs is None else (shares @ costs).argmin()
+    said = np.full(len(truth), constant)
+    metrics = _class_metrics(np.tile(shares, (len(truth), 1)), true, len(known), said)
+    if costs is not None:
+        metrics["expected_cost"] = float(costs[true, said].mean())
+    if positive_class in every:
+        always, same = np.ones(len(true), dtype=np.bool_), np.zeros(len(true))
+        metrics |= _of_positive(true == every.index(positive_class), always, same)
+    return metrics
 
 
 # -- regression -----------------------------------------------------------------------------------

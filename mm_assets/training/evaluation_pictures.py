@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mm_assets.display.cells import written_out
 from mm_assets.training.confidence import VALUE
+from mm_assets.training.decision import DecisionRule, chosen
 from mm_assets.training.evaluation import off_by, reliability
 
 if TYPE_CHECKING:
@@ -27,18 +28,21 @@ FAR = 10.0  # times the width of the middle half
 OTHERS = "(others)"
 
 
-def confusion_picture(truth: pd.Series, predicted: pd.DataFrame) -> bytes:
+def confusion_picture(
+    truth: pd.Series, predicted: pd.DataFrame, rule: DecisionRule | None = None
+) -> bytes:
     """Which class was taken for which (PNG): counts, shaded by the share of the true class.
 
-    Beyond 30 classes the rarest ones share one row and column.
+    rule: how classes are decided; by default the most probable one. Beyond 30 classes the rarest
+    ones share one row and column.
     """
     from mm_assets.display import pictures
 
     names = truth.astype(str).to_numpy(dtype=object)
-    chosen = predicted.columns.astype(str).to_numpy()[predicted.to_numpy().argmax(axis=1)]
-    rows, columns, counts = _confusion(list(names), list(chosen), list(map(str, predicted.columns)))
+    said = predicted.columns.astype(str).to_numpy()[chosen(predicted, rule)]
+    rows, columns, counts = _confusion(list(names), list(said), list(map(str, predicted.columns)))
     side = float(np.clip(1.6 + 0.36 * max(counts.shape), 3.6, 10.5))
-    right = float((names == chosen).mean()) if len(names) else 0.0
+    right = float((names == said).mean()) if len(names) else 0.0
     title = f"{right:.1%} of {len(names):,} held-out records right"
     with pictures.figure(side + 0.8, side, title) as fig:
         axes = fig.subplots()
@@ -51,7 +55,7 @@ def confusion_picture(truth: pd.Series, predicted: pd.DataFrame) -> bytes:
 
 
 def _confusion(
-    truth: list[str], chosen: list[str], classes: list[str]
+    truth: list[str], said: list[str], classes: list[str]
 ) -> tuple[list[str], list[str], npt.NDArray[np.int_]]:
     unknown = sorted(set(truth) - set(classes))
     rows = classes + unknown
@@ -62,15 +66,17 @@ def _confusion(
     columns = [name for name in rows if name not in unknown]
     counts = np.zeros((len(rows), len(columns)), dtype=np.int_)
     row, column = ({name: i for i, name in enumerate(names)} for names in (rows, columns))
-    for true, guess in zip(truth, chosen, strict=True):
+    for true, guess in zip(truth, said, strict=True):
         counts[row.get(true, len(rows) - 1), column.get(guess, len(columns) - 1)] += 1
     shown = [f"new: {name}" if name in unknown else name for name in rows]
     return shown, columns, counts
 
 
-def calibration_picture(truth: pd.Series, predicted: pd.DataFrame) -> bytes:
+def calibration_picture(
+    truth: pd.Series, predicted: pd.DataFrame, rule: DecisionRule | None = None
+) -> bytes:
     """Whether confidence can be believed (PNG): share right against confidence, and counts."""
-    return reliability_picture(reliability(truth, predicted))
+    return reliability_picture(reliability(truth, predicted, rule))
 
 
 def reliability_picture(bins: Sequence[Mapping[str, float]]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mm_assets.contract.dataset import OF_REGRESSION
+from mm_assets.contract.decisions import WITHOUT_UPPER_BOUND
 from mm_assets.contract.errors import ModelError
 from mm_assets.display.cells import written_out
 from mm_assets.training.evaluation import Evaluation
@@ -28,7 +28,7 @@ def gate(
 
     Both evaluations must come from the same held-out records. `tolerance` is how much worse than
     the champion is still accepted: absolute for accuracy (0.01 is one point of a hundred), a share
-    of the champion's error for regression. `minimum` is in the unit of the metric.
+    of the champion's error for regression and costs. `minimum` is in the unit of the metric.
     """
     name, figure = candidate.metric.replace("_", " "), candidate.metrics[candidate.metric]
     guess = candidate.baseline[candidate.metric]
@@ -49,7 +49,7 @@ def gate(
             f"candidate by {candidate.metric} on {candidate.n}",
             todo="Evaluate both on the same held-out records.",
         )
-    is_error = champion.metric in OF_REGRESSION
+    is_error = champion.metric in WITHOUT_UPPER_BOUND
     allowed = tolerance * (abs(champion.score) if is_error else 1.0)
     held = f"the champion's {written_out(champion.metrics[champion.metric])}"
     slack = 1e-12 * abs(champion.score)  # 0.90 - 0.01 is not quite 0.89 in floats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mm_assets.contract.dataset import LOWER_IS_BETTER
+from mm_assets.contract.decisions import LOWER_IS_BETTER
 from mm_assets.engines.shared.progress import short
 from mm_assets.training.competition import in_words
 

@@ -28,6 +28,9 @@ from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import Champion, ModelStore, StoredModel
 from mm_assets.training.budget import within_budget
 from mm_assets.training.confidence import Calibration
+from mm_assets.training.decide import Decided, decided_by, learnt_weights, refuse_other_classes
+from mm_assets.training.decision import DecisionRule, rule_of
+from mm_assets.training.decision_picture import decision_picture
 from mm_assets.training.evaluation import Evaluation, evaluate, reliability
 from mm_assets.training.evaluation_pictures import (
     calibration_picture,
@@ -61,6 +64,7 @@ class Candidate:
     seconds: float
     tuning: TuningResult | None
     leaderboard: Leaderboard
+    decided: Decided
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class TrainingResult:
     """What became of one training. `champion` is set only if the new model was promoted.
 
     `candidates` has one row an engine: its name, the seconds it took, and its metrics or, under
-    `failure`, why it has none.
+    `failure`, why it has none. `rule` says how classes are decided; "" for the most probable one.
     """
 
     version: str
@@ -84,6 +88,7 @@ class TrainingResult:
     warnings: tuple[str, ...] = ()
     stopped: bool = False  # by Ctrl-C, so that it is the best so far
     leaderboard: Leaderboard = field(default_factory=lambda: Leaderboard([]))
+    rule: str = ""
 
 
 def train_model(
@@ -106,13 +111,14 @@ def train_model(
     if is_asked():  # while another model of the dataset learnt
         raise _stopped(modality.value)
     data = read_records(lake, spec, modality)
+    refuse_other_classes(spec, data.parts)
     with working_folder("model") as folder:
         trained, failures = _compete(lake, spec, modality, data, folder, progress, minutes)
         best = max(trained, key=lambda one: one.evaluation.score)  # the first of equals
         if modality is Modality.WITH_IMAGE:
             best.leaderboard.image_adds = image_adds(
                 models, spec, data.parts["holdout"], best.evaluation,
-                partial(_evaluation, spec, data),
+                partial(_evaluation, spec, data, rule=best.decided.rule),
             )  # fmt: skip
         if words := best.leaderboard.image_words:
             progress(f"{modality}: {words}")
@@ -132,6 +138,7 @@ def train_model(
             )
         pictures = _pictures(spec, data, best, trained)
         warnings = [*data.warnings, *(f"{name}: {why}" for name, why in failures.items())]
+        warnings += [best.decided.warning] if best.decided.warning else []
         tracked = ""
         if tracking_uri:
             try:
@@ -155,6 +162,7 @@ def train_model(
         warnings=tuple(warnings),
         stopped=is_asked(),
         leaderboard=best.leaderboard,
+        rule=best.decided.in_words(best.evaluation.classes or [], spec.positive_class),
     )
 
 
@@ -264,6 +272,7 @@ def _candidate(
         spec.label_column,
         spec.problem_type,
         spec.metric,
+        learnt_weights(spec, engine, data.parts),
     )
     with learning(), nullcontext() if first else interruptible():
         engine.train(task, folder, said)
@@ -271,23 +280,31 @@ def _candidate(
         said("stopped; the best so far is kept and judged, and a second Ctrl-C ends that, too")
     # Loaded again from its files, so that what is evaluated is what is stored.
     loaded = spelled(engine.load(folder), data.spellings)
+    decided = decided_by(spec, task, engine, loaded)
     predicted = loaded.predict(data.parts["holdout"])
-    evaluation = _evaluation(spec, data, predicted)
+    evaluation = _evaluation(spec, data, predicted, decided.rule)
     said(f"{evaluation.metric} {written_out(evaluation.metrics[evaluation.metric])}")
     seconds = time.monotonic() - began
     board = leaderboard_of(
-        loaded, evaluation, data.parts["holdout"], partial(_evaluation, spec, data)
+        loaded,
+        evaluation,
+        data.parts["holdout"],
+        partial(_evaluation, spec, data, rule=decided.rule),
     )
-    return Candidate(name, chosen, folder, predicted, evaluation, seconds, tuning, board)
+    return Candidate(name, chosen, folder, predicted, evaluation, seconds, tuning, board, decided)
 
 
-def _evaluation(spec: DatasetSpec, data: TrainingRecords, predicted: pd.DataFrame) -> Evaluation:
+def _evaluation(
+    spec: DatasetSpec, data: TrainingRecords, predicted: pd.DataFrame, rule: DecisionRule | None
+) -> Evaluation:
     return evaluate(
         data.truth,
         predicted,
         problem_type=spec.problem_type,
         training_labels=data.learned_from(spec.label_column),
-        metric=spec.metric,
+        metric=spec.judged_by,
+        rule=rule,
+        positive_class=spec.positive_class,
     )
 
 
@@ -308,10 +325,11 @@ def _champion_evaluation(
     try:
         loaded = load_model(models, spec, modality, champion, data.vectors)
         predicted = loaded.predict(data.parts["holdout"])
+        rule = rule_of(spec, models.manifest(modality, champion.version))
     except ModelError as error:  # a lake that cannot be read is no reason to replace anything
         progress(f"{modality}: the champion cannot be used, so it is replaced: {error}")
         return None
-    return _evaluation(spec, data, predicted)
+    return _evaluation(spec, data, predicted, rule)
 
 
 # -- what is noted --------------------------------------------------------------------------------
@@ -345,7 +363,10 @@ def _manifest(
         "training_counts": data.counts,
         "spec_fingerprint": spec.fingerprint,
         "calibration": calibration,
-        "reliability": None if spec.is_regression else reliability(data.truth, best.predicted),
+        "decision": best.decided.document,
+        "reliability": None
+        if spec.is_regression
+        else reliability(data.truth, best.predicted, best.decided.rule),
         "tuning": best.tuning.to_json() if best.tuning else None,
         "candidates": [_row(one) for one in trained],
         "run_id": run_id,
@@ -387,8 +408,13 @@ def _pictures(
     if spec.is_regression:
         pictures["residuals"] = residual_picture(data.truth, best.predicted)
     else:
-        pictures["confusion matrix"] = confusion_picture(data.truth, best.predicted)
-        pictures["calibration"] = calibration_picture(data.truth, best.predicted)
+        rule = best.decided.rule
+        pictures["confusion matrix"] = confusion_picture(data.truth, best.predicted, rule)
+        if rule is not None and len(best.predicted.columns) == 2:
+            pictures["decision"] = decision_picture(
+                data.truth, best.predicted, rule, spec.positive_class
+            )
+        pictures["calibration"] = calibration_picture(data.truth, best.predicted, rule)
     for one in trained:
         if one.tuning:
             named = {f"{what} ({one.name})": png for what, png in one.tuning.pictures.items()}

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
-from mm_assets.contract.dataset import IMAGE, LOWER_IS_BETTER, DatasetSpec, Modality
+from mm_assets.contract.dataset import IMAGE, DatasetSpec, Modality
+from mm_assets.contract.decisions import LOWER_IS_BETTER
 from mm_assets.contract.engine_spec import EngineSpec, Tuning
 from mm_assets.contract.errors import ModelError
 from mm_assets.contract.packages import optional
@@ -28,6 +29,7 @@ from mm_assets.engines.protocol import Progress, Task, Vectors
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix
 from mm_assets.lake.local import working_folder
+from mm_assets.training.decide import decided_by, learnt_weights
 from mm_assets.training.evaluation import evaluate
 from mm_assets.training.tuning_pictures import history_picture, importance_picture
 from mm_assets.training.tuning_trials import (
@@ -52,7 +54,7 @@ EARLY_STOPPING_SHARE = 0.15  # of the records that an engine of a fold learns fr
 # What is wrong with the machine or the YAML and not with a trial's hyperparameters.
 NOT_OF_A_TRIAL = (
     "package_missing", "engine_missing", "engine_step_missing", "backbone_differs",
-    "backbone_incomplete", "backbone_unreachable",
+    "backbone_incomplete", "backbone_unreachable", "class_weights_not_used",
 )  # fmt: skip
 
 
@@ -190,17 +192,23 @@ class _Judge:
     def _value(self, division: _Division, parameters: Parameters) -> float:
         columns, label = self.spec.features(self.modality), self.spec.label_column
         training, tuning = division.training.copy(), division.tuning.copy()
-        task = Task(training, tuning, columns, label, self.spec.problem_type, self.spec.metric)
         engine = make_engine(self.chosen, self.merged(parameters), vectors=self.vectors)
+        weights = learnt_weights(self.spec, engine, {"training": training, "tuning": tuning})
+        task = Task(training, tuning, columns, label, self.spec.problem_type, self.spec.metric,
+                    weights)  # fmt: skip
         with working_folder("tuning") as folder:
             engine.train(task, folder, lambda _: None)
-            predicted = engine.load(folder).predict(division.judging[list(columns)].copy())
+            loaded = engine.load(folder)
+            predicted = loaded.predict(division.judging[list(columns)].copy())
+            rule = decided_by(self.spec, task, engine, loaded).rule
         evaluation = evaluate(
             division.judging[label],
             predicted,
             problem_type=self.spec.problem_type,
             training_labels=division.training[label],
             metric=self.metric,
+            rule=rule,
+            positive_class=self.spec.positive_class,
         )
         return evaluation.metrics[self.metric]
 

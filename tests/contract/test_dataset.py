@@ -126,6 +126,75 @@ def test_a_mistake_is_answered_with_its_line_and_what_to_write(
     assert "pydantic" not in said
 
 
+@pytest.mark.parametrize(
+    ("key", "line", "answer"),
+    [
+        ("positive_class: dgo", 3, "'dgo', which is none of the classes; did you mean 'dog'?"),
+        ("costs: {dog: {cow: 3}}", 3, "'cow', which is none of the classes; there are cat, dog"),
+        ("class_weights: {cow: 3}", 3, "`class_weights` names 'cow'"),
+        ("costs: {dog: {dog: 3}}", 8, "`costs`: 'dog' for 'dog' is no error"),
+        ("costs: {dog: {cat: -3}}", 8, "'dog' taken for 'cat' costs -3: write a number"),
+        ("costs: {dog: {cat: .inf}}", 8, "costs inf: write a number"),
+        ("costs: {dog: 3}", 8, "`dog: {other: 20}`"),
+        ("costs: {}", 8, "write true class, predicted class, cost"),
+        ("costs: {1: {0: 2}}", 8, 'in quotes: YAML reads 1, `costs` needs "1"'),
+        ("costs: {no: {yes: 2}}", 8, "YAML reads yes/no"),
+        ("decide_for: auc", 8, "one of accuracy, balanced_accuracy, macro_f1, f1, or the least"),
+        ("decide_for: {recall: 95}", 8, "{recall: 0.95}"),
+        ("decide_for: [f1]", 8, "{recall: 0.95}"),
+        ("decide_for: f1", 3, "`decide_for: f1` needs `positive_class`"),
+        ("decide_for: {recall: 0.9}", 3, "`decide_for: {recall: 0.9}` needs `positive_class`"),
+        ("decide_for: accuracy\n  costs: {dog: {cat: 2}}", 3, "keep one of them"),
+        ("metric: expected_cost", 3, "`metric: expected_cost` needs `costs`"),
+        ("metric: average_precision", 3, "needs `positive_class`"),
+        ("class_weights: {dog: 0}", 8, "'dog' weighs 0: write a number above 0"),
+        ("class_weights: even", 8, "write `balanced`, or a class and its weight"),
+        (
+            "class_weights: balanced\n  model_with_image: {engine: rules}",
+            3,
+            "write `costs` instead",
+        ),
+    ],
+)
+def test_a_mistake_in_what_is_decided_is_answered_too(
+    tmp_path: Path, key: str, line: int, answer: str
+) -> None:
+    binary = "problem_type: binary"
+    said = mistake(tmp_path, binary, f"{binary}\n  {key}")
+    assert f"defs.yaml:{line}: " in said
+    assert answer in said
+    assert "1 mistake:" in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "metric"),
+    [
+        ({}, None),
+        ({"costs": {"dog": {"cat": 20}}}, "expected_cost"),
+        ({"decide_for": "macro_f1"}, "macro_f1"),
+        ({"decide_for": {"recall": 1}, "positive_class": "dog"}, "average_precision"),
+        ({"class_weights": "balanced"}, "balanced_accuracy"),
+        ({"class_weights": {"dog": 3}, "decide_for": "accuracy"}, "accuracy"),
+        ({"class_weights": {"dog": 3}, "metric": "log_loss"}, "log_loss"),
+    ],
+)
+def test_what_decides_between_models_follows_from_what_the_decision_is_for(
+    keys: dict[str, Any], metric: str | None
+) -> None:
+    assert dataset(**keys).judged_by == metric
+
+
+def test_a_regression_has_no_decisions() -> None:
+    for keys in (
+        {"positive_class": "a"}, {"costs": {"a": {"b": 2}}}, {"decide_for": "f1"},
+        {"class_weights": "balanced"},
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="a regression has no classes"):
+            dataset(problem_type="regression", classes=None, **keys)
+    with pytest.raises(ValueError, match="is for a binary problem"):
+        dataset(problem_type="multiclass", positive_class="dog")
+
+
 def test_every_mistake_is_listed_not_only_the_first(tmp_path: Path) -> None:
     text = GOOD.replace("id_column", "id_colum").replace("age: number", "age: numbr")
     with pytest.raises(SpecError) as caught:
@@ -279,7 +348,7 @@ def test_every_key_of_the_spec_either_changes_the_fingerprint_or_is_known_not_to
         "regression_tolerance", "holdout_share", "promotion_tolerance",
         "minimum_training_records", "retrain_growth", "keep_inbox", "upload_tries",
         "retry_pause_seconds", "train_schedule", "limits", "metric", "minimum_score",
-        "tolerated_failure_share",
+        "tolerated_failure_share", "positive_class", "costs", "decide_for", "class_weights",
     }  # fmt: skip
     assert set(DatasetSpec.model_fields) == reading | using
 

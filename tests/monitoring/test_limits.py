@@ -7,7 +7,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mm_assets.contract.dataset import DatasetSpec, Limits
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.limits import Limits
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset

@@ -35,6 +35,7 @@ from mm_assets.engines.shared.engine_file import read_record, reading, write_rec
 from mm_assets.engines.shared.guards import prepared_frame, varies, with_known_classes
 from mm_assets.engines.shared.prepared import ranges_of, with_images
 from mm_assets.engines.shared.refusals import refuse, refuse_to_learn
+from mm_assets.engines.shared.weights import repeated
 
 ENGINE = "autogluon"
 FORMAT = 1
@@ -58,6 +59,8 @@ class AutoGluonEngine:
     are AutoGluon's own, and win over the preset. `time_limit` is in seconds. Training is
     repeatable for a `seed` on one kind of processor.
     """
+
+    weighs_classes = True
 
     def __init__(
         self,
@@ -118,6 +121,7 @@ class AutoGluonEngine:
                 "label": task.label,
                 "problem_type": learnt.problem_type,
                 "classes": classes,
+                "class_weights": task.class_weights and dict(task.class_weights),
                 "image_input": [image_input(member.learner) for member in members],
                 "versions": library_versions(),
             },
@@ -221,7 +225,8 @@ def _prepared(task: Task) -> tuple[Task, dict[str, list[float]]]:
     used = {c: k for c, k in task.columns.items() if k == "image" or varies(training[c], k)}
     if not used:
         refuse_to_learn()
-    return _of_columns(replace(task, training=training, tuning=tuning), used), ranges
+    task = repeated(replace(task, training=training, tuning=tuning))
+    return _of_columns(task, used), ranges
 
 
 def _teachable(task: Task) -> Task:

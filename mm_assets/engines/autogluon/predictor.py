@@ -13,6 +13,7 @@ import pandas as pd
 from mm_assets.engines.autogluon.blend import combined
 from mm_assets.engines.autogluon.library import quiet
 from mm_assets.engines.shared.guards import REGRESSION, check_columns, prepared_frame
+from mm_assets.engines.shared.weights import unweighted
 
 PREDICTION_BATCH = 64
 
@@ -26,6 +27,7 @@ class AutoGluonPredictor:
         self._members = members
         self._weights: list[float] = [part["weight"] for part in record["members"]]
         self._ranges: dict[str, list[float]] = record["number_ranges"]
+        self._class_weights: dict[str, float] | None = record.get("class_weights")
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Probabilities of the classes, or "value" for regression, under the index of `frame`.
@@ -39,6 +41,7 @@ class AutoGluonPredictor:
         with quiet():
             outputs = [member.outputs(prepared) for member in self._members]
         values = combined(outputs, self._weights, self.classes)
+        values = unweighted(values, self.classes, self._class_weights)
         return pd.DataFrame(values, index=frame.index, columns=self.classes or ["value"])
 
 

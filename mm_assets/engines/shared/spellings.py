@@ -87,6 +87,8 @@ class Spelled:
             self.reasons = self._reasons
         if hasattr(predictor, "said_by_members"):
             self.said_by_members = self._said_by_members
+        if hasattr(predictor, "reasons_for"):
+            self.reasons_for = self._reasons_for
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """As `Predictor.predict`."""
@@ -100,6 +102,11 @@ class Spelled:
         said: dict[str, pd.DataFrame] = self._predictor.said_by_members(  # type: ignore[attr-defined]
             self._spellings.applied(frame)
         )
+        return said
+
+    def _reasons_for(self, frame: pd.DataFrame, classes: list[str]) -> list[str]:
+        spelt = self._spellings.applied(frame)
+        said: list[str] = self._predictor.reasons_for(spelt, classes)  # type: ignore[attr-defined]
         return said
 
     def __getattr__(self, name: str) -> Any:

@@ -137,6 +137,7 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
         "engine": result.engine,
         "promoted": result.champion is not None,
         "decision": result.decision.reason,
+        **({"decides for": result.rule} if result.rule else {}),
         **{name: picture(png, name) for name, png in result.pictures.items()},
     }
     if result.leaderboard.rows:

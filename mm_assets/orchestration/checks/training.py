@@ -5,11 +5,13 @@ from typing import Any
 import dagster as dg
 
 from mm_assets.contract.dataset import Modality
+from mm_assets.contract.decisions import LOWER_IS_BETTER
 from mm_assets.contract.errors import ModelError
 from mm_assets.display.cells import written_out
 from mm_assets.lake.layout import of_dataset
 from mm_assets.orchestration.assets.training import model_name
 from mm_assets.orchestration.scope import LakeResource, Scope, check
+from mm_assets.training.decision import decides_otherwise
 from mm_assets.training.training_set import TRAINING_SET, split_of
 from mm_assets.uploads.received import read_parquet
 
@@ -71,7 +73,7 @@ def _better_than_baseline(scope: Scope, modality: Modality) -> dg.AssetChecksDef
     @dg.asset_check(
         asset=scope.key(model_name(modality)),
         description="The champion beats the majority class (or the best constant) on held-out "
-        "records, and its files are those that were promoted.",
+        "records, its files are those that were promoted, and it decides as the YAML asks.",
     )
     def champion_is_sound(lake: LakeResource) -> dg.AssetCheckResult:
         models = lake.models(scope.dataset)
@@ -85,11 +87,13 @@ def _better_than_baseline(scope: Scope, modality: Modality) -> dg.AssetChecksDef
         manifest = models.manifest(modality, champion.version)
         metric = manifest["metric"]
         score, baseline = manifest["metrics"][metric], manifest["baseline"][metric]
-        better = score < baseline if scope.spec.is_regression else score > baseline
-        return check(
-            better,
+        better = score < baseline if metric in LOWER_IS_BETTER else score > baseline
+        said = (
             f"{champion.version}: {metric} {written_out(score)}, baseline {written_out(baseline)}, "
-            f"on {manifest['n']} held-out records",
+            f"on {manifest['n']} held-out records"
         )
+        if other := decides_otherwise(scope.spec, manifest):
+            return check(False, f"{said}; {other}", warn=better)
+        return check(better, said)
 
     return champion_is_sound
