@@ -82,6 +82,8 @@ class AutomaticEngine:
     learnt within a budget depends on how fast the machine is; all else is repeatable for a `seed`.
     """
 
+    weighs_classes = True
+
     def __init__(
         self,
         *,
@@ -168,6 +170,11 @@ class _Session:
     weights: dict[str, float] = field(default_factory=dict)
     autogluon: tuple[Scale | None, Floats] | None = None  # and what it said: NaN where it learnt
 
+    @property
+    def class_weights(self) -> dict[str, float] | None:
+        weights = None if self.task.is_regression else self.task.class_weights
+        return None if weights is None else dict(weights)
+
     # -- learning --
 
     def learn(self, directory: Path) -> None:
@@ -181,7 +188,9 @@ class _Session:
             f"training on {len(records.frame)} records"
             + (f", {int(records.imaged.sum())} of them with an image" if records.image else "")
         )
-        scales = [] if records.classes else scales_for(records.truth.astype(np.float64))
+        scales = (
+            [] if records.classes else scales_for(records.truth[records.trusted].astype(np.float64))
+        )
         vectors, looked = self._vectors(directory)
         seen = self.views.seen(records.frame, vectors)
         every = np.ones(len(records.frame), dtype=bool)
@@ -247,7 +256,7 @@ class _Session:
 
     def _lesson(self, seen: Any, rows: npt.NDArray[np.bool_], scales: Sequence[Scale]) -> Lesson:
         records = self.records
-        places = np.flatnonzero(rows)
+        places = np.flatnonzero(rows & records.trusted)
         folds = [
             (places[known], places[asked])
             for known, asked in folds_of(records.truth[places], bool(records.classes),
@@ -261,7 +270,8 @@ class _Session:
             seen=seen,
             truth=records.truth,
             weights=records.weights,
-            n_classes=len(records.classes or ()),
+            classes=records.classes,
+            class_weights=self.class_weights,
             folds=folds,
             loss=loss,
             scales=scales,
@@ -272,7 +282,7 @@ class _Session:
     def _losses(self, rows: npt.NDArray[np.intp]) -> Callable[[Floats], Floats]:
         records = self.records
         if records.classes:
-            return log_losses(records.truth[rows], records.weights[rows])
+            return log_losses(records.truth[rows])
         squared = self.task.metric == "root_mean_squared_error"
         return number_losses(records.truth[rows], squared=squared)
 
@@ -318,7 +328,9 @@ class _Session:
     def judged(self) -> npt.NDArray[np.intp]:
         """Records that every member was asked about, and that are of the model's modality."""
         known = [np.isfinite(one.said).all(axis=1) for one in self.learnt.values()]
-        return np.flatnonzero(np.logical_and.reduce([self.records.imaged, *known]))
+        return np.flatnonzero(
+            np.logical_and.reduce([self.records.imaged, self.records.trusted, *known])
+        )
 
     def _select(self) -> None:
         self.weights = self._weights(list(self.learnt))
@@ -382,9 +394,8 @@ class _Session:
         if scale is not None:
             whole[label] = scale.forward(self.records.truth.astype(np.float64))
         tuning = whole.iloc[known:]
-        if self.records.image:
-            tuning = tuning[self.records.imaged[known:]]
-        training = whole.iloc[:known]
+        tuning = tuning[(self.records.imaged & self.records.trusted)[known:]]
+        training = whole.iloc[:known][self.records.trusted[:known]]
         if self.records.classes:
             tuning = tuning[tuning[label].isin(set(training[label]))]
         return replace(self.task, training=training, tuning=tuning)
@@ -417,7 +428,7 @@ class _Session:
         if self.records.classes:
             return None
         if not self.learnt:
-            return scales_for(self.records.truth.astype(np.float64))[-1]
+            return scales_for(self.records.truth[self.records.trusted].astype(np.float64))[-1]
         rows = self.judged
         best = min(self.learnt.values(), key=lambda one: self._figure(one.said, rows))
         return best.scale
@@ -452,6 +463,7 @@ class _Session:
                 "number_ranges": records.ranges,
                 "classes": records.classes,
                 "weights": self.weights,
+                "class_weights": self.class_weights,
                 "sureness": sureness,
                 "members": {name: one.scale and one.scale.to_json() for name, one in kept.items()},
                 "eyes": self.eyes.identity if looks else None,

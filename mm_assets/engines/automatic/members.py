@@ -19,6 +19,7 @@ import numpy.typing as npt
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.automatic.scales import Scale
 from mm_assets.engines.automatic.views import Seen
+from mm_assets.engines.shared.weights import unweighted
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
@@ -54,12 +55,17 @@ class Lesson:
     seen: Seen
     truth: npt.NDArray[Any]
     weights: Floats
-    n_classes: int  # 0: a number
+    classes: list[str] | None  # None: a number
+    class_weights: dict[str, float] | None
     folds: list[tuple[Rows, Rows]]
     loss: Callable[[Floats, Rows], float]
     scales: Sequence[Scale]
     seed: int
     until: float | None
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes or ())
 
     def check_time(self) -> None:
         if self.until is not None and time.monotonic() > self.until:
@@ -116,7 +122,9 @@ def _on_folds(name: str, lesson: Lesson, variant: Variant) -> Learnt:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of convergence; how good it is, is measured
             variant.fit(model, known, watched)
-        said[asked] = answer_of(model, matrix[asked], lesson.n_classes, variant.scale)
+        said[asked] = answer_of(
+            model, matrix[asked], lesson.classes, variant.scale, lesson.class_weights
+        )
         models.append(model)
         lesson.check_time()
     return Learnt(name, models, variant.scale, said, variant.note)
@@ -129,18 +137,31 @@ def _of_known_classes(lesson: Lesson, rows: Rows, asked: Rows) -> Rows:
     return asked[np.isin(lesson.truth[asked], lesson.truth[rows])]
 
 
-def answer_of(model: Any, matrix: Any, n_classes: int, scale: Scale | None) -> Floats:
+def answer_of(
+    model: Any,
+    matrix: Any,
+    classes: list[str] | None,
+    scale: Scale | None,
+    class_weights: dict[str, float] | None,
+) -> Floats:
     """[records, classes] probabilities, or [records, 1] numbers."""
     if scale is not None:
         return scale.inverse(np.asarray(model.predict(matrix), dtype=np.float64).ravel())[:, None]
-    found = np.zeros((matrix.shape[0], n_classes))
+    assert classes is not None  # noqa: S101  a number has a scale
+    found = np.zeros((matrix.shape[0], len(classes)))
     found[:, model.classes_.astype(int)] = model.predict_proba(matrix)
-    return found
+    return unweighted(found, classes, class_weights)
 
 
-def mean_answer(models: Sequence[Any], matrix: Any, n_classes: int, scale: Scale | None) -> Floats:
+def mean_answer(
+    models: Sequence[Any],
+    matrix: Any,
+    classes: list[str] | None,
+    scale: Scale | None,
+    class_weights: dict[str, float] | None,
+) -> Floats:
     """What a member says: the mean of what its models of the folds say."""
-    said = [answer_of(model, matrix, n_classes, scale) for model in models]
+    said = [answer_of(model, matrix, classes, scale, class_weights) for model in models]
     return np.mean(said, axis=0)
 
 

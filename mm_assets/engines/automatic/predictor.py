@@ -50,6 +50,7 @@ class AutomaticPredictor:
         self._ranges: dict[str, list[float]] = record["number_ranges"]
         self._weights: dict[str, float] = record["weights"]
         self._sureness: float = record["sureness"]
+        self._class_weights: dict[str, float] | None = record["class_weights"]
         self._views, self._members, self._eyes = views, members, eyes
         self._autogluon = autogluon
         self._image = next((c for c, kind in self.columns.items() if kind == "image"), None)
@@ -80,8 +81,9 @@ class AutomaticPredictor:
             seen = self._seen(prepared)
             for name, member in self._members.items():
                 matrix = matrix_of(name, seen)
-                classes = len(self.classes or ())
-                answers[name] = mean_answer(member.models, matrix, classes, member.scale)
+                answers[name] = mean_answer(
+                    member.models, matrix, self.classes, member.scale, self._class_weights
+                )
         if self._autogluon is not None:
             predictor, scale = self._autogluon
             said = predictor.predict(frame).to_numpy(dtype=np.float64)

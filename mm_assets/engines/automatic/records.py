@@ -26,8 +26,8 @@ class Records:
     """A task's records: those of training, then those of tuning.
 
     frame: prepared, only the columns that tell records apart (`used`); an image may be None.
-    truth: [records] the places of the classes, or numbers, kept inside the fence. weights:
-    [records], with mean 1. imaged: whether a record has an image; all, where the task has no
+    truth: [records] the places of the classes, or numbers, kept inside the fence. trusted: whether
+    they lie inside it; others neither teach nor judge. weights: [records], with mean 1. imaged: whether a record has an image; all, where the task has no
     column of images. image: that column, if any record of training has one.
     """
 
@@ -35,6 +35,7 @@ class Records:
     used: dict[str, str]
     ranges: dict[str, list[float]]
     truth: npt.NDArray
+    trusted: npt.NDArray[np.bool_]
     weights: npt.NDArray[np.float64]
     classes: list[str] | None
     imaged: npt.NDArray[np.bool_]
@@ -57,15 +58,19 @@ def records_of(task: Task) -> Records:
     labels = whole[task.label]
     if task.is_regression:
         classes = None
-        truth = np.clip(labels.to_numpy(dtype=np.float64), *fence(labels.to_numpy(np.float64)))
+        numbers = labels.to_numpy(dtype=np.float64)
+        truth = np.clip(numbers, *fence(numbers))
+        trusted = truth == numbers
     else:
         classes = sorted(set(labels))
         truth = labels.map({name: place for place, name in enumerate(classes)}).to_numpy(np.intp)
+        trusted = np.ones(len(truth), dtype=bool)
     return Records(
         frame=frame[list(used)],
         used=used,
         ranges=ranges,
         truth=truth,
+        trusted=trusted,
         weights=_weights(task, labels),
         classes=classes,
         imaged=imaged,

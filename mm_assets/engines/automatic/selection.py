@@ -67,13 +67,13 @@ def share_of_newcomer(
     return share if float(gains.mean()) > max(error, _WORTH_IT * abs(float(before.mean()))) else 0.0
 
 
-def log_losses(truth: npt.NDArray[np.intp], weights: Floats) -> Callable[[Floats], Floats]:
-    """[records] weighted log losses of probabilities. truth: the places of the true classes."""
+def log_losses(truth: npt.NDArray[np.intp]) -> Callable[[Floats], Floats]:
+    """[records] log losses of probabilities. truth: the places of the true classes."""
     rows = np.arange(len(truth))
 
     def losses(answer: Floats) -> Floats:
         right = answer[rows, truth] / answer.sum(axis=1)
-        return -np.log(np.maximum(right, _SMALLEST)) * weights
+        return -np.log(np.maximum(right, _SMALLEST))
 
     return losses
 
