@@ -31,7 +31,7 @@ class StoredMember:
 class AutomaticPredictor:
     """A loaded model. `classes` are the probability columns in order, None for regression.
 
-    leaderboard: the ensemble, then every member that was tried; see `Engine` of this folder.
+    leaderboard: the ensemble, then every member that was tried; see report.py.
     image_gain: what the members that see the image add, out of fold; None where none was tried.
     """
 
@@ -87,7 +87,7 @@ class AutomaticPredictor:
         if self._autogluon is not None:
             predictor, scale = self._autogluon
             said = predictor.predict(frame).to_numpy(dtype=np.float64)
-            answers[AUTOGLUON] = said if scale is None else scale.inverse(said[:, 0])[:, None]
+            answers["autogluon"] = said if scale is None else scale.inverse(said[:, 0])[:, None]
         return answers
 
     def _seen(self, prepared: pd.DataFrame) -> Seen:
@@ -95,9 +95,6 @@ class AutomaticPredictor:
         looks = any(name in SEES_IMAGE for name in self._members)
         vectors = self._eyes.embed(prepared[self._image].tolist()) if looks else None
         return self._views.seen(prepared, vectors)
-
-
-AUTOGLUON = "autogluon"
 
 
 def as_sure(answer: Floats, sureness: float, classes: list[str] | None) -> Floats:

@@ -27,8 +27,9 @@ class Records:
 
     frame: prepared, only the columns that tell records apart (`used`); an image may be None.
     truth: [records] the places of the classes, or numbers, kept inside the fence. trusted: whether
-    they lie inside it; others neither teach nor judge. weights: [records], with mean 1. imaged: whether a record has an image; all, where the task has no
-    column of images. image: that column, if any record of training has one.
+    they lie inside it; others neither teach nor judge. weights: [records] in learning, with mean 1.
+    imaged: whether a record has an image; all, where the task has no column of images. image: that
+    column, if any record of training has one.
     """
 
     frame: pd.DataFrame
