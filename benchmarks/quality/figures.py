@@ -100,7 +100,7 @@ class Measured:
         rivals = self.rivals()
         rows = []
         for name in self.sets:
-            if self.rivals(name) == rivals:
+            if self.rivals(name) == rivals and len(self.metrics(name)) > place:
                 metric = self.metrics(name)[place]
                 means = [
                     float(np.mean(turned(metric, list(self.values(name, rival, metric).values()))))

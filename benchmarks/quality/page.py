@@ -91,10 +91,8 @@ def _ranks(measured: Measured) -> str:
     if not first:
         return ""
     head = ["mean rank by", *(RIVALS[rival] for rival in first)]
-    rows = [
-        ["accuracy or mean absolute error", *(f"{rank:.2f}" for rank in first.values())],
-        ["log loss or R²", *(f"{rank:.2f}" for rank in second.values())],
-    ]
+    said = {"accuracy or mean absolute error": first, "log loss or R²": second}
+    rows = [[words, *(f"{rank:.2f}" for rank in by.values())] for words, by in said.items() if by]
     return _table(head, rows)
 
 
