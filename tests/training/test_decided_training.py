@@ -109,8 +109,8 @@ def test_costs_find_the_rare_class_and_decide_at_the_gate(lake: Lake) -> None:
     assert costly.champion is not None
     assert costly.decision.reason.startswith("Promoted: expected cost")
     assert costly.rule == "costs: ill from 0.0476"
-    assert "decision" in costly.pictures
-    assert "decision" not in plain.pictures
+    assert "threshold" in costly.pictures
+    assert "threshold" not in plain.pictures
     manifest = ModelStore(lake, "pets").manifest(WITHOUT, costly.version)
     assert manifest["decision"] is None  # they stand in the YAML
     told = describe_model(lake, clinic(costs=COSTS), costly.version, WITHOUT)
