@@ -117,9 +117,7 @@ def test_costs_find_the_rare_class_and_decide_at_the_gate(lake: Lake) -> None:
     assert told["decision"] == "costs: ill from 0.0476"
 
 
-def test_other_costs_take_effect_without_a_training_and_in_any_order_of_merging(
-    lake: Lake,
-) -> None:
+def test_other_costs_take_effect_without_a_training_as_a_newer_wording(lake: Lake) -> None:
     assert trained(lake, clinic()).champion
     store, plain, costly = open_store(lake.settings), clinic(), clinic(costs=COSTS)
     drop_zip(lake, "new.zip", {"t.csv": table("id,age", *asked())})
