@@ -411,7 +411,7 @@ def _pictures(
         rule = best.decided.rule
         pictures["confusion matrix"] = confusion_picture(data.truth, best.predicted, rule)
         if rule is not None and len(best.predicted.columns) == 2:
-            pictures["decision"] = decision_picture(
+            pictures["threshold"] = decision_picture(
                 data.truth, best.predicted, rule, spec.positive_class
             )
         pictures["calibration"] = calibration_picture(data.truth, best.predicted, rule)

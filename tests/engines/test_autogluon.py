@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,12 +18,14 @@ from mm_assets.engines.autogluon.engine import AutoGluonEngine
 from mm_assets.engines.autogluon.presets import build_text_backbone
 from mm_assets.engines.protocol import Task
 from mm_assets.engines.shared import backbones
+from mm_assets.engines.shared.weights import weights_for
 from mm_assets.lake.lake import Lake
 from mm_assets.predictions.ask import load as load_once
 from mm_assets.reading.images import ImageRefused, normalise
 from mm_assets.registry.store import REQUIRED, ModelStore
 from tests.engines import frames
 from tests.engines.frames import imaged, imports, learn, refused
+from tests.engines.test_weights import rare_task
 from tests.make import dataset, plain_image
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test may ask the hub
@@ -432,3 +435,14 @@ def test_records_without_an_image_teach_the_table_part_only(tmp_path):
     assert predictor.classes == ["k0", "k1"]
     with pytest.raises(ModelError, match="no image"):
         predictor.predict(frame[["size", "image"]].iloc[2:3])
+
+
+def test_records_of_a_class_that_weighs_more_are_repeated_and_confidence_stays_honest(tmp_path):
+    task, later = rare_task(800, 0.1)
+    weights = weights_for("balanced", [*task.training["label"], *task.tuning["label"]])
+    said: list[str] = []
+    AutoGluonEngine().train(replace(task, class_weights=weights), tmp_path, said.append)
+    assert int(said[0].split()[2]) > 1.6 * len(task.training)
+    probability = AutoGluonEngine().load(tmp_path).predict(later[["size"]])["rare"]
+    share = (later["label"] == "rare").mean()
+    assert probability.mean() == pytest.approx(share, abs=0.05)  # with the weights it were 0.4

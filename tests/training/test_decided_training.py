@@ -109,17 +109,15 @@ def test_costs_find_the_rare_class_and_decide_at_the_gate(lake: Lake) -> None:
     assert costly.champion is not None
     assert costly.decision.reason.startswith("Promoted: expected cost")
     assert costly.rule == "costs: ill from 0.0476"
-    assert "decision" in costly.pictures
-    assert "decision" not in plain.pictures
+    assert "threshold" in costly.pictures
+    assert "threshold" not in plain.pictures
     manifest = ModelStore(lake, "pets").manifest(WITHOUT, costly.version)
     assert manifest["decision"] is None  # they stand in the YAML
     told = describe_model(lake, clinic(costs=COSTS), costly.version, WITHOUT)
     assert told["decision"] == "costs: ill from 0.0476"
 
 
-def test_other_costs_take_effect_without_a_training_and_in_any_order_of_merging(
-    lake: Lake,
-) -> None:
+def test_other_costs_take_effect_without_a_training_as_a_newer_wording(lake: Lake) -> None:
     assert trained(lake, clinic()).champion
     store, plain, costly = open_store(lake.settings), clinic(), clinic(costs=COSTS)
     drop_zip(lake, "new.zip", {"t.csv": table("id,age", *asked())})
