@@ -118,7 +118,7 @@ def test_from_an_empty_folder_to_predictions(stranger, deliveries) -> None:
     run(stranger, mm, "init", table, "--images", images, "--id", "part", "--label", "good",
         "--dataset", "parts")  # fmt: skip
     file = stranger.folder / "defs" / "parts" / "defs.yaml"
-    text = file.read_text().replace("{engine: autogluon, preset: from_scratch}", FAST)
+    text = file.read_text().replace("{engine: automatic}", FAST)
     file.write_text(text.replace("  image_longest_side", "  image_features: [brightness]\n  image_longest_side"))  # fmt: skip  # noqa: E501
     for name in ("labelled", "unlabelled"):
         run(stranger, mm, "upload", deliveries / name)
