@@ -122,6 +122,7 @@ class AutomaticEngine:
             refuse_value(f"autogluon: {autogluon!r} is no mapping of hyperparameters", ENGINE)
         return Settings(
             members=tuple(name for name in IN_ORDER if name in named),
+            is_told="members" in self.hyperparameters,
             folds=folds,
             autogluon=autogluon,
             image_backbone=self.image_backbone,

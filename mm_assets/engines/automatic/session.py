@@ -58,9 +58,13 @@ _IMAGES_AT_A_TIME = 64
 
 @dataclass(frozen=True)
 class Settings:
-    """What the YAML says. folds: 0 for as many as suit. autogluon: its hyperparameters."""
+    """What the YAML says. is_told: whether it names the members; if not, AutoGluon's network is
+    not tried on numbers and categories alone, where it costs much and is known to fall behind.
+    folds: 0 for as many as suit. autogluon: its hyperparameters.
+    """
 
     members: tuple[str, ...]
+    is_told: bool
     folds: int
     autogluon: dict[str, Any]
     image_backbone: str | None
@@ -131,7 +135,8 @@ class Session:
         if name in SEES_IMAGE:
             return self.records.image is not None
         if name == AUTOGLUON:
-            return bool(self.records.used)
+            kinds = set(self.records.used.values())
+            return bool(kinds) and (self.settings.is_told or bool(kinds & {"text", "image"}))
         return self.views.has_table
 
     @property
