@@ -13,7 +13,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from mm_assets.contract.ends import End, Ended
-from mm_assets.display.console import bad, byte_progress, err, good, line, say, warn
+from mm_assets.display.console import (
+    bad,
+    byte_progress,
+    err,
+    good,
+    line,
+    say,
+    straight_to_the_terminal,
+    warn,
+)
 from mm_assets.engines.shared.progress import Step, read_told
 
 if TYPE_CHECKING:
@@ -47,7 +56,7 @@ def telling(words: str, *, quiet: bool = False, lines: bool = False) -> Iterator
         with _notebook_line(words) as live:
             yield Told(say, live)
     else:
-        with err.status(line(words)) as status:
+        with straight_to_the_terminal(), err.status(line(words)) as status:
             if lines and not err.is_terminal:
                 yield Told(say, _log_lines())
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,24 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)
     return f"'{value}" if is_formula(value) else str(value)
+
+
+@contextmanager
+def straight_to_the_terminal() -> Iterator[None]:
+    """Inside, what is said reaches the terminal at once, also while Dagster keeps what steps print.
+
+    It does so by turning the process's stderr into a file, which is no terminal.
+    """
+    if not err.is_terminal:
+        yield
+        return
+    terminal = os.dup(sys.stderr.fileno())
+    with os.fdopen(terminal, "w", 1, sys.stderr.encoding, sys.stderr.errors) as stream:
+        err.file = stream
+        try:
+            yield
+        finally:
+            err.file = None  # type: ignore[assignment]  # whatever sys.stderr is then
 
 
 @contextmanager
