@@ -96,20 +96,27 @@ def _cell(value: Any) -> str:
 
 
 @contextmanager
-def straight_to_the_terminal() -> Iterator[None]:
+def straight_to_the_terminal(*, alone: bool) -> Iterator[None]:
     """Inside, what is said reaches the terminal at once, also while Dagster keeps what steps print.
 
-    It does so by turning the process's stderr into a file, which is no terminal.
+    It does so by turning the process's stderr into a file, which is no terminal. alone: nothing
+    else that is written to stderr meanwhile is shown; what steps print stands in Dagster's UI.
     """
     if not err.is_terminal:
         yield
         return
-    terminal = os.dup(sys.stderr.fileno())
-    with os.fdopen(terminal, "w", 1, sys.stderr.encoding, sys.stderr.errors) as stream:
+    number = sys.stderr.fileno()
+    with (
+        os.fdopen(os.dup(number), "w", 1, sys.stderr.encoding, sys.stderr.errors) as stream,
+        open(os.devnull, "w") as nowhere,
+    ):
         err.file = stream
         try:
+            if alone:
+                os.dup2(nowhere.fileno(), number)
             yield
         finally:
+            os.dup2(stream.fileno(), number)
             err.file = None  # type: ignore[assignment]  # whatever sys.stderr is then
 
 
