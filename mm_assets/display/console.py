@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -108,7 +109,7 @@ def straight_to_the_terminal(*, alone: bool) -> Iterator[None]:
     number = sys.stderr.fileno()
     with (
         os.fdopen(os.dup(number), "w", 1, sys.stderr.encoding, sys.stderr.errors) as stream,
-        open(os.devnull, "w") as nowhere,
+        Path(os.devnull).open("w") as nowhere,
     ):
         err.file = stream
         try:
