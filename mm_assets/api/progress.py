@@ -13,7 +13,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from mm_assets.contract.ends import End, Ended
-from mm_assets.display.console import bad, byte_progress, err, good, line, say, warn
+from mm_assets.display.console import (
+    bad,
+    byte_progress,
+    err,
+    good,
+    line,
+    say,
+    straight_to_the_terminal,
+    warn,
+)
 from mm_assets.engines.shared.progress import Step, read_told
 
 if TYPE_CHECKING:
@@ -39,7 +48,8 @@ class Told:
 def telling(words: str, *, quiet: bool = False, lines: bool = False) -> Iterator[Told]:
     """Progress of one piece of work; `words` stand there until something else is said.
 
-    lines: where there is no terminal, what is going on becomes lines that stay, for a log.
+    lines: where there is no terminal, what is going on becomes lines that stay, for a log; and
+    where there is one, what libraries and processes of Dagster write is not shown.
     """
     if quiet:
         yield Told(_nothing, _nothing)
@@ -47,7 +57,7 @@ def telling(words: str, *, quiet: bool = False, lines: bool = False) -> Iterator
         with _notebook_line(words) as live:
             yield Told(say, live)
     else:
-        with err.status(line(words)) as status:
+        with straight_to_the_terminal(alone=lines), err.status(line(words)) as status:
             if lines and not err.is_terminal:
                 yield Told(say, _log_lines())
             else:

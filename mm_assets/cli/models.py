@@ -195,7 +195,7 @@ def _print_members(members: mm.Rows, form: Format) -> None:
     held_out = f"held-out {metric}"
     rows = [
         {
-            "member": row["member"] + (" (image)" if row["sees the image"] else ""),
+            "member": _marked(row["member"], seen=bool(row["sees the image"])),
             "out of fold": row[named],
             "held-out": row.get(held_out),
             "weight": row["weight"],
@@ -206,6 +206,11 @@ def _print_members(members: mm.Rows, form: Format) -> None:
     ]
     columns = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
     print_rows(rows, columns, form, f"{members.title}, by {metric}")
+
+
+def _marked(member: str, *, seen: bool) -> str:
+    """A member's name that says whether it sees the image."""
+    return f"{member} (image)" if seen and "image" not in member else member
 
 
 def _in_short(row: dict[str, Any]) -> dict[str, str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -92,6 +94,31 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)
     return f"'{value}" if is_formula(value) else str(value)
+
+
+@contextmanager
+def straight_to_the_terminal(*, alone: bool) -> Iterator[None]:
+    """Inside, what is said reaches the terminal at once, also while Dagster keeps what steps print.
+
+    It does so by turning the process's stderr into a file, which is no terminal. alone: nothing
+    else that is written to stderr meanwhile is shown; what steps print stands in Dagster's UI.
+    """
+    if not err.is_terminal:
+        yield
+        return
+    number = sys.stderr.fileno()
+    with (
+        os.fdopen(os.dup(number), "w", 1, sys.stderr.encoding, sys.stderr.errors) as stream,
+        Path(os.devnull).open("w") as nowhere,
+    ):
+        err.file = stream
+        try:
+            if alone:
+                os.dup2(nowhere.fileno(), number)
+            yield
+        finally:
+            os.dup2(stream.fileno(), number)
+            err.file = None  # type: ignore[assignment]  # whatever sys.stderr is then
 
 
 @contextmanager

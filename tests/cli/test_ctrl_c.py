@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -45,15 +47,27 @@ def slow(ready: Path, **more: object) -> dict[str, object]:
     return {**SLOW, "hyperparameters": options}
 
 
+MM = "from mm_assets.cli.main import main; main()"
+ON_A_TERMINAL = f"""
+import os, pty, sys
+command = [sys.executable, "-W", "ignore", "-c", {MM!r}, *sys.argv[1:]]
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(command)))
+"""
+
+
 class Training:
     """`mm train`, a process of its own."""
 
-    def __init__(self, settings: Settings, with_image: object, without_image: object) -> None:
+    def __init__(
+        self, settings: Settings, with_image: object, without_image: object, *, terminal: bool
+    ) -> None:
         write_yaml(settings, with_image, without_image)
-        code = "from mm_assets.cli.main import main; main()"
+        self.terminal = terminal
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", code, "train"], cwd=ROOT,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            [sys.executable, "-W", "ignore", "-c", ON_A_TERMINAL if terminal else MM, "train"],
+            cwd=ROOT, env={**os.environ, "COLUMNS": "150"}, text=True, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if terminal else subprocess.PIPE,
         )  # fmt: skip
 
     def interrupt(self, ready: Path) -> None:
@@ -65,11 +79,17 @@ class Training:
             time.sleep(0.05)
         ready.unlink()
         time.sleep(0.2)
-        self.process.send_signal(signal.SIGINT)
+        if self.terminal:
+            assert self.process.stdin is not None
+            self.process.stdin.write("\x03")
+            self.process.stdin.flush()
+        else:
+            self.process.send_signal(signal.SIGINT)
 
     def end(self) -> tuple[int, str]:
         """Its exit code and what it said."""
-        _, said = self.process.communicate(timeout=120)
+        shown, errors = self.process.communicate(timeout=120)
+        said = shown if self.terminal else errors
         assert "Traceback" not in said, said
         return self.process.returncode, said
 
@@ -110,8 +130,8 @@ Start = Callable[..., Training]
 def start(settings: Settings) -> Iterator[Start]:
     begun: list[Training] = []
 
-    def training(*engines: object) -> Training:
-        begun.append(Training(settings, *engines))
+    def training(*engines: object, terminal: bool = False) -> Training:
+        begun.append(Training(settings, *engines, terminal=terminal))
         return begun[-1]
 
     yield training
@@ -139,6 +159,21 @@ def test_ctrl_c_keeps_the_best_so_far_and_promotes_it(start: Start, tmp_path: Pa
     there = champions()
     assert there["with_image"]["engine"] == SLOW["engine"]
     assert there["without_image"]["engine"] == QUICK["engine"]
+
+
+def test_on_a_terminal_the_member_and_the_time_are_seen_and_ctrl_c_is_heard(
+    start: Start, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready"
+    training = start(slow(ready), QUICK, terminal=True)
+    training.interrupt(ready)
+    code, said = training.end()
+    assert code == 3, said
+    seen = re.sub("\x1b\\[[0-9;?]*[a-zA-Z]", "", said)
+    assert re.search(
+        "2 of 3 (60|59) s left with_image: .*: sleep · best so far: log loss 0.4", seen
+    )
+    assert "used in part: model_with_image stopped early, with the best so far" in seen
 
 
 def test_after_ctrl_c_no_other_model_begins_to_learn(start: Start, tmp_path: Path) -> None:
