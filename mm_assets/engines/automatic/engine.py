@@ -112,7 +112,7 @@ class AutomaticEngine:
             if name not in known:
                 refuse_hyperparameter(name, known, ENGINE)
         named = self.hyperparameters.get("members", list(IN_ORDER))
-        if not isinstance(named, list) or not named or not set(named) <= set(IN_ORDER):
+        if not isinstance(named, list) or not named or any(one not in IN_ORDER for one in named):
             refuse_value(f"members: {named!r} is no list of some of {', '.join(IN_ORDER)}", ENGINE)
         folds = self.hyperparameters.get("folds", 0)
         if type(folds) is not int or not (folds == 0 or 2 <= folds <= 20):
