@@ -100,9 +100,12 @@ class AutomaticEngine:
                     members[name] = StoredMember(models[name], scale and Scale(**scale))
             eyes = record["eyes"] and kept_eyes(record["eyes"], directory / EYES, self.vectors)
             autogluon = None
-            if (stored := record["autogluon"]) is not None:
-                scale = stored["scale"] and Scale(**stored["scale"])
+            if (network := record["autogluon"]) is not None:
+                scale = network["scale"] and Scale(**network["scale"])
                 autogluon = autogluon_engine({}, None, 0).load(directory / AUTOGLUON), scale
+            stored = {*members, *([AUTOGLUON] if autogluon else [])}
+            if stored != set(record["weights"]):
+                raise ValueError(f"of {sorted(record['weights'])}, only {sorted(stored)} are there")
             return AutomaticPredictor(record, views, members, eyes, autogluon)
 
     def _settings(self) -> Settings:
