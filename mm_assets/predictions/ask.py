@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_LOADED = 8  # models kept in a process
+# What an engine says where its model is whole and something beside it is missing on this machine.
+_MISSING_HERE = ("package_missing", "backbone_differs", "backbone_incomplete")
 MOST_PLACES = 50_000  # images of which each model remembers where they lie
 
 
@@ -43,6 +45,7 @@ _in_memory: dict[tuple[str, str, Modality, str], Loaded] = {}
 
 
 def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion) -> Loaded:
+    """Raises ModelError; `is_missing_here` tells which of them records may wait for."""
     # Every time verified again; what is read once a process is the model.
     folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
     key = (str(models.cache), spec.model_dump_json(), modality, champion.version)
@@ -62,6 +65,16 @@ def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Ch
             rule_of(spec, manifest),
         )
     return _in_memory[key]
+
+
+def is_missing_here(error: ModelError) -> bool:
+    """Whether a model can't be loaded for want of a library or a backbone on this machine.
+
+    Its files are what was signed for, so nothing is wrong with the model: once the machine has
+    what it needs, it answers. A model that was tampered with is another matter.
+    """
+    lacks_library = isinstance(error.__cause__, ImportError | OSError)  # a package, or its .so
+    return error.code in _MISSING_HERE or (error.code == "model_unreadable" and lacks_library)
 
 
 @dataclass(frozen=True)

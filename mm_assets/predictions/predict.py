@@ -1,7 +1,8 @@
 """What the champion of a modality says of an upload's records, in batches.
 
 Images come from the packed files of the lake, decoded and normalised at upload. Records without
-a champion are not guessed at: they wait, and the published document says why.
+a champion are not guessed at: they wait, and the published document says why. So do those of a
+champion that lacks something on this machine: neither a part of it nor another model answers.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
-from mm_assets.contract.errors import Refusal, UploadError
+from mm_assets.contract.errors import ModelError, Refusal, UploadError
 from mm_assets.display.cells import plain_number
 from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix, of_upload, uploads_prefix
 from mm_assets.lake.local import utc_now, working_folder
 from mm_assets.manifest.join import records_name
-from mm_assets.predictions.ask import Answers, ask, judge_failures, load
+from mm_assets.predictions.ask import Answers, Loaded, ask, is_missing_here, judge_failures, load
 from mm_assets.predictions.unseen import Unseen, UnseenCounter
 from mm_assets.registry.loading import other_wording
 from mm_assets.registry.store import Champion, ModelStore
@@ -71,13 +72,16 @@ def predict_records(
         if _why_not(models, spec, Modality.WITH_IMAGE, rival):
             imaged = _to_predict(lake, spec, upload, Modality.WITH_IMAGE)
             records, standing_in = _with(records, _without_image(imaged)), imaged.num_rows
-    reason = _why_not(models, spec, modality, champion) if records.num_rows else ""
+    reason, loaded = "", None
+    if records.num_rows:
+        reason = _why_not(models, spec, modality, champion)
+        if champion is not None and not reason:
+            reason, loaded = _loaded(models, spec, modality, champion)
     parts: list[pa.Table] = []
     failed: list[Refusal] = []
     unseen: dict[str, Unseen] = {}
-    if records.num_rows and not reason:
-        assert champion is not None  # noqa: S101  _why_not has seen to it
-        loaded = load(models, spec, modality, champion)
+    if loaded is not None:
+        assert champion is not None  # noqa: S101  or nothing would be loaded
         generation = spec_generation(lake, spec)
         counter = UnseenCounter(loaded.spellings)
         for batch, images in _batches(lake, spec, records, modality):
@@ -201,6 +205,22 @@ def _why_not(
     if fault := other_version(manifest):
         return f"{modality}: the champion {fault}; run `mm train`"
     return ""
+
+
+def _loaded(
+    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion
+) -> tuple[str, Loaded | None]:
+    """The champion in memory; or why its records have to wait, for something is missing here.
+
+    Raises ModelError for whatever else is wrong with it.
+    """
+    try:
+        return "", load(models, spec, modality, champion)
+    except ModelError as error:
+        if not is_missing_here(error):
+            raise
+        what = f"the champion can't be loaded on this machine: [{error.code}] {error.what}"
+        return f"{modality}: {what}; {error.todo} Then run `mm retry`.", None
 
 
 def _batches(

@@ -17,9 +17,11 @@ _PACKAGES = {
     "torch": "torch",
     "xgboost": "xgboost",
     "scikit-learn": "scikit-learn",
+    "lightgbm": "lightgbm",
 }
 # Each engine's libraries, and the parts of a version that matter: major and minor, or major.
 _PARTS_THAT_MATTER = {
+    "automatic": {"scikit-learn": 2, "lightgbm": 1},
     "autogluon": {"autogluon": 2, "torch": 1},
     "gradient_boosting": {"xgboost": 1},
     "sklearn": {"scikit-learn": 2},
@@ -37,9 +39,18 @@ def installed() -> dict[str, str]:
 
 def libraries_of(manifest: dict[str, Any]) -> dict[str, str]:
     """The packages that a stored model's engine needs, in the versions that stored it."""
-    stored = manifest.get("libraries") or {}
-    needed = _PARTS_THAT_MATTER.get(str(_engine_of(manifest)), {})
+    stored, needed = manifest.get("libraries") or {}, _that_matter(manifest)
     return {_PACKAGES[name]: stored[name] for name in needed if name in stored}
+
+
+def _that_matter(manifest: dict[str, Any]) -> dict[str, int]:
+    """As `_PARTS_THAT_MATTER`; an ensemble also needs what AutoGluon needs, if it is a member."""
+    engine = str(_engine_of(manifest))
+    members = [row["name"] for row in manifest.get("leaderboard") or () if row["stored"]]
+    return {
+        **_PARTS_THAT_MATTER.get(engine, {}),
+        **(_PARTS_THAT_MATTER["autogluon"] if "autogluon" in members else {}),
+    }
 
 
 def _engine_of(manifest: dict[str, Any]) -> Any:
@@ -51,11 +62,12 @@ def other_version(manifest: dict[str, Any]) -> str:
     """Why a stored model is not known to be read right here, as the end of a sentence; or ''.
 
     AutoGluon's pickles and weights are only sure to mean the same to the same minor version of it
-    and the same major version of torch; scikit-learn's pickles, to its minor version; XGBoost's own
-    files, to its major one. Rules are plain text, and engines of one's own answer for themselves.
+    and the same major version of torch; scikit-learn's pickles, to its minor version; what XGBoost
+    and LightGBM write, to their major one. Rules are plain text, and engines of one's own answer
+    for themselves.
     """
     stored, here = manifest.get("libraries") or {}, installed()
-    for name, parts in _PARTS_THAT_MATTER.get(str(_engine_of(manifest)), {}).items():
+    for name, parts in _that_matter(manifest).items():
         was, now = stored.get(name, "unknown"), here.get(name, "not installed")
         if was.split(".")[:parts] != now.split(".")[:parts]:
             return f"was stored by {name} {was}, and here is {name} {now}"

@@ -30,10 +30,21 @@ from tests.make import dataset, draw_image, drop_zip, processed, rows_of, table
 
 WITH = Modality.WITH_IMAGE
 COUNT = 40
-ENGINE = {
-    "engine": "gradient_boosting",
-    "image_backbone": "embedded",
-    "hyperparameters": {"n_estimators": 20},
+ENGINES: dict[str, dict[str, Any]] = {
+    "gradient_boosting": {
+        "engine": "gradient_boosting",
+        "image_backbone": "embedded",
+        "hyperparameters": {"n_estimators": 20},
+    },
+    # Members that look at the table alone would suffice here, and need no image.
+    "automatic": {
+        "engine": "automatic",
+        "hyperparameters": {"members": ["linear with image", "trees with image"], "folds": 2},
+    },
+}
+SEARCHES = {
+    "gradient_boosting": {"max_depth": {"low": 1, "high": 3}},
+    "automatic": {"folds": {"low": 2, "high": 3}},
 }
 
 
@@ -45,15 +56,16 @@ def new_process() -> None:
 
 
 class World:
-    def __init__(self, root: Path, looked: list[bytes]) -> None:
+    def __init__(self, root: Path, engine: str, looked: list[bytes]) -> None:
         settings = Settings(
             root=root, data=Path("data"), lake=str(root / "lake"),
             table=f"duckdb:///{root / 'table.duckdb'}", events="",
         )  # fmt: skip
-        self.lake, self._looked = Lake(settings), looked
+        self.lake, self.engine, self._looked = Lake(settings), engine, looked
         self.spec: DatasetSpec = dataset(
-            columns={"age": "number"}, model_with_image=ENGINE, minimum_training_records=10
-        )
+            columns={"age": "number"}, model_with_image=ENGINES[engine],
+            minimum_training_records=10,
+        )  # fmt: skip
         self.store, self.models = open_store(settings), ModelStore(self.lake, "pets")
 
     def send(self, name: str, images: dict[str, bytes], *, labelled: bool, age: int = 0) -> str:
@@ -101,17 +113,19 @@ class World:
         return [item.key for item in below if "/embeddings/" in item.key]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose champion sees through the embedded backbone, to copy."""
+@pytest.fixture(scope="module", params=[*ENGINES])
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> tuple[Path, str]:
+    """A project whose champion sees through the embedded backbone, to copy; and its engine."""
     root = tmp_path_factory.mktemp("looked-once") / "project"
-    made = World(root, [])
+    made = World(root, request.param, [])
     made.send("first.zip", known(), labelled=True)
     made.train()
     assert made.models.champion(WITH)
     vectors_kept = {name for key in made.kept() for name in names_in(made.lake.read(key))}
     assert len(vectors_kept) == COUNT
-    return root
+    return root, request.param
 
 
 def names_in(data: bytes) -> list[str]:
@@ -119,7 +133,7 @@ def names_in(data: bytes) -> list[str]:
 
 
 @pytest.fixture
-def world(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     seen: list[bytes] = []
     real = eyes.look_at
 
@@ -128,8 +142,8 @@ def world(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
         return real(images, backbone, identity)
 
     monkeypatch.setattr(eyes, "look_at", counted)
-    shutil.copytree(trained, tmp_path / "project")
-    return World(tmp_path / "project", seen)
+    shutil.copytree(trained[0], tmp_path / "project")
+    return World(tmp_path / "project", trained[1], seen)
 
 
 def known() -> dict[str, bytes]:
@@ -139,8 +153,8 @@ def known() -> dict[str, bytes]:
 def test_a_second_training_on_the_same_images_looks_at_none_of_them(world: World) -> None:
     world.train()
     assert world.looked() == 0
-    searched = {**ENGINE, "tuning": {"search": {"max_depth": {"low": 1, "high": 3}}, "trials": 2,
-                                     "folds": 2}}  # fmt: skip
+    tuning = {"search": SEARCHES[world.engine], "trials": 2, "folds": 2}
+    searched = {**ENGINES[world.engine], "tuning": tuning}
     world.train(
         world.spec.model_validate({**world.spec.model_dump(), "model_with_image": searched})
     )

@@ -23,13 +23,14 @@ from mm_assets.training.records import TrainingRecords
 from mm_assets.training.train import _champion_evaluation
 from tests.make import dataset, drop_zip, processed, table
 
-SPEC = dataset()
+SPEC = dataset(model_without_image={"engine": "autogluon"})
 HERE = {
     "python": "3.11.7",
     "autogluon": "1.6.3",
     "torch": "2.10.0+cpu",
     "xgboost": "3.2.0",
     "scikit-learn": "1.9.1",
+    "lightgbm": "4.6.0",
 }
 MANIFEST: dict[str, Any] = {
     "engine": SPEC.model_without_image[0].model_dump(mode="json"),
@@ -98,6 +99,12 @@ def test_another_version_is_named_beside_the_one_that_is_here(
             {"scikit-learn": "1.8.1"},
             "scikit-learn 1.8.1, and here is scikit-learn 1.9.1",
         ),
+        ("automatic", {"scikit-learn": "1.9.0", "lightgbm": "4.1.0"}, ""),
+        (
+            "automatic",
+            {"scikit-learn": "1.9.1", "lightgbm": "3.3.5"},
+            "lightgbm 3.3.5, and here is lightgbm 4.6.0",
+        ),
         ("rules", {"autogluon": "0.1", "xgboost": "1.0", "scikit-learn": "0.1"}, ""),
     ],
 )
@@ -108,9 +115,18 @@ def test_each_engine_depends_on_its_own_libraries_alone(
     assert fault == (f"was stored by {reason}" if reason else "")
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("stored", [True, False])
+def test_an_ensemble_depends_on_autogluon_if_that_is_a_member(stored: bool) -> None:  # noqa: FBT001
+    rows = [{"name": "linear", "stored": True}, {"name": "autogluon", "stored": stored}]
+    manifest = stored_by({**HERE, "autogluon": "1.4.0"}, {"engine": "automatic"})
+    fault = versions.other_version({**manifest, "leaderboard": rows})
+    assert ("stored by autogluon 1.4.0" in fault) is stored
+
+
 def test_the_libraries_of_every_engine_are_noted() -> None:
     noted = versions.installed()
-    assert noted.keys() == {"python", "autogluon", "torch", "xgboost", "scikit-learn"}
+    assert noted.keys() == HERE.keys()
     assert all(version[0].isdigit() for version in noted.values())
 
 

@@ -100,9 +100,12 @@ class AutomaticEngine:
                     members[name] = StoredMember(models[name], scale and Scale(**scale))
             eyes = record["eyes"] and kept_eyes(record["eyes"], directory / EYES, self.vectors)
             autogluon = None
-            if (stored := record["autogluon"]) is not None:
-                scale = stored["scale"] and Scale(**stored["scale"])
+            if (network := record["autogluon"]) is not None:
+                scale = network["scale"] and Scale(**network["scale"])
                 autogluon = autogluon_engine({}, None, 0).load(directory / AUTOGLUON), scale
+            stored = {*members, *([AUTOGLUON] if autogluon else [])}
+            if stored != set(record["weights"]):
+                raise ValueError(f"of {sorted(record['weights'])}, only {sorted(stored)} are there")
             return AutomaticPredictor(record, views, members, eyes, autogluon)
 
     def _settings(self) -> Settings:
@@ -112,7 +115,7 @@ class AutomaticEngine:
             if name not in known:
                 refuse_hyperparameter(name, known, ENGINE)
         named = self.hyperparameters.get("members", list(IN_ORDER))
-        if not isinstance(named, list) or not named or not set(named) <= set(IN_ORDER):
+        if not isinstance(named, list) or not named or any(one not in IN_ORDER for one in named):
             refuse_value(f"members: {named!r} is no list of some of {', '.join(IN_ORDER)}", ENGINE)
         folds = self.hyperparameters.get("folds", 0)
         if type(folds) is not int or not (folds == 0 or 2 <= folds <= 20):

@@ -86,8 +86,11 @@ class AutomaticPredictor:
                 )
         if self._autogluon is not None:
             predictor, scale = self._autogluon
-            said = predictor.predict(frame).to_numpy(dtype=np.float64)
-            answers["autogluon"] = said if scale is None else scale.inverse(said[:, 0])[:, None]
+            said = predictor.predict(frame)
+            if self.classes is not None:  # it may not have met every class
+                said = said.reindex(columns=self.classes, fill_value=0.0)
+            values = said.to_numpy(dtype=np.float64)
+            answers["autogluon"] = values if scale is None else scale.inverse(values[:, 0])[:, None]
         return answers
 
     def _seen(self, prepared: pd.DataFrame) -> Seen:

@@ -57,9 +57,9 @@ def leaderboard(session: Session, said: Floats, sureness: float) -> list[dict[st
 def image_gain(session: Session) -> dict[str, Any] | None:
     """Out of fold: the ensemble with and without the members that see the image."""
     blind = [name for name in session.learnt if name not in SEES_IMAGE]
-    if not blind or len(blind) == len(session.learnt):
-        return None
     rows, found = session.judged, {}
+    if not blind or len(blind) == len(session.learnt) or not len(rows):
+        return None
     for what, names in (("with_image", list(session.learnt)), ("without_image", blind)):
         weights = session.weights_among(names)
         answers = {name: session.learnt[name].said for name in weights}

@@ -19,6 +19,7 @@ IDENTITY, LOG, YEO_JOHNSON = "identity", "log", "yeo_johnson"
 _SIGMAS = 6.0  # robust standard deviations; farther out is a slip of the pen, or might as well be
 _MARGIN = 0.5  # of the range of training, by which an answer may lie outside it
 _SKEWED = 0.2  # Bowley's measure, between -1 and 1
+_SLIPS = 0.05  # of the labels, at most; if more lie outside a fence, it is in the wrong place
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,19 @@ class Scale:
         centre, spread = float(turned.mean()), float(turned.std()) or 1.0
         low, high = ((float(v) - centre) / spread for v in (turned.min(), turned.max()))
         margin = _MARGIN * (high - low)
-        return cls(kind, exponent, centre, spread, low - margin, high + margin)
+        lowest, highest = ((end - centre) / spread for end in bare._reach())
+        low = max(low - margin, low - (low - lowest) / 2)
+        high = min(high + margin, high + (highest - high) / 2)
+        return cls(kind, exponent, centre, spread, low, high)
+
+    def _reach(self) -> tuple[float, float]:
+        """Between what the transformation lies, whatever the value: it may level off."""
+        low, high = -np.inf, np.inf
+        if self.kind == YEO_JOHNSON and self.exponent < 0:
+            high = -1 / self.exponent
+        if self.kind == YEO_JOHNSON and self.exponent > 2:
+            low = 1 / (2 - self.exponent)
+        return low, high
 
     def forward(self, values: Floats) -> Floats:
         """[records] what is learnt."""
@@ -64,9 +77,8 @@ class Scale:
         if self.kind == LOG:
             return np.exp(np.minimum(turned, 700.0))
         if self.kind == YEO_JOHNSON:
-            found = _power(self.exponent).inverse_transform(turned[:, None])[:, 0]
-            # Beyond what the transformation reaches there is no value; the nearest one it has.
-            return np.nan_to_num(found, nan=float(np.nanmax(found, initial=0.0)))
+            found: Floats = _power(self.exponent).inverse_transform(turned[:, None])[:, 0]
+            return found
         return turned
 
     def to_json(self) -> dict[str, Any]:
@@ -87,17 +99,20 @@ def fence(values: Floats) -> tuple[float, float]:
     """Between which labels a record is learnt from and judged by.
 
     Six robust standard deviations (of the median absolute deviation) from the median, measured on
-    the logarithm where the labels are positive and skewed. Where more than half of the labels are
-    equal, there is no fence.
+    the logarithm where no label is negative and they are skewed. Where more than half of the labels
+    are equal, or more lie outside than anyone mistypes, there is no fence.
     """
-    on_log = values.min() > 0 and _skewness(values) > _SKEWED
-    seen = np.log(values) if on_log else values
+    middle = float(np.median(values))
+    on_log = values.min() >= 0 and middle > 0 and _skewness(values) > _SKEWED
+    shift = 0.0 if values.min() > 0 else middle  # of a logarithm that has to take zeros
+    seen = np.log(values + shift) if on_log else values
     middle = float(np.median(seen))
     deviation = 1.4826 * float(np.median(np.abs(seen - middle)))
-    if not deviation > 0:
-        return -np.inf, np.inf
     low, high = middle - _SIGMAS * deviation, middle + _SIGMAS * deviation
-    return (float(np.exp(low)), float(np.exp(high))) if on_log else (low, high)
+    outside = float(((seen < low) | (seen > high)).mean())
+    if not deviation > 0 or outside > _SLIPS:
+        return -np.inf, np.inf
+    return (float(np.exp(low)) - shift, float(np.exp(high)) - shift) if on_log else (low, high)
 
 
 def _skewness(values: Floats) -> float:

@@ -37,12 +37,12 @@ from mm_assets.engines.automatic.selection import (
     select,
     share_of_newcomer,
 )
-from mm_assets.engines.automatic.views import Views
+from mm_assets.engines.automatic.views import Seen, Views
 from mm_assets.engines.protocol import Progress, Task, Vectors
 from mm_assets.engines.shared.backbones import EMBEDDED
 from mm_assets.engines.shared.eyes import keep_eyes, kept_eyes
 from mm_assets.engines.shared.progress import told
-from mm_assets.engines.shared.refusals import refuse_to_learn
+from mm_assets.engines.shared.refusals import refuse, refuse_to_learn
 from mm_assets.engines.shared.stopping import Stopped, interruptible
 
 Floats = npt.NDArray[np.float64]
@@ -50,7 +50,7 @@ Floats = npt.NDArray[np.float64]
 AUTOGLUON = "autogluon"  # the last member, and its folder
 EYES = "image_backbone"  # the folder of a backbone that is not the embedded one
 IN_ORDER = (LINEAR, TREES, LINEAR_IMAGE, TREES_IMAGE, AUTOGLUON)
-EYES_SHARE = 0.6  # of the budget, at most, for looking at images that nobody looked at before
+EYES_SHARE = 0.6  # of what is left, at most, for looking at images that nobody looked at before
 LEAST_SECONDS = 25.0  # that AutoGluon needs to be worth its import
 LOADING_SECONDS = 5.0  # are left for what comes after the last member
 _IMAGES_AT_A_TIME = 64
@@ -86,8 +86,10 @@ class Session:
     learnt: dict[str, Learnt] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    failed: ModelError | None = None  # why the last member that could not learn could not
     views: Views | None = None
     eyes: Any = None
+    looked: npt.NDArray[np.bool_] | None = None  # at which records' images; None: not yet begun
     weights: dict[str, float] = field(default_factory=dict)
     autogluon: tuple[Scale | None, Floats] | None = None  # and what it said: NaN where it learnt
 
@@ -109,16 +111,17 @@ class Session:
             f"training on {len(records.frame)} records"
             + (f", {int(records.imaged.sum())} of them with an image" if records.image else "")
         )
-        scales = [] if records.classes else self._scales()
-        vectors, looked = self._vectors(directory)
-        seen = self.views.seen(records.frame, vectors)
-        every = np.ones(len(records.frame), dtype=bool)
+        self._open_eyes(directory)
+        seen = self.views.seen(records.frame)
+        scales = self._scales()
         try:
             for place, name in enumerate(self.names):
                 if name == AUTOGLUON:
                     continue
-                rows = looked if name in SEES_IMAGE else every
-                self._member(place, name, self._lesson(seen, rows, scales))
+                if name in SEES_IMAGE and self.looked is None and not self._is_spent:
+                    with interruptible():
+                        seen.vectors = self._look()
+                self._member(place, name, seen, scales)
             self._select()
             if AUTOGLUON in self.names:
                 self._learn_autogluon(directory)
@@ -128,6 +131,8 @@ class Session:
             self.progress("stopped: the best so far is kept")
             self._select()
         if not self.weights:
+            if self.failed is not None:
+                raise self.failed
             refuse_to_learn()
 
     def _can(self, name: str) -> bool:
@@ -143,24 +148,32 @@ class Session:
     def left(self) -> float:
         return self.began + self.settings.seconds - time.monotonic()
 
-    def _vectors(
-        self, directory: Path
-    ) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.bool_]]:
-        """What the backbone sees ([records, width]), and of which records that is known."""
+    @property
+    def _is_spent(self) -> bool:
+        """Whether no other member begins; the first one always does."""
+        return bool(self.learnt) and self.left <= LOADING_SECONDS
+
+    def _open_eyes(self, directory: Path) -> None:
+        if set(self.names) & set(SEES_IMAGE):
+            identity = keep_eyes(self.settings.image_backbone or EMBEDDED, directory / EYES)
+            self.eyes = kept_eyes(identity, directory / EYES, self.settings.vectors)
+
+    def _look(self) -> npt.NDArray[np.float32]:
+        """What the backbone sees ([records, width]); `looked` says of which records.
+
+        Members that need no image have learnt by then: who stops it here keeps those.
+        """
         records = self.records
-        looked = np.zeros(len(records.frame), dtype=bool)
-        if records.image is None or not set(self.names) & set(SEES_IMAGE):
-            return None, looked
         assert self.views is not None  # noqa: S101
-        identity = keep_eyes(self.settings.image_backbone or EMBEDDED, directory / EYES)
-        self.eyes = kept_eyes(identity, directory / EYES, self.settings.vectors)
+        assert records.image is not None  # noqa: S101
+        looked = np.zeros(len(records.frame), dtype=bool)
         found = np.zeros((len(records.frame), self.eyes.width), dtype=np.float32)
         images = records.frame[records.image].tolist()
         # In an order of its own, so that what fits into the budget is a fair sample.
         order = np.random.default_rng(self.settings.seed).permutation(
             np.flatnonzero(records.imaged)
         )
-        until = self.began + EYES_SHARE * self.settings.seconds
+        until = time.monotonic() + EYES_SHARE * self.left
         for start in range(0, len(order), _IMAGES_AT_A_TIME):
             some = order[start : start + _IMAGES_AT_A_TIME]
             found[some] = self.eyes.embed([images[place] for place in some])
@@ -174,11 +187,20 @@ class Session:
                 )
                 break
         self.views.learn_images(found[looked], [images[place] for place in np.flatnonzero(looked)])
-        return found, looked
+        self.looked = looked
+        return found
 
-    def _lesson(self, seen: Any, rows: npt.NDArray[np.bool_], scales: Sequence[Scale]) -> Lesson:
+    def _lesson(self, name: str, seen: Seen, scales: Sequence[Scale]) -> Lesson:
+        """Raises ModelError (records_missing) where nothing can be told apart."""
         records = self.records
-        places = np.flatnonzero(rows & records.trusted)
+        rows = records.trusted
+        if name in SEES_IMAGE:
+            assert self.looked is not None  # noqa: S101
+            rows = rows & self.looked
+        places = np.flatnonzero(rows)
+        counts = np.bincount(records.truth[places]) if records.classes else [len(places), 1]
+        if max(counts, default=0) < 2 or np.count_nonzero(counts) < 2:
+            refuse("records_missing", "too few records of too few classes", "Upload more records.")
         folds = [
             (places[known], places[asked])
             for known, asked in folds_of(records.truth[places], bool(records.classes),
@@ -198,8 +220,15 @@ class Session:
             loss=loss,
             scales=scales,
             seed=self.settings.seed,
-            until=self.began + self.settings.seconds - LOADING_SECONDS if self.learnt else None,
+            until=self._until(),
         )
+
+    def _until(self) -> float | None:
+        """When a member has to be through; the first may take its time, for there must be one."""
+        if not self.learnt:
+            return None
+        share = 1.0 if self.eyes is None or self.looked is not None else 1 - EYES_SHARE
+        return self.began + share * self.settings.seconds - LOADING_SECONDS
 
     def _losses(self, rows: npt.NDArray[np.intp]) -> Callable[[Floats], Floats]:
         records = self.records
@@ -234,22 +263,26 @@ class Session:
             return []
         return scales_for(records.truth[records.trusted].astype(np.float64))
 
-    def _member(self, place: int, name: str, lesson: Lesson) -> None:
-        if self.learnt and self.left <= LOADING_SECONDS:
+    def _member(self, place: int, name: str, seen: Seen, scales: Sequence[Scale]) -> None:
+        if self._is_spent:
             self.notes[name] = "not tried: the budget was spent"
             return
         self._tell(place, name)
         began = time.monotonic()
         try:
             with interruptible():
-                self.learnt[name] = learn(name, lesson)
+                self.learnt[name] = learn(name, self._lesson(name, seen, scales))
             self.notes[name] = self.learnt[name].note
         except OutOfTime:
             self.notes[name] = "not finished within the budget"
         except ModelError as error:
-            self.notes[name] = f"could not learn: {error.what}"
-            self.progress(f"{name} could not learn: {error}")
+            self._could_not(name, error)
         self.seconds[name] = time.monotonic() - began
+
+    def _could_not(self, name: str, error: ModelError) -> None:
+        self.failed = error
+        self.notes[name] = f"could not learn: {error.what}"
+        self.progress(f"{name} could not learn: {error}")
 
     # -- choosing --
 
@@ -301,19 +334,19 @@ class Session:
         scale = self._best_scale()
         try:
             with interruptible():
+                seconds = max(seconds, LEAST_SECONDS)  # of an ensemble that has nobody else
                 own = autogluon_engine(self.settings.autogluon, seconds, self.settings.seed)
-                task = self._task_forautogluon_engine(scale)
+                task = self._task_for_autogluon(scale)
                 own.train(task, folder, lambda line: self.progress(f"{AUTOGLUON}: {line}"))
                 said = own.load(folder).predict(task.tuning[list(self.task.columns)])
         except ModelError as error:
-            self.notes[AUTOGLUON] = f"could not learn: {error.what}"
-            self.progress(f"{AUTOGLUON} could not learn: {error}")
+            self._could_not(AUTOGLUON, error)
             return
         finally:
             self.seconds[AUTOGLUON] = time.monotonic() - began
-        self._weighautogluon_engine(scale, said, task.tuning.index.to_numpy())
+        self._weigh_autogluon(scale, said, task.tuning.index.to_numpy())
 
-    def _task_forautogluon_engine(self, scale: Scale | None) -> Task:
+    def _task_for_autogluon(self, scale: Scale | None) -> Task:
         """Its records, under their places; the label on the scale that suits it."""
         known = len(self.task.training)
         label = self.task.label
@@ -327,7 +360,7 @@ class Session:
             tuning = tuning[tuning[label].isin(set(training[label]))]
         return replace(self.task, training=training, tuning=tuning)
 
-    def _weighautogluon_engine(
+    def _weigh_autogluon(
         self, scale: Scale | None, said: pd.DataFrame, rows: npt.NDArray[np.intp]
     ) -> None:
         records = self.records

@@ -94,7 +94,7 @@ class Views:
         self.looks = _Parts(LOOKS, self._seed).learn(vectors)
         self.layout = _Parts(LAYOUT, self._seed).learn(thumbnails(images))
 
-    def seen(self, frame: pd.DataFrame, vectors: npt.NDArray[np.float32] | None) -> Seen:
+    def seen(self, frame: pd.DataFrame, vectors: npt.NDArray[np.float32] | None = None) -> Seen:
         """Prepared records, and their images' vectors ([records, width]) where they are needed."""
         return Seen(self, frame, vectors)
 
@@ -105,7 +105,7 @@ class Seen:
     def __init__(
         self, views: Views, frame: pd.DataFrame, vectors: npt.NDArray[np.float32] | None
     ) -> None:
-        self._views, self._frame, self._given = views, frame, vectors
+        self._views, self._frame, self.vectors = views, frame, vectors
 
     @cached_property
     def branches(self) -> Floats:
@@ -149,8 +149,8 @@ class Seen:
     def looks(self) -> Floats:
         """[records, parts] of the image's vector; together of length 1 on the average."""
         assert self._views.looks is not None  # noqa: S101  only members that see images ask
-        assert self._given is not None  # noqa: S101
-        return self._views.looks.of(self._given)
+        assert self.vectors is not None  # noqa: S101
+        return self._views.looks.of(self.vectors)
 
     @cached_property
     def layout(self) -> Floats:
