@@ -12,7 +12,7 @@ import numpy as np
 from mm_assets.contract.decisions import LOWER_IS_BETTER
 
 OURS = "automatic"
-ORDER = ("guess", "boosting", "linear", "autogluon", OURS)
+ORDER = ("guess", "boosting_table", "linear_table", "boosting", "linear", "autogluon", OURS)
 LOWER = (*LOWER_IS_BETTER, "median_relative_error")
 
 

@@ -21,6 +21,8 @@ WORDS = {
 }  # fmt: skip
 RIVALS = {
     "guess": "simplest guess",
+    "boosting_table": "boosting, table alone",
+    "linear_table": "linear, table alone",
     "boosting": "boosting",
     "linear": "linear",
     "autogluon": "AutoGluon",
