@@ -16,6 +16,7 @@ AUTOGLUON = (
     "tests/test_fashion.py",
     "tests/test_flow.py",
     "tests/engines/test_autogluon.py",
+    "tests/engines/test_automatic.py::test_autogluon_learns_as_a_member_and_travels",
     "tests/engines/test_bad_input.py",
 )
 # A process that has two tests left reserves the next file. Small tests behind the kills keep it
@@ -40,6 +41,7 @@ SLOW = (
     "tests/training/test_training.py",  # many trainings, pictures, processes, bytes
     "tests/training/test_tuning.py",
     "tests/orchestration/test_categories.py",
+    "tests/predictions/test_looked_once.py",
     "tests/monitoring/",
     "tests/demo/",
     "tests/test_definitions.py",

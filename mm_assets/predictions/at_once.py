@@ -62,7 +62,8 @@ def predict_at_once(
 ) -> AtOnce:
     """Predict what an upload of these files would bring; nothing of it is kept.
 
-    files: name and bytes of each. Raises ModelError where a model cannot be loaded or asked.
+    files: name and bytes of each. Raises ModelError where a model cannot be loaded or asked; where
+    it only lacks something on this machine, `waiting` says so.
     """
     champions = pinned_champions(models, generations(models))
     with working_folder("in-hand") as folder:

@@ -479,6 +479,28 @@ def test_columns_that_tell_nothing_are_asked_for_and_not_learnt_from(tmp_path: P
     pd.testing.assert_frame_equal(model.predict(asked), model.predict(frame[list(columns)]))
 
 
+@pytest.mark.parametrize("columns", [{"image": "image"}, {"title": "text", "image": "image"}])
+def test_an_image_alone_and_an_image_with_words_are_enough(
+    tmp_path: Path, columns: dict[str, str]
+) -> None:
+    frame = telling(frames.records(80)).assign(title="words of all")
+    frame.loc[frame.index[::3], "title"] = "other words"
+    model = train(tmp_path, frame, engine([*TABLE, *SEEING]), columns=columns)
+    assert set(record_of(tmp_path)["weights"]) & set(SEEING)
+    said = model.predict(frame[list(columns)])
+    assert (said.idxmax(axis=1) == frame["label"]).mean() > 0.9
+    alone = model.predict(frame[list(columns)].iloc[[9]])
+    assert alone.to_numpy() == pytest.approx(said.iloc[[9]].to_numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("columns", [{"title": "text"}, {"brand": "category"}, {"price": "number"}])
+def test_one_column_of_any_kind_is_enough(tmp_path: Path, columns: dict[str, str]) -> None:
+    frame = frames.records(80)
+    model = train(tmp_path, frame, columns=columns)
+    said = model.predict(frame[list(columns)])
+    assert (said.idxmax(axis=1) == frame["label"]).mean() > 0.75
+
+
 def test_where_nothing_tells_records_apart_nothing_is_learnt(tmp_path: Path) -> None:
     frame = frames.records(80).assign(price=1.0, brand="x", title="same words")
     found = refused(lambda: train(tmp_path, frame))
@@ -658,3 +680,52 @@ def test_a_network_that_never_met_a_class_gives_it_no_probability(
     assert said.columns.tolist() == model.classes == ["k0", "k1", "late"]
     assert (said["late"] < 1e-3).all()
     assert np.isfinite(said.to_numpy()).all()
+
+
+def test_a_network_that_helps_gets_its_share_and_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_toy(monkeypatch)  # what it says of the age is right; the linear member can't see the age
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"age": draw.normal(size=150), "price": draw.normal(size=150)})
+    frame["label"] = np.where(frame["age"].abs() > 0.7, "k1", "k0")
+    frame["age"] = np.where(frame["label"] == "k1", 5.0, -5.0)
+    monkeypatch.setattr(session.Views, "of", without_age(session.Views.of))
+    made = engine(["linear", "autogluon"], time_limit=60)
+    model = train(tmp_path, frame, made, columns={"age": "number", "price": "number"})
+    weights = record_of(tmp_path)["weights"]
+    assert set(weights) == {"linear", "autogluon"}
+    assert weights["autogluon"] > 0.5
+    assert sum(weights.values()) == pytest.approx(1)
+    asked = frame[["age", "price"]]
+    assert set(model.said_by_members(asked)) == set(weights)
+    assert (model.predict(asked).idxmax(axis=1) == frame["label"]).all()
+    found = made.out_of_fold
+    assert found is not None
+    # It was asked about the tuning records alone.
+    assert np.isfinite(found.to_numpy()).all(axis=1).tolist() == [n >= 120 for n in range(150)]
+
+
+def without_age(real: Callable[[Any, str], list[str]]) -> Callable[[Any, str], list[str]]:
+    return lambda views, kind: [column for column in real(views, kind) if column != "age"]
+
+
+def test_autogluon_learns_as_a_member_and_travels(tmp_path: Path) -> None:
+    """The real one, which is marked as the other tests that train it."""
+    frame = telling(frames.records(60))
+    own = {"optim.max_epochs": 1, "model.timm_image.image_size": 32}
+    made = engine(["autogluon"], time_limit=30, autogluon=own)
+    model = train(tmp_path, frame, made, columns=IMAGED)
+    assert list(record_of(tmp_path)["weights"]) == ["autogluon"]
+    assert (tmp_path / "there" / "autogluon").is_dir()
+    assert not (tmp_path / "there" / "members.joblib").exists()
+    said = model.predict(frame[[*IMAGED]])
+    alone = model.predict(frame[[*IMAGED]].iloc[[7]])
+    assert alone.to_numpy() == pytest.approx(said.iloc[[7]].to_numpy(), abs=1e-6)
+    assert said.sum(axis=1).to_numpy() == pytest.approx(1)
+    assert made.out_of_fold is not None
+    tuning = made.out_of_fold.iloc[48:]
+    np.testing.assert_allclose(tuning.to_numpy(), said.iloc[48:].to_numpy(), atol=1e-6)
+    assert made.out_of_fold.iloc[:48].isna().all(axis=None)
+    shutil.rmtree(tmp_path / "there" / "autogluon")
+    assert refused(lambda: made.load(tmp_path / "there")).code == "model_unreadable"
