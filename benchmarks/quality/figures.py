@@ -90,6 +90,11 @@ class Measured:
         error = float(behind.std(ddof=1) / np.sqrt(len(common)))
         return Verdict(rival, float(behind.mean()), error, len(common))
 
+    @property
+    def complete(self) -> list[str]:
+        """The sets that every rival did."""
+        return [name for name in self.sets if self.rivals(name) == self.rivals()]
+
     def ranks(self, place: int = 0) -> dict[str, float]:
         """The mean rank of each rival over the sets that all of them did; 1 is the best.
 
@@ -99,8 +104,8 @@ class Measured:
 
         rivals = self.rivals()
         rows = []
-        for name in self.sets:
-            if self.rivals(name) == rivals and len(self.metrics(name)) > place:
+        for name in self.complete:
+            if len(self.metrics(name)) > place:
                 metric = self.metrics(name)[place]
                 means = [
                     float(np.mean(turned(metric, list(self.values(name, rival, metric).values()))))

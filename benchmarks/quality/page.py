@@ -92,7 +92,7 @@ def _ranks(measured: Measured) -> str:
     first, second = measured.ranks(0), measured.ranks(1)
     if not first:
         return ""
-    head = ["mean rank by", *(RIVALS[rival] for rival in first)]
+    head = [f"mean rank over {len(measured.complete)} sets by", *(RIVALS[rival] for rival in first)]
     said = {"accuracy or mean absolute error": first, "log loss or R²": second}
     rows = [[words, *(f"{rank:.2f}" for rank in by.values())] for words, by in said.items() if by]
     return _table(head, rows)
