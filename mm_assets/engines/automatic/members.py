@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_assets.contract.errors import ModelError
-from mm_assets.engines.automatic.scales import Scale
+from mm_assets.engines.automatic.scales import IDENTITY, Scale
 from mm_assets.engines.automatic.views import Seen
 from mm_assets.engines.shared.weights import unweighted
 
@@ -35,6 +35,7 @@ _LOUD = 4.0  # how loud an image is beside a column of the table, in a linear mo
 _TREE_LOOKS, _TREE_LAYOUT = 48, 32  # components that trees see
 _ITERATIONS = 300
 _LEAVES = (15, 5, 31)  # of a tree
+_WORTH_BENDING = 1.01  # by which the error on another scale has to be less
 _PATIENCE = 40  # rounds without gain
 _FEW = 20_000  # records that one thread learns from sooner than several that wait for each other
 
@@ -93,7 +94,7 @@ def learn(name: str, lesson: Lesson) -> Learnt:
             worse = 0
             for variant in group:
                 found = _on_folds(name, lesson, variant)
-                loss = lesson.loss(found.said[rows], rows)
+                loss = lesson.loss(found.said[rows], rows) * _doubt(variant.scale)
                 if best is None or loss < lowest:
                     best, lowest, worse = found, loss, 0
                 else:
@@ -106,6 +107,11 @@ def learn(name: str, lesson: Lesson) -> Learnt:
     if best is None:
         raise OutOfTime
     return best
+
+
+def _doubt(scale: Scale | None) -> float:
+    """Another scale than the label's own has to be worth it: it bends the mean of what is said."""
+    return 1.0 if scale is None or scale.kind == IDENTITY else _WORTH_BENDING
 
 
 def _on_folds(name: str, lesson: Lesson, variant: Variant) -> Learnt:
