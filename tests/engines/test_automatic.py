@@ -538,6 +538,9 @@ def test_who_stops_it_keeps_the_best_so_far(
     fails_at(monkeypatch, "linear with image", Stopped())
     model = train(tmp_path, frame, engine([*TABLE, *SEEING]), said, columns=IMAGED)
     assert any("stopped" in line for line in said)
+    notes = {name: row["note"] for name, row in board(model).items()}
+    assert all("stopped" in notes[name] for name in SEEING)
+    assert not any("stopped" in notes[name] for name in TABLE)
     assert set(record_of(tmp_path)["weights"]) <= set(TABLE)
     assert (model.predict(frame[[*IMAGED]]).idxmax(axis=1) == frame["label"]).mean() > 0.9
 

@@ -129,6 +129,8 @@ class Session:
             if not self.learnt:
                 raise
             self.progress("stopped: the best so far is kept")
+            missed = dict.fromkeys(self.names, "not learnt: it was stopped")
+            self.notes = {**missed, **self.notes}
             self._select()
         if not self.weights:
             if self.failed is not None:
