@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float64]
 IDENTITY, LOG, YEO_JOHNSON = "identity", "log", "yeo_johnson"
 _SIGMAS = 6.0  # robust standard deviations; farther out is a slip of the pen, or might as well be
 _MARGIN = 0.5  # of the range of training, by which an answer may lie outside it
+_BENT_MARGIN = 0.1  # the same on another scale, where a little is much
 _SKEWED = 0.2  # Bowley's measure, between -1 and 1
 _SLIPS = 0.05  # of the labels, at most; if more lie outside a fence, it is in the wrong place
 
@@ -46,7 +47,7 @@ class Scale:
         turned = bare.forward(values)
         centre, spread = float(turned.mean()), float(turned.std()) or 1.0
         low, high = ((float(v) - centre) / spread for v in (turned.min(), turned.max()))
-        margin = _MARGIN * (high - low)
+        margin = (_MARGIN if kind == IDENTITY else _BENT_MARGIN) * (high - low)
         lowest, highest = ((end - centre) / spread for end in bare._reach())
         low = max(low - margin, low - (low - lowest) / 2)
         high = min(high + margin, high + (highest - high) / 2)
