@@ -140,11 +140,14 @@ class AutomaticEngine:
         records, said = session.records, session.said()
         sureness = sureness_of(session, said)
         kept = {name: one for name, one in session.learnt.items() if name in session.weights}
+        looks = any(name in SEES_IMAGE for name in kept)
         if kept:
+            assert session.views is not None  # noqa: S101  the members have learnt from them
+            if not looks:
+                session.views.forget_images()
             joblib.dump(session.views, directory / VIEWS_FILE, compress=3)
             models = {name: one.models for name, one in kept.items()}
             joblib.dump(models, directory / MEMBERS_FILE, compress=3)
-        looks = any(name in SEES_IMAGE for name in kept)
         autogluon = session.autogluon if AUTOGLUON in session.weights else None
         if not looks:
             shutil.rmtree(directory / EYES, ignore_errors=True)

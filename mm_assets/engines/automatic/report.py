@@ -72,7 +72,8 @@ def _asked(session: Session, said: Floats) -> npt.NDArray[np.intp]:
 
 
 def _row(session: Session, name: str, figure: float | None, seconds: float) -> dict[str, Any]:
-    sees = name in SEES_IMAGE or (name in (AUTOGLUON, ENSEMBLE) and bool(session.records.image))
+    of_image = (*SEES_IMAGE, AUTOGLUON) if session.records.image else ()
+    sees = any(one in of_image for one in session.weights) if name == ENSEMBLE else name in of_image
     return {
         "name": name,
         "sees_image": sees,

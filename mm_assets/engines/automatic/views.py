@@ -94,6 +94,10 @@ class Views:
         self.looks = _Parts(LOOKS, self._seed).learn(vectors)
         self.layout = _Parts(LAYOUT, self._seed).learn(thumbnails(images))
 
+    def forget_images(self) -> None:
+        """For a model whose members look at no image."""
+        self.looks = self.layout = None
+
     def seen(self, frame: pd.DataFrame, vectors: npt.NDArray[np.float32] | None = None) -> Seen:
         """Prepared records, and their images' vectors ([records, width]) where they are needed."""
         return Seen(self, frame, vectors)
