@@ -64,14 +64,16 @@ def repeated(task: Task) -> Task:
     for frame in (task.training, task.tuning):
         weights = weights_of(frame[task.label], task.class_weights)
         assert weights is not None  # noqa: S101
-        frames.append(frame.iloc[_places(weights / min(task.class_weights.values()))])
+        times = weights / min(task.class_weights.values())
+        frames.append(frame.iloc[_places(times, frame[task.label].to_numpy())])
     return replace(task, training=frames[0], tuning=frames[1])
 
 
-def _places(times: np.ndarray) -> np.ndarray:
-    """Each place as often as it is to stand; fractions add up over the records of equal weight."""
+def _places(times: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Each place as often as it is to stand; fractions add up over the records of a class."""
     whole = np.zeros(len(times), dtype=np.intp)
-    for weight in np.unique(times):
-        there = np.flatnonzero(times == weight)
-        whole[there] = np.diff(np.floor(np.arange(len(there) + 1) * weight + 1e-9)).astype(np.intp)
+    for label in set(labels):
+        there = np.flatnonzero(labels == label)
+        ends = np.arange(len(there) + 1) * times[there[0]]
+        whole[there] = np.diff(np.floor(ends + 1e-9)).astype(np.intp)
     return np.repeat(np.arange(len(times)), whole)
