@@ -101,7 +101,7 @@ class ModelStore:
         }
         check_files(files)
         moment = datetime.now(UTC)
-        version = _version_of(moment, files, str(manifest["training_fingerprint"]))
+        version = _version_of(moment, files, manifest)
         document = {
             "calibration": None,
             "run_id": None,
@@ -361,6 +361,7 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
         )
 
 
-def _version_of(moment: datetime, files: dict[str, Any], fingerprint: str) -> str:
-    hashes = "\n".join([*sorted(facts["sha256"] for facts in files.values()), fingerprint])
+def _version_of(moment: datetime, files: dict[str, Any], manifest: dict[str, Any]) -> str:
+    said = json.dumps(manifest, sort_keys=True)
+    hashes = "\n".join([*sorted(facts["sha256"] for facts in files.values()), said])
     return f"{moment:%Y%m%d-%H%M%S}-{hashlib.sha256(hashes.encode()).hexdigest()[:10]}"
