@@ -7,10 +7,12 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+import pytest
 from PIL import Image
 
 from mm_assets.contract.dataset import DatasetSpec
@@ -122,3 +124,18 @@ def processed(lake: Lake, store: Store, spec: DatasetSpec, name: str) -> dict[st
 def rows_of(lake: Lake, document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """A published Parquet file as dictionaries."""
     return read_parquet(lake, dict(document), name).to_pylist()
+
+
+def images_looked_at(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """From now on, every image that reaches a backbone's network."""
+    from mm_assets.engines.shared import eyes
+
+    seen: list[bytes] = []
+    real = eyes.look_at
+
+    def counted(images: Sequence[bytes], backbone: str, identity: str) -> np.ndarray:
+        seen.extend(images)
+        return real(images, backbone, identity)
+
+    monkeypatch.setattr(eyes, "look_at", counted)
+    return seen

@@ -69,8 +69,8 @@ def _engine(name: str) -> Rival:
     ) -> Answer:
         learn, tune = parted(training, chosen, 0.2, seed)
         task = Task(learn, tune, chosen.columns, LABEL, chosen.problem_type)
-        spec = EngineSpec(engine=name, seed=seed)
-        engine = make_engine(spec, vectors=KeptVectors(), time_limit=minutes * 60)
+        spec = EngineSpec(engine=name, seed=seed, time_limit_seconds=minutes * 60)
+        engine = make_engine(spec, vectors=KeptVectors())
         with tempfile.TemporaryDirectory(prefix="mm-quality-") as folder:
             began = time.monotonic()
             engine.train(task, Path(folder), lambda _: None)

@@ -28,17 +28,16 @@ def make_engine(
     hyperparameters: dict[str, Any] | None = None,
     *,
     vectors: Vectors | None = None,
-    time_limit: float | None = None,
 ) -> Engine:
     """The engine that the YAML names, perhaps with other hyperparameters (while they are tuned).
 
-    vectors: what is known of images. time_limit: seconds, where the YAML gives this engine none.
+    vectors: what is known of images.
     Raises ModelError (engine_missing, package_missing) if it cannot be had.
     """
     made = _imported(CLASSES.get(chosen.engine, chosen.engine))
     engine: Engine = made(
         hyperparameters=chosen.hyperparameters if hyperparameters is None else hyperparameters,
-        time_limit=chosen.time_limit_seconds or time_limit,
+        time_limit=chosen.time_limit_seconds,
         seed=chosen.seed,
         **{key: getattr(chosen, key) for key in ENGINES.get(chosen.engine, ())},
         **({"vectors": vectors} if chosen.engine in SEE_BY_VECTORS else {}),

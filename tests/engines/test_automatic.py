@@ -24,7 +24,7 @@ from mm_assets.engines.shared.stopping import Stopped
 from tests.engines import frames
 from tests.engines.frames import COLUMNS, imports, refused, task_of
 from tests.engines.toy_engine import Toy
-from tests.make import plain_image
+from tests.make import images_looked_at, plain_image
 
 TABLE = ["linear", "trees"]
 SEEING = ["linear with image", "trees with image"]
@@ -121,15 +121,7 @@ def number(folder: Path) -> AutomaticPredictor:
 @pytest.fixture
 def asked_for_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
     """The images that the network was run on."""
-    seen: list[bytes] = []
-    real = eyes.look_at
-
-    def counted(images: Sequence[bytes], backbone: str, identity: str) -> np.ndarray:
-        seen.extend(images)
-        return real(images, backbone, identity)
-
-    monkeypatch.setattr(eyes, "look_at", counted)
-    return seen
+    return images_looked_at(monkeypatch)
 
 
 # -- what is said ---------------------------------------------------------------------------------

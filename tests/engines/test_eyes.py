@@ -17,7 +17,7 @@ from mm_assets.engines.gradient_boosting import GradientBoostingEngine
 from mm_assets.engines.shared import backbones, eyes
 from mm_assets.engines.shared.eyes import Eyes
 from tests.engines.frames import imaged, imports, learn, records
-from tests.make import draw_image
+from tests.make import draw_image, images_looked_at
 
 QUICK = {"n_estimators": 10}
 
@@ -40,15 +40,7 @@ class Kept:
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Every image that reaches a network."""
-    seen: list[bytes] = []
-    real = eyes.look_at
-
-    def counted(images: Sequence[bytes], backbone: str, identity: str) -> np.ndarray:
-        seen.extend(images)
-        return real(images, backbone, identity)
-
-    monkeypatch.setattr(eyes, "look_at", counted)
-    return seen
+    return images_looked_at(monkeypatch)
 
 
 def test_who_only_asks_for_width_and_identity_does_not_wait_for_torch() -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from mm_assets.api.exported import load_exported
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.settings import Settings
-from mm_assets.engines.shared import eyes
 from mm_assets.lake.lake import Lake
 from mm_assets.manifest.join import split_records
 from mm_assets.predictions import ask
@@ -26,7 +23,7 @@ from mm_assets.tables.open import open_store
 from mm_assets.training.train import TrainingResult, train_model
 from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads import vectors
-from tests.make import dataset, draw_image, drop_zip, processed, rows_of, table
+from tests.make import dataset, draw_image, drop_zip, images_looked_at, processed, rows_of, table
 
 WITH = Modality.WITH_IMAGE
 COUNT = 40
@@ -134,14 +131,7 @@ def names_in(data: bytes) -> list[str]:
 
 @pytest.fixture
 def world(trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    seen: list[bytes] = []
-    real = eyes.look_at
-
-    def counted(images: Sequence[bytes], backbone: str, identity: str) -> np.ndarray:
-        seen.extend(images)
-        return real(images, backbone, identity)
-
-    monkeypatch.setattr(eyes, "look_at", counted)
+    seen = images_looked_at(monkeypatch)
     shutil.copytree(trained[0], tmp_path / "project")
     return World(tmp_path / "project", trained[1], seen)
 

@@ -18,13 +18,12 @@ from typing import Any
 
 import pandas as pd
 
-from mm_assets.engines.automatic.members import SEES_IMAGE
+from mm_assets.engines.automatic.members import AUTOGLUON, SEES_IMAGE
 from mm_assets.engines.automatic.predictor import AutomaticPredictor, StoredMember, as_sure
 from mm_assets.engines.automatic.records import records_of
 from mm_assets.engines.automatic.report import image_gain, leaderboard, sureness_of
 from mm_assets.engines.automatic.scales import Scale
 from mm_assets.engines.automatic.session import (
-    AUTOGLUON,
     EYES,
     IN_ORDER,
     Session,

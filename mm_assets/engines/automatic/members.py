@@ -27,6 +27,7 @@ Rows = npt.NDArray[np.intp]
 LINEAR, TREES = "linear", "trees"
 LINEAR_IMAGE, TREES_IMAGE = "linear with image", "trees with image"
 SEES_IMAGE = (LINEAR_IMAGE, TREES_IMAGE)
+AUTOGLUON = "autogluon"  # the one that learns from no views; also its folder
 
 # How strongly linear models are held back: scikit-learn's C, and alpha (for a label of deviation 1)
 _CS = (1.0, 0.3, 0.1, 0.03, 0.01, 3.0, 10.0, 30.0)
@@ -87,13 +88,14 @@ class Learnt:
 def learn(name: str, lesson: Lesson) -> Learnt:
     """The best of the member's variants. Raises OutOfTime if not one was learnt on every fold."""
     rows = np.sort(np.concatenate([asked for _, asked in lesson.folds]))
+    matrix = matrix_of(name, lesson.seen)
     best: Learnt | None = None
     lowest = np.inf
     try:
         for group in _variants(name, lesson):
             worse = 0
             for variant in group:
-                found = _on_folds(name, lesson, variant)
+                found = _on_folds(name, matrix, lesson, variant)
                 loss = lesson.loss(found.said[rows], rows) * _doubt(variant.scale)
                 if best is None or loss < lowest:
                     best, lowest, worse = found, loss, 0
@@ -114,8 +116,7 @@ def _doubt(scale: Scale | None) -> float:
     return 1.0 if scale is None or scale.kind == IDENTITY else _WORTH_BENDING
 
 
-def _on_folds(name: str, lesson: Lesson, variant: Variant) -> Learnt:
-    matrix = matrix_of(name, lesson.seen)
+def _on_folds(name: str, matrix: Any, lesson: Lesson, variant: Variant) -> Learnt:
     target = lesson.truth if variant.scale is None else variant.scale.forward(lesson.truth)
     said = np.full((len(lesson.truth), max(lesson.n_classes, 1)), np.nan)
     models = []

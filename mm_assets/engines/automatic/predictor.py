@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mm_assets.engines.automatic.members import SEES_IMAGE, matrix_of, mean_answer
+from mm_assets.engines.automatic.members import AUTOGLUON, SEES_IMAGE, matrix_of, mean_answer
 from mm_assets.engines.automatic.scales import Scale
-from mm_assets.engines.automatic.selection import mixed
+from mm_assets.engines.automatic.selection import SMALLEST, mixed
 from mm_assets.engines.automatic.views import Seen, Views
 from mm_assets.engines.protocol import Predictor
 from mm_assets.engines.shared.guards import check_columns, prepared_frame
@@ -90,7 +90,7 @@ class AutomaticPredictor:
             if self.classes is not None:  # it may not have met every class
                 said = said.reindex(columns=self.classes, fill_value=0.0)
             values = said.to_numpy(dtype=np.float64)
-            answers["autogluon"] = values if scale is None else scale.inverse(values[:, 0])[:, None]
+            answers[AUTOGLUON] = values if scale is None else scale.inverse(values[:, 0])[:, None]
         return answers
 
     def _seen(self, prepared: pd.DataFrame) -> Seen:
@@ -111,6 +111,3 @@ def as_sure(answer: Floats, sureness: float, classes: list[str] | None) -> Float
     odds = np.exp(logarithms - logarithms.max(axis=1, keepdims=True))
     total: Floats = odds / odds.sum(axis=1, keepdims=True)
     return total
-
-
-SMALLEST = 1e-7  # probability; none is ever certain

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mm_assets.engines.automatic.members import SEES_IMAGE
-from mm_assets.engines.automatic.predictor import SMALLEST, as_sure
-from mm_assets.engines.automatic.selection import mixed
-from mm_assets.engines.automatic.session import AUTOGLUON, Session
+from mm_assets.engines.automatic.members import AUTOGLUON, SEES_IMAGE
+from mm_assets.engines.automatic.predictor import as_sure
+from mm_assets.engines.automatic.selection import SMALLEST, mixed
+from mm_assets.engines.automatic.session import Session
 
 Floats = npt.NDArray[np.float64]
 

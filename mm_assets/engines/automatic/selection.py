@@ -18,7 +18,7 @@ Loss = Callable[[Floats], float]
 
 ROUNDS = 40
 _WORTH_IT = 1e-3  # a new member has to lower the loss by this share of it
-_SMALLEST = 1e-7  # probability
+SMALLEST = 1e-7  # probability; none is ever certain
 _SHARES = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
@@ -73,7 +73,7 @@ def log_losses(truth: npt.NDArray[np.intp]) -> Callable[[Floats], Floats]:
 
     def losses(answer: Floats) -> Floats:
         right = answer[rows, truth] / answer.sum(axis=1)
-        return -np.log(np.maximum(right, _SMALLEST))
+        return -np.log(np.maximum(right, SMALLEST))
 
     return losses
 

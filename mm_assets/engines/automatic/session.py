@@ -18,6 +18,7 @@ import pandas as pd
 
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.automatic.members import (
+    AUTOGLUON,
     LINEAR,
     LINEAR_IMAGE,
     SEES_IMAGE,
@@ -47,7 +48,7 @@ from mm_assets.engines.shared.stopping import Stopped, interruptible
 
 Floats = npt.NDArray[np.float64]
 
-AUTOGLUON = "autogluon"  # the last member, and its folder
+SQUARED = "root_mean_squared_error"
 EYES = "image_backbone"  # the folder of a backbone that is not the embedded one
 IN_ORDER = (LINEAR, TREES, LINEAR_IMAGE, TREES_IMAGE, AUTOGLUON)
 EYES_SHARE = 0.6  # of what is left, at most, for looking at images that nobody looked at before
@@ -236,19 +237,17 @@ class Session:
         records = self.records
         if records.classes:
             return log_losses(records.truth[rows])
-        squared = self.task.metric == "root_mean_squared_error"
-        return number_losses(records.truth[rows], squared=squared)
+        return number_losses(records.truth[rows], squared=self.metric == SQUARED)
 
     @property
     def metric(self) -> str:
         if self.records.classes:
             return "log_loss"
-        squared = self.task.metric == "root_mean_squared_error"
-        return "root_mean_squared_error" if squared else "mean_absolute_error"
+        return SQUARED if self.task.metric == SQUARED else "mean_absolute_error"
 
     def figure(self, answer: Floats, rows: npt.NDArray[np.intp]) -> float:
         found = float(self._losses(rows)(answer[rows]).mean())
-        return found**0.5 if self.metric == "root_mean_squared_error" else found
+        return found**0.5 if self.metric == SQUARED else found
 
     def _tell(self, place: int, name: str) -> None:
         best = None
@@ -309,17 +308,10 @@ class Session:
 
     def said(self) -> Floats:
         """What the ensemble says out of fold; NaN where a member was not asked."""
-        cheap = {name: weight for name, weight in self.weights.items() if name != AUTOGLUON}
-        total = 1 - self.weights.get(AUTOGLUON, 0.0)
-        said = None
-        if cheap:
-            answers = {name: self.learnt[name].said for name in cheap}
-            said = mixed(answers, {name: weight / total for name, weight in cheap.items()})
-        if self.autogluon is None or AUTOGLUON not in self.weights:
-            assert said is not None  # noqa: S101
-            return said
-        own = self.autogluon[1]
-        return own if said is None else total * said + (1 - total) * own
+        answers = {name: one.said for name, one in self.learnt.items()}
+        if self.autogluon is not None:
+            answers[AUTOGLUON] = self.autogluon[1]
+        return mixed(answers, self.weights)
 
     # -- AutoGluon --
 

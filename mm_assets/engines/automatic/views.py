@@ -15,6 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mm_assets.engines.shared.backbones import pixels
+from mm_assets.engines.shared.encoding import WORD, common_levels
+from mm_assets.engines.shared.prepared import RARE
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,8 +26,6 @@ WORDS = 20_000  # and pairs of words, of all texts
 TOPICS = 32  # of all texts, for trees
 LOOKS, LAYOUT = 256, 64  # principal components of the image's vector, and of its thumbnail
 SIDE = 16  # of a thumbnail, in pixels
-WORD = r"(?u)\b\w+\b"
-_RARE = 2
 _SKEWED = 1.0
 _FAR = 8.0  # standard deviations
 _DIGITS = 6  # of topics and parts: the last ones depend on the neighbours in a matrix product
@@ -61,11 +61,7 @@ class Views:
     def learn(self, frame: pd.DataFrame) -> None:
         """frame: prepared records of training, all of them."""
         for column in self.of("category"):
-            counts = frame[column].value_counts()
-            counts = (
-                counts[counts >= _RARE].sort_index().sort_values(ascending=False, kind="stable")
-            )
-            self.levels[column] = counts.index[:LEVELS].tolist()
+            self.levels[column] = common_levels(frame[column], LEVELS)
         if self.of("number") or self.of("category"):
             self.plain = _plain(frame, self.of("number"), self.of("category")).fit(frame)
         if self.of("text"):
@@ -76,7 +72,7 @@ class Views:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         words = TfidfVectorizer(
-            max_features=WORDS, min_df=_RARE, ngram_range=(1, 2), sublinear_tf=True,
+            max_features=WORDS, min_df=RARE, ngram_range=(1, 2), sublinear_tf=True,
             token_pattern=WORD,
         )  # fmt: skip
         try:
@@ -222,7 +218,7 @@ def _plain(frame: pd.DataFrame, numbers: list[str], categories: list[str]) -> An
         (
             "category",
             OneHotEncoder(
-                handle_unknown="infrequent_if_exist", min_frequency=_RARE,
+                handle_unknown="infrequent_if_exist", min_frequency=RARE,
                 max_categories=SHOWN_LEVELS, sparse_output=False,
             ),
             categories,

@@ -41,9 +41,7 @@ def learn_encoding(learnt: Prepared) -> Encoding:
     encoding = Encoding(dict(learnt.used), {}, {}, {})
     for column, kind in learnt.used.items():
         if kind == "category":
-            counts = learnt.training[column].value_counts()
-            counts = counts[counts >= RARE].sort_index().sort_values(ascending=False, kind="stable")
-            encoding.levels[column] = counts.index[:LEVELS].tolist()
+            encoding.levels[column] = common_levels(learnt.training[column], LEVELS)
         elif kind == "text":
             vectorizer = TfidfVectorizer(max_features=WORDS, min_df=RARE, token_pattern=WORD)
             try:
@@ -54,6 +52,13 @@ def learn_encoding(learnt: Prepared) -> Encoding:
             encoding.words[column] = vectorizer.get_feature_names_out().tolist()
             encoding.weights[column] = vectorizer.idf_.tolist()
     return encoding
+
+
+def common_levels(values: pd.Series, most: int) -> list[str]:
+    """The categories that are not rare, the most frequent first, equals by name."""
+    counts = values.value_counts()
+    counts = counts[counts >= RARE].sort_index().sort_values(ascending=False, kind="stable")
+    return counts.index[:most].tolist()
 
 
 class Encoder:
