@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.automatic import engine as automatic
-from mm_assets.engines.automatic import session
+from mm_assets.engines.automatic import members, session
 from mm_assets.engines.automatic.engine import AutomaticEngine
 from mm_assets.engines.automatic.members import Learnt, Lesson
 from mm_assets.engines.automatic.predictor import AutomaticPredictor, as_sure
@@ -724,3 +726,27 @@ def test_autogluon_learns_as_a_member_and_travels(tmp_path: Path) -> None:
     assert made.out_of_fold.iloc[:48].isna().all(axis=None)
     shutil.rmtree(tmp_path / "there" / "autogluon")
     assert refused(lambda: made.load(tmp_path / "there")).code == "model_unreadable"
+
+
+def test_what_was_looked_at_is_learnt_from_however_long_the_look_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look wakes torch, which on a busy machine takes all that is left of a budget."""
+    real, late = eyes.look_at, [0.0]
+
+    def slow(images: Sequence[bytes], backbone: str, identity: str) -> np.ndarray:
+        late[0] = 1000.0
+        return real(images, backbone, identity)
+
+    monkeypatch.setattr(eyes, "look_at", slow)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + late[0])
+    monkeypatch.setattr(session, "time", clock)
+    monkeypatch.setattr(members, "time", clock)
+    made = engine(["linear", "linear with image", "autogluon"], time_limit=120)
+    made.vectors = None
+    frame = imaged(frames.records(60), lambda n: n % 2)
+    model = train(tmp_path, frame, made, columns=IMAGED)
+    row = {row["name"]: row for row in model.leaderboard}
+    assert late == [1000.0]
+    assert row["linear with image"]["out_of_fold"] is not None
+    assert row["autogluon"]["note"].startswith("not tried")

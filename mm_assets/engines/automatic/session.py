@@ -51,6 +51,7 @@ Floats = npt.NDArray[np.float64]
 SQUARED = "root_mean_squared_error"
 EYES = "image_backbone"  # the folder of a backbone that is not the embedded one
 IN_ORDER = (LINEAR, TREES, LINEAR_IMAGE, TREES_IMAGE, AUTOGLUON)
+LOOKED_SHARE = 0.25  # of the budget, at least, for the members that see them then
 EYES_SHARE = 0.6  # of what is left, at most, for looking at images that nobody looked at before
 LEAST_SECONDS = 25.0  # that AutoGluon needs to be worth its import
 LOADING_SECONDS = 5.0  # are left for what comes after the last member
@@ -91,6 +92,7 @@ class Session:
     views: Views | None = None
     eyes: Any = None
     looked: npt.NDArray[np.bool_] | None = None  # at which records' images; None: not yet begun
+    looked_until: float = 0.0  # until then the members that see images may learn
     weights: dict[str, float] = field(default_factory=dict)
     autogluon: tuple[Scale | None, Floats] | None = None  # and what it said: NaN where it learnt
 
@@ -152,9 +154,18 @@ class Session:
         return self.began + self.settings.seconds - time.monotonic()
 
     @property
+    def _end(self) -> float:
+        """When members have to be through, on the monotonic clock.
+
+        What was looked at is used: the first look wakes torch, and on a busy machine nothing of the
+        budget may be left of it.
+        """
+        return max(self.began + self.settings.seconds - LOADING_SECONDS, self.looked_until)
+
+    @property
     def _is_spent(self) -> bool:
         """Whether no other member begins; the first one always does."""
-        return bool(self.learnt) and self.left <= LOADING_SECONDS
+        return bool(self.learnt) and time.monotonic() >= self._end
 
     def _open_eyes(self, directory: Path) -> None:
         if set(self.names) & set(SEES_IMAGE):
@@ -191,6 +202,7 @@ class Session:
                 break
         self.views.learn_images(found[looked], [images[place] for place in np.flatnonzero(looked)])
         self.looked = looked
+        self.looked_until = time.monotonic() + LOOKED_SHARE * self.settings.seconds
         return found
 
     def _lesson(self, name: str, seen: Seen, scales: Sequence[Scale]) -> Lesson:
@@ -230,8 +242,9 @@ class Session:
         """When a member has to be through; the first may take its time, for there must be one."""
         if not self.learnt:
             return None
-        share = 1.0 if self.eyes is None or self.looked is not None else 1 - EYES_SHARE
-        return self.began + share * self.settings.seconds - LOADING_SECONDS
+        if self.eyes is None or self.looked is not None:
+            return self._end
+        return self.began + (1 - EYES_SHARE) * self.settings.seconds - LOADING_SECONDS
 
     def _losses(self, rows: npt.NDArray[np.intp]) -> Callable[[Floats], Floats]:
         records = self.records
