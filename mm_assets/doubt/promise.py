@@ -5,7 +5,8 @@ queue may hold (`largest_share`). Which confidence that takes is read off answer
 the surest on, group after group joins those that nobody reviews, as long as the accuracy of all so
 far is shown to reach the target, which is tested in that order (fixed-sequence testing, as in
 Angelopoulos et al. 2021, "Learn then Test"; selective classification, Geifman and El-Yaniv 2017).
-"Shown" means a lower bound (Clopper and Pearson 1934) that holds for few records, too.
+"Shown" means a lower bound (Clopper and Pearson 1934) that holds for few records, too, and that a
+later delivery, a quarter as large, will very probably reach the target by its own count.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 RISK = 0.1  # how often a bound may fail to hold
+DELIVERY = 0.25  # of the records known, that a later delivery may have
 STEPS = 40  # groups of records, from the surest to the least sure
 USUAL_THRESHOLD = 0.6  # of a model about which nothing else is known
 
@@ -162,6 +164,18 @@ def upper_bound(right: int, n: int, risk: float = RISK) -> float:
     return 1.0 - lower_bound(n - right, n, risk)
 
 
+def is_shown(right: int, n: int, target: float) -> bool:
+    """Whether `right` of `n` show that the target is reached, now and by a later delivery."""
+    if lower_bound(right, n) < target:
+        return False
+    from scipy.stats import betabinom
+
+    later = max(1, round(DELIVERY * n))
+    most_wrong = int(np.floor((1 - target) * later + 1e-9))
+    enough = betabinom.cdf(most_wrong, later, n - right + 0.5, right + 0.5)
+    return bool(enough >= 1 - RISK)
+
+
 def _kept(sure: Floats, right: Bools, target: float) -> int:
     """How many of the surest answers are shown to reach the target; 0 for none."""
     fewest = int(np.ceil(np.log(RISK) / np.log(target)))  # below, nothing can be shown
@@ -169,7 +183,7 @@ def _kept(sure: Floats, right: Bools, target: float) -> int:
     kept = 0
     for end in _sequence(sure, fewest):
         hits = int(sums[end - 1])
-        if lower_bound(hits, end) >= target:
+        if is_shown(hits, end, target):
             kept = end
         elif kept:
             break
