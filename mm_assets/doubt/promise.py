@@ -106,7 +106,7 @@ class Promise:
 def promise_of(review: Review, curve: Curve | None, *, of_numbers: bool) -> Promise:
     """What the YAML's wish means for a model with this curve."""
     by: Literal["confidence", "width"] = (
-        "width" if of_numbers and review.threshold is None else "confidence"
+        "width" if of_numbers and review.widest_interval is not None else "confidence"
     )
     if curve is None or not len(curve.right):
         limit = USUAL_THRESHOLD if review.threshold is None else review.threshold
@@ -116,7 +116,7 @@ def promise_of(review: Review, curve: Curve | None, *, of_numbers: bool) -> Prom
     if review.threshold is not None:
         return _promise(by, review.threshold, sure, right, None, True)
     if review.widest_interval is not None:
-        return _promise("width", -review.widest_interval, sure, right, None, True)
+        return _promise(by, -review.widest_interval, sure, right, None, True)
     fewest = _ends_of_ties(sure, n - int(np.floor((review.largest_share or 0.0) * n)))
     target = review.target_accuracy
     if target is None:
