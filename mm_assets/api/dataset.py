@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from mm_assets.uploads.check import Report
     from mm_assets.uploads.send import Sent
 
-QUEUE_SHOWN = ("record_id", "prediction", "confidence", "second", "reasons", "image_file")
+QUEUE_SHOWN = (
+    "record_id", "prediction", "lower", "upper", "confidence", "second", "why", "reasons",
+    "image_file",
+)  # fmt: skip
 
 
 class Dataset:
@@ -376,8 +379,9 @@ class Dataset:
 
         frame, images: as in `upload`; a label column is not looked at; without an ID column the
         rows are counted. Returns a row for each row of `frame`, under its index (of images alone:
-        a row an image): record_id, prediction, probabilities (a dict, None for regression),
-        confidence, needs_review, modality, model_version, reasons; and, where a row or its image
+        a row an image): record_id, prediction, lower and upper (of a number, else None),
+        probabilities (a dict, None for regression), confidence, needs_review, doubts (what the
+        model never saw, in words), modality, model_version, reasons; and, where a row or its image
         was refused or has no answer, code, reason and todo.
         Raises UploadError if none of it can be read, ModelError, UsageError.
         """
@@ -389,15 +393,15 @@ class Dataset:
     # -- review -------------------------------------------------------------------------------
 
     def review(self, limit: int | None = None, *, thumbnails: bool = True) -> Rows:
-        """Records that need review and have no known label, least confident first.
+        """Records that need review and have no known label: with doubts, then least confident.
 
-        thumbnails: have the images at hand that a notebook shows beside them.
+        Each row says `why`. thumbnails: have the images at hand that a notebook shows beside them.
         """
         from mm_assets.review.queue import review_queue, thumbnails_of
 
         items = review_queue(self.table, self.spec, limit)
         rows = [item.as_row() for item in items]
-        columns = [name for name in QUEUE_SHOWN if any(row[name] for row in rows)]
+        columns = [name for name in QUEUE_SHOWN if any(row[name] is not None for row in rows)]
         images = thumbnails_of(self.lake, self.name, items) if thumbnails else {}
         return Rows(rows, columns, f"{self.name}: to review", images)
 
