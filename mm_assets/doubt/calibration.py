@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,10 +56,18 @@ class Calibration:
 
     @classmethod
     def of_classes(
-        cls, predicted: pd.DataFrame, truth: Any, chosen: Places, *, sureness: float, source: str
+        cls,
+        predicted: pd.DataFrame,
+        truth: Any,
+        chosen: Places,
+        *,
+        sureness: float,
+        source: str,
+        costs: Any = None,
     ) -> Calibration:
         """predicted: probabilities, already to the power of `sureness`; chosen: the column of each
-        answer; truth: the labels, in the same order."""
+        answer; truth: the labels, in the same order; costs: those of the YAML, by which the
+        answers were decided."""
         said = predicted.columns.astype(str).to_numpy()[chosen]
         right = said == np.asarray(truth, dtype=object).astype(str)
         confidence = confidence_of(predicted, chosen).round(DIGITS)
@@ -67,6 +75,7 @@ class Calibration:
         document = {
             "source": source,
             "sureness": sureness,
+            "costs": costs,
             "n": len(right),
             "confidence": confidence[some].tolist(),
             "right": "".join("1" if one else "0" for one in right[some]),
@@ -151,16 +160,19 @@ class Calibration:
 
         Raises ModelError (calibration_missing, calibration_invalid).
         """
+        nothing = Curve(np.empty(0), np.empty(0, dtype=bool))
         if document := manifest.get("calibration"):
-            return cls.from_json(document, spec.interval_level, spec.tolerance)
+            found = cls.from_json(document, spec.interval_level, spec.tolerance)
+            # By other costs other answers are given, and how often those are right is not known.
+            same = document.get("costs") == spec.costs
+            return found if same else replace(found, curve=nothing)
         if spec.is_regression:
             raise ModelError(
                 code="calibration_missing",
                 what="the model predicts numbers but was stored without a calibration",
                 todo="Train and promote the model again.",
             )
-        nothing = np.empty(0)
-        return cls(Curve(nothing, nothing.astype(bool)))
+        return cls(nothing)
 
 
 def _some(order: Places) -> Places:

@@ -79,8 +79,8 @@ class Promise:
         """What is promised, for people."""
         if not self.n:
             return (
-                f"review below a confidence of {self.limit:g}: nothing is known of this model; "
-                "run `mm train` for a promise"
+                f"confidence below {self.limit:g} goes to review; nothing can be promised of this "
+                "model and these costs before the next `mm train`"
             )
         where = (
             f"intervals wider than {self.limit:.3g} of the number"

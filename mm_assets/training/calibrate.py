@@ -43,8 +43,9 @@ def calibrated(
         )  # fmt: skip
     places = chosen(unseen.said, rule)
     return Calibration.of_classes(
-        unseen.said, unseen.labels, places, sureness=sureness, source=unseen.source
-    )
+        unseen.said, unseen.labels, places,
+        sureness=sureness, source=unseen.source, costs=spec.costs,
+    )  # fmt: skip
 
 
 def kept_promise(

@@ -81,7 +81,7 @@ def test_probabilities_are_brought_in_line_with_what_is_right(power: float) -> N
     said, labels = probabilities(4000, 2, power)
     assert sureness_of(said, labels) == pytest.approx(1 / power, rel=0.1)
     plain, _ = probabilities(4000, 2)
-    assert as_sure(said, 1 / power).to_numpy() == pytest.approx(plain.to_numpy(), abs=1e-3)
+    assert as_sure(said, 1 / power).to_numpy() == pytest.approx(plain.to_numpy(), abs=5e-3)
 
 
 def test_few_records_change_little() -> None:

@@ -122,7 +122,7 @@ def test_a_model_about_which_nothing_is_known_has_the_usual_threshold() -> None:
     for curve in (None, Curve(np.empty(0), np.empty(0, dtype=bool))):
         promise = promise_of(Review.usual(), curve, of_numbers=False)
         assert promise.to_review(np.array([0.59, 0.6]), None).tolist() == [True, False]
-        assert "run `mm train`" in promise.words
+        assert "before the next `mm train`" in promise.words
 
 
 def test_numbers_go_to_review_by_the_width_of_their_interval() -> None:
