@@ -253,10 +253,12 @@ class Dataset:
 
         version is None where there is none yet; candidates: engine name to score; members: of an
         ensemble, with their weights; image_adds: how much better it is for seeing the image, in
-        words. A notebook shows how far the confidence of each can be believed.
+        words; promise: what goes to review, and what the rest reaches. A notebook shows how far
+        the confidence of each can be believed.
         """
         from mm_assets.training.evaluation_pictures import reliability_picture
         from mm_assets.training.leaderboard import Leaderboard
+        from mm_assets.training.promised import promised
 
         rows, pictures = [], {}
         for modality in self.spec.modalities:
@@ -276,6 +278,7 @@ class Dataset:
                     },
                     "members": board.weights_in_words,
                     "image_adds": board.image_words,
+                    "promise": told.to_json() if (told := promised(self.spec, manifest)) else None,
                 }
                 if bins := manifest.get("reliability"):
                     pictures[modality.value] = reliability_picture(bins)
@@ -311,6 +314,28 @@ class Dataset:
         title = f"{self.name}: members of {about['version']}"
         columns = list(rows[0]) if rows else []
         return Rows(rows, columns, title, pictures={"leaderboard": png} if png else None)
+
+    def promise(self, version: str | None = None, modality: str | None = None) -> Rows:
+        """What one model (by default the champion) promises: what goes to review, and what the
+        rest reaches, expected and on held-out records; empty where nothing is known of it.
+        """
+        from mm_assets.api.models import promise_of_model
+
+        found = promise_of_model(self.lake, self.spec, version, modality_of(modality))
+        rows = found.table() if found else []
+        return Rows(rows, ("figure", "expected", "held-out"), f"{self.name}: what is promised")
+
+    def risk_coverage(self, version: str | None = None, modality: str | None = None) -> Rows:
+        """What the rest would reach for each share in review, of records that were not learnt from.
+
+        So one sees what `target_accuracy` and `largest_share` would cost.
+        """
+        from mm_assets.api.models import promise_of_model
+
+        found = promise_of_model(self.lake, self.spec, version, modality_of(modality))
+        rows = found.curve_table() if found else []
+        columns = list(rows[0]) if rows else []
+        return Rows(rows, columns, f"{self.name}: accuracy by share in review")
 
     def promote(
         self, version: str, reason: str, modality: str | None = None, *, predict: bool = True,

@@ -121,7 +121,7 @@ def _why(spec: DatasetSpec, row: dict[str, Any]) -> str:
     """Why a person is asked."""
     if row["doubts"]:
         return str(row["doubts"])
-    by_width = spec.review.threshold is None and row["lower"] is not None
+    by_width = spec.review.widest_interval is not None
     return "wide interval" if by_width else "low confidence"
 
 

@@ -147,13 +147,13 @@ def test_a_regression_without_images_is_exported_with_numbers(numbers: World, fo
     assert header(numbers.spec)[1] == "_prediction"
     assert (rows[0]["_prediction"], rows[0]["prediction"]) == ("1.5", "")
     assert (rows[0]["lower"], rows[0]["upper"]) == ("1.25", "4.0")
-    assert {row["why"] for row in rows} == {"wide interval"}
+    assert {row["why"] for row in rows} == {"low confidence"}
     assert tasks[0]["data"]["columns"]["upper"] == "4.0"
 
 
-def test_a_number_below_a_threshold_is_there_for_its_confidence(numbers: World) -> None:
-    spec = numbers.spec.model_copy(update={"review": Review(threshold=0.6)})
-    assert {item.why for item in review_queue(numbers.store, spec)} == {"low confidence"}
+def test_a_number_is_there_for_its_interval_where_that_decides(numbers: World) -> None:
+    spec = numbers.spec.model_copy(update={"review": Review(widest_interval=0.5)})
+    assert {item.why for item in review_queue(numbers.store, spec)} == {"wide interval"}
 
 
 def test_an_earlier_export_is_never_overwritten(world: World, folder: Path) -> None:
