@@ -15,7 +15,7 @@ SHOWN = (
     "record_id", "prediction", "lower", "upper", "confidence", "needs_review", "doubts", "modality",
     "label",
 )  # fmt: skip
-OFTEN_EMPTY = ("lower", "upper", "doubts")  # shown on a terminal only where there is something
+OFTEN_EMPTY = ("lower", "upper", "doubts", "label")  # a terminal shows them if anything is there
 
 
 def predictions(
@@ -37,6 +37,8 @@ def predictions(
         columns = ds.predictions.columns
         if form is Format.TABLE:
             empty = {name for name in OFTEN_EMPTY if all(row[name] is None for row in rows)}
+            if len(ds.spec.modalities) == 1:
+                empty.add("modality")
             columns = tuple(name for name in SHOWN if name not in empty)
         print_rows(rows, columns, form, f"{ds.name}: predictions")
         if limit is None and len(rows) == shown:

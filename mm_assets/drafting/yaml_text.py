@@ -163,7 +163,7 @@ says what that comes to,
     return f"""\
 {answers}
   {wish}
-  # A number is right if it is this close to the truth: an amount (5000), or a share of it.
+  # An answer is right if the truth is this close: an amount (5000), or a share of the answer.
   regression_tolerance: 20%
   interval_level: 0.9 # of so many records the truth lies from `lower` to `upper`"""
 
