@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 RISK = 0.05  # how often a bound may fail to hold
-SURELY = 0.97  # how probable it has to be that a later delivery reaches the target
+SURELY = 0.95  # how probable it has to be that a later delivery reaches the target
 DELIVERY = 0.25  # of the records known, that a later delivery may have
 STEPS = 40  # groups of records, from the surest to the least sure
 USUAL_THRESHOLD = 0.6  # of a model about which nothing else is known
