@@ -47,7 +47,7 @@ class Split:
 def split(records: pa.Table, spec: DatasetSpec, groups: Groups) -> Split:
     """records: record_id, and split_time where the spec names a time_column.
 
-    Raises ModelError: group_column_empty, time_column_empty, and what `read_times` raises.
+    Raises ModelError: split_column_empty, and what `read_times` raises.
     """
     ids = records["record_id"].to_pylist()
     where = f"{spec.dataset}/training_set"
@@ -77,7 +77,7 @@ def split(records: pa.Table, spec: DatasetSpec, groups: Groups) -> Split:
 def _refuse_empty(what: str, column: str | None, none: int, records: int, where: str) -> None:
     if column is not None and records and none == records:
         raise ModelError(
-            code=f"{what}_column_empty",
+            code="split_column_empty",
             what=f"none of the {records} labelled records has a value in `{column}`",
             where=where,
             todo=f"Correct `{what}_column` in the dataset's YAML, or send tables that have it.",

@@ -275,12 +275,12 @@ class Packer:
     def _judge_columns(self, table: Table) -> bool:
         """Whether the table only brings labels. Raises TableRefused when columns are missing."""
         missing = [name for name in self.spec.columns if name not in table.header]
+        split = [name for name in self.spec.split_columns.values() if name not in table.header]
         has_label = self.spec.label_column in table.header
-        if has_label and missing and len(missing) == len(self.spec.columns):
+        if has_label and len(missing) == len(self.spec.columns) and (missing or split):
             return True
         if has_label:  # rows to learn from say how they are split; others need not
-            split = self.spec.split_columns.values()
-            missing += [n for n in split if n not in table.header and n not in missing]
+            missing += [name for name in split if name not in missing]
         if not missing:
             return False
         raise TableRefused(

@@ -348,6 +348,15 @@ def test_a_labelled_table_without_the_named_column_is_refused_and_one_to_predict
     assert processed(lake, store, spec, "b.zip")["counts"]["to_predict"] == 5
 
 
+def test_a_table_of_labels_alone_needs_no_such_column(lake: Lake) -> None:
+    spec = dataset(columns={"age": "number"}, group_column="owner")
+    rows = labelled([f"r{i},{i},o{i % 4}" for i in range(8)], "id,age,owner")
+    labels = labelled([f"r{i},cat" for i in range(8)], "id,label")
+    document = training_set(lake, spec, rows, labels)
+    groups = {r["group"] for r in rows_of(lake, document, "training_set.parquet")}
+    assert groups == {f"owner=o{i}" for i in range(4)}
+
+
 @pytest.mark.parametrize(
     "keys",
     [
