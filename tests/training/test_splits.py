@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageEnhance
@@ -374,16 +375,20 @@ def test_mistakes_in_the_yaml_speak(keys: dict[str, Any]) -> None:
 # -- folds ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("of_classes", [True, False])
-def test_folds_keep_groups_whole_and_ask_about_every_record(of_classes: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(("of_classes", "many"), itertools.product([True, False], [60, 3000]))
+def test_folds_keep_groups_whole_and_ask_about_every_record(of_classes: bool, many: int) -> None:  # noqa: FBT001
     rng = np.random.default_rng(0)
-    groups = rng.integers(0, 60, 400)
-    truth = rng.integers(0, 3, 400) if of_classes else rng.random(400)
+    size = 10 * many
+    groups = rng.integers(0, many, size)
+    truth = (rng.random(size) < 0.1).astype(int) if of_classes else rng.random(size)
     asked_about = []
     for known, asked in folds_of(truth, of_classes, 5, 0, groups):
         assert not set(groups[known]) & set(groups[asked])
+        assert 0.15 < len(asked) / size < 0.25
+        if of_classes:
+            assert 0.05 < truth[asked].mean() < 0.15
         asked_about += asked.tolist()
-    assert sorted(asked_about) == list(range(400))
+    assert sorted(asked_about) == list(range(size))
 
 
 def test_folds_without_repeated_groups_are_those_of_single_records() -> None:
@@ -402,6 +407,30 @@ def test_a_class_of_one_group_is_in_all_that_is_learnt_from() -> None:
 
 
 # -- what it is for -------------------------------------------------------------------------------
+
+
+def test_an_engine_that_makes_folds_is_not_fooled_by_copies(tmp_path: Path) -> None:
+    """Labels that nothing explains: an honest log loss is that of a coin, 0.69."""
+    from mm_assets.engines.automatic.engine import AutomaticEngine
+    from mm_assets.engines.protocol import Task
+
+    rng = np.random.default_rng(1)
+    once = pd.DataFrame(rng.random((100, 3)), columns=list("abc"))
+    once["label"] = rng.choice(["cat", "dog"], 100)
+    frame = pd.concat([once] * 4, ignore_index=True)
+    losses = {}
+    for names in (None, [f"r{i % 100}" for i in range(400)]):
+        engine = AutomaticEngine(hyperparameters={"members": ["trees"]}, time_limit=20, seed=0)
+        columns = dict.fromkeys("abc", "number")
+        task = Task(frame[:300], frame[300:], columns, "label", "binary", groups=names)
+        folder = tmp_path / str(names is None)
+        folder.mkdir()
+        engine.train(task, folder, lambda _: None)
+        said = engine.out_of_fold
+        truth = said.to_numpy()[np.arange(400), (frame["label"] == "dog").astype(int)]
+        losses[names is None] = float(-np.log(np.maximum(truth, 1e-9)).mean())
+    assert losses[True] < 0.4
+    assert losses[False] > 0.6
 
 
 def test_copies_no_longer_make_a_model_look_better_than_it_is(lake: Lake) -> None:

@@ -19,6 +19,7 @@ from mm_assets.engines.shared.guards import (
 from mm_assets.engines.shared.prepared import tells
 from mm_assets.engines.shared.refusals import refuse
 
+FEW_GROUPS = 1_000
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
 
@@ -135,8 +136,6 @@ def _folds_of_groups(
     truth: npt.NDArray, of_classes: bool, folds: int, seed: int, groups: npt.NDArray[np.intp]
 ) -> Folds:
     """The same where groups stay whole; a fold in which nothing could be told apart is left out."""
-    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-
     rows = np.arange(len(truth))
     alone = np.zeros(len(truth), dtype=bool)
     if of_classes:
@@ -145,25 +144,14 @@ def _folds_of_groups(
     some = rows[~alone]
     there = len(np.unique(groups[some]))
     number = min(folds or _suiting(len(some)), there)
-    found: Folds = []
+    found = []
     if number >= 2:
-        if of_classes:
-            number = max(2, min(number, int(np.bincount(truth[some]).max())))
-            parts = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
-        else:
-            parts = GroupKFold(number, shuffle=True, random_state=seed)
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a class in fewer groups than folds is in some of them
-            found = [
-                (np.sort(np.concatenate([some[known], rows[alone]])), some[asked])
-                for known, asked in parts.split(some, truth[some], groups[some])
-            ]
+        parts = _divided(truth[some], of_classes, number, seed, groups[some])
         found = [
-            (known, asked)
-            for known, asked in found
-            if len(asked) and len(known) and not (of_classes and len(np.unique(truth[known])) < 2)
+            (known, some[asked])
+            for others, asked in parts
+            if len(asked) and len(known := np.sort(np.concatenate([some[others], rows[alone]])))
+            if not of_classes or len(np.unique(truth[known])) > 1
         ]
     if not found:
         refuse(
@@ -173,6 +161,38 @@ def _folds_of_groups(
             "Send labelled records of other groups, or take `group_column` out of the YAML.",
         )
     return found
+
+
+def _divided(
+    truth: npt.NDArray, of_classes: bool, number: int, seed: int, groups: npt.NDArray[np.intp]
+) -> Folds:
+    import warnings
+
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
+
+    rows = np.arange(len(truth))
+    if not of_classes:
+        parts = GroupKFold(number, shuffle=True, random_state=seed)
+        return list(parts.split(rows, truth, groups))
+    counts = np.bincount(truth)
+    number = max(2, min(number, int(counts.max())))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class in fewer groups than folds is in some of them
+        if len(np.unique(groups)) <= FEW_GROUPS:
+            balanced = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+            return list(balanced.split(rows, truth, groups))
+        # That takes seconds for many groups; of so many, their sizes make no difference. A group
+        # stands for the rarest of its classes.
+        by_rarity = np.lexsort((counts[truth], groups))
+        names, first, group = np.unique(groups[by_rarity], return_index=True, return_inverse=True)
+        of_row = np.empty(len(rows), dtype=np.intp)
+        of_row[by_rarity] = group
+        number = max(2, min(number, int(np.bincount(truth[by_rarity][first]).max())))
+        fold = np.empty(len(names), dtype=np.intp)
+        parts = StratifiedKFold(number, shuffle=True, random_state=seed)
+        for place, (_, asked) in enumerate(parts.split(names, truth[by_rarity][first])):
+            fold[asked] = place
+    return [(rows[fold[of_row] != k], rows[fold[of_row] == k]) for k in range(number)]
 
 
 def _suiting(records: int) -> int:
