@@ -92,7 +92,7 @@ def _of_predictions(
         **{f"live_{name}": value for name, value in found.items()},
     }
     pictures: dict[str, bytes | None] = {
-        "confidence": charts.confidence_over_time(predictions, spec.review_threshold),
+        "confidence": charts.confidence_over_time(predictions, spec.review.threshold),
         "live_accuracy": live.live_accuracy(
             predictions, spec.problem_type, spec.limits.minimum_live_accuracy
         ),

@@ -10,10 +10,10 @@ import numpy as np
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError, Refusal
+from mm_assets.doubt.calibration import Calibration
 from mm_assets.engines.shared.spellings import Spellings
 from mm_assets.registry.loading import load_verified, spellings_of
 from mm_assets.registry.store import Champion, ModelStore
-from mm_assets.training.confidence import Calibration
 from mm_assets.training.decision import DecisionRule, Places, chosen, rule_of
 from mm_assets.uploads.vectors import LakeVectors
 
@@ -35,7 +35,7 @@ class Loaded:
     """
 
     predictor: Any
-    calibration: Calibration | None
+    calibration: Calibration
     spellings: Spellings
     vectors: LakeVectors
     rule: DecisionRule | None = None
@@ -53,13 +53,12 @@ def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Ch
         manifest = models.manifest(
             modality, champion.version, manifest_sha256=champion.manifest_sha256
         )
-        calibration = manifest["calibration"]
         vectors = LakeVectors(models.lake, spec.dataset, most_places=MOST_PLACES)
         while len(_in_memory) >= MOST_LOADED:
             _in_memory.pop(next(iter(_in_memory)))
         _in_memory[key] = Loaded(
             load_verified(folder, manifest, spec, modality, vectors),
-            Calibration.from_json(calibration) if calibration else None,
+            Calibration.of_manifest(spec, manifest),
             spellings_of(manifest),
             vectors,
             rule_of(spec, manifest),

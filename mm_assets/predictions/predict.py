@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError, Refusal, UploadError
 from mm_assets.display.cells import plain_number
+from mm_assets.doubt.calibration import Calibration
 from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix, of_upload, uploads_prefix
@@ -27,7 +28,6 @@ from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.registry.versions import other_version
 from mm_assets.tables.merge_rule import ORDER
 from mm_assets.tables.store import COLUMNS
-from mm_assets.training.confidence import Calibration, confidence_of
 from mm_assets.training.decision import DIGITS
 from mm_assets.uploads.receive import refusals_table
 from mm_assets.uploads.received import read_document, read_images, read_parquet
@@ -248,7 +248,7 @@ def _offered(
     generation: int,
     batch: pa.Table,
     answers: Answers,
-    calibration: Calibration | None,
+    calibration: Calibration,
     modality: Modality,
     champion: Champion,
     run_id: str,
@@ -258,7 +258,8 @@ def _offered(
     import pyarrow.compute as pc
 
     n, predicted = batch.num_rows, answers.predicted
-    confidence = confidence_of(predicted, calibration, answers.chosen).round(DIGITS)
+    sure = calibration.sure(predicted, answers.chosen)
+    asked = calibration.promise(spec.review).to_review(sure.confidence, sure.width)
     if answers.chosen is None:
         said = [plain_number(value, DIGITS) for value in predicted["value"]]
         probabilities: list[str | None] = [None] * n
@@ -278,9 +279,12 @@ def _offered(
     columns: dict[str, Any] = {
         "record_id": batch["record_id"],
         "prediction": pa.array(said, pa.string()),
+        "lower": _ends(sure.lower, n),
+        "upper": _ends(sure.upper, n),
         "probabilities": pa.array(probabilities, pa.string()),
-        "confidence": pa.array(confidence, pa.float64()),
-        "needs_review": pa.array(confidence < spec.review_threshold, pa.bool_()),
+        "confidence": pa.array(sure.confidence, pa.float64()),
+        "needs_review": pa.array(asked, pa.bool_()),
+        "doubts": pa.nulls(n, pa.string()),
         "modality": pa.array([modality.value] * n, pa.string()),
         "model_version": pa.array([champion.version] * n, pa.string()),
         "upload": batch["row_upload"],
@@ -295,6 +299,15 @@ def _offered(
         "content_hash": pa.array(content, pa.string()),
     }
     return pa.table(columns)
+
+
+def _ends(values: Any, n: int) -> pa.Array:
+    """An end of each interval, with the digits that tell something; null where there is none."""
+    import pyarrow as pa
+
+    if values is None:
+        return pa.nulls(n, pa.float64())
+    return pa.array([float(f"{value:.{DIGITS}g}") for value in values], pa.float64())
 
 
 def _publish(
@@ -348,6 +361,7 @@ def empty_predictions() -> pa.Table:
     import pyarrow as pa
 
     types = {
+        "lower": pa.float64(), "upper": pa.float64(),
         "confidence": pa.float64(), "needs_review": pa.bool_(),
         "modality_rank": pa.int32(), "model_generation": pa.int32(), "spec_generation": pa.int32(),
     }  # fmt: skip

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mm_assets.contract.decisions import LOWER_IS_BETTER
 from mm_assets.contract.errors import ModelError
-from mm_assets.training.confidence import VALUE, confidence_of
+from mm_assets.doubt.confidence import VALUE, confidence_of
 from mm_assets.training.decision import DecisionRule, chosen
 
 if TYPE_CHECKING:

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.engine_spec import EngineSpec
 from mm_assets.contract.errors import MMError, ModelError
+from mm_assets.contract.review import Tolerance
 from mm_assets.display.cells import written_out
+from mm_assets.doubt.calibration import Calibration
+from mm_assets.doubt.confidence import with_sureness
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Progress, Task
 from mm_assets.engines.shared.spellings import spelled
@@ -27,8 +30,14 @@ from mm_assets.lake.local import working_folder
 from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import Champion, ModelStore, StoredModel
 from mm_assets.training.budget import within_budget
-from mm_assets.training.confidence import Calibration
-from mm_assets.training.decide import Decided, decided_by, learnt_weights, refuse_other_classes
+from mm_assets.training.calibrate import as_sure_as_right, calibrated, kept_promise
+from mm_assets.training.decide import (
+    Decided,
+    decided_by,
+    learnt_weights,
+    refuse_other_classes,
+    unseen_answers,
+)
 from mm_assets.training.decision import DecisionRule, rule_of
 from mm_assets.training.decision_picture import decision_picture
 from mm_assets.training.evaluation import Evaluation, evaluate, reliability
@@ -65,6 +74,8 @@ class Candidate:
     tuning: TuningResult | None
     leaderboard: Leaderboard
     decided: Decided
+    calibration: Calibration
+    promise: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,7 @@ class TrainingResult:
     stopped: bool = False  # by Ctrl-C, so that it is the best so far
     leaderboard: Leaderboard = field(default_factory=lambda: Leaderboard([]))
     rule: str = ""
+    promise: dict[str, Any] = field(default_factory=dict)
 
 
 def train_model(
@@ -122,6 +134,7 @@ def train_model(
             )  # fmt: skip
         if words := best.leaderboard.image_words:
             progress(f"{modality}: {words}")
+        progress(f"{modality}: {best.promise['words']}")
         stored = models.save(
             modality, best.folder, _manifest(spec, modality, data, best, trained, run_id)
         )
@@ -163,6 +176,7 @@ def train_model(
         stopped=is_asked(),
         leaderboard=best.leaderboard,
         rule=best.decided.in_words(best.evaluation.classes or [], spec.positive_class),
+        promise=best.promise,
     )
 
 
@@ -281,9 +295,13 @@ def _candidate(
         said("stopped; the best so far is kept and judged, and a second Ctrl-C ends that, too")
     # Loaded again from its files, so that what is evaluated is what is stored.
     loaded = spelled(engine.load(folder), data.spellings)
-    decided = decided_by(spec, task, engine, loaded)
+    sureness, unseen = as_sure_as_right(spec, chosen.engine, unseen_answers(task, engine, loaded))
+    loaded = with_sureness(loaded, sureness)
+    decided = decided_by(spec, task, lambda: unseen)
     predicted = loaded.predict(data.parts["holdout"])
     evaluation = _evaluation(spec, data, predicted, decided.rule)
+    tolerance = spec.tolerance or Tolerance(evaluation.baseline.get("mean_absolute_error", 0.0))
+    calibration = calibrated(spec, unseen, decided.rule, sureness, tolerance)
     said(f"{evaluation.metric} {written_out(evaluation.metrics[evaluation.metric])}")
     seconds = time.monotonic() - began
     board = leaderboard_of(
@@ -292,7 +310,11 @@ def _candidate(
         data.parts["holdout"],
         partial(_evaluation, spec, data, rule=decided.rule),
     )
-    return Candidate(name, chosen, folder, predicted, evaluation, seconds, tuning, board, decided)
+    promise = kept_promise(spec, calibration, predicted, data.truth, decided.rule)
+    return Candidate(
+        name, chosen, folder, predicted, evaluation, seconds, tuning, board, decided, calibration,
+        promise,
+    )  # fmt: skip
 
 
 def _evaluation(
@@ -345,11 +367,6 @@ def _manifest(
     run_id: str,
 ) -> dict[str, Any]:
     evaluation = best.evaluation
-    calibration = None
-    if spec.is_regression:
-        tolerance = spec.regression_tolerance or evaluation.baseline["mean_absolute_error"]
-        values = best.predicted["value"]
-        calibration = Calibration.from_holdout(values, data.truth, tolerance).to_json()
     return {
         "engine": best.engine.model_dump(mode="json"),
         "problem_type": spec.problem_type,
@@ -363,7 +380,8 @@ def _manifest(
         "training_fingerprint": data.document["fingerprint"],
         "training_counts": data.counts,
         "spec_fingerprint": spec.fingerprint,
-        "calibration": calibration,
+        "calibration": best.calibration.to_json(),
+        "promise": best.promise,
         "decision": best.decided.document,
         "reliability": None
         if spec.is_regression

@@ -29,7 +29,7 @@ from mm_assets.engines.protocol import Progress, Task, Vectors
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix
 from mm_assets.lake.local import working_folder
-from mm_assets.training.decide import decided_by, learnt_weights
+from mm_assets.training.decide import decided_by, learnt_weights, unseen_answers
 from mm_assets.training.evaluation import evaluate
 from mm_assets.training.tuning_pictures import history_picture, importance_picture
 from mm_assets.training.tuning_trials import (
@@ -203,7 +203,7 @@ class _Judge:
             engine.train(task, folder, lambda _: None)
             loaded = engine.load(folder)
             predicted = loaded.predict(division.judging[list(columns)].copy())
-            rule = decided_by(self.spec, task, engine, loaded).rule
+            rule = decided_by(self.spec, task, lambda: unseen_answers(task, engine, loaded)).rule
         evaluation = evaluate(
             division.judging[label],
             predicted,

@@ -24,7 +24,7 @@ from mm_assets.predictions.predict import predict_records, spec_generation
 from mm_assets.registry.pins import generations, pinned_champions
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
-from mm_assets.training.decide import decided_by
+from mm_assets.training.decide import decided_by, unseen_answers
 from mm_assets.training.decision import rule_of
 from mm_assets.training.train import TrainingResult, train_model
 from mm_assets.training.training_set import build_training_set
@@ -40,7 +40,7 @@ def clinic(**keys: Any) -> DatasetSpec:
     return dataset(
         **{
             "classes": ["ill", "well"], "columns": {"age": "number"}, "image_name": None,
-            "model_without_image": TREES, "positive_class": "ill", **keys,
+            "model_without_image": TREES, "positive_class": "ill", "review_threshold": 0.6, **keys,
         }
     )  # fmt: skip
 
@@ -268,7 +268,9 @@ def test_a_decision_is_learnt_from_what_was_said_out_of_fold_where_an_engine_tel
     ill[3] = np.nan
     engine: Any = NearestMean()
     engine.out_of_fold = pd.DataFrame({"ill": ill, "well": 1 - ill})
-    decided = decided_by(clinic(decide_for="f1"), task, engine, Shrug())
+    decided = decided_by(
+        clinic(decide_for="f1"), task, lambda: unseen_answers(task, engine, Shrug())
+    )
     assert decided.document is not None
     assert decided.document["out_of_fold"]
     assert (decided.document["records"], decided.document["reached"]) == (39, 1.0)
@@ -276,4 +278,4 @@ def test_a_decision_is_learnt_from_what_was_said_out_of_fold_where_an_engine_tel
     assert 0.1 < decided.rule.threshold("ill", "well") < 0.3
     engine.out_of_fold = engine.out_of_fold.iloc[:5]
     with pytest.raises(ModelError):
-        decided_by(clinic(decide_for="f1"), task, engine, Shrug())
+        decided_by(clinic(decide_for="f1"), task, lambda: unseen_answers(task, engine, Shrug()))
