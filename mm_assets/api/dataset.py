@@ -457,6 +457,16 @@ class Dataset:
 
     # -- how it shows -------------------------------------------------------------------------
 
+    @property
+    def stays_together(self) -> str:
+        """What the newest training set says of its split, in words; '' where nothing is to say."""
+        from mm_assets.lake.layout import of_dataset
+        from mm_assets.training.training_set import TRAINING_SET
+
+        document = self.lake.read_json(of_dataset(self.name, TRAINING_SET)) or {}
+        words: str = document.get("split", {}).get("words", "")
+        return words
+
     def about(self) -> Rows:
         """What this dataset is, in a few lines."""
         counts = self.table.counts(self.name)
@@ -471,6 +481,7 @@ class Dataset:
                 f"champion {m.value.replace('_', ' ')}": c.version if c else "none yet"
                 for m, c in champions.items()
             },
+            **({"split": words} if (words := self.stays_together) else {}),
             **{f"predictions: {k.replace('_', ' ')}": number for k, number in counts.items()},
         }
         rows = ({"what": what, "is": str(value)} for what, value in facts.items())

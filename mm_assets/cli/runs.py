@@ -48,6 +48,8 @@ def train(
     with speaking_errors():
         ds = mm.open(dataset)
         outcomes = _all([ds], "train", minutes=minutes)
+        if words := ds.stays_together:
+            say(f"split: {words}")
         for one in ds.champions():
             if one["version"] is None:
                 warn(f"{one['modality']}: no champion yet")

@@ -272,7 +272,7 @@ def _candidate(
             modality,
             chosen,
             {part: data.parts[part] for part in SEEN},
-            {part: data.ids[part] for part in SEEN},
+            {part: data.groups[part] for part in SEEN},
             training_fingerprint=data.document["fingerprint"],
             progress=said,
             vectors=data.vectors,
@@ -287,6 +287,7 @@ def _candidate(
         spec.problem_type,
         spec.metric,
         learnt_weights(spec, engine, data.parts),
+        [name for part in SEEN for name in data.groups[part]],
     )
     with learning(), nullcontext() if first else interruptible():
         engine.train(task, folder, said)

@@ -27,7 +27,7 @@ from mm_assets.training.training_set import build_training_set
 
 NOT_YET = {
     "too_few_records", "no_images", "one_class", "nothing_to_learn_from", "records_missing",
-    "classes_differ", "metric_not_measurable", "training_stopped",
+    "too_few_groups", "classes_differ", "metric_not_measurable", "training_stopped",
 }  # fmt: skip
 KINDS = {"autogluon": "pytorch", "gradient_boosting": "xgboost", "sklearn": "scikitlearn"}
 
@@ -63,17 +63,30 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         deps=[scope.key("manifest")],
         pool=TABLE_POOL,
         description="Every labelled record of every upload with its newest row and image, split "
-        "by a hash of the ID.",
+        "by a hash of the ID, or of the group that it stays with.",
     )
     def training_set(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         document = build_training_set(lake.lake(), lake.table(), scope.spec, run_id=context.run_id)
+        if words := document["split"]["words"]:
+            Log(context).info(words)
         labels = {f"label {name}": n for name, n in (document["labels"] or {}).items()}
         return dg.MaterializeResult(
-            metadata=told({**numbers(document["counts"]), **labels}),
+            metadata=told({**numbers(document["counts"]), **labels, **_of_split(document)}),
             data_version=dg.DataVersion(document["fingerprint"][:16]),
         )
 
     return [training_set, *(_model(scope, modality) for modality in scope.spec.modalities)]
+
+
+def _of_split(document: dict[str, Any]) -> dict[str, Any]:
+    """What stayed together in the split, as metadata."""
+    said = document["split"]
+    counts = {f"records {name}": said[name] for name in ("grouped", "moved")}
+    return (
+        {"split": said["words"], **counts, "largest group": said["largest"]}
+        if said["words"]
+        else {}
+    )
 
 
 def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:

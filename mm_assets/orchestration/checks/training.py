@@ -15,7 +15,8 @@ from mm_assets.orchestration.assets.training import model_name
 from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.training.decision import decides_otherwise
 from mm_assets.training.promised import coverage_is_kept, promised, target_is_kept
-from mm_assets.training.training_set import TRAINING_SET, split_of
+from mm_assets.training.splits import split_of
+from mm_assets.training.training_set import TRAINING_SET, groups_in
 from mm_assets.uploads.received import read_parquet
 
 NO_TRAINING_SET = "there is no training set yet: run `mm train`"
@@ -34,22 +35,25 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     @dg.asset_check(
         asset=asset,
         blocking=True,
-        description="Each record stands in one split, the one that its ID decides.",
+        description="Each record stands in one split, the one that its group decides (its ID, if "
+        "it is alone), and so does all that is like it.",
     )
     def split_is_stable(lake: LakeResource) -> dg.AssetCheckResult:
         found = training_set(lake)
         if found is None:
             return check(False, NO_TRAINING_SET, warn=True)
-        rows = found.select(["record_id", "split"]).to_pylist()
-        wrong = [
-            row["record_id"]
-            for row in rows
-            if row["split"] != split_of(row["record_id"], scope.spec.holdout_share)
-        ]
-        twice = len(rows) - len({row["record_id"] for row in rows})
+        ids, groups, sides = (
+            found["record_id"].to_pylist(), groups_in(found), found["split"].to_pylist()
+        )  # fmt: skip
+        stands = dict(zip(groups, sides, strict=True))
+        if scope.spec.time_column is None:
+            stands = {group: split_of(group, scope.spec.holdout_share) for group in stands}
+        wrong = sum(side != stands[group] for group, side in zip(groups, sides, strict=True))
+        twice = len(ids) - len(set(ids))
         return check(
             not wrong and not twice,
-            f"{len(rows)} records, {twice} of them twice, {len(wrong)} in a wrong split",
+            f"{len(ids)} records in {len(stands)} groups, {twice} of them twice, {wrong} in a "
+            "wrong split",
         )
 
     @dg.asset_check(asset=asset, description="Every record carries a label, and none dominates.")
