@@ -45,8 +45,9 @@ def test_records_in_hand_get_the_answers_of_a_run(world: World, batch: pd.DataFr
     assert answers["code"].isna().all()
     assert set(answers["modality"]) == {"with_image", "without_image"}
     expected = batch.loc[answers["record_id"]]
-    for name in SAME:
-        assert answers[name].tolist() == expected[name].tolist(), name
+    pd.testing.assert_frame_equal(
+        answers[SAME].reset_index(drop=True), expected[SAME].reset_index(drop=True)
+    )
     assert answers["probabilities"].tolist() == expected["probabilities"].tolist()
 
 
