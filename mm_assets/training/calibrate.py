@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.doubt.calibration import Calibration
+from mm_assets.doubt.calibration import Calibration, Sure
 from mm_assets.doubt.confidence import VALUE, as_sure, sureness_of
+from mm_assets.doubt.promise import Bools
 from mm_assets.training.decide import Unseen
 from mm_assets.training.decision import DecisionRule, chosen
 
@@ -46,6 +47,21 @@ def calibrated(
     )
 
 
+def answered(
+    calibration: Calibration,
+    predicted: pd.DataFrame,
+    truth: pd.Series,
+    rule: DecisionRule | None,
+) -> tuple[Sure, Bools]:
+    """How sure each answer is, and which ones are right: for numbers, within the tolerance."""
+    if calibration.intervals is not None:
+        off = predicted[VALUE].to_numpy(dtype=np.float64) - truth.to_numpy(dtype=np.float64)
+        return calibration.sure(predicted, None), np.abs(off) <= calibration.intervals.tolerance
+    places = chosen(predicted, rule)
+    said = predicted.columns.astype(str).to_numpy()[places]
+    return calibration.sure(predicted, places), said == truth.astype(str).to_numpy()
+
+
 def kept_promise(
     spec: DatasetSpec,
     calibration: Calibration,
@@ -60,16 +76,7 @@ def kept_promise(
     `errors_caught` by review; for numbers also `level`, `coverage` and the median `width`.
     """
     promise = calibration.promise(spec.review)
-    places = None if spec.is_regression else chosen(predicted, rule)
-    sure = calibration.sure(predicted, places)
-    if places is None:
-        assert calibration.intervals is not None  # noqa: S101  numbers have them
-        true = truth.to_numpy(dtype=np.float64)
-        values = predicted[VALUE].to_numpy(dtype=np.float64)
-        right = np.abs(values - true) <= calibration.intervals.tolerance
-    else:
-        said = predicted.columns.astype(str).to_numpy()[places]
-        right = said == truth.astype(str).to_numpy()
+    sure, right = answered(calibration, predicted, truth, rule)
     asked = promise.to_review(sure.confidence, sure.width)
     rest, wrong = right[~asked], ~right
     held_out: dict[str, Any] = {
@@ -80,6 +87,7 @@ def kept_promise(
         "errors_caught": int((wrong & asked).sum()),
     }
     if sure.lower is not None and sure.upper is not None and sure.width is not None:
+        true = truth.to_numpy(dtype=np.float64)
         inside = (sure.lower <= true) & (true <= sure.upper)
         held_out |= {
             "level": spec.interval_level,
