@@ -63,7 +63,20 @@ def train(
             for words in (one["members"], one["image_adds"]):
                 if words:
                     say(f"  {words}")
+            if one["promise"]:
+                _say_promise(one["promise"])
         _finish(outcomes, form)
+
+
+def _say_promise(promise: dict[str, Any]) -> None:
+    """What goes to review and what the rest reaches; more where that is not what was asked for."""
+    if not promise["remedy"]:
+        say(f"  {promise['words']}")
+        return
+    warn(promise["words"])
+    say(f"  {promise['remedy']}")
+    say(f"  {promise['curve_words']}")
+    say("  `mm models show` has the whole table.")
 
 
 def checks(

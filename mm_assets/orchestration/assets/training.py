@@ -21,6 +21,7 @@ from mm_assets.orchestration.scope import (
     shown_table,
     told,
 )
+from mm_assets.training.promised import Promised, promised
 from mm_assets.training.train import TrainingResult, train_model
 from mm_assets.training.training_set import build_training_set
 
@@ -129,21 +130,23 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
             return
         for words in result.warnings:
             Log(context).warning(words)
+        manifest = lake.models(scope.dataset).manifest(modality, result.version)
+        metadata = _metadata(result, promised(scope.spec, manifest))
         if result.champion is None:
             Log(context).warning(f"not promoted: {result.decision.reason}")
             context.log_event(
-                dg.AssetObservation(asset_key=context.asset_key, metadata=told(_metadata(result)))
+                dg.AssetObservation(asset_key=context.asset_key, metadata=told(metadata))
             )
             return
         yield dg.MaterializeResult(
-            metadata=told({**_metadata(result), "generation": result.champion.generation}),
+            metadata=told({**metadata, "generation": result.champion.generation}),
             data_version=dg.DataVersion(result.version),
         )
 
     return model
 
 
-def _metadata(result: TrainingResult) -> dict[str, Any]:
+def _metadata(result: TrainingResult, promise: Promised | None) -> dict[str, Any]:
     evaluation = result.evaluation
     metadata = {
         "version": result.version,
@@ -151,6 +154,7 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
         "promoted": result.champion is not None,
         "decision": result.decision.reason,
         **({"decides for": result.rule} if result.rule else {}),
+        **(_of_review(promise) if promise else {}),
         **{name: picture(png, name) for name, png in result.pictures.items()},
     }
     if result.leaderboard.rows:
@@ -175,6 +179,17 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
     if result.warnings:
         metadata["warnings"] = "; ".join(result.warnings)
     return metadata
+
+
+def _of_review(promise: Promised) -> dict[str, Any]:
+    """What goes to review, what the rest reaches, and what any other share would."""
+    shown: dict[str, Any] = {"promise": promise.words}
+    if promise.remedy:
+        shown["target CANNOT be promised"] = promise.remedy
+    shown["promise in figures"] = _table(promise.table())
+    if promise.curve:
+        shown["accuracy by share in review"] = _table(promise.curve_table())
+    return shown
 
 
 def _candidates_table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
