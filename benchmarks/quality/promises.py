@@ -69,9 +69,7 @@ def said_of(chosen: DataSet, split: int, minutes: float) -> Said:
     }
 
 
-def judged(
-    said: Said, review: Review, *, of_numbers: bool, level: float = LEVEL
-) -> dict[str, float]:
+def judged(said: Said, review: Review, *, of_numbers: bool) -> dict[str, float]:
     """What one split's promise came to on its held-out records."""
     out_of_fold = pd.DataFrame(said["out_of_fold"], columns=list(said["classes"]))
     predicted = pd.DataFrame(said["predicted"], columns=list(said["classes"]))
