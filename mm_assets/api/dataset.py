@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mm_assets.api.models import Exported as ExportedTo
+    from mm_assets.api.recalibrate import Recalibrated
     from mm_assets.drafting.drafted import Drafted
     from mm_assets.lake.lake import Lake
     from mm_assets.orchestration.run import Outcome
@@ -346,6 +347,26 @@ class Dataset:
         if predict:
             self.predict_again(quiet=quiet, on_outcome=on_outcome)
         return champion
+
+    def recalibrate(
+        self, modality: str | None = None, *, since: str = "", predict: bool = True,
+        quiet: bool = False, on_outcome: OnOutcome | None = None,
+    ) -> Recalibrated:  # fmt: skip
+        """Let a champion learn from the labels that came later how sure it may be, untrained.
+
+        What passes the gate answers from then on, and everything is predicted again; else the
+        answer's `champion` is None and `reason` says why. since: only records of this upload and
+        later ones. predict: as in `promote`. Raises ModelError (recalibration_too_few), RunFailed.
+        """
+        from mm_assets.api.recalibrate import recalibrate
+
+        with telling(f"{self.name}: recalibrating …", quiet=quiet) as told:
+            found = recalibrate(
+                self.lake, self.table, self.spec, modality_of(modality), since, say=told.say
+            )
+        if predict and found.champion:
+            self.predict_again(quiet=quiet, on_outcome=on_outcome)
+        return found
 
     def export_model(
         self,
