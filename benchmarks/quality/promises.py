@@ -21,7 +21,7 @@ from benchmarks.quality.sets import LABEL, DataSet, every_set
 from benchmarks.quality.stored import CELLS
 from benchmarks.quality.vectors import KeptVectors
 from mm_assets.contract.engine_spec import EngineSpec
-from mm_assets.contract.review import Review
+from mm_assets.contract.review import Review, Tolerance
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.confidence import VALUE
 from mm_assets.engines.make import make_engine
@@ -30,7 +30,7 @@ from mm_assets.engines.protocol import Task
 HELD_OUT = 0.2
 TARGETS = (0.8, 0.9, 0.95, 0.98)
 MEMBERS = ["linear", "trees", "linear with image", "trees with image"]
-KEPT = CELLS.parent / "promises"
+KEPT = CELLS / "promises"
 Said = dict[str, Any]
 
 
@@ -68,12 +68,12 @@ def judged(said: Said, review: Review, *, of_numbers: bool, level: float = 0.9) 
     predicted = pd.DataFrame(said["predicted"], columns=list(said["classes"]))
     if of_numbers:
         guess = float(np.median(said["labels"]))
-        tolerance = float(np.abs(said["truth"] - guess).mean())
+        tolerance = Tolerance(float(np.abs(said["truth"] - guess).mean()))
         calibration = Calibration.of_numbers(
             out_of_fold[VALUE], said["labels"], source="", level=level, tolerance=tolerance
         )
         sure = calibration.sure(predicted, None)
-        right = np.abs(predicted[VALUE].to_numpy() - said["truth"]) <= tolerance
+        right = np.abs(predicted[VALUE].to_numpy() - said["truth"]) <= tolerance.amount
     else:
         places = out_of_fold.to_numpy().argmax(axis=1)
         calibration = Calibration.of_classes(

@@ -464,9 +464,18 @@ class Dataset:
                 for m, c in champions.items()
             },
             **{f"predictions: {k.replace('_', ' ')}": number for k, number in counts.items()},
+            **{f"promise {version}": words for version, words in self._promises().items()},
         }
         rows = ({"what": what, "is": str(value)} for what, value in facts.items())
         return Rows(rows, ("what", "is"), f"Dataset {self.name}")
+
+    def _promises(self) -> dict[str, str]:
+        """Of each model, whether its promise held when monitoring looked last."""
+        from mm_assets.lake.layout import of_dataset
+        from mm_assets.monitoring.promises import in_words
+
+        document = self.lake.read_json(of_dataset(self.name, "monitoring")) or {}
+        return {one["version"]: in_words(one) for one in document.get("promises", [])}
 
     def __repr__(self) -> str:
         return f"<Dataset {self.name}: {self.spec.label_column} ({self.spec.problem_type})>"

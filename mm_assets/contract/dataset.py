@@ -27,7 +27,7 @@ from mm_assets.contract.decisions import (
 from mm_assets.contract.engine_spec import EngineSpec, Strict
 from mm_assets.contract.ids import normalised
 from mm_assets.contract.limits import ImageFeature, Limits
-from mm_assets.contract.review import Review
+from mm_assets.contract.review import Review, Tolerance
 from mm_assets.contract.text_codecs import is_text_codec
 
 IMAGE = "image"
@@ -127,11 +127,11 @@ class DatasetSpec(Strict):
         lt=1,
         description="Regression: the share of records whose truth lies from `lower` to `upper`.",
     )
-    regression_tolerance: float | None = Field(
+    regression_tolerance: float | str | None = Field(
         None,
-        gt=0,
         description="Regression: an answer this close to the truth is right, and confidence is "
-        "the chance of that. Default: the mean absolute error of always guessing the median.",
+        "the chance of that; 5000, or 20% of the answer. Default: the mean absolute error of "
+        "always guessing the median.",
     )
     holdout_share: float = Field(0.2, gt=0, lt=0.9)
     metric: Metric | None = Field(
@@ -202,6 +202,13 @@ class DatasetSpec(Strict):
             name: {"kind": column} if isinstance(column, str) else column
             for name, column in value.items()
         }
+
+    @field_validator("regression_tolerance")
+    @classmethod
+    def _amount_or_share(cls, value: float | str | None) -> float | str | None:
+        if value is not None and not Tolerance.parsed(value).amount > 0:
+            raise ValueError("it has to be greater than 0")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -326,6 +333,12 @@ class DatasetSpec(Strict):
     @cached_property
     def is_regression(self) -> bool:
         return self.problem_type == "regression"
+
+    @property
+    def tolerance(self) -> Tolerance | None:
+        """How near a number is right, where the YAML says so."""
+        said = self.regression_tolerance
+        return None if said is None else Tolerance.parsed(said)
 
     @property
     def judged_by(self) -> Metric | None:

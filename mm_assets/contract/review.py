@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -10,6 +11,30 @@ from mm_assets.contract.engine_spec import Strict
 
 TARGET_ACCURACY = 0.95  # where the YAML says nothing
 LARGEST_SHARE = 0.2
+
+
+class Tolerance(NamedTuple):
+    """How near the truth an answer is right: an amount, or a share of the answer."""
+
+    amount: float
+    is_share: bool = False
+
+    @classmethod
+    def parsed(cls, said: float | str) -> Tolerance:
+        """`5000` or `20%`. Raises ValueError."""
+        if not isinstance(said, str):
+            return cls(float(said))
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", said)
+        if found is None or not 0 < float(found[1]) < 1000:
+            raise ValueError(f"'{said}' is neither a number nor a share such as 20%")
+        return cls(float(found[1]) / 100, is_share=True)
+
+    def reach(self, values: Any) -> Any:
+        """How far from each answer the truth may be (an array like `values`)."""
+        return self.amount * abs(values) if self.is_share else self.amount + 0 * values
+
+    def __str__(self) -> str:
+        return f"{self.amount * 100:g}%" if self.is_share else f"{self.amount:g}"
 
 
 class Review(Strict):

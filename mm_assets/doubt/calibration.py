@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import ModelError
-from mm_assets.contract.review import Review
+from mm_assets.contract.review import Review, Tolerance
 from mm_assets.doubt.confidence import VALUE, confidence_of
 from mm_assets.doubt.intervals import Intervals
 from mm_assets.doubt.promise import Curve, Promise, promise_of
@@ -56,10 +56,18 @@ class Calibration:
 
     @classmethod
     def of_classes(
-        cls, predicted: pd.DataFrame, truth: Any, chosen: Places, *, sureness: float, source: str
+        cls,
+        predicted: pd.DataFrame,
+        truth: Any,
+        chosen: Places,
+        *,
+        sureness: float,
+        source: str,
+        costs: Any = None,
     ) -> Calibration:
         """predicted: probabilities, already to the power of `sureness`; chosen: the column of each
-        answer; truth: the labels, in the same order."""
+        answer; truth: the labels, in the same order; costs: those of the YAML, by which the
+        answers were decided."""
         said = predicted.columns.astype(str).to_numpy()[chosen]
         right = said == np.asarray(truth, dtype=object).astype(str)
         confidence = confidence_of(predicted, chosen).round(DIGITS)
@@ -67,6 +75,7 @@ class Calibration:
         document = {
             "source": source,
             "sureness": sureness,
+            "costs": costs,
             "n": len(right),
             "confidence": confidence[some].tolist(),
             "right": "".join("1" if one else "0" for one in right[some]),
@@ -75,7 +84,7 @@ class Calibration:
 
     @classmethod
     def of_numbers(
-        cls, predicted: Any, truth: Any, *, source: str, level: float, tolerance: float
+        cls, predicted: Any, truth: Any, *, source: str, level: float, tolerance: Tolerance
     ) -> Calibration:
         """predicted, truth: numbers in the same order. Raises ModelError (calibration_empty,
         calibration_not_finite)."""
@@ -84,7 +93,7 @@ class Calibration:
         some = _some(np.lexsort((true, values)))
         document = {
             "source": source,
-            "tolerance": tolerance,
+            "tolerance": list(tolerance),
             "n": len(values),
             "predicted": values[some].tolist(),
             "truth": true[some].tolist(),
@@ -107,7 +116,7 @@ class Calibration:
 
     @classmethod
     def from_json(
-        cls, document: Mapping[str, Any], level: float = 0.9, tolerance: float | None = None
+        cls, document: Mapping[str, Any], level: float = 0.9, tolerance: Tolerance | None = None
     ) -> Calibration:
         """level, tolerance: of numbers, as the YAML has them now; None: as it was in training.
 
@@ -115,7 +124,9 @@ class Calibration:
         """
         try:
             if "predicted" in document:
-                return cls._numbers(document, level, tolerance or float(document["tolerance"]))
+                amount, is_share = document["tolerance"]
+                near = tolerance or Tolerance(float(amount), bool(is_share))
+                return cls._numbers(document, level, near)
             confidence = np.asarray(document["confidence"], dtype=np.float64)
             right = np.array([{"0": False, "1": True}[flag] for flag in document["right"]], bool)
             if len(confidence) != len(right):
@@ -131,13 +142,15 @@ class Calibration:
             ) from None
 
     @classmethod
-    def _numbers(cls, document: Mapping[str, Any], level: float, tolerance: float) -> Calibration:
+    def _numbers(
+        cls, document: Mapping[str, Any], level: float, tolerance: Tolerance
+    ) -> Calibration:
         values, true = (
             np.asarray(document[name], dtype=np.float64) for name in ("predicted", "truth")
         )
         intervals = Intervals.learn(values, true, level=level, tolerance=tolerance)
         sure = _of_numbers(intervals, values)
-        right = np.abs(values - true) <= tolerance
+        right = np.abs(values - true) <= tolerance.reach(values)
         curve = Curve(sure.confidence, right, sure.width)
         return cls(curve, intervals, 1.0, str(document["source"]), int(document["n"]), document)
 
@@ -147,16 +160,19 @@ class Calibration:
 
         Raises ModelError (calibration_missing, calibration_invalid).
         """
+        nothing = Curve(np.empty(0), np.empty(0, dtype=bool))
         if document := manifest.get("calibration"):
-            return cls.from_json(document, spec.interval_level, spec.regression_tolerance)
+            found = cls.from_json(document, spec.interval_level, spec.tolerance)
+            # By other costs other answers are given, and how often those are right is not known.
+            same = document.get("costs") == spec.costs
+            return found if same else replace(found, curve=nothing)
         if spec.is_regression:
             raise ModelError(
                 code="calibration_missing",
                 what="the model predicts numbers but was stored without a calibration",
                 todo="Train and promote the model again.",
             )
-        nothing = np.empty(0)
-        return cls(Curve(nothing, nothing.astype(bool)))
+        return cls(nothing)
 
 
 def _some(order: Places) -> Places:

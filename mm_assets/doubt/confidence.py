@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mm_assets.engines.shared.sureness import SMALLEST
+from mm_assets.engines.shared.sureness import as_sure as powered
+
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 
 VALUE = "value"
-SMALLEST = 1e-12  # of a probability, so that it has a logarithm
 FEWEST = 30  # records, that sureness can be learnt from
 
 
@@ -65,10 +67,7 @@ def as_sure(predicted: pd.DataFrame, sureness: float) -> pd.DataFrame:
         return predicted
     import pandas as pd
 
-    values = predicted.to_numpy(dtype=np.float64)
-    logarithms = sureness * np.log(np.maximum(values, SMALLEST))
-    odds = np.exp(logarithms - logarithms.max(axis=1, keepdims=True))
-    whole = odds / odds.sum(axis=1, keepdims=True)
+    whole = powered(predicted.to_numpy(dtype=np.float64), sureness)
     return pd.DataFrame(whole, index=predicted.index, columns=predicted.columns)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_assets.contract.errors import ModelError
+from mm_assets.contract.review import Tolerance
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,7 +37,7 @@ class Intervals:
     """
 
     level: float
-    tolerance: float
+    tolerance: Tolerance
     knots: Floats
     sizes: Floats
     scores: Floats
@@ -45,7 +46,7 @@ class Intervals:
     usual: float
 
     @classmethod
-    def learn(cls, predicted: Any, truth: Any, *, level: float, tolerance: float) -> Intervals:
+    def learn(cls, predicted: Any, truth: Any, *, level: float, tolerance: Tolerance) -> Intervals:
         """From predictions of records that the model did not learn from, and their truth.
 
         Raises ModelError (calibration_empty, calibration_not_finite).
@@ -58,7 +59,7 @@ class Intervals:
                 what="there are no records to learn from how far off the model is",
                 todo="Send more labelled records.",
             )
-        if not (np.isfinite(values).all() and np.isfinite(true).all()) or not tolerance >= 0:
+        if not (np.isfinite(values).all() and np.isfinite(true).all()) or not tolerance.amount >= 0:
             raise ModelError(
                 code="calibration_not_finite",
                 what="a prediction, its truth or the tolerance is not a finite number",
@@ -71,7 +72,7 @@ class Intervals:
         one_sign = true.min() >= 0 or true.max() <= 0
         return cls(
             level=level,
-            tolerance=float(tolerance),
+            tolerance=tolerance,
             knots=knots,
             sizes=sizes,
             scores=scores,
@@ -105,7 +106,8 @@ class Intervals:
         """The chance that the truth is within the tolerance of each value; 0 if not finite."""
         asked = np.asarray(values, dtype=np.float64).ravel()
         finite = np.isfinite(asked)
-        reach = self.tolerance / self._size(np.where(finite, asked, 0.0))
+        asked = np.where(finite, asked, 0.0)
+        reach = self.tolerance.reach(asked) / self._size(asked)
         high = np.searchsorted(self.scores, reach, side="right")
         low = np.searchsorted(self.scores, -reach, side="left")
         share: Floats = np.where(finite, (high - low) / len(self.scores), 0.0)

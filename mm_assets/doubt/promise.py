@@ -1,12 +1,12 @@
 """The promise of the review queue: which answers go there, and what holds for the rest.
 
 The user says what the answers outside the queue are to reach (`target_accuracy`), or how many the
-queue may hold (`largest_share`). Which confidence that takes is read off answers out of fold: from
-the surest on, group after group joins those that nobody reviews, as long as the accuracy of all so
-far is shown to reach the target, which is tested in that order (fixed-sequence testing, as in
-Angelopoulos et al. 2021, "Learn then Test"; selective classification, Geifman and El-Yaniv 2017).
-"Shown" means a lower bound (Clopper and Pearson 1934) that holds for few records, too, and that a
-later delivery, a quarter as large, will very probably reach the target by its own count.
+queue may hold (`largest_share`). Which confidence that takes is read off answers out of fold: as
+many of the surest answers as are shown to reach the target stay outside (selective classification,
+Geifman and El-Yaniv 2017). "Shown" means a lower bound (Clopper and Pearson 1934) that holds for
+few records, too, and that a later delivery, a quarter as large, very probably reaches the target by
+its own count. Several shares are looked at, and each look could err: how often the promise as a
+whole is broken is measured (tests/doubt/test_promise.py, benchmarks/quality/promises.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 RISK = 0.1  # how often a bound may fail to hold
+SURELY = 0.95  # how probable it has to be that a later delivery reaches the target
 DELIVERY = 0.25  # of the records known, that a later delivery may have
 STEPS = 40  # groups of records, from the surest to the least sure
 USUAL_THRESHOLD = 0.6  # of a model about which nothing else is known
@@ -78,8 +79,8 @@ class Promise:
         """What is promised, for people."""
         if not self.n:
             return (
-                f"review below a confidence of {self.limit:g}: nothing is known of this model; "
-                "run `mm train` for a promise"
+                f"confidence below {self.limit:g} goes to review; nothing can be promised of this "
+                "model and these costs before the next `mm train`"
             )
         where = (
             f"intervals wider than {self.limit:.3g} of the number"
@@ -106,7 +107,7 @@ class Promise:
 def promise_of(review: Review, curve: Curve | None, *, of_numbers: bool) -> Promise:
     """What the YAML's wish means for a model with this curve."""
     by: Literal["confidence", "width"] = (
-        "width" if of_numbers and review.threshold is None else "confidence"
+        "width" if of_numbers and review.widest_interval is not None else "confidence"
     )
     if curve is None or not len(curve.right):
         limit = USUAL_THRESHOLD if review.threshold is None else review.threshold
@@ -116,7 +117,7 @@ def promise_of(review: Review, curve: Curve | None, *, of_numbers: bool) -> Prom
     if review.threshold is not None:
         return _promise(by, review.threshold, sure, right, None, True)
     if review.widest_interval is not None:
-        return _promise("width", -review.widest_interval, sure, right, None, True)
+        return _promise(by, -review.widest_interval, sure, right, None, True)
     fewest = _ends_of_ties(sure, n - int(np.floor((review.largest_share or 0.0) * n)))
     target = review.target_accuracy
     if target is None:
@@ -173,21 +174,17 @@ def is_shown(right: int, n: int, target: float) -> bool:
     later = max(1, round(DELIVERY * n))
     most_wrong = int(np.floor((1 - target) * later + 1e-9))
     enough = betabinom.cdf(most_wrong, later, n - right + 0.5, right + 0.5)
-    return bool(enough >= 1 - RISK)
+    return bool(enough >= SURELY)
 
 
 def _kept(sure: Floats, right: Bools, target: float) -> int:
     """How many of the surest answers are shown to reach the target; 0 for none."""
     fewest = int(np.ceil(np.log(RISK) / np.log(target)))  # below, nothing can be shown
     sums = np.cumsum(right)
-    kept = 0
-    for end in _sequence(sure, fewest):
-        hits = int(sums[end - 1])
-        if is_shown(hits, end, target):
-            kept = end
-        elif kept:
-            break
-    return kept
+    for end in reversed(_sequence(sure, fewest)):
+        if is_shown(int(sums[end - 1]), end, target):
+            return end
+    return 0
 
 
 def _sequence(sure: Floats, fewest: int) -> list[int]:

@@ -80,8 +80,9 @@ def kept_of(spec: DatasetSpec, answers: Answered) -> Kept | None:
     if calibration.intervals is None:
         said, true = (table[name].to_numpy() for name in ("prediction", "label"))
         return Kept(*named, said == true, promised)
-    off = as_floats(table["label"]) - as_floats(table["prediction"])
-    right = np.abs(off) <= calibration.intervals.tolerance
+    values = as_floats(table["prediction"])
+    off = np.abs(as_floats(table["label"]) - values)
+    right = off <= calibration.intervals.tolerance.reach(values)
     if table["lower"].null_count:  # answers from before there were intervals
         return Kept(*named, right, promised)
     truth, lower, upper = (as_floats(table[name]) for name in ("label", "lower", "upper"))

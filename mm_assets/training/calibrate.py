@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.review import Tolerance
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.confidence import VALUE, as_sure, sureness_of
 from mm_assets.training.decide import Unseen
@@ -32,7 +33,7 @@ def calibrated(
     unseen: Unseen,
     rule: DecisionRule | None,
     sureness: float,
-    tolerance: float,
+    tolerance: Tolerance,
 ) -> Calibration:
     """tolerance: for numbers, how near the truth is right."""
     if spec.is_regression:
@@ -42,8 +43,9 @@ def calibrated(
         )  # fmt: skip
     places = chosen(unseen.said, rule)
     return Calibration.of_classes(
-        unseen.said, unseen.labels, places, sureness=sureness, source=unseen.source
-    )
+        unseen.said, unseen.labels, places,
+        sureness=sureness, source=unseen.source, costs=spec.costs,
+    )  # fmt: skip
 
 
 def kept_promise(
@@ -66,7 +68,7 @@ def kept_promise(
         assert calibration.intervals is not None  # noqa: S101  numbers have them
         true = truth.to_numpy(dtype=np.float64)
         values = predicted[VALUE].to_numpy(dtype=np.float64)
-        right = np.abs(values - true) <= calibration.intervals.tolerance
+        right = np.abs(values - true) <= calibration.intervals.tolerance.reach(values)
     else:
         said = predicted.columns.astype(str).to_numpy()[places]
         right = said == truth.astype(str).to_numpy()

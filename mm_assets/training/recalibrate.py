@@ -22,6 +22,7 @@ import numpy as np
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
+from mm_assets.contract.review import Tolerance
 from mm_assets.display.cells import written_out
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.confidence import VALUE, as_sure, confidence_of
@@ -232,14 +233,14 @@ def _relearnt(
     power, unseen = as_sure_as_right(spec, manifest["engine"]["engine"], unseen)
     new = {name: value for name, value in manifest.items() if name not in _OF_THE_STORE}
     new["decision"] = _same_decision(manifest.get("decision"), power)
-    tolerance = 0.0
+    tolerance = spec.tolerance or Tolerance(0.0)
     if before.intervals is not None:
-        tolerance = spec.regression_tolerance or before.intervals.tolerance
+        tolerance = before.intervals.tolerance
     # What the table holds is to the power of the sureness so far.
     sureness = before.sureness * power
     found = calibrated(spec, unseen, rule_of(spec, new), sureness, tolerance)
     document = {**found.to_json(), "source": SOURCE}
-    after = Calibration.from_json(document, spec.interval_level, spec.regression_tolerance)
+    after = Calibration.from_json(document, spec.interval_level, spec.tolerance)
     return power, after, {**new, "calibration": document}
 
 

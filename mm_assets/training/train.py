@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.engine_spec import EngineSpec
 from mm_assets.contract.errors import MMError, ModelError
+from mm_assets.contract.review import Tolerance
 from mm_assets.display.cells import written_out
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.confidence import with_sureness
@@ -298,7 +299,7 @@ def _candidate(
     decided = decided_by(spec, task, lambda: unseen)
     predicted = loaded.predict(data.parts["holdout"])
     evaluation = _evaluation(spec, data, predicted, decided.rule)
-    tolerance = spec.regression_tolerance or evaluation.baseline.get("mean_absolute_error", 0.0)
+    tolerance = spec.tolerance or Tolerance(evaluation.baseline.get("mean_absolute_error", 0.0))
     calibration = calibrated(spec, unseen, decided.rule, sureness, tolerance)
     said(f"{evaluation.metric} {written_out(evaluation.metrics[evaluation.metric])}")
     seconds = time.monotonic() - began

@@ -8,15 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_assets.contract.errors import ModelError
+from mm_assets.contract.review import Tolerance
 from mm_assets.doubt.intervals import Intervals
 
+NEAR = Tolerance(1.0)
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 pairs = st.lists(st.tuples(numbers, numbers), min_size=1, max_size=120)
 
 
 def learnt(pairs: list[tuple[float, float]], level: float = 0.9, near: float = 1.0) -> Intervals:
     predicted, truth = zip(*pairs, strict=True)
-    return Intervals.learn(predicted, truth, level=level, tolerance=near)
+    return Intervals.learn(predicted, truth, level=level, tolerance=Tolerance(near))
 
 
 def drawn(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +93,7 @@ def test_on_the_average_the_truth_lies_inside_as_often_as_promised(level: float,
     covered = []
     for seed in range(200):
         predicted, truth = drawn(n, seed)
-        intervals = Intervals.learn(predicted, truth, level=level, tolerance=1.0)
+        intervals = Intervals.learn(predicted, truth, level=level, tolerance=NEAR)
         asked, true = drawn(400, 10_000 + seed)
         lower, upper = intervals.of(asked)
         covered.append(((lower <= true) & (true <= upper)).mean())
@@ -102,7 +104,7 @@ def test_on_the_average_the_truth_lies_inside_as_often_as_promised(level: float,
 
 def test_hard_records_get_wide_intervals() -> None:
     predicted, truth = drawn(2000, 1)
-    intervals = Intervals.learn(predicted, truth, level=0.9, tolerance=1.0)
+    intervals = Intervals.learn(predicted, truth, level=0.9, tolerance=NEAR)
     cheap, dear = np.quantile(truth, [0.1, 0.9])
     lower, upper = intervals.of([cheap, dear])
     assert (upper - lower)[1] > 3 * (upper - lower)[0]
@@ -116,7 +118,9 @@ def test_hard_records_get_wide_intervals() -> None:
 def test_a_price_has_no_negative_end() -> None:
     draw = np.random.default_rng(0)
     truth = draw.exponential(1.0, 500)
-    intervals = Intervals.learn(truth + draw.normal(0, 2, 500), truth, level=0.9, tolerance=1.0)
+    intervals = Intervals.learn(
+        truth + draw.normal(0, 2, 500), truth, level=0.9, tolerance=Tolerance(1.0)
+    )
     lower, upper = intervals.of([-3.0, 0.0, 0.5, 4.0])
     assert (lower >= 0).all()
     assert (upper >= lower).all()
@@ -124,13 +128,15 @@ def test_a_price_has_no_negative_end() -> None:
 
 def test_widths_are_shares_of_the_number_and_stay_finite_where_numbers_cross_zero() -> None:
     predicted, truth = drawn(1000, 3)
-    prices = Intervals.learn(predicted, truth, level=0.9, tolerance=1.0)
+    prices = Intervals.learn(predicted, truth, level=0.9, tolerance=NEAR)
     asked = np.array([10_000.0, 100_000.0])
     lower, upper = prices.of(asked)
     assert prices.width(asked, lower, upper).tolist() == ((upper - lower) / asked).tolist()
     draw = np.random.default_rng(4)
     degrees = draw.normal(0, 10, 500)
-    around = Intervals.learn(degrees + draw.normal(0, 1, 500), degrees, level=0.9, tolerance=1.0)
+    around = Intervals.learn(
+        degrees + draw.normal(0, 1, 500), degrees, level=0.9, tolerance=Tolerance(1.0)
+    )
     near = np.array([0.0, 0.001, 20.0])
     widths = around.width(near, *around.of(near))
     assert (widths < 2).all()
@@ -141,7 +147,8 @@ def test_a_few_mistyped_labels_do_not_widen_all_intervals() -> None:
     mistyped = truth.copy()
     mistyped[::100] *= 1000
     plain, spoilt = (
-        Intervals.learn(predicted, labels, level=0.9, tolerance=1.0) for labels in (truth, mistyped)
+        Intervals.learn(predicted, labels, level=0.9, tolerance=NEAR)
+        for labels in (truth, mistyped)
     )
     asked = np.quantile(truth, [0.2, 0.5, 0.8])
     widths = [np.subtract(*reversed(one.of(asked))) for one in (plain, spoilt)]
@@ -160,7 +167,7 @@ def test_what_nothing_can_be_learnt_from_is_refused(
     predicted: list[float], truth: list[float], code: str
 ) -> None:
     with pytest.raises(ModelError) as refused:
-        Intervals.learn(predicted, truth, level=0.9, tolerance=1.0)
+        Intervals.learn(predicted, truth, level=0.9, tolerance=NEAR)
     assert refused.value.code == code
 
 
@@ -171,3 +178,22 @@ def test_no_confidence_in_what_is_no_number(value: float) -> None:
     assert 0 <= confidence <= 1
     if not np.isfinite(value):
         assert confidence == 0
+
+
+def test_within_a_share_of_the_answer_the_widest_for_their_size_are_least_sure() -> None:
+    predicted, truth = drawn(1000, 6)
+    share = Intervals.learn(predicted, truth, level=0.9, tolerance=Tolerance.parsed("25%"))
+    asked, true = drawn(4000, 7)
+    right = np.abs(true - asked) <= 0.25 * np.abs(asked)
+    assert share.confidence(asked).mean() == pytest.approx(right.mean(), abs=0.03)
+    lower, upper = share.of(asked)
+    order = np.argsort(share.width(asked, lower, upper))
+    assert (
+        share.confidence(asked)[order[:400]].mean() >= share.confidence(asked)[order[-400:]].mean()
+    )
+
+
+@pytest.mark.parametrize("said", ["20", "a%", "0%", "-3%", "20 %%", ""])
+def test_a_tolerance_that_is_none_is_refused(said: str) -> None:
+    with pytest.raises(ValueError, match="neither a number nor a share"):
+        Tolerance.parsed(said)

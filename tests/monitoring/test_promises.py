@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.review import Tolerance
 from mm_assets.contract.settings import Settings
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.lake.lake import Lake
@@ -83,8 +84,7 @@ def of_numbers(
 def judged(lake: Lake, spec: DatasetSpec, calibration: Calibration, table: pa.Table) -> Any:
     manifest = {"calibration": calibration.to_json()}
     kept = promises.kept_of(spec, Answered(WITHOUT, "v", manifest, table))
-    assert kept is not None
-    return promises.judged(lake, spec, kept)
+    return promises.judged(lake, spec, kept) if kept else None
 
 
 # -- promises that hold ---------------------------------------------------------------------------
@@ -99,15 +99,15 @@ def test_a_promise_of_classes_that_holds_is_hardly_ever_called_broken(
 ) -> None:
     """The model is as sure as it is right, so whatever is promised of it by rights holds."""
     lake, spec = Lake(folder_settings), make_spec(review=review)
-    false = 0
+    documents = []
     for seed in range(150):
         draw = np.random.default_rng(seed)
-        calibration = calibration_of(draw, 500)
+        calibration = calibration_of(draw)
         table = of_classes(spec, calibration, draw, 700)
-        document = judged(lake, spec, calibration, table)
-        assert document["n"] >= promises.FEWEST_LABELS or review == {"target_accuracy": 0.95}
-        false += promises.is_broken(document)
-    assert false <= 150 * 0.05
+        documents.append(judged(lake, spec, calibration, table))
+    told = [one for one in documents if one and one["n"] >= promises.FEWEST_LABELS]
+    assert len(told) > 120  # else all of it was in review: nothing could be promised
+    assert sum(map(promises.is_broken, told)) <= 150 * 0.05
 
 
 def test_accuracy_and_coverage_of_numbers_that_hold_are_hardly_ever_called_broken(
@@ -118,7 +118,7 @@ def test_accuracy_and_coverage_of_numbers_that_hold_are_hardly_ever_called_broke
     for seed in range(150):
         draw = np.random.default_rng(seed)
         calibration = Calibration.of_numbers(
-            *numbers_of(draw, 300), source="", level=0.9, tolerance=6
+            *numbers_of(draw, 300), source="", level=0.9, tolerance=Tolerance(6)
         )
         document = judged(lake, spec, calibration, of_numbers(spec, calibration, draw, 500))
         assert document["coverage"]["n"] > 200
@@ -131,7 +131,9 @@ def test_intervals_that_became_too_narrow_are_found_by_their_coverage(
 ) -> None:
     lake, spec = Lake(folder_settings), make_spec("regression", regression_tolerance=60)
     draw = np.random.default_rng(1)
-    calibration = Calibration.of_numbers(*numbers_of(draw, 300), source="", level=0.9, tolerance=60)
+    calibration = Calibration.of_numbers(
+        *numbers_of(draw, 300), source="", level=0.9, tolerance=Tolerance(60)
+    )
     table = of_numbers(spec, calibration, draw, 300, spread=2.0)
     document = judged(lake, spec, calibration, table)
     assert not document["accuracy"]["broken"]  # anything within 60 is right

@@ -15,6 +15,7 @@ from mm_assets.api.models import describe_model, rollback
 from mm_assets.api.recalibrate import Recalibrated, recalibrate
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
+from mm_assets.contract.review import Tolerance
 from mm_assets.contract.settings import Settings
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.confidence import as_sure
@@ -272,7 +273,7 @@ def test_intervals_that_are_too_narrow_become_wide_enough(
     said = draw.uniform(0, 100, 300)
     world.train(
         Calibration.of_numbers(
-            said, said + draw.normal(0, 1, 300), source="", level=0.9, tolerance=5
+            said, said + draw.normal(0, 1, 300), source="", level=0.9, tolerance=Tolerance(5)
         )
     )
     upload = world.live("a", 600, near(4.0))
