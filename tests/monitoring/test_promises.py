@@ -126,6 +126,25 @@ def test_accuracy_and_coverage_of_numbers_that_hold_are_hardly_ever_called_broke
     assert false <= 150 * 0.05
 
 
+def test_looking_again_with_every_upload_hardly_ever_calls_a_kept_promise_broken(
+    folder_settings: Settings,
+) -> None:
+    """As many are right as promised, not one more; 40 looks at each of 100 tables."""
+    lake, spec, false = Lake(folder_settings), make_spec(), 0
+    for seed in range(100):
+        right = np.random.default_rng(seed).random(1200) < 0.95
+        table = pa.table({
+            "record_id": [f"p{i}" for i in range(1200)], "prediction": ["cat"] * 1200,
+            "upload": [f"20261121-0800{i // 30:02d}000-aa" for i in range(1200)],
+        })  # fmt: skip
+        looks = (
+            promises.Kept(WITHOUT.value, "v", table.slice(0, n), right[:n], 0.95)
+            for n in range(30, 1201, 30)
+        )
+        false += any(promises.is_broken(promises.judged(lake, spec, one)) for one in looks)
+    assert false <= 5
+
+
 def test_intervals_that_became_too_narrow_are_found_by_their_coverage(
     folder_settings: Settings,
 ) -> None:
