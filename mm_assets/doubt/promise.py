@@ -22,7 +22,7 @@ from mm_assets.contract.review import Review
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-RISK = 0.1  # how often a bound may fail to hold
+RISK = 0.05  # how often a bound may fail to hold
 SURELY = 0.95  # how probable it has to be that a later delivery reaches the target
 DELIVERY = 0.25  # of the records known, that a later delivery may have
 STEPS = 40  # groups of records, from the surest to the least sure
@@ -181,9 +181,11 @@ def _kept(sure: Floats, right: Bools, target: float) -> int:
     """How many of the surest answers are shown to reach the target; 0 for none."""
     fewest = int(np.ceil(np.log(RISK) / np.log(target)))  # below, nothing can be shown
     sums = np.cumsum(right)
-    for end in reversed(_sequence(sure, fewest)):
-        if is_shown(int(sums[end - 1]), end, target):
-            return end
+    ends = _sequence(sure, fewest)
+    shown = [is_shown(int(sums[end - 1]), end, target) for end in ends]
+    for place in reversed(range(len(ends))):
+        if shown[place] and shown[max(place - 1, 0)]:  # one look alone may be luck
+            return ends[place]
     return 0
 
 
