@@ -113,7 +113,7 @@ def _coverage(calibration: Calibration, promise: Promise) -> float:
     intervals, document = calibration.intervals, calibration.document
     assert intervals is not None  # noqa: S101  it is of numbers
     said, true = (np.asarray(document[name], np.float64) for name in ("predicted", "truth"))
-    lower, upper = intervals.of(said)
+    lower, upper = intervals.of(said, intervals.others)
     rest = ~promise.to_review(calibration.curve.confidence, calibration.curve.width)
     n, inside = int(rest.sum()), int(((lower <= true) & (true <= upper))[rest].sum())
     shown = min(inside, int(np.floor(intervals.level * n)))
@@ -213,7 +213,9 @@ def _slices(lake: Lake, spec: DatasetSpec, kept: Kept) -> Iterator[Slice]:
         columns[TABLE] = of_table
     columns["the upload"] = kept.table["upload"].combine_chunks()
     for of, values in columns.items():
-        for value in pc.unique(values).to_pylist():
+        for value, count in (one.values() for one in pc.value_counts(values).to_pylist()):
+            if count < FEWEST_IN_SLICE:  # as many values as records, in the worst case
+                continue
             own = pc.is_in(values, pa.array([value], values.type)).to_numpy(zero_copy_only=False)
             yield of, "" if value is None else str(value), own & is_known if value is None else own
 

@@ -192,7 +192,7 @@ def _as_in_all(table: pa.Table, share: float) -> pa.Table:
     """Of the records in review no more than make up `share`; which of them, the ID's hash says."""
     asked = table["needs_review"].to_numpy()
     rest = int((~asked).sum())
-    most = int(rest * share / (1 - share)) if share < 1 else len(asked)
+    most = round(rest * share / (1 - share)) if share < 1 else len(asked)
     if asked.sum() <= most:
         return table
     ids = table["record_id"].to_pylist()
