@@ -305,7 +305,9 @@ def _gate(
     if after[score] > before[score] * (1 + 1e-9):
         return Decision(False, f"Not promoted: {told} is worse than {version}.")
     off = "calibration_error"
-    if off in after and after[off] > before[off] + spec.promotion_tolerance:
+    # Of few labels it is mostly chance: a share's standard error is up to 0.5 / sqrt(n).
+    allowed = max(spec.promotion_tolerance, 0.5 / held["n"] ** 0.5)
+    if off in after and after[off] > before[off] + allowed:
         return Decision(False, f"Not promoted: {told}: confidence is further off than before.")
     if "coverage" in after:
         inside = round(after["coverage"] * held["n"])

@@ -25,6 +25,7 @@ from mm_assets.monitoring.report import build_monitoring
 from mm_assets.predictions.merge import merge_predictions
 from mm_assets.predictions.predict import predict_records
 from mm_assets.registry.store import Champion, ModelStore
+from mm_assets.tables.dynamodb.store import DynamoDBStore
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 from mm_assets.training.decision import chosen
@@ -235,6 +236,8 @@ def test_too_few_labels_teach_nothing(world: World) -> None:
     world.live("b", 40, as_it_is, seed=3)
     assert world.models.versions(WITHOUT) == [world.champion.version]
     assert code_of(lambda: world.recalibrate(since=f"{later}x")) == "recalibration_too_few"
+    found = world.recalibrate()
+    assert found.learned + found.judged == 189
 
 
 def test_labels_of_reviewed_records_alone_teach_nothing(
@@ -323,6 +326,37 @@ def test_a_slow_run_of_the_model_before_changes_nothing(world: World) -> None:
     assert back.version == before.version
     world.predict(upload)
     assert [row["confidence"] for row in world.rows()] != old
+
+
+def test_the_same_comes_of_it_in_s3_and_dynamodb_as_in_a_folder_and_duckdb(
+    s3_settings: Settings,
+    s3_client: Any,
+    dynamodb_client: Any,
+    dynamodb_table: str,
+    folder_settings: Settings,
+    tmp_path: Path,
+) -> None:
+    found, figures = [], []
+    for lake, store in (
+        (Lake(folder_settings), open_store(folder_settings)),
+        (Lake(s3_settings, s3_client), DynamoDBStore(dynamodb_client, dynamodb_table, 20.0)),
+    ):
+        folder = tmp_path / str(len(found))
+        folder.mkdir()
+        world = made(folder_settings, folder)
+        world.lake, world.store = lake, store
+        world.train(believed(3.0), power=3.0)
+        upload = world.live("a", 200, as_it_is)
+        figures.append(build_monitoring(lake, store, world.spec, None)[1])
+        found.append(world.recalibrate())
+        assert found[-1].champion is not None, found[-1].reason
+        world.predict(upload)
+        assert {row["model_version"] for row in world.rows()} == {found[-1].version}
+    first, second = found
+    assert (first.before, first.after, first.promise) == (
+        second.before, second.after, second.promise,
+    )  # fmt: skip
+    assert figures[0] == figures[1]
 
 
 def code_of(do: Callable[[], Any]) -> str:
