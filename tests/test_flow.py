@@ -22,6 +22,7 @@ from mm_assets.engines.make import make_engine
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.orchestration.component import resources
+from mm_assets.orchestration.history import held_open
 from mm_assets.orchestration.run import Runner
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
@@ -153,7 +154,8 @@ def story(s3_endpoint, s3_client, tmp_path_factory):
         "MM_LAKE": "s3://flow/lake", "MM_ROOT": str(root), "HF_HUB_OFFLINE": "1",
     }.items():  # fmt: skip
         patch.setenv(name, value)
-    with dg.instance_for_test(temp_dir=str(tmp_path_factory.mktemp("home"))) as instance:
+    home = tmp_path_factory.mktemp("home")
+    with dg.instance_for_test(temp_dir=str(home)) as instance, held_open(instance):
         told = Story(Settings.from_environment(), instance)
         tell(told)
         yield told

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ANSWER = (
-    "prediction", "probabilities", "confidence", "needs_review", "modality", "model_version",
-    "reasons",
+    "prediction", "lower", "upper", "probabilities", "confidence", "needs_review", "doubts",
+    "modality", "model_version", "reasons",
 )  # fmt: skip
 REFUSED = ("code", "reason", "todo")
 COLUMNS = ("record_id", *ANSWER, *REFUSED)

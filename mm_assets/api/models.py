@@ -23,6 +23,7 @@ from mm_assets.registry.champions import (
 )
 from mm_assets.registry.store import Champion, ModelStore, StoredModel
 from mm_assets.training.leaderboard import Leaderboard
+from mm_assets.training.promised import Promised, promised
 
 LISTED = (
     "modality", "version", "created_at", "engine", "metric", "score", "n", "champion",
@@ -65,7 +66,8 @@ def describe_model(
 ) -> dict[str, Any]:
     """What is known about one stored model; without a version, about the champion.
 
-    As a row of `list_models`, and: metrics, baseline, training_counts, candidates, leaderboard
+    As a row of `list_models`, and: metrics, baseline, promise (what goes to review, what the rest
+    reaches, the curve; training/promised.py), training_counts, candidates, leaderboard
     (training/leaderboard.py; empty for a model without members), image_adds (in words, or ''),
     recalibrated_from (a version, or None),
     stopped_early, problem_type, classes, columns, engine_options, libraries, run_id,
@@ -73,14 +75,11 @@ def describe_model(
     first). version: or how it begins. Raises ModelError, UsageError.
     """
     models = ModelStore(lake, spec.dataset)
-    found = (
-        find_model(models, spec, version, modality)
-        if version
-        else _found(the_champion(models, spec, modality))
-    )
+    found = _named(models, spec, version, modality)
     stored = models.stored(found.modality, found.version)
     manifest = stored.manifest
     board = Leaderboard.from_json(manifest)
+    told = promised(spec, manifest)
     promotions = models.champions(found.modality)
     own = [one for one in promotions if one.version == found.version]
     files = [{"name": name, **facts} for name, facts in manifest["files"].items()]
@@ -98,6 +97,7 @@ def describe_model(
         "problem": why_unfit(stored, spec),
         "decision": _decision(stored, spec),
         **{name: manifest.get(name) for name in kept},
+        "promise": told.to_json() if told else None,
         "leaderboard": board.rows,
         "image_adds": board.image_words,
         "stopped_early": manifest.get("stopped_early", False),
@@ -110,6 +110,15 @@ def describe_model(
              "previous": one.previous} for one in own
         ],
     }  # fmt: skip
+
+
+def promise_of_model(
+    lake: Lake, spec: DatasetSpec, version: str | None = None, modality: Modality | None = None
+) -> Promised | None:
+    """What one stored model promises (training/promised.py); None where nothing is known."""
+    models = ModelStore(lake, spec.dataset)
+    found = _named(models, spec, version, modality)
+    return promised(spec, models.stored(found.modality, found.version).manifest)
 
 
 def promote(
@@ -328,6 +337,15 @@ def the_champion(models: ModelStore, spec: DatasetSpec, modality: Modality | Non
         named = ", ".join(f"{one.version} ({one.modality})" for one in there)
         raise UsageError(code="arguments", what=f"there are several champions, name one: {named}")
     return there[0]
+
+
+def _named(
+    models: ModelStore, spec: DatasetSpec, version: str | None, modality: Modality | None
+) -> Found:
+    """The model of this version, else the champion. Raises ModelError, UsageError."""
+    if version:
+        return find_model(models, spec, version, modality)
+    return _found(the_champion(models, spec, modality))
 
 
 def _found(champion: Champion) -> Found:

@@ -88,6 +88,9 @@ def show(
             for name, value in about["metrics"].items()
         ]
         print_rows(figures, ["figure", "model", "simplest guess"], form, "On held-out records")
+        if about["promise"]:
+            for rows in (ds.promise(version, modality), ds.risk_coverage(version, modality)):
+                print_rows(rows, rows.columns, form, rows.title)
         if about["leaderboard"]:
             _print_members(ds.leaderboard(about["version"], about["modality"]), form)
         print_rows(about["files"], ["name", "bytes", "sha256"], form, "Files")
@@ -259,6 +262,8 @@ def _facts(about: dict[str, Any]) -> list[dict[str, str]]:
         "engine": about["engine"],
         metric or "score": about["score"],
         "decides": about["decision"],
+        "review": about["promise"] and about["promise"]["words"],
+        "review: what to do": about["promise"] and about["promise"]["remedy"],
         "held-out records": about["n"],
         "candidates": ", ".join(
             f"{one['name']} {written_out(one['metrics'][metric])}"

@@ -70,8 +70,9 @@ class Intervals:
             )
         order = np.lexsort((true, values))
         values, errors = values[order], (true - values)[order]
-        knots, sizes = _sizes(values, np.abs(errors))
-        others = _sizes_of_others(values, np.abs(errors))
+        groups = int(np.clip(len(values) // NEIGHBOURS, 1, MOST_KNOTS))
+        knots, sizes = _sizes(values, np.abs(errors), groups)
+        others = _sizes_of_others(values, np.abs(errors), groups)
         one_sign = true.min() >= 0 or true.max() <= 0
         return cls(
             level=level,
@@ -128,23 +129,22 @@ class Intervals:
         return float(self.scores[max(outside - 1, 0)]), float(self.scores[min(n - outside, n - 1)])
 
 
-def _sizes_of_others(values: Floats, errors: Floats) -> Floats:
+def _sizes_of_others(values: Floats, errors: Floats, groups: int) -> Floats:
     """How large an error usually is near each prediction, by a fifth of the records at a time:
     the other four tell, so that no record's own error widens its own measure."""
     if len(values) < FEWEST_OTHERS:
-        found: Floats = np.interp(values, *_sizes(values, errors))
+        found: Floats = np.interp(values, *_sizes(values, errors, groups))
         return found
     sizes = np.empty(len(values))
     place = np.arange(len(values)) % 5
     for part in range(5):
         own = place == part
-        sizes[own] = np.interp(values[own], *_sizes(values[~own], errors[~own]))
+        sizes[own] = np.interp(values[own], *_sizes(values[~own], errors[~own], groups))
     return sizes
 
 
-def _sizes(values: Floats, errors: Floats) -> tuple[Floats, Floats]:
+def _sizes(values: Floats, errors: Floats, groups: int) -> tuple[Floats, Floats]:
     """How large errors are along the predictions (ascending): knots and a size above 0 for each."""
-    groups = int(np.clip(len(values) // NEIGHBOURS, 1, MOST_KNOTS))
     places = [part for part in np.array_split(np.arange(len(values)), groups) if len(part)]
     # A few mistyped labels must not decide it, so the errors are cut where they are far.
     cut = np.minimum(errors, 10 * (np.median(errors) or errors.mean() or 1.0))

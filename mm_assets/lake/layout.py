@@ -8,6 +8,9 @@ datasets/<dataset>/pins/<backfill>.json          the champions that a backfill p
 datasets/<dataset>/uploads/<upload>/…            what became of one upload
 datasets/<dataset>/uploads/<upload>/embeddings/<backbone>/<hash>.parquet
                                                  what a backbone made of images (uploads/vectors.py)
+datasets/<dataset>/uploads/<upload>/likenesses.json
+                                                 by which copies of its images are found, made
+                                                 later (uploads/likenesses.py)
 datasets/<dataset>/training_set.json             the newest training set
 datasets/<dataset>/recalibration.json            the records of the newest recalibration
 datasets/<dataset>/image_homes.json              where what is known of its images lies

@@ -43,7 +43,7 @@ from mm_assets.training.decide import Unseen
 from mm_assets.training.decision import DIGITS, chosen, rule_of
 from mm_assets.training.evaluation import calibration_error, reliability
 from mm_assets.training.gate import Decision
-from mm_assets.training.training_set import split_of
+from mm_assets.training.splits import split_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ def recalibrate_model(
     champion = _champion(models, spec, modality)
     manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
     table = _live(models, store, spec, champion, since)
-    is_judged = np.array([_is_judged(spec, one) for one in table["record_id"].to_pylist()], bool)
+    is_judged = np.array([_is_judged(one) for one in table["record_id"].to_pylist()], bool)
     judged = _labels(spec, table.filter(is_judged))
     learned = _labels(spec, table.filter(~is_judged))
     progress(f"{modality}: {len(learned.truth)} labels to learn from, {len(judged.truth)} to judge")
@@ -206,9 +206,8 @@ def _hash(record_id: str) -> bytes:
     return hashlib.sha256(f"review {record_id}".encode("utf-8", "surrogatepass")).digest()
 
 
-def _is_judged(spec: DatasetSpec, record_id: str) -> bool:
-    """So that what a training holds out is never learnt from here."""
-    return split_of(record_id, max(JUDGED_SHARE, spec.holdout_share)) == "holdout"
+def _is_judged(record_id: str) -> bool:
+    return split_of(record_id, JUDGED_SHARE) == "holdout"
 
 
 def _labels(spec: DatasetSpec, table: pa.Table) -> _Labels:

@@ -14,7 +14,10 @@ from PIL import Image
 import mm_assets as mm
 from tests.api.conftest import World
 
-SAME = ["prediction", "confidence", "needs_review", "modality", "model_version", "reasons"]
+SAME = [
+    "prediction", "lower", "upper", "confidence", "needs_review", "doubts", "modality",
+    "model_version", "reasons",
+]  # fmt: skip
 
 
 def test_a_frame_becomes_a_dataset_with_two_champions(world: World):

@@ -14,6 +14,7 @@ import pytest
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.engine_spec import EngineSpec
+from mm_assets.contract.review import Review
 from mm_assets.demo.houses import make_houses
 from mm_assets.review.answers import judge, send_labels
 from mm_assets.review.export import export_review
@@ -38,7 +39,7 @@ def story(shape_of, tmp_path_factory):
         model_with_image=(SEES,),
         model_without_image=(TABLE,),
         minimum_training_records=60,
-        review_threshold=0.9,
+        review=Review(threshold=0.9),
     )
     told, tables = SimpleNamespace(outcomes=[]), []
     for work in (

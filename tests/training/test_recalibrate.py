@@ -30,7 +30,8 @@ from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 from mm_assets.training.decision import chosen
 from mm_assets.training.recalibrate import JUDGED_SHARE
-from mm_assets.training.training_set import build_training_set, split_of
+from mm_assets.training.splits import split_of
+from mm_assets.training.training_set import build_training_set
 from tests.make import dataset, drop_zip, processed, table
 
 WITHOUT = Modality.WITHOUT_IMAGE

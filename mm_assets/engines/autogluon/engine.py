@@ -235,7 +235,7 @@ def _teachable(task: Task) -> Task:
         seen = with_images(task)  # the classes that were seen in an image
         classes = {*seen.training[task.label], *seen.tuning[task.label]}
         training, tuning = (f[f[task.label].isin(classes)] for f in (task.training, task.tuning))
-        task = replace(task, training=training, tuning=tuning)
+        task = replace(task, training=training, tuning=tuning, groups=None)
     task = with_known_classes(task)
     if task.problem_type == "multiclass" and task.training[task.label].nunique() == 2:
         return replace(task, problem_type="binary")  # AutoGluon insists; others may come later
