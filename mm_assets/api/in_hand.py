@@ -44,7 +44,7 @@ def predict_in_hand(
     whole = [{**dict.fromkeys(COLUMNS), **row} for row in rows]
     result = pd.DataFrame(whole, columns=list(COLUMNS), index=index)
     result = result.astype({"lower": "float64", "upper": "float64"})  # also where all are None
-    for words in [*found.waiting, *found.unseen]:
+    for words in [*found.waiting, *found.unlike]:
         told.say(f"! {words}")
     return result
 
