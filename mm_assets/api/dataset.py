@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mm_assets.api.models import Exported as ExportedTo
     from mm_assets.api.recalibrate import Recalibrated
+    from mm_assets.api.reports import ModelReport
     from mm_assets.drafting.drafted import Drafted
     from mm_assets.lake.lake import Lake
     from mm_assets.orchestration.run import Outcome
@@ -337,6 +338,21 @@ class Dataset:
         rows = found.curve_table() if found else []
         columns = list(rows[0]) if rows else []
         return Rows(rows, columns, f"{self.name}: accuracy by share in review")
+
+    def report(
+        self, version: str | None = None, modality: str | None = None, *, quiet: bool = False
+    ) -> ModelReport:
+        """What a model (by default the champion) is worth, as one page to send to a colleague.
+
+        `.save("report.html")` writes it, a notebook shows it, `.figures` has what it says. Takes up
+        to a minute and changes nothing. Raises ModelError, UsageError.
+        """
+        from mm_assets.api.reports import report_model
+
+        with telling(f"{self.name}: reporting …", quiet=quiet) as told:
+            return report_model(
+                self.lake, self.spec, version, modality_of(modality), progress=told.live
+            )
 
     def promote(
         self, version: str, reason: str, modality: str | None = None, *, predict: bool = True,

@@ -348,6 +348,15 @@ def _named(
     return _found(the_champion(models, spec, modality))
 
 
+def asked_model(
+    models: ModelStore, spec: DatasetSpec, version: str | None, modality: Modality | None
+) -> Found:
+    """The model of that version; without one, the champion."""
+    if version:
+        return find_model(models, spec, version, modality)
+    return _found(the_champion(models, spec, modality))
+
+
 def _found(champion: Champion) -> Found:
     return Found(champion.modality, champion.version)
 

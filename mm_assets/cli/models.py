@@ -100,6 +100,31 @@ def show(
 
 
 @app.command()
+def report(
+    version: Annotated[
+        str | None,
+        typer.Option("--version", help="As in `mm models list`. Default: the champion."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write; replaced if it is there.")
+    ] = Path("report.html"),
+    dataset: DatasetOption = None,
+    modality: ModalityOption = None,
+) -> None:
+    """Write one page to send to a colleague: how good a model is, where it errs, what it goes by.
+
+    Measured anew on the held-out records; takes up to a minute and changes nothing.
+    """
+    from mm_assets.api.reports import refuse_as_page
+
+    with speaking_errors():
+        refuse_as_page(output)
+        found = mm.open(dataset).report(version, modality)
+        found.save(output)
+        good(f"{output}: {found.modality} {found.version}, {_headline(found.figures['headline'])}")
+
+
+@app.command()
 def promote(
     version: Version,
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept with the promotion.")],
@@ -201,6 +226,16 @@ def _answer_with(ds: mm.Dataset, champion: Champion, no_predict: bool, form: For
         _say_again(champion)
         raise typer.Exit(130) from None
     leave(outcomes.end)
+
+
+def _headline(figures: dict[str, Any]) -> str:
+    """The figure of a report, how certain it is, and how it stands to the simplest guess."""
+    low, high = figures["low"], figures["high"]
+    certain = f" ({written_out(low)} to {written_out(high)})" if low is not None else ""
+    return (
+        f"{figures['metric'].replace('_', ' ')} {written_out(figures['figure'])}{certain} on "
+        f"{figures['n']:,} held-out records; the simplest guess {written_out(figures['baseline'])}"
+    )
 
 
 def _say_again(champion: Champion) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.decisions import LOWER_IS_BETTER
+from mm_assets.display.cells import written_out
 from mm_assets.doubt.pictures import interval_picture, review_picture
 from mm_assets.doubt.promise import risk_coverage
 from mm_assets.engines.protocol import Progress
@@ -93,10 +94,16 @@ def _model(judged: Judged, models: ModelStore) -> Section:
         if judged.rule
         else "",
         "stopped_early": bool(manifest.get("stopped_early")),
-        "tolerance": judged.calibration.intervals.tolerance
-        if judged.calibration.intervals
-        else None,
+        "tolerance": _tolerance(judged),
     }
+
+
+def _tolerance(judged: Judged) -> str | None:
+    """How far off a number may be that counts as right, in words; None for classes."""
+    if judged.calibration.intervals is None:
+        return None
+    found = judged.calibration.intervals.tolerance
+    return f"{found} of the answer" if found.is_share else written_out(found.amount)
 
 
 def _records(judged: Judged) -> Section:
