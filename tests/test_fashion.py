@@ -16,6 +16,7 @@ from mm_assets.contract.dataset import Modality
 from mm_assets.contract.settings import Settings
 from mm_assets.contract.spec_file import load_spec
 from mm_assets.lake.lake import Lake
+from mm_assets.orchestration.history import held_open
 from mm_assets.orchestration.run import Runner
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
@@ -45,7 +46,8 @@ def story(tmp_path_factory):
         )
         for modality in Modality
     }
-    with dg.instance_for_test(temp_dir=str(tmp_path_factory.mktemp("home"))) as instance:
+    home = tmp_path_factory.mktemp("home")
+    with dg.instance_for_test(temp_dir=str(home)) as instance, held_open(instance):
         runner = Runner(spec.model_copy(update=quick), instance, print)
         store, lake = open_store(settings), Lake(settings)
         told = SimpleNamespace(outcomes=[], counts={}, store=store, spec=spec)

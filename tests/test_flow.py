@@ -22,6 +22,7 @@ from mm_assets.engines.make import make_engine
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.orchestration.component import resources
+from mm_assets.orchestration.history import held_open
 from mm_assets.orchestration.run import Runner
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
@@ -39,6 +40,7 @@ attributes:
   image_name: "{id}"
   image_longest_side: 64
   minimum_training_records: 40
+  review_threshold: 0.6
   model_with_image: {hyperparameters: {optim.max_epochs: 6}}
   model_without_image: {hyperparameters: {optim.max_epochs: 6}}
 """
@@ -153,7 +155,8 @@ def story(s3_endpoint, s3_client, tmp_path_factory):
         "MM_LAKE": "s3://flow/lake", "MM_ROOT": str(root), "HF_HUB_OFFLINE": "1",
     }.items():  # fmt: skip
         patch.setenv(name, value)
-    with dg.instance_for_test(temp_dir=str(tmp_path_factory.mktemp("home"))) as instance:
+    home = tmp_path_factory.mktemp("home")
+    with dg.instance_for_test(temp_dir=str(home)) as instance, held_open(instance):
         told = Story(Settings.from_environment(), instance)
         tell(told)
         yield told
@@ -284,12 +287,13 @@ def test_a_backfill_in_another_order_changes_nothing(story):
 
 def test_the_table_has_one_row_a_record_with_the_columns_of_the_contract(story):
     row = story.table()["s1000"]
-    assert list(row)[:11] == [
-        "record_id", "prediction", "probabilities", "confidence", "needs_review", "modality",
-        "model_version", "upload", "input_hash", "run_id", "predicted_at",
+    assert list(row)[:14] == [
+        "record_id", "prediction", "lower", "upper", "probabilities", "confidence", "needs_review",
+        "doubts", "modality", "model_version", "upload", "input_hash", "run_id", "predicted_at",
     ]  # fmt: skip
     assert row["prediction"] in ("round", "square")
-    assert row["needs_review"] == (row["confidence"] < story.spec.review_threshold)
+    unsure = row["confidence"] < story.spec.review.threshold
+    assert row["needs_review"] == (unsure or row["doubts"] is not None)
 
 
 def test_the_model_with_images_sees_what_the_table_does_not_tell(story):

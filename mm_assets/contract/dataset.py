@@ -134,6 +134,14 @@ class DatasetSpec(Strict):
         "always guessing the median.",
     )
     holdout_share: float = Field(0.2, gt=0, lt=0.9)
+    group_column: str | None = Field(
+        None,
+        description="A patient, a house, a seller: records that share its value are never on two "
+        "sides of a split.",
+    )
+    time_column: str | None = Field(
+        None, description="Held out are the records that are newest by it, not some by chance."
+    )
     metric: Metric | None = Field(
         None,
         description="What decides which model is better. Default: what `costs`, `decide_for` or "
@@ -262,6 +270,7 @@ class DatasetSpec(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:
         self._columns_fit()
+        self._split_fits()
         self._images_fit()
         self._problem_fits()
         return self
@@ -278,6 +287,19 @@ class DatasetSpec(Strict):
         reserved = [name for name in self.columns if name.startswith("_")]
         if reserved:
             raise ValueError(f"names that start with _ are reserved: {', '.join(reserved)}")
+
+    def _split_fits(self) -> None:
+        named = {"group_column": self.group_column, "time_column": self.time_column}
+        told = {key: name for key, name in named.items() if name is not None}
+        for key, name in told.items():
+            if self.records == "images":
+                raise ValueError(f"with `records: images` no table has a `{key}`: take it out")
+            if name == self.id_column:
+                raise ValueError(f"`{key}` is the ID, which is another one in each record")
+            if name == self.label_column:
+                raise ValueError(f"`{key}` is the label: name another column")
+        if len(set(told.values())) < len(told):
+            raise ValueError("group_column and time_column name the same column")
 
     def _problem_fits(self) -> None:
         if self.metric and (self.metric in OF_REGRESSION) != self.is_regression:
@@ -358,6 +380,12 @@ class DatasetSpec(Strict):
         return {**self.kinds, **numbers, IMAGE: "image"}
 
     @cached_property
+    def split_columns(self) -> dict[str, str]:
+        """Columns of the table that only say how records are split: `group` and `time`, if any."""
+        named = {"group": self.group_column, "time": self.time_column}
+        return {what: name for what, name in named.items() if name is not None}
+
+    @cached_property
     def modalities(self) -> tuple[Modality, ...]:
         """Those that this dataset can have: not both where only tables or only images come."""
         possible = {
@@ -407,11 +435,12 @@ class DatasetSpec(Strict):
         fields = {
             "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
             "encoding", "decimal", "records", "image_name", "image_longest_side",
-            "image_maximum_megapixels", "image_features",
+            "image_maximum_megapixels", "image_features", "group_column", "time_column",
         }  # fmt: skip
         said = self.model_dump(mode="json", include=fields)
-        if said["decimal"] is None:  # as it was before there was one
-            del said["decimal"]
+        for name in ("decimal", "group_column", "time_column"):
+            if said[name] is None:  # as it was before there was one
+                del said[name]
         if said["encoding"] == AUTO_ENCODING:
             said["encoding"] = "utf-8"
         text = json.dumps(said, sort_keys=False)

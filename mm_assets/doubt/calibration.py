@@ -149,7 +149,7 @@ class Calibration:
             np.asarray(document[name], dtype=np.float64) for name in ("predicted", "truth")
         )
         intervals = Intervals.learn(values, true, level=level, tolerance=tolerance)
-        sure = _of_numbers(intervals, values)
+        sure = _of_numbers(intervals, values, intervals.others)
         right = np.abs(values - true) <= tolerance.reach(values)
         curve = Curve(sure.confidence, right, sure.width)
         return cls(curve, intervals, 1.0, str(document["source"]), int(document["n"]), document)
@@ -182,7 +182,8 @@ def _some(order: Places) -> Places:
     return order[np.linspace(0, len(order) - 1, MOST_POINTS).round().astype(np.intp)]
 
 
-def _of_numbers(intervals: Intervals, values: Floats) -> Sure:
-    lower, upper = intervals.of(values)
+def _of_numbers(intervals: Intervals, values: Floats, size: Floats | None = None) -> Sure:
+    lower, upper = intervals.of(values, size)
     width = intervals.width(values, lower, upper)
-    return Sure(intervals.confidence(values).round(DIGITS), lower, upper, width.round(DIGITS))
+    confidence = intervals.confidence(values, size)
+    return Sure(confidence.round(DIGITS), lower, upper, width.round(DIGITS))

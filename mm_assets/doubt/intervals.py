@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 NEIGHBOURS = 50  # records that tell how large errors are near a prediction
 MOST_KNOTS = 20
+FEWEST_OTHERS = 20
 STEADY = 0.1  # of the mean error, at least, however small errors were somewhere
 
 
@@ -33,7 +34,8 @@ class Intervals:
     knots, sizes: how large an error usually is near a prediction, straight lines in between.
     scores: errors (truth - prediction) divided by that, ascending. lowest, highest: labels lie
     between them, None where there is no end (a price is not negative). usual: what a width is
-    compared with where numbers may be 0 or negative.
+    compared with where numbers may be 0 or negative. others: for each record learnt from, in the
+    order given, how large an error would be by what the others tell.
     """
 
     level: float
@@ -44,6 +46,7 @@ class Intervals:
     lowest: float | None
     highest: float | None
     usual: float
+    others: Floats
 
     @classmethod
     def learn(cls, predicted: Any, truth: Any, *, level: float, tolerance: Tolerance) -> Intervals:
@@ -67,24 +70,26 @@ class Intervals:
             )
         order = np.lexsort((true, values))
         values, errors = values[order], (true - values)[order]
-        knots, sizes = _sizes(values, np.abs(errors))
-        scores = np.sort(errors / np.interp(values, knots, sizes))
+        groups = int(np.clip(len(values) // NEIGHBOURS, 1, MOST_KNOTS))
+        knots, sizes = _sizes(values, np.abs(errors), groups)
+        others = _sizes_of_others(values, np.abs(errors), groups)
         one_sign = true.min() >= 0 or true.max() <= 0
         return cls(
             level=level,
             tolerance=tolerance,
             knots=knots,
             sizes=sizes,
-            scores=scores,
+            scores=np.sort(errors / others),
             lowest=0.0 if true.min() >= 0 else None,
             highest=0.0 if true.max() <= 0 < -true.min() else None,
             usual=0.0 if one_sign and true.any() else float(np.abs(true).mean()) or 1.0,
+            others=others[np.argsort(order)],
         )
 
-    def of(self, values: Any) -> tuple[Floats, Floats]:
-        """The lower and upper end for each predicted value."""
+    def of(self, values: Any, size: Floats | None = None) -> tuple[Floats, Floats]:
+        """The lower and upper end for each predicted value; size: another than is usual near it."""
         asked = np.asarray(values, dtype=np.float64).ravel()
-        size = self._size(asked)
+        size = self._size(asked) if size is None else size
         low, high = self._ends()
         # No interval excludes its own prediction, however one-sided errors were.
         lower = asked + min(low, 0.0) * size
@@ -102,12 +107,12 @@ class Intervals:
         found: Floats = (upper - lower) / np.maximum(asked, least)
         return found
 
-    def confidence(self, values: Any) -> Floats:
+    def confidence(self, values: Any, size: Floats | None = None) -> Floats:
         """The chance that the truth is within the tolerance of each value; 0 if not finite."""
         asked = np.asarray(values, dtype=np.float64).ravel()
         finite = np.isfinite(asked)
         asked = np.where(finite, asked, 0.0)
-        reach = self.tolerance.reach(asked) / self._size(asked)
+        reach = self.tolerance.reach(asked) / (self._size(asked) if size is None else size)
         high = np.searchsorted(self.scores, reach, side="right")
         low = np.searchsorted(self.scores, -reach, side="left")
         share: Floats = np.where(finite, (high - low) / len(self.scores), 0.0)
@@ -124,9 +129,22 @@ class Intervals:
         return float(self.scores[max(outside - 1, 0)]), float(self.scores[min(n - outside, n - 1)])
 
 
-def _sizes(values: Floats, errors: Floats) -> tuple[Floats, Floats]:
+def _sizes_of_others(values: Floats, errors: Floats, groups: int) -> Floats:
+    """How large an error usually is near each prediction, by a fifth of the records at a time:
+    the other four tell, so that no record's own error widens its own measure."""
+    if len(values) < FEWEST_OTHERS:
+        found: Floats = np.interp(values, *_sizes(values, errors, groups))
+        return found
+    sizes = np.empty(len(values))
+    place = np.arange(len(values)) % 5
+    for part in range(5):
+        own = place == part
+        sizes[own] = np.interp(values[own], *_sizes(values[~own], errors[~own], groups))
+    return sizes
+
+
+def _sizes(values: Floats, errors: Floats, groups: int) -> tuple[Floats, Floats]:
     """How large errors are along the predictions (ascending): knots and a size above 0 for each."""
-    groups = int(np.clip(len(values) // NEIGHBOURS, 1, MOST_KNOTS))
     places = [part for part in np.array_split(np.arange(len(values)), groups) if len(part)]
     # A few mistyped labels must not decide it, so the errors are cut where they are far.
     cut = np.minimum(errors, 10 * (np.median(errors) or errors.mean() or 1.0))

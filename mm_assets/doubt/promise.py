@@ -22,7 +22,7 @@ from mm_assets.contract.review import Review
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-RISK = 0.1  # how often a bound may fail to hold
+RISK = 0.05  # how often a bound may fail to hold
 SURELY = 0.95  # how probable it has to be that a later delivery reaches the target
 DELIVERY = 0.25  # of the records known, that a later delivery may have
 STEPS = 40  # groups of records, from the surest to the least sure
@@ -88,6 +88,8 @@ class Promise:
             else f"confidence below {self.limit:.3g}"
         )
         said = f"{where} goes to review: about {self.share:.1%} of the records"
+        if self.share == 1:
+            said = "everything goes to review"
         if self.accuracy is None or self.at_least is None:
             rest = "nothing is left outside"
         else:
@@ -101,7 +103,10 @@ class Promise:
             if self.largest_share is not None
             else "by any confidence"
         )
-        return f"{said}; {rest}; {self.target:.1%} CANNOT be promised {why} ({self.n:,} records)"
+        return (
+            f"{said}; {rest}; {self.target:.1%} CANNOT be promised {why}: "
+            f"{self.n:,} records leave too much to chance"
+        )
 
 
 def promise_of(review: Review, curve: Curve | None, *, of_numbers: bool) -> Promise:
@@ -181,9 +186,11 @@ def _kept(sure: Floats, right: Bools, target: float) -> int:
     """How many of the surest answers are shown to reach the target; 0 for none."""
     fewest = int(np.ceil(np.log(RISK) / np.log(target)))  # below, nothing can be shown
     sums = np.cumsum(right)
-    for end in reversed(_sequence(sure, fewest)):
-        if is_shown(int(sums[end - 1]), end, target):
-            return end
+    ends = _sequence(sure, fewest)
+    shown = [is_shown(int(sums[end - 1]), end, target) for end in ends]
+    for place in reversed(range(len(ends))):
+        if shown[place] and shown[max(place - 1, 0)]:  # one look alone may be luck
+            return ends[place]
     return 0
 
 

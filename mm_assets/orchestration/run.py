@@ -80,13 +80,12 @@ class Outcome:
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of the project, made on first use; dead runs of ours are ended."""
-    import dagster as dg
-
+    from mm_assets.orchestration.history import opened
     from mm_assets.orchestration.triggers.runs import end_dead_runs
 
     home = prepare_home(settings)
     os.environ["DAGSTER_HOME"] = str(home)
-    with _speaking_of_home(home), dg.DagsterInstance.from_config(str(home)) as instance:
+    with _speaking_of_home(home), opened(home) as instance:
         end_dead_runs(instance)
         yield instance
 

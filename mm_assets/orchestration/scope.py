@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -71,7 +72,7 @@ class LakeResource(dg.ConfigurableResource[Lake]):
             context.instance.add_run_tags(context.run.run_id, {WORKER: worker_name(os.getpid())})
 
     def settings(self) -> Settings:
-        return Settings.from_environment()
+        return _settings(frozenset(os.environ.items()), Path.cwd())
 
     def lake(self) -> Lake:
         return _lake(self.settings().model_dump_json())
@@ -81,6 +82,12 @@ class LakeResource(dg.ConfigurableResource[Lake]):
 
     def models(self, dataset: str) -> ModelStore:
         return ModelStore(self.lake(), dataset)
+
+
+@lru_cache(maxsize=4)
+def _settings(_environment: Set[tuple[str, str]], _here: Path) -> Settings:
+    """Checked again only when the environment changes: the steps of an upload ask 40 times."""
+    return Settings.from_environment()
 
 
 @lru_cache(maxsize=4)

@@ -9,8 +9,9 @@ import numpy as np
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.review import Tolerance
-from mm_assets.doubt.calibration import Calibration
+from mm_assets.doubt.calibration import Calibration, Sure
 from mm_assets.doubt.confidence import VALUE, as_sure, sureness_of
+from mm_assets.doubt.promise import Bools
 from mm_assets.training.decide import Unseen
 from mm_assets.training.decision import DecisionRule, chosen
 
@@ -48,6 +49,23 @@ def calibrated(
     )  # fmt: skip
 
 
+def answered(
+    calibration: Calibration,
+    predicted: pd.DataFrame,
+    truth: pd.Series,
+    rule: DecisionRule | None,
+) -> tuple[Sure, Bools]:
+    """How sure each answer is, and which ones are right: for numbers, within the tolerance."""
+    if calibration.intervals is not None:
+        values = predicted[VALUE].to_numpy(dtype=np.float64)
+        near = calibration.intervals.tolerance.reach(values)
+        right = np.abs(values - truth.to_numpy(dtype=np.float64)) <= near
+        return calibration.sure(predicted, None), right
+    places = chosen(predicted, rule)
+    said = predicted.columns.astype(str).to_numpy()[places]
+    return calibration.sure(predicted, places), said == truth.astype(str).to_numpy()
+
+
 def kept_promise(
     spec: DatasetSpec,
     calibration: Calibration,
@@ -62,16 +80,7 @@ def kept_promise(
     `errors_caught` by review; for numbers also `level`, `coverage` and the median `width`.
     """
     promise = calibration.promise(spec.review)
-    places = None if spec.is_regression else chosen(predicted, rule)
-    sure = calibration.sure(predicted, places)
-    if places is None:
-        assert calibration.intervals is not None  # noqa: S101  numbers have them
-        true = truth.to_numpy(dtype=np.float64)
-        values = predicted[VALUE].to_numpy(dtype=np.float64)
-        right = np.abs(values - true) <= calibration.intervals.tolerance.reach(values)
-    else:
-        said = predicted.columns.astype(str).to_numpy()[places]
-        right = said == truth.astype(str).to_numpy()
+    sure, right = answered(calibration, predicted, truth, rule)
     asked = promise.to_review(sure.confidence, sure.width)
     rest, wrong = right[~asked], ~right
     held_out: dict[str, Any] = {
@@ -82,6 +91,7 @@ def kept_promise(
         "errors_caught": int((wrong & asked).sum()),
     }
     if sure.lower is not None and sure.upper is not None and sure.width is not None:
+        true = truth.to_numpy(dtype=np.float64)
         inside = (sure.lower <= true) & (true <= sure.upper)
         held_out |= {
             "level": spec.interval_level,

@@ -22,6 +22,8 @@ from mm_assets.display.cells import written_out
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.confidence import with_sureness
 from mm_assets.doubt.familiar import Familiar
+from mm_assets.doubt.pictures import review_picture
+from mm_assets.doubt.promise import Curve
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Progress, Task
 from mm_assets.engines.shared.spellings import spelled
@@ -31,7 +33,7 @@ from mm_assets.lake.local import working_folder
 from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import Champion, ModelStore, StoredModel
 from mm_assets.training.budget import within_budget
-from mm_assets.training.calibrate import as_sure_as_right, calibrated, kept_promise
+from mm_assets.training.calibrate import answered, as_sure_as_right, calibrated, kept_promise
 from mm_assets.training.decide import (
     Decided,
     decided_by,
@@ -277,7 +279,7 @@ def _candidate(
             modality,
             chosen,
             {part: data.parts[part] for part in SEEN},
-            {part: data.ids[part] for part in SEEN},
+            {part: data.groups[part] for part in SEEN},
             training_fingerprint=data.document["fingerprint"],
             progress=said,
             vectors=data.vectors,
@@ -292,6 +294,7 @@ def _candidate(
         spec.problem_type,
         spec.metric,
         learnt_weights(spec, engine, data.parts),
+        [name for part in SEEN for name in data.groups[part]],
     )
     with learning(), nullcontext() if first else interruptible():
         engine.train(task, folder, said)
@@ -430,6 +433,8 @@ def _pictures(
         )
     if png := leaderboard_picture(best.leaderboard.rows):
         pictures["leaderboard"] = png
+    if png := _review_picture(spec, data, best):
+        pictures["review"] = png
     if spec.is_regression:
         pictures["residuals"] = residual_picture(data.truth, best.predicted)
     else:
@@ -445,6 +450,14 @@ def _pictures(
             named = {f"{what} ({one.name})": png for what, png in one.tuning.pictures.items()}
             pictures |= named
     return pictures
+
+
+def _review_picture(spec: DatasetSpec, data: TrainingRecords, best: Candidate) -> bytes | None:
+    """What the review queue gains, and how the promise stands to the held-out records."""
+    calibration = best.calibration
+    sure, right = answered(calibration, best.predicted, data.truth, best.decided.rule)
+    held_out = Curve(sure.confidence, right, sure.width)
+    return review_picture(calibration.curve, calibration.promise(spec.review), held_out)
 
 
 def _track(

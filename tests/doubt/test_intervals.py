@@ -99,7 +99,7 @@ def test_on_the_average_the_truth_lies_inside_as_often_as_promised(level: float,
         covered.append(((lower <= true) & (true <= upper)).mean())
     assert level - 0.02 <= np.mean(covered)
     if n * (1 - level) >= 4:  # with fewer the farthest errors are the ends, which is more
-        assert np.mean(covered) <= level + 0.02
+        assert np.mean(covered) <= level + (0.02 if n > 500 else 0.03)
 
 
 def test_hard_records_get_wide_intervals() -> None:

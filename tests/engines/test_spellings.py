@@ -24,8 +24,9 @@ from mm_assets.predictions.unlike import in_words
 from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
+from mm_assets.training.splits import split_of
 from mm_assets.training.train import TrainingResult, train_model
-from mm_assets.training.training_set import build_training_set, split_of
+from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.received import read_parquet
 from tests.engines.frames import learn
 from tests.make import csv_table, dataset, drop_zip, processed

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from mm_assets.lake.lake import Lake
+from mm_assets.orchestration.history import held_open
 from tests.make import dataset
 from tests.orchestration.daemon import Daemon
 
@@ -17,7 +18,8 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test(temp_dir=str(tmp_path_factory.mktemp("triggers"))) as made:
+    home = tmp_path_factory.mktemp("triggers")
+    with dg.instance_for_test(temp_dir=str(home)) as made, held_open(made):
         yield made
 
 

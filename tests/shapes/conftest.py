@@ -13,6 +13,7 @@ import pytest
 from mm_assets.contract.settings import Settings
 from mm_assets.contract.spec_file import load_spec
 from mm_assets.lake.lake import Lake
+from mm_assets.orchestration.history import held_open
 from mm_assets.orchestration.run import Outcome, Runner
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
@@ -64,6 +65,7 @@ def shape_of(tmp_path_factory) -> Iterator[Callable[..., Shape]]:
             spec = load_spec(DEFS / dataset / "defs.yaml").model_copy(update=changes)
             home = tmp_path_factory.mktemp("home")
             instance = stack.enter_context(dg.instance_for_test(temp_dir=str(home)))
+            stack.enter_context(held_open(instance))  # as open_instance does it
             return Shape(Settings.from_environment(), instance, spec)
 
         yield made

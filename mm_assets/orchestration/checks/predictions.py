@@ -67,7 +67,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         wrong = [m for m in found["modality"].to_pylist() if m != Modality.WITH_IMAGE]
         return check(not wrong, f"{len(with_image)} records with an image, {len(wrong)} wrong")
 
-    @dg.asset_check(**asset, description="The share of the upload's predictions below threshold.")
+    @dg.asset_check(**asset, description="The share of the upload's predictions in review.")
     def low_confidence_share(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:

@@ -1,0 +1,127 @@
+"""Dagster's history in SQLite, held open while this process writes into it.
+
+Dagster opens a database, compiles its statement and closes the database again for each of the 90
+events of an upload, and sets up a database for each run. Held open, and copied once it is set up,
+it costs an upload half as much. What is written, and when it is safe, stays the same.
+"""
+
+# Dagster has no public way to say how its storage connects; tests/orchestration/test_history.py
+# holds that what is held open tells the same.
+# ruff: noqa: SLF001
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import dagster as dg
+    import sqlalchemy
+
+# Seconds to wait for another process that writes; as Dagster itself.
+PATIENCE = 30
+
+
+@contextmanager
+def opened(home: Path) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of this folder, its history held open."""
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(str(home)) as instance, held_open(instance):
+        yield instance
+
+
+@contextmanager
+def held_open(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Hold what `instance` keeps in SQLite open until the end; another storage stays as it is."""
+    from dagster._core.storage.event_log import SqliteEventLogStorage
+    from dagster._core.storage.runs import SqliteRunStorage
+
+    events: Any = instance.event_log_storage
+    runs: Any = instance.run_storage
+    held = _Held()
+    if isinstance(events, SqliteEventLogStorage):
+        history = _Events(events, held)
+        vars(events)["_connect"] = history.connect
+    if isinstance(runs, SqliteRunStorage):
+        vars(runs)["connect"] = lambda: held.engine(runs._conn_string).begin()
+    try:
+        yield
+    finally:
+        vars(events).pop("_connect", None)
+        vars(runs).pop("connect", None)
+        held.close_all()
+
+
+class _Held:
+    """The databases that are open, by address."""
+
+    def __init__(self) -> None:
+        self._engines: dict[str, sqlalchemy.Engine] = {}
+
+    def engine(self, address: str) -> sqlalchemy.Engine:
+        import sqlalchemy
+
+        if address not in self._engines:
+            patience = {"timeout": PATIENCE}
+            self._engines[address] = sqlalchemy.create_engine(address, connect_args=patience)
+        return self._engines[address]
+
+    def close(self, address: str) -> None:
+        if address in self._engines:
+            self._engines.pop(address).dispose()
+
+    def close_all(self) -> None:
+        for address in list(self._engines):
+            self.close(address)
+
+
+class _Events:
+    """The events: a database for each run, of which the last is held open, and an index of all."""
+
+    def __init__(self, storage: Any, held: _Held) -> None:
+        self.storage, self.held = storage, held
+        self._run = ""  # the address of the one that is open
+        self._empty: bytes | None = None  # a run's database that is set up and has no event yet
+
+    @contextmanager
+    def connect(self, shard: str) -> Iterator[sqlalchemy.Connection]:
+        """As Dagster's own; `shard` is the ID of a run, or stands for the index."""
+        from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+
+        with self.storage._db_lock:
+            address = self.storage.conn_string_for_shard(shard)
+            if shard != INDEX_SHARD_NAME and address != self._run:
+                self.held.close(self._run)
+                self._run = address
+            if shard not in self.storage._initialized_dbs:
+                self._set_up(shard, address)
+                self.storage._initialized_dbs.add(shard)
+            with self.held.engine(address).begin() as connection:
+                yield connection
+
+    def _set_up(self, shard: str, address: str) -> None:
+        path = Path(self.storage.path_for_shard(shard))
+        if self._empty is not None and not path.exists():
+            _create(path, self._empty)
+            return
+        is_new = not path.exists()
+        self.storage._initdb(self.held.engine(address))
+        if is_new:
+            self.held.close(address)
+            if not Path(f"{path}-wal").exists():  # then all of it is in the file
+                self._empty = path.read_bytes()
+
+
+def _create(path: Path, data: bytes) -> None:
+    """Write the file whole, unless somebody else made it in between."""
+    part = path.with_name(f".{uuid.uuid4().hex}")
+    part.write_bytes(data)
+    with contextlib.suppress(FileExistsError):
+        os.link(part, path)
+    part.unlink()

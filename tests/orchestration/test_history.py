@@ -1,0 +1,122 @@
+"""Dagster's history, held open while a process writes: the same events, for everybody, at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from mm_assets.orchestration.history import held_open
+
+
+@dg.asset
+def eggs(context) -> int:
+    context.log.info("fresh")
+    return 3
+
+
+@dg.asset_check(asset=eggs)
+def enough(eggs: int) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=eggs > 2)
+
+
+JOB = dg.Definitions(
+    [eggs], asset_checks=[enough], jobs=[dg.define_asset_job("breakfast")]
+).resolve_job_def("breakfast")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    return tmp_path
+
+
+def opened(home: Path) -> dg.DagsterInstance:
+    return dg.DagsterInstance.from_config(str(home))
+
+
+def told(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str, str]]:
+    """The events of a run: what happened, and in which step."""
+    return [
+        (entry.dagster_event.event_type_value, entry.step_key or "")
+        if entry.dagster_event
+        else ("said", entry.user_message)
+        for entry in instance.all_logs(run_id)
+    ]
+
+
+def test_what_is_held_open_is_told_as_dagster_tells_it_and_others_see_it_at_once(
+    home: Path,
+) -> None:
+    with opened(home) as instance:
+        alone = told(instance, JOB.execute_in_process(instance=instance).run_id)
+        assert ("ASSET_CHECK_EVALUATION", "eggs_enough") in alone
+        assert ("said", "fresh") in alone
+        with held_open(instance), opened(home) as another:
+            # The first sets up a database, the later ones copy it.
+            runs = [JOB.execute_in_process(instance=instance).run_id for _ in range(3)]
+            for run_id in runs:
+                assert told(another, run_id) == alone
+                assert another.get_run_by_id(run_id).status is dg.DagsterRunStatus.SUCCESS
+            assert another.get_latest_materialization_event(eggs.key).run_id == runs[-1]
+            ends = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_SUCCESS)
+            found = another.fetch_run_status_changes(ends, limit=10).records
+            assert {record.run_id for record in found} > set(runs)
+        # Afterwards it is as Dagster has it, and no file stays open or is left beside.
+        assert told(instance, JOB.execute_in_process(instance=instance).run_id) == alone
+    with opened(home) as instance:
+        assert [told(instance, run_id) for run_id in runs] == [alone] * 3
+    assert not [path for path in home.rglob(".*") if path.is_file()]
+
+
+def test_a_database_that_was_copied_is_as_one_that_dagster_set_up(home: Path) -> None:
+    with opened(home) as instance, held_open(instance):
+        runs = [JOB.execute_in_process(instance=instance).run_id for _ in range(2)]
+    facts = []
+    for run_id in runs:
+        [path] = home.rglob(f"{run_id}.db")
+        with sqlite3.connect(path) as connection:
+            schema = connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
+            mode = connection.execute("PRAGMA journal_mode").fetchone()
+            revision = connection.execute("SELECT * FROM alembic_version").fetchall()
+            ids = connection.execute("SELECT min(id), count(*) FROM event_logs").fetchone()
+        facts.append((schema, mode, revision, ids))
+    assert facts[0] == facts[1]
+    assert facts[0][1] == ("wal",)
+
+
+DIES = """
+import os, sys, signal
+import dagster as dg
+from mm_assets.orchestration.history import held_open
+from tests.orchestration.test_history import JOB, opened
+with opened(sys.argv[1]) as instance, held_open(instance):
+    for _ in range(2):
+        print(JOB.execute_in_process(instance=instance).run_id, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_process_has_told_is_there_after_it_was_killed(home: Path) -> None:
+    died = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", DIES, str(home)],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    with opened(home) as instance:
+        for run_id in died.stdout.split():
+            assert told(instance, run_id)[-1][0] == "PIPELINE_SUCCESS"
+        assert told(instance, JOB.execute_in_process(instance=instance).run_id)
+
+
+def test_what_is_not_in_files_of_sqlite_stays_as_it_is() -> None:
+    with dg.DagsterInstance.ephemeral() as instance, held_open(instance):
+        run_id = JOB.execute_in_process(instance=instance).run_id
+        assert told(instance, run_id)
