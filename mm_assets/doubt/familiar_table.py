@@ -9,9 +9,9 @@
 | `empty_record` | so much is missing as in almost no record of training |
 
 A column of names brings new values all the time. How often a column does so is the share of its
-training records whose value occurs once (Good 1953). Columns are watched for unseen values, the
-ones that bring few first, as long as all of them together mark about 1% of ordinary records. The
-others are open.
+training records whose value occurs once, in one group (Good 1953). Columns are watched for unseen
+values, the ones that bring few first, as long as all of them together mark about 1% of ordinary
+records. The others are open.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mm_assets.contract.limits import ImageFeature
 from mm_assets.contract.spellings import quoted
 from mm_assets.doubt.familiar_numbers import Range, learn_ranges, ranges_of
 from mm_assets.doubt.familiar_text import learn_scripts, script_of
@@ -36,6 +37,7 @@ NEW_VALUES = 0.01  # of ordinary records, in all watched columns together, bring
 EMPTY = 0.003  # of the records of training may be as empty as one that is marked
 MOST_NAMED = 5  # values that a doubt names
 KINDS = ("number", "category", "text")
+OF_IMAGE = frozenset(feature.column for feature in ImageFeature)  # never missing beside an image
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,18 @@ class FamiliarTable:
 
     @classmethod
     def learn(
-        cls, frame: pd.DataFrame, columns: Mapping[str, str], spellings: Spellings
+        cls,
+        frame: pd.DataFrame,
+        columns: Mapping[str, str],
+        spellings: Spellings,
+        groups: Sequence[str],
     ) -> FamiliarTable:
-        """frame: every record that the model is made from, spelt as it knows them."""
+        """frame: every record that the model is made from, spelt as it knows them.
+
+        groups: the name of each record's group; what one group alone has is new in a way.
+        """
         kinds = {name: kind for name, kind in columns.items() if kind in KINDS}
-        watched, open_ = _watched(frame, kinds, spellings)
+        watched, open_ = _watched(frame, kinds, spellings, groups)
         named = {kind: [name for name in kinds if kinds[name] == kind] for kind in KINDS}
         written = [*named["text"], *open_]
         absent = _absent(frame, kinds)
@@ -72,17 +81,18 @@ class FamiliarTable:
             learn_ranges(numbers),
             {name: found for name, found in scripts.items() if found},
             tuple(name for name in kinds if len(absent) and not absent[name].any()),
-            _empty(absent.to_numpy().sum(axis=1), len(kinds)),
+            _empty(absent[_sent(kinds)].to_numpy().sum(axis=1), len(_sent(kinds))),
         )  # fmt: skip
 
     def doubts(self, frame: pd.DataFrame) -> list[list[Doubt]]:
         """Of each record by itself; in the order of the columns."""
         found: list[list[Doubt]] = [[] for _ in range(len(frame))]
         absent = _absent(frame, self.kinds)
-        missing = absent.to_numpy().sum(axis=1)
+        sent = _sent(self.kinds)
+        missing = absent[sent].to_numpy().sum(axis=1)
         is_empty = missing >= self.empty
         for place in np.flatnonzero(is_empty).tolist():
-            words = f"{missing[place]} of {len(self.kinds)} values are missing"
+            words = f"{missing[place]} of {len(sent)} values are missing"
             found[place].append(Doubt("empty_record", "", words))
         for column in self.kinds:
             of_column = {**self._far(column, frame), **self._unknown(column, frame)}
@@ -171,13 +181,14 @@ def known_values(spellings: Spellings, column: str, at_most: int) -> str:
 
 
 def _watched(
-    frame: pd.DataFrame, kinds: Mapping[str, str], spellings: Spellings
+    frame: pd.DataFrame, kinds: Mapping[str, str], spellings: Spellings, groups: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, float]]:
     """The columns that are watched for unseen values, and the others with their share of them."""
     shares = {}
     for column in (name for name, kind in kinds.items() if kind == "category"):
-        counts = Counter(_texts(frame[column]).values())
-        once = sum(count == 1 for count in counts.values())
+        texts = _texts(frame[column])
+        counts = Counter(text for text, _ in {(text, groups[n]) for n, text in texts.items()})
+        once = sum(counts[text] == 1 for text in texts.values())
         shares[column] = once / max(1, len(frame))
     watched, open_, spent = [], {}, 0.0
     for column, share in sorted(shares.items(), key=lambda item: (item[1], item[0])):
@@ -187,6 +198,11 @@ def _watched(
         else:
             open_[column] = round(share, 4)
     return tuple(name for name in kinds if name in watched), open_
+
+
+def _sent(kinds: Mapping[str, str]) -> list[str]:
+    """The columns of the table that people send."""
+    return [name for name in kinds if name not in OF_IMAGE]
 
 
 def _empty(missing: np.ndarray, total: int) -> int:

@@ -66,7 +66,7 @@ def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Ch
             spellings_of(manifest),
             vectors,
             rule_of(spec, manifest),
-            Familiar.of_manifest(manifest, spellings_of(manifest)),
+            Familiar.of_manifest(manifest, spellings_of(manifest), folder, vectors),
         )
     return _in_memory[key]
 

@@ -139,7 +139,7 @@ def train_model(
         if words := best.leaderboard.image_words:
             progress(f"{modality}: {words}")
         progress(f"{modality}: {best.promise['words']}")
-        familiar = learn_familiar(spec, modality, data, best.engine)
+        familiar = learn_familiar(spec, modality, data, best.engine, progress)
         for words in familiar.words if familiar else []:
             progress(f"{modality}: {words}")
         stored = models.save(
@@ -390,7 +390,7 @@ def _manifest(
         "spec_fingerprint": spec.fingerprint,
         "calibration": best.calibration.to_json(),
         "promise": best.promise,
-        "familiar": familiar.to_json() if familiar else None,
+        "familiar": familiar.keep(best.folder) if familiar else None,
         "decision": best.decided.document,
         "reliability": None
         if spec.is_regression

@@ -32,6 +32,7 @@ CACHE_BYTES = 128 << 20  # of vectors, in a process
 # Of an upload as many files are fetched as images are asked for, and these few: to fetch one costs
 # about as much as to look at an image.
 FILES_FOR_ONE = 8
+MOST_FRESH = 4096  # vectors that were written a moment ago; of 1280 numbers they take 10 MB
 MOST_HOMES = 4  # datasets whose homes are kept in a process
 
 
@@ -65,6 +66,7 @@ class LakeVectors:
         self.dataset = dataset
         self._most_places = most_places
         self._places: OrderedDict[str, _Place] = OrderedDict()
+        self._fresh: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
 
     def lie(self, upload: str | None, images: Mapping[str, bytes]) -> None:
         """Say in which upload images lie; None: in none, so nothing of them is kept.
@@ -80,23 +82,39 @@ class LakeVectors:
                 self._places.popitem(last=False)
 
     def read(self, backbone: str, images: Sequence[str]) -> dict[str, np.ndarray]:
-        """As `Vectors.read`: in the image's own upload, then in its home."""
-        wanted = self._placed(images)
+        """As `Vectors.read`: what was just written, then the image's own upload, then its home."""
+        fresh = self._just_written(backbone, images)
+        wanted = self._placed(name for name in images if name not in fresh)
         own = {name: place.upload for name, place in wanted.items() if place.upload}
         found = self._read(backbone, own)
         unknown = {name: place for name, place in wanted.items() if name not in found}
         homes = self._homes_of(unknown)
         elsewhere = {name: home for name, home in homes.items() if home != own.get(name)}
-        return found | self._read(backbone, elsewhere)
+        return fresh | found | self._read(backbone, elsewhere)
 
     def write(self, backbone: str, vectors: Mapping[str, np.ndarray]) -> None:
-        """As `Vectors.write`. What lies in no upload, or nobody knows where, is not kept."""
+        """As `Vectors.write`. What lies in no upload, or nobody knows where, only stays in memory:
+        a model looks at an image for its answer, and again for what is unlike training.
+        """
+        self._remember(backbone, vectors)
         here = {n: place for n, place in self._placed(vectors).items() if place.upload is not None}
         homes = self._homes_of(here)
         for upload, names in _by_upload({n: homes.get(n) or here[n].upload for n in here}).items():
             data = _packed({name: vectors[name] for name in sorted(names)})
             prefix = embeddings_prefix(self.dataset, upload, backbone)
             self.lake.write(f"{prefix}{_name_of(data)}", data)
+
+    def _just_written(self, backbone: str, images: Iterable[str]) -> dict[str, np.ndarray]:
+        with _lock:
+            known = {name: self._fresh.get((backbone, name)) for name in images}
+        return {name: v.astype("float32") for name, v in known.items() if v is not None}
+
+    def _remember(self, backbone: str, vectors: Mapping[str, np.ndarray]) -> None:
+        with _lock:
+            for name, vector in vectors.items():
+                self._fresh[backbone, name] = vector.astype("float16")
+            while len(self._fresh) > MOST_FRESH:
+                self._fresh.popitem(last=False)
 
     def _placed(self, names: Iterable[str]) -> dict[str, _Place]:
         with _lock:
