@@ -62,8 +62,8 @@ def intervals(judged: Judged) -> Row | None:
             "name": name,
             "records": n,
             "coverage": hits / n,
-            "low": lower_bound(hits, n, RISK / 4),
-            "high": upper_bound(hits, n, RISK / 4),
+            "low": lower_bound(hits, n, RISK / 2),
+            "high": upper_bound(hits, n, RISK / 2),
             "width": float(np.median((upper - lower)[some])),
             "share": float(np.median(width[some])),
         }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -19,7 +21,9 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
+from mm_assets.training.report.compared import certainty
 from mm_assets.training.report.gather import Findings, gather
+from mm_assets.training.report.judged import judge
 from mm_assets.training.report.page import page_of
 from mm_assets.training.train import train_model
 from mm_assets.training.training_set import build_training_set
@@ -186,7 +190,7 @@ def test_figures_of_the_training_are_met_again(pets: World, flats: World) -> Non
             promise = manifest["promise"]
             assert figures["review"]["words"] == promise["words"]
             assert figures["review"]["held_out"] == pytest.approx(promise["held_out"])
-            assert promise["words"] in Page(world.pages[modality]).text.replace("\n", " ")
+            assert promise["words"][1:] in Page(world.pages[modality]).text.replace("\n", " ")
 
 
 def test_how_certain_a_share_is_follows_from_the_number_of_records(pets: World) -> None:
@@ -195,6 +199,20 @@ def test_how_certain_a_share_is_follows_from_the_number_of_records(pets: World) 
     share, n = headline["figure"], headline["n"]
     expected = 2 * 1.96 * (share * (1 - share) / n) ** 0.5
     assert headline["high"] - headline["low"] == pytest.approx(expected, rel=0.2)
+
+
+def test_a_figure_without_any_error_is_no_more_certain_than_the_number_of_records_makes_it(
+    pets: World,
+) -> None:
+    n = 30
+    judged = judge(pets.lake, pets.models, pets.spec, WITHOUT, pets.versions[WITHOUT])
+    truth = judged.data.truth.iloc[:n]
+    all_right = pd.DataFrame({name: (truth == name).astype(float) for name in ("cat", DOG)})
+    data = replace(judged.data, truth=truth)
+    few = replace(judged, data=data, predicted=all_right)
+    found = certainty(replace(few, evaluation=few.evaluated(all_right, None)))
+    assert (found.figure, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.025 ** (1 / n))
 
 
 def test_importance_finds_what_the_label_follows_from(pets: World, flats: World) -> None:
