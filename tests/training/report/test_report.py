@@ -284,6 +284,56 @@ def test_each_report_has_the_pictures_of_its_kind(pets: World, flats: World) -> 
                 assert base64.b64encode(png).decode() in world.pages[modality]
 
 
+RULES = {
+    "engine": "rules",
+    "hyperparameters": {"rules": [{"when": "age > 4.5", "then": DOG}], "otherwise": "cat"},
+}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"model_without_image": RULES},
+        {"model_without_image": BOOSTING, "costs": {DOG: {"cat": 5}}, "positive_class": DOG},
+        {"model_without_image": ENSEMBLE, "metric": "log_loss", "review": {"threshold": 0.7}},
+    ],
+    ids=["rules", "costs", "log loss and a threshold"],
+)
+def test_models_of_every_kind_are_reported(tmp_path: Path, keys: dict[str, Any]) -> None:
+    columns = {"age": "number", f"colour{BROKEN}": "category"}
+    spec = dataset(classes=["cat", DOG], image_name=None, columns=columns, **keys)
+    world = World(tmp_path, spec, {"t.csv": pet_files(200)["t.csv"]})
+    figures, page = world.found[WITHOUT].figures, Page(world.pages[WITHOUT])
+    assert figures["headline"]["metrics"] == pytest.approx(world.manifest(WITHOUT)["metrics"])
+    assert figures["headline"]["rival"] is not None
+    assert figures["importance"]["rows"][0]["column"] == "age"
+    assert {"importance", "confusion", "calibration"} <= set(world.found[WITHOUT].pictures)
+    if "costs" in keys:
+        costly = [row["answer"] == "cat" for row in figures["mistakes"]]
+        assert costly == sorted(costly, reverse=True)
+        assert "cost" in page.text
+    assert page.open == []
+
+
+def test_where_images_are_the_records_there_is_no_rival_on_a_table(tmp_path: Path) -> None:
+    spec = dataset(
+        records="images", id_column="id", label_column="label", classes=["cat", "dog"], columns={},
+        image_name="{label}/{id}", image_features=["brightness"], model_with_image=BOOSTING,
+    )  # fmt: skip
+    draw = np.random.default_rng(0)
+    files = {}
+    for n in range(160):
+        shade = int(np.clip(draw.normal(150 if n % 2 else 90, 30), 0, 255))
+        files[f"{'dog' if n % 2 else 'cat'}/{n}.png"] = plain_image((shade, shade, shade))
+    world = World(tmp_path, spec, files)
+    figures = world.found[WITH].figures
+    assert figures["headline"]["rival"] is None
+    assert [row["column"] for row in figures["importance"]["rows"]] == ["image"]
+    text = Page(world.pages[WITH]).text
+    assert "There is no quick rival: the dataset has no table columns" in text
+    assert "there are no models without images to compare with" in text
+
+
 def test_a_report_after_more_records_says_that_it_was_measured_anew(
     pets: World, tmp_path: Path
 ) -> None:
