@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mm_assets.api.models import Exported as ExportedTo
+    from mm_assets.api.recalibrate import Recalibrated
     from mm_assets.api.reports import ModelReport
     from mm_assets.drafting.drafted import Drafted
     from mm_assets.lake.lake import Lake
@@ -391,6 +392,26 @@ class Dataset:
             self.predict_again(quiet=quiet, on_outcome=on_outcome)
         return champion
 
+    def recalibrate(
+        self, modality: str | None = None, *, since: str = "", predict: bool = True,
+        quiet: bool = False, on_outcome: OnOutcome | None = None,
+    ) -> Recalibrated:  # fmt: skip
+        """Let a champion learn from the labels that came later how sure it may be, untrained.
+
+        What passes the gate answers from then on, and everything is predicted again; else the
+        answer's `champion` is None and `reason` says why. since: only records of this upload and
+        later ones. predict: as in `promote`. Raises ModelError (recalibration_too_few), RunFailed.
+        """
+        from mm_assets.api.recalibrate import recalibrate
+
+        with telling(f"{self.name}: recalibrating …", quiet=quiet) as told:
+            found = recalibrate(
+                self.lake, self.table, self.spec, modality_of(modality), since, say=told.say
+            )
+        if predict and found.champion:
+            self.predict_again(quiet=quiet, on_outcome=on_outcome)
+        return found
+
     def export_model(
         self,
         to: str | Path,
@@ -499,9 +520,18 @@ class Dataset:
             },
             **({"split": words} if (words := self.stays_together) else {}),
             **{f"predictions: {k.replace('_', ' ')}": number for k, number in counts.items()},
+            **{f"promise {version}": words for version, words in self._promises().items()},
         }
         rows = ({"what": what, "is": str(value)} for what, value in facts.items())
         return Rows(rows, ("what", "is"), f"Dataset {self.name}")
+
+    def _promises(self) -> dict[str, str]:
+        """Of each model, whether its promise held when monitoring looked last."""
+        from mm_assets.lake.layout import of_dataset
+        from mm_assets.monitoring.promises import in_words
+
+        document = self.lake.read_json(of_dataset(self.name, "monitoring")) or {}
+        return {one["version"]: in_words(one) for one in document.get("promises", [])}
 
     def __repr__(self) -> str:
         return f"<Dataset {self.name}: {self.spec.label_column} ({self.spec.problem_type})>"

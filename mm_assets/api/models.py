@@ -69,6 +69,7 @@ def describe_model(
     As a row of `list_models`, and: metrics, baseline, promise (what goes to review, what the rest
     reaches, the curve; training/promised.py), training_counts, candidates, leaderboard
     (training/leaderboard.py; empty for a model without members), image_adds (in words, or ''),
+    recalibrated_from (a version, or None),
     stopped_early, problem_type, classes, columns, engine_options, libraries, run_id,
     training_fingerprint, manifest_sha256, files (name, bytes, sha256), bytes, promotions (oldest
     first). version: or how it begins. Raises ModelError, UsageError.
@@ -84,7 +85,7 @@ def describe_model(
     files = [{"name": name, **facts} for name, facts in manifest["files"].items()]
     kept = (
         "metrics", "baseline", "training_counts", "candidates", "problem_type", "classes",
-        "columns", "libraries", "run_id", "training_fingerprint",
+        "columns", "libraries", "run_id", "training_fingerprint", "recalibrated_from",
     )  # fmt: skip
     return {
         "dataset": spec.dataset,
@@ -138,7 +139,7 @@ def promote(
     if not reason.strip():
         raise UsageError(code="arguments", what="a promotion by hand needs a reason")
     models = ModelStore(lake, spec.dataset)
-    return _promote(models, spec, find_model(models, spec, version, modality), reason, say)
+    return promote_found(models, spec, find_model(models, spec, version, modality), reason, say)
 
 
 def rollback(
@@ -162,7 +163,7 @@ def rollback(
     present = models.champion(found.modality)
     assert present is not None  # noqa: S101  there was an earlier one
     words = f"Rolled back from {present.version}: {reason}".rstrip(": ")
-    return _promote(models, spec, found, words, say)
+    return promote_found(models, spec, found, words, say)
 
 
 def _earlier(models: ModelStore, spec: DatasetSpec, modality: Modality | None) -> Found:
@@ -209,9 +210,10 @@ def _at(models: ModelStore, spec: DatasetSpec, to: str, modality: Modality | Non
     )
 
 
-def _promote(
+def promote_found(
     models: ModelStore, spec: DatasetSpec, found: Found, reason: str, say: Say
 ) -> Champion:
+    """Promote a model that may answer, and tell MLflow. Raises as `promote` does."""
     stored = refuse_unfit(models, spec, found)
     present = models.champion(found.modality)
     _refuse_unloadable(models, spec, stored)
@@ -304,7 +306,7 @@ def export_model(
     asked = spec.modalities if modality is None else (modality,)
     champions = [one for m in asked if (one := models.champion(m))]
     if not champions:
-        _the_champion(models, spec, modality)
+        the_champion(models, spec, modality)
     for champion in champions:
         refuse_unfit(models, spec, _found(champion))
     folder = Path(to)
@@ -320,7 +322,7 @@ def export_model(
 # -- what the calls share -------------------------------------------------------------------------
 
 
-def _the_champion(models: ModelStore, spec: DatasetSpec, modality: Modality | None) -> Champion:
+def the_champion(models: ModelStore, spec: DatasetSpec, modality: Modality | None) -> Champion:
     """The only champion. Raises where there is none, or one of each modality."""
     asked = spec.modalities if modality is None else (modality,)
     there = [one for m in asked if (one := models.champion(m))]
@@ -343,7 +345,7 @@ def _named(
     """The model of this version, else the champion. Raises ModelError, UsageError."""
     if version:
         return find_model(models, spec, version, modality)
-    return _found(_the_champion(models, spec, modality))
+    return _found(the_champion(models, spec, modality))
 
 
 def asked_model(
@@ -352,7 +354,7 @@ def asked_model(
     """The model of that version; without one, the champion."""
     if version:
         return find_model(models, spec, version, modality)
-    return _found(_the_champion(models, spec, modality))
+    return _found(the_champion(models, spec, modality))
 
 
 def _found(champion: Champion) -> Found:

@@ -159,6 +159,28 @@ def rollback(
 
 
 @app.command()
+def recalibrate(
+    dataset: DatasetOption = None,
+    modality: ModalityOption = None,
+    since: Annotated[
+        str, typer.Option("--since", help="Only records of this upload and later ones.")
+    ] = "",
+    no_predict: NoPredictOption = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Learn from later labels how sure a champion may be, without training; predict again."""
+    with speaking_errors():
+        ds = mm.open(dataset)
+        found = ds.recalibrate(modality, since=since, predict=False)
+        if found.champion is None:
+            bad(f"{found.version}: {found.reason}")
+            leave(mm.End.NOTHING)
+            return
+        _answer_with(ds, found.champion, no_predict, form)
+        say(found.promise["words"])
+
+
+@app.command()
 def export(
     to: Annotated[Path, typer.Option("--to", help="The folder to write, new or empty.")],
     form: Annotated[
@@ -284,6 +306,7 @@ def _facts(about: dict[str, Any]) -> list[dict[str, str]]:
             if metric in one["metrics"]
         ),
         "images": about["image_adds"],
+        "recalibrated from": about["recalibrated_from"],
         "stopped early": "yes" if about["stopped_early"] else "",
         "learned from": ", ".join(f"{n} {name}" for name, n in about["training_counts"].items()),
         "classes": ", ".join(about["classes"] or ()),

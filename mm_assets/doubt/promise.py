@@ -88,6 +88,8 @@ class Promise:
             else f"confidence below {self.limit:.3g}"
         )
         said = f"{where} goes to review: about {self.share:.1%} of the records"
+        if self.share == 1:
+            said = "everything goes to review"
         if self.accuracy is None or self.at_least is None:
             rest = "nothing is left outside"
         else:
@@ -101,7 +103,10 @@ class Promise:
             if self.largest_share is not None
             else "by any confidence"
         )
-        return f"{said}; {rest}; {self.target:.1%} CANNOT be promised {why} ({self.n:,} records)"
+        return (
+            f"{said}; {rest}; {self.target:.1%} CANNOT be promised {why}: "
+            f"{self.n:,} records leave too much to chance"
+        )
 
 
 def promise_of(review: Review, curve: Curve | None, *, of_numbers: bool) -> Promise:

@@ -21,6 +21,7 @@ from mm_assets.contract.review import Tolerance
 from mm_assets.display.cells import written_out
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.confidence import with_sureness
+from mm_assets.doubt.familiar import Familiar
 from mm_assets.doubt.pictures import review_picture
 from mm_assets.doubt.promise import Curve
 from mm_assets.engines.make import make_engine
@@ -48,6 +49,7 @@ from mm_assets.training.evaluation_pictures import (
     confusion_picture,
     residual_picture,
 )
+from mm_assets.training.familiar import learn_familiar
 from mm_assets.training.gate import Decision, gate
 from mm_assets.training.leaderboard import (
     Leaderboard,
@@ -137,8 +139,11 @@ def train_model(
         if words := best.leaderboard.image_words:
             progress(f"{modality}: {words}")
         progress(f"{modality}: {best.promise['words']}")
+        familiar = learn_familiar(spec, modality, data, best.engine)
+        for words in familiar.words if familiar else []:
+            progress(f"{modality}: {words}")
         stored = models.save(
-            modality, best.folder, _manifest(spec, modality, data, best, trained, run_id)
+            modality, best.folder, _manifest(spec, modality, data, best, trained, run_id, familiar)
         )
         rival = _champion_evaluation(models, spec, modality, data, progress)
         decision = gate(best.evaluation, rival, spec.promotion_tolerance, spec.minimum_score)
@@ -367,6 +372,7 @@ def _manifest(
     best: Candidate,
     trained: list[Candidate],
     run_id: str,
+    familiar: Familiar | None,
 ) -> dict[str, Any]:
     evaluation = best.evaluation
     return {
@@ -384,6 +390,7 @@ def _manifest(
         "spec_fingerprint": spec.fingerprint,
         "calibration": best.calibration.to_json(),
         "promise": best.promise,
+        "familiar": familiar.to_json() if familiar else None,
         "decision": best.decided.document,
         "reliability": None
         if spec.is_regression

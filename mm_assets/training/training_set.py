@@ -13,7 +13,7 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.contract.spellings import Known, counted, label_meant
 from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_dataset
+from mm_assets.lake.layout import of_dataset, published_key
 from mm_assets.lake.local import sha256_of, working_folder
 from mm_assets.manifest.join import all_rows, with_image_features, with_row_upload
 from mm_assets.tables.store import Store
@@ -109,6 +109,19 @@ def _with_labels_as_meant(records: pa.Table, spec: DatasetSpec) -> pa.Table:
     meant = [label_meant(label, spec.classes) for label in told.dictionary.to_pylist()]
     labels = pa.array(meant, pa.string()).take(told.indices)
     return records.set_column(records.column_names.index("label"), "label", labels)
+
+
+def learnt_ids(lake: Lake, spec: DatasetSpec, fingerprint: str) -> pa.Array:
+    """The records of the training set of that fingerprint, which a model's manifest names.
+
+    Raises LakeError (lake_not_found) if it is no longer in the lake.
+    """
+    import pyarrow.parquet as pq
+
+    pointer = of_dataset(spec.dataset, TRAINING_SET)
+    key = published_key(pointer, f"{TRAINING_SET}.parquet", fingerprint)
+    with lake.open(key) as file:
+        return pq.read_table(file, columns=["record_id"])["record_id"].combine_chunks()
 
 
 def records_for(

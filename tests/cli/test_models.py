@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+import mm_assets as mm
 from mm_assets.cli.main import app
 from mm_assets.contract.settings import Settings
 
@@ -120,6 +122,46 @@ def test_the_model_of_yesterday_answers_again(
     assert f"without_image: {second}" in run(f"models export --to {exported}").stderr
     assert (exported / "MLmodel").is_file()
     run(f"models export --to {exported}", code=2)  # it is there already
+
+
+def test_a_champion_that_is_too_sure_is_recalibrated_by_later_labels(
+    wording: Callable[[str], None], run: Run, tmp_path: Path
+) -> None:
+    """It learnt from clean records; of those that follow every fourth is otherwise."""
+    wording(BOOSTING)
+    run(f"upload {deliver(tmp_path / 'delivery')}")
+    run("sync")
+    run("train")
+    later = tmp_path / "later"
+    later.mkdir()
+    (later / "new.csv").write_text(
+        "\n".join(["part,weight", *(f"c{n},{n % 20}" for n in range(400))])
+    )
+    run(f"upload {later}")
+    run("sync")
+    before = json.loads(run("models show --format json").stdout)
+    assert "recalibration_too_few" in run("models recalibrate", code=1).stderr
+    draw = np.random.default_rng(0)
+    truth = [(n % 20 > 9) ^ (draw.random() < 0.25) for n in range(400)]
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "labels.csv").write_text(
+        "\n".join(["part,state", *(f"c{n},{['good', 'bad'][bad]}" for n, bad in enumerate(truth))])
+    )
+    run(f"upload {labels}")
+    assert "promise_holds" in run("sync").stderr
+    assert "BROKEN" in str(mm.open("parts").about())
+    told = run("models recalibrate").stderr
+    assert f"Recalibrated from {before['version']}: log loss" in told
+    assert "of the rest" in told
+    after = json.loads(run("models show --format json").stdout)
+    assert (after["generation"], after["recalibrated_from"]) == (2, before["version"])
+    rows = {row["record_id"]: row for row in table(run)}
+    assert {row["model_version"] for row in rows.values()} == {after["version"]}
+    sure = np.mean([rows[f"c{n}"]["confidence"] for n in range(400)])
+    assert sure == pytest.approx(0.75, abs=0.06)
+    run("models rollback")
+    assert {row["model_version"] for row in table(run)} == {before["version"]}
 
 
 def test_a_target_that_cannot_be_promised_is_said_with_what_could_be(

@@ -45,7 +45,7 @@ def test_sync_warns_of_categories_that_the_model_never_saw(
     assert unseen.is_good
     [warning] = unseen.warnings
     assert warning == (
-        "known_categories: column grade: 2 of 3 records have values that the model never saw: "
+        "like_training: column grade: 2 of 3 records have values that the model never saw: "
         "'5' (1), '5.0' (1); it knows '1', '2', '3', '4'"
     )
     rows = open_store(Lake(folder_settings).settings).read("grades").to_pylist()

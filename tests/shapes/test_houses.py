@@ -117,7 +117,9 @@ def test_predictions_are_prices_and_near_the_truth(story):
         assert row["probabilities"] is None
         assert "e" not in row["prediction"]
         assert 0 <= row["confidence"] <= 1
-        assert row["needs_review"] == (row["confidence"] < 0.9)
+        assert row["needs_review"] == (row["confidence"] < 0.9 or row["doubts"] is not None)
+        assert row["lower"] <= float(row["prediction"]) <= row["upper"]
+        assert row["lower"] < row["upper"]
 
 
 def test_a_late_photo_replaces_the_prediction_and_no_other(story):
