@@ -80,7 +80,7 @@ def intervals(judged: Judged) -> Row | None:
 def mistakes(judged: Judged) -> list[Row]:
     """The worst twenty: of classes the wrong answers that were surest (or cost most), of numbers
     those farthest off. `id`, `truth`, `answer`, `confidence`, `lower`, `upper`, `off`, `reasons`,
-    `review` (whether a person would have looked at it), `image` (JPEG bytes, or None)."""
+    `doubts`, `review` (whether a person would have looked at it), `image` (JPEG bytes, or None)."""
     worst = _worst(judged)
     reasons = _reasons(judged, worst)
     sure = judged.sure
@@ -98,6 +98,7 @@ def mistakes(judged: Judged) -> list[Row]:
                 "upper": None if sure.upper is None else float(sure.upper[place]),
                 "review": bool(judged.in_review[place]),
                 "reasons": reason,
+                "doubts": judged.doubts[place],
                 "image": small(judged.holdout[IMAGE].iloc[place])
                 if IMAGE in judged.holdout
                 else None,

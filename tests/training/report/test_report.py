@@ -72,11 +72,13 @@ class World:
         return self.models.manifest(modality, self.versions[modality])
 
 
-def pet_files(count: int = 300, seed: int = 0) -> dict[str, bytes]:
-    """The age often tells, the image tells more, the colour and the maker nothing."""
+def pet_files(count: int = 300, seed: int = 0, far: int = 0) -> dict[str, bytes]:
+    """The age often tells, the image tells more, the colour nothing. far: of so many cats the age
+    is one that no pet has."""
     draw = np.random.default_rng(seed)
     dog = draw.random(count) < 0.5
     age = np.where(dog, draw.normal(6, 3, count), draw.normal(3, 3, count)).round(3)
+    age[np.flatnonzero(~dog)[:far]] += 5000
     light = np.where(dog, 150, 90) + draw.normal(0, 25, count)
     rows, files = [], {}
     for n in range(count):
@@ -339,11 +341,20 @@ def test_a_report_after_more_records_says_that_it_was_measured_anew(
 ) -> None:
     world = World(tmp_path, pets.spec, pet_files(120, seed=1))
     then = world.found[WITHOUT].figures["headline"]["n"]
-    world.send("more.zip", pet_files(120, seed=2))
+    world.send("more.zip", pet_files(120, seed=2, far=40))
     found = world.report(WITHOUT)
     assert found.figures["records"]["is_new"]
     assert found.figures["records"]["held_out_then"] == then < found.figures["headline"]["n"]
     assert "The training set has changed since this model was trained" in page_of(found)
+
+    # What the model never saw goes to a person, however sure it is.
+    doubted = found.figures["review"]["doubted"]
+    assert 0 < doubted <= 40
+    assert world.found[WITHOUT].figures["review"]["doubted"] <= 1
+    assert f"however sure the model is; here {doubted} of " in page_of(found)
+    far = [row for row in found.figures["mistakes"] if row["doubts"]]
+    assert far
+    assert all(row["review"] and "far_number (age)" in row["doubts"] for row in far)
 
     keys = world.spec.model_dump(exclude_unset=True)
     other = DatasetSpec.model_validate({**keys, "columns": {"age": "number"}})
