@@ -41,7 +41,7 @@ attributes:
   image_longest_side: 64
   minimum_training_records: 40
   model_with_image: {hyperparameters: {optim.max_epochs: 6}}
-  model_without_image: {hyperparameters: {optim.max_epochs: 6}}
+  model_without_image: {hyperparameters: {optim.max_epochs: 3}}
 """
 
 
