@@ -40,7 +40,7 @@ SLOW = (
     "tests/registry/test_tracking.py",
     "tests/training/test_training.py",  # many trainings, pictures, processes, bytes
     "tests/training/test_tuning.py",
-    "tests/orchestration/test_categories.py",
+    "tests/orchestration/test_unlike.py",
     "tests/predictions/test_looked_once.py",
     "tests/monitoring/",
     "tests/demo/",

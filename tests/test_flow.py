@@ -40,6 +40,7 @@ attributes:
   image_name: "{id}"
   image_longest_side: 64
   minimum_training_records: 40
+  review_threshold: 0.6
   model_with_image: {hyperparameters: {optim.max_epochs: 6}}
   model_without_image: {hyperparameters: {optim.max_epochs: 3}}
 """
@@ -286,12 +287,13 @@ def test_a_backfill_in_another_order_changes_nothing(story):
 
 def test_the_table_has_one_row_a_record_with_the_columns_of_the_contract(story):
     row = story.table()["s1000"]
-    assert list(row)[:11] == [
-        "record_id", "prediction", "probabilities", "confidence", "needs_review", "modality",
-        "model_version", "upload", "input_hash", "run_id", "predicted_at",
+    assert list(row)[:14] == [
+        "record_id", "prediction", "lower", "upper", "probabilities", "confidence", "needs_review",
+        "doubts", "modality", "model_version", "upload", "input_hash", "run_id", "predicted_at",
     ]  # fmt: skip
     assert row["prediction"] in ("round", "square")
-    assert row["needs_review"] == (row["confidence"] < story.spec.review_threshold)
+    unsure = row["confidence"] < story.spec.review.threshold
+    assert row["needs_review"] == (unsure or row["doubts"] is not None)
 
 
 def test_the_model_with_images_sees_what_the_table_does_not_tell(story):

@@ -14,7 +14,7 @@ import pandas as pd
 from benchmarks.quality.rivals import Answer, every_rival, is_skewed, parted
 from benchmarks.quality.sets import LABEL, DataSet
 from benchmarks.quality.stored import Cell
-from mm_assets.training.confidence import VALUE
+from mm_assets.doubt.confidence import VALUE
 from mm_assets.training.evaluation import evaluate
 
 HELD_OUT = 0.2

@@ -40,10 +40,15 @@ def section(results: dict[str, Any]) -> str:
 
 def put(results: dict[str, Any], page: Path = PAGE) -> None:
     """Replace the section in the page. The page must have both marks."""
+    replace(section(results), BEGIN, page)
+
+
+def replace(section: str, begin: str, page: Path = PAGE) -> None:
+    """Put a section that begins with a mark and ends with END where the page has such a one."""
     text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
+    before, _, rest = text.partition(begin)
     after = rest.partition(END)[2].removeprefix("\n")
-    page.write_text(f"{before}{section(results)}{after}", encoding="utf-8")
+    page.write_text(f"{before}{section}{after}", encoding="utf-8")
 
 
 def _opening(results: dict[str, Any], measured: Measured) -> str:
@@ -78,7 +83,7 @@ def _verdicts(measured: Measured) -> str:
         "differences over the splits that both did, and its standard error. It holds where "
         "`automatic` is not worse by more than that."
     )
-    return f"{words}\n\n{_table(head, rows)}"
+    return f"{words}\n\n{table(head, rows)}"
 
 
 def _judged(verdict: Verdict, metric: str) -> list[str]:
@@ -95,7 +100,7 @@ def _ranks(measured: Measured) -> str:
     head = [f"mean rank over {len(measured.complete)} sets by", *(RIVALS[rival] for rival in first)]
     said = {"accuracy or mean absolute error": first, "log loss or R²": second}
     rows = [[words, *(f"{rank:.2f}" for rank in by.values())] for words, by in said.items() if by]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _set(measured: Measured, name: str, words: str) -> str:
@@ -114,7 +119,7 @@ def _set(measured: Measured, name: str, words: str) -> str:
     first = measured.of(name, rivals[0])[0]
     sizes = f"{first['training']} records to learn from, {first['held_out']} held out"
     head = ["rival", "splits", *(WORDS[metric] for metric in metrics), "training s", "prediction s"]
-    return f"**`{name}`**: {words.rstrip('.')}; {sizes}.\n\n{_table(head, rows)}"
+    return f"**`{name}`**: {words.rstrip('.')}; {sizes}.\n\n{table(head, rows)}"
 
 
 def _best(measured: Measured, name: str, metric: str) -> str:
@@ -144,6 +149,6 @@ def _seconds(value: float) -> str:
     return f"{value:.2f}" if value < 1 else f"{value:.0f}"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

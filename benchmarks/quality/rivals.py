@@ -22,11 +22,11 @@ from benchmarks.quality.sets import LABEL, DataSet
 from benchmarks.quality.vectors import KeptVectors
 from mm_assets.contract.dataset import IMAGE
 from mm_assets.contract.engine_spec import EngineSpec
+from mm_assets.doubt.confidence import VALUE
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Task
 from mm_assets.engines.shared.backbones import EMBEDDED, pixels
 from mm_assets.engines.shared.eyes import Eyes
-from mm_assets.training.confidence import VALUE
 
 PIXELS = 16  # the side to which boosting sees images
 WORDS = 200  # the commonest ones, which boosting sees

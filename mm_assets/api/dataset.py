@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mm_assets.api.models import Exported as ExportedTo
+    from mm_assets.api.recalibrate import Recalibrated
+    from mm_assets.api.reports import ModelReport
     from mm_assets.drafting.drafted import Drafted
     from mm_assets.lake.lake import Lake
     from mm_assets.orchestration.run import Outcome
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
     from mm_assets.uploads.check import Report
     from mm_assets.uploads.send import Sent
 
-QUEUE_SHOWN = ("record_id", "prediction", "confidence", "second", "reasons", "image_file")
+QUEUE_SHOWN = (
+    "record_id", "prediction", "lower", "upper", "confidence", "second", "why", "reasons",
+    "image_file",
+)  # fmt: skip
 
 
 class Dataset:
@@ -250,10 +255,12 @@ class Dataset:
 
         version is None where there is none yet; candidates: engine name to score; members: of an
         ensemble, with their weights; image_adds: how much better it is for seeing the image, in
-        words. A notebook shows how far the confidence of each can be believed.
+        words; promise: what goes to review, and what the rest reaches. A notebook shows how far
+        the confidence of each can be believed.
         """
         from mm_assets.training.evaluation_pictures import reliability_picture
         from mm_assets.training.leaderboard import Leaderboard
+        from mm_assets.training.promised import promised
 
         rows, pictures = [], {}
         for modality in self.spec.modalities:
@@ -273,6 +280,7 @@ class Dataset:
                     },
                     "members": board.weights_in_words,
                     "image_adds": board.image_words,
+                    "promise": told.to_json() if (told := promised(self.spec, manifest)) else None,
                 }
                 if bins := manifest.get("reliability"):
                     pictures[modality.value] = reliability_picture(bins)
@@ -308,6 +316,43 @@ class Dataset:
         title = f"{self.name}: members of {about['version']}"
         columns = list(rows[0]) if rows else []
         return Rows(rows, columns, title, pictures={"leaderboard": png} if png else None)
+
+    def promise(self, version: str | None = None, modality: str | None = None) -> Rows:
+        """What one model (by default the champion) promises: what goes to review, and what the
+        rest reaches, expected and on held-out records; empty where nothing is known of it.
+        """
+        from mm_assets.api.models import promise_of_model
+
+        found = promise_of_model(self.lake, self.spec, version, modality_of(modality))
+        rows = found.table() if found else []
+        return Rows(rows, ("figure", "expected", "held-out"), f"{self.name}: what is promised")
+
+    def risk_coverage(self, version: str | None = None, modality: str | None = None) -> Rows:
+        """What the rest would reach for each share in review, of records that were not learnt from.
+
+        So one sees what `target_accuracy` and `largest_share` would cost.
+        """
+        from mm_assets.api.models import promise_of_model
+
+        found = promise_of_model(self.lake, self.spec, version, modality_of(modality))
+        rows = found.curve_table() if found else []
+        columns = list(rows[0]) if rows else []
+        return Rows(rows, columns, f"{self.name}: accuracy by share in review")
+
+    def report(
+        self, version: str | None = None, modality: str | None = None, *, quiet: bool = False
+    ) -> ModelReport:
+        """What a model (by default the champion) is worth, as one page to send to a colleague.
+
+        `.save("report.html")` writes it, a notebook shows it, `.figures` has what it says. Takes up
+        to a minute and changes nothing. Raises ModelError, UsageError.
+        """
+        from mm_assets.api.reports import report_model
+
+        with telling(f"{self.name}: reporting …", quiet=quiet) as told:
+            return report_model(
+                self.lake, self.spec, version, modality_of(modality), progress=told.live
+            )
 
     def promote(
         self, version: str, reason: str, modality: str | None = None, *, predict: bool = True,
@@ -347,6 +392,26 @@ class Dataset:
             self.predict_again(quiet=quiet, on_outcome=on_outcome)
         return champion
 
+    def recalibrate(
+        self, modality: str | None = None, *, since: str = "", predict: bool = True,
+        quiet: bool = False, on_outcome: OnOutcome | None = None,
+    ) -> Recalibrated:  # fmt: skip
+        """Let a champion learn from the labels that came later how sure it may be, untrained.
+
+        What passes the gate answers from then on, and everything is predicted again; else the
+        answer's `champion` is None and `reason` says why. since: only records of this upload and
+        later ones. predict: as in `promote`. Raises ModelError (recalibration_too_few), RunFailed.
+        """
+        from mm_assets.api.recalibrate import recalibrate
+
+        with telling(f"{self.name}: recalibrating …", quiet=quiet) as told:
+            found = recalibrate(
+                self.lake, self.table, self.spec, modality_of(modality), since, say=told.say
+            )
+        if predict and found.champion:
+            self.predict_again(quiet=quiet, on_outcome=on_outcome)
+        return found
+
     def export_model(
         self,
         to: str | Path,
@@ -376,8 +441,9 @@ class Dataset:
 
         frame, images: as in `upload`; a label column is not looked at; without an ID column the
         rows are counted. Returns a row for each row of `frame`, under its index (of images alone:
-        a row an image): record_id, prediction, probabilities (a dict, None for regression),
-        confidence, needs_review, modality, model_version, reasons; and, where a row or its image
+        a row an image): record_id, prediction, lower and upper (of a number, else None),
+        probabilities (a dict, None for regression), confidence, needs_review, doubts (what the
+        model never saw, in words), modality, model_version, reasons; and, where a row or its image
         was refused or has no answer, code, reason and todo.
         Raises UploadError if none of it can be read, ModelError, UsageError.
         """
@@ -389,15 +455,15 @@ class Dataset:
     # -- review -------------------------------------------------------------------------------
 
     def review(self, limit: int | None = None, *, thumbnails: bool = True) -> Rows:
-        """Records that need review and have no known label, least confident first.
+        """Records that need review and have no known label: with doubts, then least confident.
 
-        thumbnails: have the images at hand that a notebook shows beside them.
+        Each row says `why`. thumbnails: have the images at hand that a notebook shows beside them.
         """
         from mm_assets.review.queue import review_queue, thumbnails_of
 
         items = review_queue(self.table, self.spec, limit)
         rows = [item.as_row() for item in items]
-        columns = [name for name in QUEUE_SHOWN if any(row[name] for row in rows)]
+        columns = [name for name in QUEUE_SHOWN if any(row[name] is not None for row in rows)]
         images = thumbnails_of(self.lake, self.name, items) if thumbnails else {}
         return Rows(rows, columns, f"{self.name}: to review", images)
 
@@ -428,6 +494,16 @@ class Dataset:
 
     # -- how it shows -------------------------------------------------------------------------
 
+    @property
+    def stays_together(self) -> str:
+        """What the newest training set says of its split, in words; '' where nothing is to say."""
+        from mm_assets.lake.layout import of_dataset
+        from mm_assets.training.training_set import TRAINING_SET
+
+        document = self.lake.read_json(of_dataset(self.name, TRAINING_SET)) or {}
+        words: str = document.get("split", {}).get("words", "")
+        return words
+
     def about(self) -> Rows:
         """What this dataset is, in a few lines."""
         counts = self.table.counts(self.name)
@@ -442,10 +518,20 @@ class Dataset:
                 f"champion {m.value.replace('_', ' ')}": c.version if c else "none yet"
                 for m, c in champions.items()
             },
+            **({"split": words} if (words := self.stays_together) else {}),
             **{f"predictions: {k.replace('_', ' ')}": number for k, number in counts.items()},
+            **{f"promise {version}": words for version, words in self._promises().items()},
         }
         rows = ({"what": what, "is": str(value)} for what, value in facts.items())
         return Rows(rows, ("what", "is"), f"Dataset {self.name}")
+
+    def _promises(self) -> dict[str, str]:
+        """Of each model, whether its promise held when monitoring looked last."""
+        from mm_assets.lake.layout import of_dataset
+        from mm_assets.monitoring.promises import in_words
+
+        document = self.lake.read_json(of_dataset(self.name, "monitoring")) or {}
+        return {one["version"]: in_words(one) for one in document.get("promises", [])}
 
     def __repr__(self) -> str:
         return f"<Dataset {self.name}: {self.spec.label_column} ({self.spec.problem_type})>"

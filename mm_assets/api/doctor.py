@@ -191,11 +191,11 @@ def _named(chosen: list[EngineSpec], engine: str) -> bool:
 def _backbones(settings: Settings, spec: DatasetSpec, modality: Modality) -> Fact:
     """Local folders must be there; names need a hub that may be asked."""
     what = f"{spec.dataset} backbones {modality}"
-    named, scratch = [], True
+    named, installed = [], True
     for engine in spec.candidates(modality):
         named += [name for name in (engine.image_backbone, engine.text_backbone) if name]
-        scratch &= engine.preset == "from_scratch"
-    if scratch and not named:
+        installed &= engine.preset in ("embedded", "from_scratch")
+    if installed and not named:
         return Fact(what, True, "none are needed")
     from mm_assets.engines.shared.backbones import EMBEDDED, embedded_weights
 
@@ -213,7 +213,7 @@ def _backbones(settings: Settings, spec: DatasetSpec, modality: Modality) -> Fac
     if not named or remote:
         offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
         if offline or not _hub_answers():
-            todo = "Name local folders as backbones, or use `preset: from_scratch`."
+            todo = "Name local folders as backbones, or use `preset: embedded`."
             return Fact(what, False, f"the model hub cannot be asked for {remote or 'defaults'}",
                            todo)  # fmt: skip
     return Fact(what, True, ", ".join(named) or "the preset's own, from the hub")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ANSWER = (
-    "prediction", "probabilities", "confidence", "needs_review", "modality", "model_version",
-    "reasons",
+    "prediction", "lower", "upper", "probabilities", "confidence", "needs_review", "doubts",
+    "modality", "model_version", "reasons",
 )  # fmt: skip
 REFUSED = ("code", "reason", "todo")
 COLUMNS = ("record_id", *ANSWER, *REFUSED)
@@ -43,7 +43,8 @@ def predict_in_hand(
     index = frame.index if frame is not None and len(frame) == len(rows) else None
     whole = [{**dict.fromkeys(COLUMNS), **row} for row in rows]
     result = pd.DataFrame(whole, columns=list(COLUMNS), index=index)
-    for words in [*found.waiting, *found.unseen]:
+    result = result.astype({"lower": "float64", "upper": "float64"})  # also where all are None
+    for words in [*found.waiting, *found.unlike]:
         told.say(f"! {words}")
     return result
 

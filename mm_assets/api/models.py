@@ -23,6 +23,7 @@ from mm_assets.registry.champions import (
 )
 from mm_assets.registry.store import Champion, ModelStore, StoredModel
 from mm_assets.training.leaderboard import Leaderboard
+from mm_assets.training.promised import Promised, promised
 
 LISTED = (
     "modality", "version", "created_at", "engine", "metric", "score", "n", "champion",
@@ -65,27 +66,26 @@ def describe_model(
 ) -> dict[str, Any]:
     """What is known about one stored model; without a version, about the champion.
 
-    As a row of `list_models`, and: metrics, baseline, training_counts, candidates, leaderboard
+    As a row of `list_models`, and: metrics, baseline, promise (what goes to review, what the rest
+    reaches, the curve; training/promised.py), training_counts, candidates, leaderboard
     (training/leaderboard.py; empty for a model without members), image_adds (in words, or ''),
+    recalibrated_from (a version, or None),
     stopped_early, problem_type, classes, columns, engine_options, libraries, run_id,
     training_fingerprint, manifest_sha256, files (name, bytes, sha256), bytes, promotions (oldest
     first). version: or how it begins. Raises ModelError, UsageError.
     """
     models = ModelStore(lake, spec.dataset)
-    found = (
-        find_model(models, spec, version, modality)
-        if version
-        else _found(_the_champion(models, spec, modality))
-    )
+    found = _named(models, spec, version, modality)
     stored = models.stored(found.modality, found.version)
     manifest = stored.manifest
     board = Leaderboard.from_json(manifest)
+    told = promised(spec, manifest)
     promotions = models.champions(found.modality)
     own = [one for one in promotions if one.version == found.version]
     files = [{"name": name, **facts} for name, facts in manifest["files"].items()]
     kept = (
         "metrics", "baseline", "training_counts", "candidates", "problem_type", "classes",
-        "columns", "libraries", "run_id", "training_fingerprint",
+        "columns", "libraries", "run_id", "training_fingerprint", "recalibrated_from",
     )  # fmt: skip
     return {
         "dataset": spec.dataset,
@@ -97,6 +97,7 @@ def describe_model(
         "problem": why_unfit(stored, spec),
         "decision": _decision(stored, spec),
         **{name: manifest.get(name) for name in kept},
+        "promise": told.to_json() if told else None,
         "leaderboard": board.rows,
         "image_adds": board.image_words,
         "stopped_early": manifest.get("stopped_early", False),
@@ -109,6 +110,15 @@ def describe_model(
              "previous": one.previous} for one in own
         ],
     }  # fmt: skip
+
+
+def promise_of_model(
+    lake: Lake, spec: DatasetSpec, version: str | None = None, modality: Modality | None = None
+) -> Promised | None:
+    """What one stored model promises (training/promised.py); None where nothing is known."""
+    models = ModelStore(lake, spec.dataset)
+    found = _named(models, spec, version, modality)
+    return promised(spec, models.stored(found.modality, found.version).manifest)
 
 
 def promote(
@@ -129,7 +139,7 @@ def promote(
     if not reason.strip():
         raise UsageError(code="arguments", what="a promotion by hand needs a reason")
     models = ModelStore(lake, spec.dataset)
-    return _promote(models, spec, find_model(models, spec, version, modality), reason, say)
+    return promote_found(models, spec, find_model(models, spec, version, modality), reason, say)
 
 
 def rollback(
@@ -153,7 +163,7 @@ def rollback(
     present = models.champion(found.modality)
     assert present is not None  # noqa: S101  there was an earlier one
     words = f"Rolled back from {present.version}: {reason}".rstrip(": ")
-    return _promote(models, spec, found, words, say)
+    return promote_found(models, spec, found, words, say)
 
 
 def _earlier(models: ModelStore, spec: DatasetSpec, modality: Modality | None) -> Found:
@@ -200,9 +210,10 @@ def _at(models: ModelStore, spec: DatasetSpec, to: str, modality: Modality | Non
     )
 
 
-def _promote(
+def promote_found(
     models: ModelStore, spec: DatasetSpec, found: Found, reason: str, say: Say
 ) -> Champion:
+    """Promote a model that may answer, and tell MLflow. Raises as `promote` does."""
     stored = refuse_unfit(models, spec, found)
     present = models.champion(found.modality)
     _refuse_unloadable(models, spec, stored)
@@ -295,7 +306,7 @@ def export_model(
     asked = spec.modalities if modality is None else (modality,)
     champions = [one for m in asked if (one := models.champion(m))]
     if not champions:
-        _the_champion(models, spec, modality)
+        the_champion(models, spec, modality)
     for champion in champions:
         refuse_unfit(models, spec, _found(champion))
     folder = Path(to)
@@ -311,7 +322,7 @@ def export_model(
 # -- what the calls share -------------------------------------------------------------------------
 
 
-def _the_champion(models: ModelStore, spec: DatasetSpec, modality: Modality | None) -> Champion:
+def the_champion(models: ModelStore, spec: DatasetSpec, modality: Modality | None) -> Champion:
     """The only champion. Raises where there is none, or one of each modality."""
     asked = spec.modalities if modality is None else (modality,)
     there = [one for m in asked if (one := models.champion(m))]
@@ -326,6 +337,24 @@ def _the_champion(models: ModelStore, spec: DatasetSpec, modality: Modality | No
         named = ", ".join(f"{one.version} ({one.modality})" for one in there)
         raise UsageError(code="arguments", what=f"there are several champions, name one: {named}")
     return there[0]
+
+
+def _named(
+    models: ModelStore, spec: DatasetSpec, version: str | None, modality: Modality | None
+) -> Found:
+    """The model of this version, else the champion. Raises ModelError, UsageError."""
+    if version:
+        return find_model(models, spec, version, modality)
+    return _found(the_champion(models, spec, modality))
+
+
+def asked_model(
+    models: ModelStore, spec: DatasetSpec, version: str | None, modality: Modality | None
+) -> Found:
+    """The model of that version; without one, the champion."""
+    if version:
+        return find_model(models, spec, version, modality)
+    return _found(the_champion(models, spec, modality))
 
 
 def _found(champion: Champion) -> Found:

@@ -11,7 +11,11 @@ from mm_assets.cli.errors import speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
 from mm_assets.display.console import Format, print_rows, say
 
-SHOWN = ("record_id", "prediction", "confidence", "needs_review", "modality", "label")
+SHOWN = (
+    "record_id", "prediction", "lower", "upper", "confidence", "needs_review", "doubts", "modality",
+    "label",
+)  # fmt: skip
+OFTEN_EMPTY = ("lower", "upper", "doubts", "label")  # a terminal shows them if anything is there
 
 
 def predictions(
@@ -30,7 +34,12 @@ def predictions(
         rows = ds.predictions.rows(
             review=True if review else None, upload=upload, ids=record, since=since, limit=shown
         )
-        columns = SHOWN if form is Format.TABLE else ds.predictions.columns
+        columns = ds.predictions.columns
+        if form is Format.TABLE:
+            empty = {name for name in OFTEN_EMPTY if all(row[name] is None for row in rows)}
+            if len(ds.spec.modalities) == 1:
+                empty.add("modality")
+            columns = tuple(name for name in SHOWN if name not in empty)
         print_rows(rows, columns, form, f"{ds.name}: predictions")
         if limit is None and len(rows) == shown:
             say(f"The first {shown}; --limit N shows more, --format json all.")

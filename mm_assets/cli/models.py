@@ -88,12 +88,40 @@ def show(
             for name, value in about["metrics"].items()
         ]
         print_rows(figures, ["figure", "model", "simplest guess"], form, "On held-out records")
+        if about["promise"]:
+            for rows in (ds.promise(version, modality), ds.risk_coverage(version, modality)):
+                print_rows(rows, rows.columns, form, rows.title)
         if about["leaderboard"]:
             _print_members(ds.leaderboard(about["version"], about["modality"]), form)
         print_rows(about["files"], ["name", "bytes", "sha256"], form, "Files")
         if about["promotions"]:
             columns = ["generation", "promoted_at", "reason", "previous"]
             print_rows(about["promotions"], columns, form, "Promotions")
+
+
+@app.command()
+def report(
+    version: Annotated[
+        str | None,
+        typer.Option("--version", help="As in `mm models list`. Default: the champion."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write; replaced if it is there.")
+    ] = Path("report.html"),
+    dataset: DatasetOption = None,
+    modality: ModalityOption = None,
+) -> None:
+    """Write one page to send to a colleague: how good a model is, where it errs, what it goes by.
+
+    Measured anew on the held-out records; takes up to a minute and changes nothing.
+    """
+    from mm_assets.api.reports import refuse_as_page
+
+    with speaking_errors():
+        refuse_as_page(output)
+        found = mm.open(dataset).report(version, modality)
+        found.save(output)
+        good(f"{output}: {found.modality} {found.version}, {_headline(found.figures['headline'])}")
 
 
 @app.command()
@@ -128,6 +156,28 @@ def rollback(
         ds = mm.open(dataset)
         champion = ds.rollback(modality, reason=reason, to=to, predict=False)
         _answer_with(ds, champion, no_predict, form)
+
+
+@app.command()
+def recalibrate(
+    dataset: DatasetOption = None,
+    modality: ModalityOption = None,
+    since: Annotated[
+        str, typer.Option("--since", help="Only records of this upload and later ones.")
+    ] = "",
+    no_predict: NoPredictOption = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Learn from later labels how sure a champion may be, without training; predict again."""
+    with speaking_errors():
+        ds = mm.open(dataset)
+        found = ds.recalibrate(modality, since=since, predict=False)
+        if found.champion is None:
+            bad(f"{found.version}: {found.reason}")
+            leave(mm.End.NOTHING)
+            return
+        _answer_with(ds, found.champion, no_predict, form)
+        say(found.promise["words"])
 
 
 @app.command()
@@ -176,6 +226,16 @@ def _answer_with(ds: mm.Dataset, champion: Champion, no_predict: bool, form: For
         _say_again(champion)
         raise typer.Exit(130) from None
     leave(outcomes.end)
+
+
+def _headline(figures: dict[str, Any]) -> str:
+    """The figure of a report, how certain it is, and how it stands to the simplest guess."""
+    low, high = figures["low"], figures["high"]
+    certain = f" ({written_out(low)} to {written_out(high)})" if low is not None else ""
+    return (
+        f"{figures['metric'].replace('_', ' ')} {written_out(figures['figure'])}{certain} on "
+        f"{figures['n']:,} held-out records; the simplest guess {written_out(figures['baseline'])}"
+    )
 
 
 def _say_again(champion: Champion) -> None:
@@ -237,6 +297,8 @@ def _facts(about: dict[str, Any]) -> list[dict[str, str]]:
         "engine": about["engine"],
         metric or "score": about["score"],
         "decides": about["decision"],
+        "review": about["promise"] and about["promise"]["words"],
+        "review: what to do": about["promise"] and about["promise"]["remedy"],
         "held-out records": about["n"],
         "candidates": ", ".join(
             f"{one['name']} {written_out(one['metrics'][metric])}"
@@ -244,6 +306,7 @@ def _facts(about: dict[str, Any]) -> list[dict[str, str]]:
             if metric in one["metrics"]
         ),
         "images": about["image_adds"],
+        "recalibrated from": about["recalibrated_from"],
         "stopped early": "yes" if about["stopped_early"] else "",
         "learned from": ", ".join(f"{n} {name}" for name, n in about["training_counts"].items()),
         "classes": ", ".join(about["classes"] or ()),

@@ -28,7 +28,7 @@ def list_(
     limit: Annotated[int | None, typer.Option(min=1, help="How many.")] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Records that need review and have no known label, least confident first."""
+    """Records that need review and have no known label: with doubts first, then least confident."""
     from mm_assets.review.queue import SHOWN
 
     with speaking_errors():
@@ -50,7 +50,7 @@ def list_(
 def export(
     to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
     dataset: DatasetOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the least confident N.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N of the queue.")] = None,
     image_prefix: Annotated[
         str | None,
         typer.Option(help="What stands before an image's name in tasks.json."),

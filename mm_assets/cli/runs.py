@@ -48,6 +48,8 @@ def train(
     with speaking_errors():
         ds = mm.open(dataset)
         outcomes = _all([ds], "train", minutes=minutes)
+        if words := ds.stays_together:
+            say(f"split: {words}")
         for one in ds.champions():
             if one["version"] is None:
                 warn(f"{one['modality']}: no champion yet")
@@ -61,7 +63,20 @@ def train(
             for words in (one["members"], one["image_adds"]):
                 if words:
                     say(f"  {words}")
+            if one["promise"]:
+                _say_promise(one["promise"])
         _finish(outcomes, form)
+
+
+def _say_promise(promise: dict[str, Any]) -> None:
+    """What goes to review and what the rest reaches; more where that is not what was asked for."""
+    if not promise["remedy"]:
+        say(f"  {promise['words']}")
+        return
+    warn(promise["words"])
+    say(f"  {promise['remedy']}")
+    say(f"  {promise['curve_words']}")
+    say("  `mm models show` has the whole table.")
 
 
 def checks(

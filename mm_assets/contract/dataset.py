@@ -27,6 +27,7 @@ from mm_assets.contract.decisions import (
 from mm_assets.contract.engine_spec import EngineSpec, Strict
 from mm_assets.contract.ids import normalised
 from mm_assets.contract.limits import ImageFeature, Limits
+from mm_assets.contract.review import Review, Tolerance
 from mm_assets.contract.text_codecs import is_text_codec
 
 IMAGE = "image"
@@ -112,14 +113,35 @@ class DatasetSpec(Strict):
         description="For all models together that have no `time_limit_seconds` of their own. "
         "Default: 2 for the engine automatic; other engines take what they need.",
     )
-    review_threshold: float = Field(0.6, ge=0, le=1, description="Less confident goes to review.")
-    regression_tolerance: float | None = Field(
+    review: Review = Field(
+        Review.usual(),
+        description="Which answers a person looks at. Default: the fewest, so that 95% of the "
+        "rest is right, but at most 20% of the records.",
+    )
+    review_threshold: float | None = Field(
+        None, ge=0, le=1, description="The same as `review: {threshold: …}`."
+    )
+    interval_level: float = Field(
+        0.9,
+        gt=0.5,
+        lt=1,
+        description="Regression: the share of records whose truth lies from `lower` to `upper`.",
+    )
+    regression_tolerance: float | str | None = Field(
         None,
-        gt=0,
-        description="Regression: confidence is the chance to be this close to the truth. "
-        "Default: the mean absolute error of always guessing the median.",
+        description="Regression: an answer this close to the truth is right, and confidence is "
+        "the chance of that; 5000, or 20% of the answer. Default: the mean absolute error of "
+        "always guessing the median.",
     )
     holdout_share: float = Field(0.2, gt=0, lt=0.9)
+    group_column: str | None = Field(
+        None,
+        description="A patient, a house, a seller: records that share its value are never on two "
+        "sides of a split.",
+    )
+    time_column: str | None = Field(
+        None, description="Held out are the records that are newest by it, not some by chance."
+    )
     metric: Metric | None = Field(
         None,
         description="What decides which model is better. Default: what `costs`, `decide_for` or "
@@ -189,6 +211,13 @@ class DatasetSpec(Strict):
             for name, column in value.items()
         }
 
+    @field_validator("regression_tolerance")
+    @classmethod
+    def _amount_or_share(cls, value: float | str | None) -> float | str | None:
+        if value is not None and not Tolerance.parsed(value).amount > 0:
+            raise ValueError("it has to be greater than 0")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _images_alone(cls, value: Any) -> Any:
@@ -221,9 +250,27 @@ class DatasetSpec(Strict):
             raise ValueError("write {id} once, and {n} at most once, for example {id}-{n}")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _threshold_is_review(cls, value: Any) -> Any:
+        """`review_threshold` came first; it stays a shorter way to say the same."""
+        if not isinstance(value, dict) or value.get("review_threshold") is None:
+            return value
+        own = {"threshold": value["review_threshold"]}
+        said = value.get("review", own)
+        if isinstance(said, dict):
+            said = {name: wish for name, wish in said.items() if wish is not None}
+        if isinstance(said, Review):
+            said = said.model_dump(exclude_none=True)
+        if said != own:
+            raise ValueError("write `review` or `review_threshold`, not both")
+        valid = isinstance(own["threshold"], int | float) and 0 <= own["threshold"] <= 1
+        return {**value, "review": own} if valid else value
+
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:
         self._columns_fit()
+        self._split_fits()
         self._images_fit()
         self._problem_fits()
         return self
@@ -241,6 +288,19 @@ class DatasetSpec(Strict):
         if reserved:
             raise ValueError(f"names that start with _ are reserved: {', '.join(reserved)}")
 
+    def _split_fits(self) -> None:
+        named = {"group_column": self.group_column, "time_column": self.time_column}
+        told = {key: name for key, name in named.items() if name is not None}
+        for key, name in told.items():
+            if self.records == "images":
+                raise ValueError(f"with `records: images` no table has a `{key}`: take it out")
+            if name == self.id_column:
+                raise ValueError(f"`{key}` is the ID, which is another one in each record")
+            if name == self.label_column:
+                raise ValueError(f"`{key}` is the label: name another column")
+        if len(set(told.values())) < len(told):
+            raise ValueError("group_column and time_column name the same column")
+
     def _problem_fits(self) -> None:
         if self.metric and (self.metric in OF_REGRESSION) != self.is_regression:
             raise ValueError(f"`metric: {self.metric}` does not fit a {self.problem_type} problem")
@@ -250,6 +310,8 @@ class DatasetSpec(Strict):
                 "a regression has no accuracy and no calibration: take `minimum_live_accuracy` and "
                 "`maximum_calibration_error` out of `limits`"
             )
+        if self.review.widest_interval is not None and not self.is_regression:
+            raise ValueError("`widest_interval` is for regression: only numbers have intervals")
         if self.classes is not None:
             if self.problem_type == "regression":
                 raise ValueError("a regression has no `classes`: take them out")
@@ -295,6 +357,12 @@ class DatasetSpec(Strict):
         return self.problem_type == "regression"
 
     @property
+    def tolerance(self) -> Tolerance | None:
+        """How near a number is right, where the YAML says so."""
+        said = self.regression_tolerance
+        return None if said is None else Tolerance.parsed(said)
+
+    @property
     def judged_by(self) -> Metric | None:
         """What decides which model is better; None: what is usual for the problem."""
         return self.metric or implied_metric(self.costs, self.decide_for, self.class_weights)
@@ -310,6 +378,12 @@ class DatasetSpec(Strict):
             return self.kinds
         numbers = {feature.column: "number" for feature in self.image_features}
         return {**self.kinds, **numbers, IMAGE: "image"}
+
+    @cached_property
+    def split_columns(self) -> dict[str, str]:
+        """Columns of the table that only say how records are split: `group` and `time`, if any."""
+        named = {"group": self.group_column, "time": self.time_column}
+        return {what: name for what, name in named.items() if name is not None}
 
     @cached_property
     def modalities(self) -> tuple[Modality, ...]:
@@ -361,11 +435,12 @@ class DatasetSpec(Strict):
         fields = {
             "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
             "encoding", "decimal", "records", "image_name", "image_longest_side",
-            "image_maximum_megapixels", "image_features",
+            "image_maximum_megapixels", "image_features", "group_column", "time_column",
         }  # fmt: skip
         said = self.model_dump(mode="json", include=fields)
-        if said["decimal"] is None:  # as it was before there was one
-            del said["decimal"]
+        for name in ("decimal", "group_column", "time_column"):
+            if said[name] is None:  # as it was before there was one
+                del said[name]
         if said["encoding"] == AUTO_ENCODING:
             said["encoding"] = "utf-8"
         text = json.dumps(said, sort_keys=False)
@@ -374,7 +449,10 @@ class DatasetSpec(Strict):
     @cached_property
     def answer_fingerprint(self) -> str:
         """Changes when the same model would give another row in the predictions table."""
-        text = f"{self.fingerprint} {self.review_threshold}"
+        wanted = self.review.model_dump(mode="json", exclude_none=True)
+        text = f"{self.fingerprint} {json.dumps(wanted, sort_keys=True)}"
+        if self.is_regression:
+            text += f" {self.interval_level} {self.regression_tolerance}"
         if self.costs is not None:  # what was learnt for a decision stands in the model
             text += f" {json.dumps(self.costs, sort_keys=True)}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -90,11 +90,11 @@ class EngineSpec(Strict):
         "rules, sklearn, or an engine of your own: package.module:ClassName. Default: automatic; "
         "autogluon, where only keys of AutoGluon are given.",
     )
-    preset: Literal["from_scratch", "pretrained", "high", "best"] = "from_scratch"
+    preset: Literal["embedded", "from_scratch", "pretrained", "high", "best"] = "embedded"
     image_backbone: str | None = Field(
         None,
-        description="A local folder or a timm hub name; but for autogluon also `embedded`, which "
-        "is installed and needs no network.",
+        description="A local folder, a timm hub name, or `embedded`, which is installed and needs "
+        "no network.",
     )
     text_backbone: str | None = Field(None, description="A local folder or a Hugging Face name.")
     hyperparameters: dict[str, Any] = Field(

@@ -55,6 +55,10 @@ class Limits(Strict):
         "maximum_reject_share, is understood.",
     )
     maximum_low_confidence_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    maximum_unlike_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5,
+        description="Of an upload's records, no more may be unlike all that the model learnt from.",
+    )
     maximum_drift: Annotated[float, Field(gt=0)] = 0.25
     minimum_live_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.0
     maximum_calibration_error: Annotated[float, Field(ge=0, le=1)] = 1.0

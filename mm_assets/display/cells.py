@@ -14,6 +14,7 @@ from mm_assets.contract.visible import visible as visible  # noqa: PLC0414  mean
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")  # how a cell begins that a spreadsheet runs
 
 
+SHOWN_DIGITS = 6  # of a large number; of a small one three behind the point
 _NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
@@ -30,7 +31,9 @@ def shown(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else visible(str(value))
+    if not isinstance(value, float):
+        return visible(str(value))
+    return f"{value:.3f}" if not abs(value) >= 1000 else plain_number(value, SHOWN_DIGITS)
 
 
 def written_out(value: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.review import LARGEST_SHARE, TARGET_ACCURACY
 from mm_assets.contract.spec_file import COMPONENT, load_spec
 from mm_assets.drafting.column_kinds import Taken
 from mm_assets.drafting.label import Label
@@ -68,8 +69,7 @@ attributes:
   missing_values: [{", ".join(map(_quoted, missing))}]
 {named}{sign}
 {_IMAGELESS if image_name is None else _imaged(image_name)}
-  # A prediction less confident than this goes to the review queue.
-  review_threshold: 0.6
+{_review(label.problem_type)}
   minimum_training_records: 50 # fewer labelled records than this train no model
 {_ENGINE_OF_TABLES if image_name is None else _ENGINES}"""
 
@@ -95,8 +95,7 @@ attributes:
   image_name: {scalar(shape)}
   image_longest_side: 256 # pixels; larger images are scaled down once, when they arrive
 
-  # A prediction less confident than this goes to the review queue.
-  review_threshold: 0.6
+{_review(problem)}
   minimum_training_records: 50 # fewer labelled images than this train no model
 
   # automatic: an ensemble of all that helps, within the minutes below; it needs no download.
@@ -150,6 +149,23 @@ def _column_lines(columns: dict[str, Taken]) -> str:
             lines.append(f"    {_entry(name, column.kind)}{f' # {words}' if words else ''}")
     none_left = all(column.kind is None for column in columns.values())
     return "\n".join(["  columns: {}" if none_left else "  columns:", *lines])
+
+
+def _review(problem_type: str) -> str:
+    wish = f"review: {{target_accuracy: {TARGET_ACCURACY}, largest_share: {LARGEST_SHARE}}}"
+    answers = f"""\
+  # The answers of which the model is least sure go to a person: as few as it takes for
+  # {TARGET_ACCURACY:.0%} of the others to be right, at most {LARGEST_SHARE:.0%} of all. Training \
+says what that comes to,
+  # and whether it can be promised; docs/review.md explains it."""
+    if problem_type != "regression":
+        return f"{answers}\n  {wish}"
+    return f"""\
+{answers}
+  {wish}
+  # An answer is right if the truth is this close: an amount (5000), or a share of the answer.
+  regression_tolerance: 20%
+  interval_level: 0.9 # of so many records the truth lies from `lower` to `upper`"""
 
 
 _IMAGELESS = """\

@@ -34,6 +34,9 @@ class Task:
     class_weights: how much each record of a class counts in learning, for every class; None: all
     records count the same. The model's probabilities are nevertheless those of the records as they
     come (shared/weights.py).
+    groups: the name of the group of each training record, then of each tuning record: what has one
+    name (a patient, near-duplicates) must not be learnt from where the rest of it is asked about,
+    so an engine that makes folds keeps groups whole. None: every record is its own.
     """
 
     training: pd.DataFrame
@@ -43,6 +46,7 @@ class Task:
     problem_type: str
     metric: str | None = None
     class_weights: Mapping[str, float] | None = None
+    groups: Sequence[str] | None = None
 
     @property
     def is_regression(self) -> bool:

@@ -28,6 +28,7 @@ from mm_assets.contract.errors import LakeError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake import s3 as lake_s3
 from mm_assets.lake.errors import lake_error, speaking
+from mm_assets.lake.layout import published_key
 from mm_assets.lake.local import CHUNK, sha256_of, speaking_of_disk, utc_now
 from mm_assets.lake.moves import (
     PROBES,
@@ -400,12 +401,10 @@ class Lake:
         same place and a reader never sees half of it; `pointer` is replaced last, in one step.
         Returns the document as written: `document` with `files`: {name: {key, sha256, bytes}}.
         """
-        folder = pointer.rpartition("/")[0]
         written = {}
         for name, path in files.items():
             sha256 = sha256_of(path)
-            stem, dot, suffix = name.partition(".")
-            key = f"{folder}/{stem}-{sha256[:16]}{dot}{suffix}"
+            key = published_key(pointer, name, sha256)
             self.write(key, path)
             written[name] = {"key": key, "sha256": sha256, "bytes": path.stat().st_size}
         document = {**document, "files": written, "published_at": utc_now()}

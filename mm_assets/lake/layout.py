@@ -8,7 +8,11 @@ datasets/<dataset>/pins/<backfill>.json          the champions that a backfill p
 datasets/<dataset>/uploads/<upload>/…            what became of one upload
 datasets/<dataset>/uploads/<upload>/embeddings/<backbone>/<hash>.parquet
                                                  what a backbone made of images (uploads/vectors.py)
+datasets/<dataset>/uploads/<upload>/likenesses.json
+                                                 by which copies of its images are found, made
+                                                 later (uploads/likenesses.py)
 datasets/<dataset>/training_set.json             the newest training set
+datasets/<dataset>/recalibration.json            the records of the newest recalibration
 datasets/<dataset>/image_homes.json              where what is known of its images lies
 datasets/<dataset>/models/<modality>/…           trained models and promotions
 datasets/<dataset>/tuning/<modality>/<study>/…   one document for each trial
@@ -67,3 +71,9 @@ def embeddings_prefix(dataset: str, upload: str, backbone: str) -> str:
 def of_dataset(dataset: str, name: str) -> str:
     """A pointer document of the whole dataset: training_set, monitoring."""
     return f"{dataset_prefix(dataset)}{name}.json"
+
+
+def published_key(pointer: str, name: str, sha256: str) -> str:
+    """Where `Lake.publish` keeps the file `name` of a pointer document."""
+    folder, (stem, dot, suffix) = pointer.rpartition("/")[0], name.partition(".")
+    return f"{folder}/{stem}-{sha256[:16]}{dot}{suffix}"

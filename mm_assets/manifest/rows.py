@@ -63,6 +63,11 @@ _ID_PROBLEMS = [
 RECORD_COLUMNS = ("record_id", "row_file", "row_line", "labels_only", "label", "row_hash")
 
 
+def record_columns(spec: DatasetSpec) -> tuple[str, ...]:
+    """RECORD_COLUMNS, then `split_group` and `split_time`, text, where the YAML names columns."""
+    return (*RECORD_COLUMNS, *(f"split_{what}" for what in spec.split_columns))
+
+
 @dataclass(frozen=True)
 class TypedRows:
     """What became of the rows of one upload.
@@ -71,7 +76,7 @@ class TypedRows:
     labels_joined counts rows of labels-only tables that were joined to a row with features.
     numbers: columns whose numbers are not written as computers do, by table.
     batches: given a table with record_id and other columns, those of its records that are here,
-    some at a time: RECORD_COLUMNS, `features` (a struct of float64 or string) and its columns.
+    some at a time: `record_columns`, `features` (a struct of float64 or string) and its columns.
     """
 
     index: pa.Table
@@ -194,6 +199,10 @@ def _source_sql(spec: DatasetSpec, table: _Told, only: str = "") -> str:
     position = {name: f"c{i}" for i, name in enumerate(table.entry["columns"])}
     texts = [
         f"{position.get(name, 'NULL::VARCHAR')} AS t{k}" for k, name in enumerate(spec.columns)
+    ]
+    texts += [
+        f"{position.get(name, 'NULL::VARCHAR')} AS {what}_text"
+        for what, name in spec.split_columns.items()
     ]
     label = position.get(spec.label_column, "NULL::VARCHAR")
     return (
@@ -527,6 +536,7 @@ def _batches(
     )
     db.unregister("beside")
     columns = [f", v{k}" for k in range(len(spec.columns))]
+    columns += [f", {_split_sql(spec, what)} AS split_{what}" for what in spec.split_columns]
     texts = ", '\x1f', ".join(f"t{k}" for k in range(len(spec.columns)))
     reader = db.sql(
         f"""
@@ -538,12 +548,22 @@ def _batches(
     for batch in reader:
         found = pa.Table.from_batches([batch])
         features = _features(spec, found)
-        records = found.select(list(RECORD_COLUMNS)).append_column("features", features).cast(own)
+        records = found.select(list(record_columns(spec)))
+        records = records.append_column("features", features).cast(own)
         near = beside.take(found["place"])
         for name in near.column_names:
             if name != "record_id":
                 records = records.append_column(name, near[name])
         yield records
+
+
+def _split_sql(spec: DatasetSpec, what: str) -> str:
+    """The value of a column that says how records are split; a group's `7.0` is `7`."""
+    gone = missing_sql(f"{what}_text", spec.missing_values, number=True)  # `n/a` is no group
+    value = f"nfc_normalize(trim({what}_text, {SPACE}))"
+    if what == "group":
+        value = f"regexp_replace({value}, '{LABEL_WITH_DECIMALS}', '\\1')"
+    return f"CASE WHEN NOT {gone} THEN {value} END"
 
 
 def _features(spec: DatasetSpec, found: pa.Table) -> pa.Array:
@@ -584,6 +604,7 @@ def empty_records(spec: DatasetSpec) -> pa.Table:
     schema = pa.schema(
         [("record_id", pa.string()), ("row_file", pa.string()), ("row_line", pa.int64()),
          ("labels_only", pa.bool_()), ("label", pa.string()), ("row_hash", pa.string()),
+         *((f"split_{what}", pa.string()) for what in spec.split_columns),
          ("features", pa.struct(fields) if fields else pa.null())]
     )  # fmt: skip
     return schema.empty_table()

@@ -33,11 +33,15 @@ Floats = npt.NDArray[np.float64]
 # -- the pictures ---------------------------------------------------------------------------------
 
 
-def confidence_over_time(predictions: pa.Table, threshold: float) -> bytes:
-    """Median and quartiles of the confidence, the review threshold, and how many records (PNG)."""
+def confidence_over_time(predictions: pa.Table, threshold: float | None) -> bytes:
+    """Median and quartiles of the confidence, and how many records (PNG).
+
+    threshold: what the YAML names; None where each model has a limit of its own.
+    """
     confidence = as_floats(predictions["confidence"])
-    below = float((confidence < threshold).mean()) if len(confidence) else 0.0
-    title = f"Confidence below {threshold:g}: {below:.1%} of {in_records(len(confidence))}"
+    asked = predictions["needs_review"].to_numpy()
+    share = float(asked.mean()) if len(asked) else 0.0
+    title = f"In review: {share:.1%} of {in_records(len(asked))}"
     return _quartiles_over_time(
         confidence, time_bins(predictions), title, "confidence", threshold, (-0.03, 1.03)
     )

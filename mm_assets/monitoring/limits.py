@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from mm_assets.contract.limits import Limits
+from mm_assets.monitoring import promises
 from mm_assets.monitoring.live import FEWEST_LABELLED, wilson
 
 Document = dict[str, Any]
@@ -75,6 +76,26 @@ def live_calibration(document: Document, limits: Limits) -> Verdict:
         f"the limit is {limit:g}"
     )
     return Verdict(value <= limit, words, {"calibration_error": value, "labelled": n})
+
+
+def promise_holds(document: Document, _: Limits) -> Verdict:
+    """Each model's promise of the answers outside review; the limit is the promise itself."""
+    found: list[Document] = document.get("promises", [])
+    if not found:
+        return Verdict(True, "too few labels to tell (0 of records outside review)", {})
+    figures = {}
+    for one in found:
+        for name in ("accuracy", "coverage"):
+            if name in one and one[name]["n"]:
+                verdict = one[name]
+                figures[f"{name} {one['modality']} {one['version']}"] = (
+                    verdict["right"] / verdict["n"]
+                )
+    broken = [one for one in found if promises.is_broken(one)]
+    words = "; ".join(promises.in_words(one) for one in broken or found)
+    if broken:
+        words += ". `mm models recalibrate` learns from these labels how sure to be; or train again"
+    return Verdict(not broken, words, figures)
 
 
 def _too_few(n: int) -> Verdict:

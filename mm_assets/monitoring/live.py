@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.spellings import Known
 from mm_assets.display.cells import written_out
 from mm_assets.monitoring.charts import (
     HEIGHT,
@@ -111,23 +109,6 @@ def live_calibration(predictions: pa.Table, problem_type: str) -> bytes | None:
         top.vlines(places, low, high, color=pictures.SKY, linewidth=5, label="95% range")
         pictures.draw_reliability(top, bottom, bins)
         return pictures.to_png(fig)
-
-
-def with_labels_as_predicted(predictions: pa.Table, spec: DatasetSpec) -> pa.Table:
-    """The predictions with each label as the models spell it, so that `yes` is not wrong for `Yes`.
-
-    Where `classes` are listed, the manifest has seen to it; else no two of them differ only so.
-    """
-    import pyarrow as pa
-
-    if spec.is_regression or spec.classes is not None:
-        return predictions
-    said = predictions["prediction"].combine_chunks().dictionary_encode()
-    known = Known(tuple(sorted(said.dictionary.to_pylist())))
-    told = predictions["label"].combine_chunks().dictionary_encode()
-    meant = pa.array([known.meant(label) for label in told.dictionary.to_pylist()], pa.string())
-    place = predictions.column_names.index("label")
-    return predictions.set_column(place, "label", meant.take(told.indices))
 
 
 # -- numbers --------------------------------------------------------------------------------------

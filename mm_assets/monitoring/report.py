@@ -14,9 +14,12 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset, of_upload, uploads_prefix
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.join import MANIFEST
-from mm_assets.monitoring import charts, live
+from mm_assets.monitoring import charts, live, promises
 from mm_assets.monitoring.drift import drift_picture, feature_drift, label_drift
+from mm_assets.monitoring.promise_picture import promise_picture
+from mm_assets.registry.store import ModelStore
 from mm_assets.tables.store import Store
+from mm_assets.training.answered import answered, with_labels_as_predicted
 from mm_assets.training.training_set import TRAINING_SET
 from mm_assets.uploads.receive import RAW
 from mm_assets.uploads.received import read_images, read_parquet
@@ -32,7 +35,7 @@ MOST_RECENT_RECORDS = 200_000  # enough to see any drift; older uploads are then
 READERS = 16  # small documents read side by side
 # Every picture that there may be, in the order in which people look at them.
 PICTURES = (
-    "confidence", "predicted_classes", "predicted_values", "images", "live_accuracy",
+    "confidence", "predicted_classes", "predicted_values", "images", "promise", "live_accuracy",
     "calibration", "least_confident", "drift", "rejects", "quarantines",
 )  # fmt: skip
 
@@ -47,26 +50,52 @@ def build_monitoring(
     With `folder`, the pictures are also written as `<folder>/<name>.png`, and those that have
     nothing to show any more are removed. Figures that cannot be measured are absent, counts are 0
     where nothing is. Published under `monitoring.json`: the pictures, the figures, and
-    `feature_drift`, the drift of each feature.
+    `feature_drift`, the drift of each feature, and `promises`, whether each model's promise holds.
     """
-    predictions = live.with_labels_as_predicted(store.read(spec.dataset), spec)
+    predictions = with_labels_as_predicted(store.read(spec.dataset), spec)
     uploads: list[str] = lake.names(uploads_prefix(spec.dataset))
     training = lake.read_json(of_dataset(spec.dataset, TRAINING_SET))
     drifts, figures = _drift(lake, spec, uploads[-RECENT_UPLOADS:], predictions, training)
     limit = spec.limits.maximum_drift
     found: dict[str, bytes | None] = {"drift": drift_picture(drifts, limit)}
     figures["uploads"] = len(uploads)
+    promised, promised_figures, promised_pictures = _promises(lake, spec, predictions)
     for pictures, numbers in (
         _of_predictions(spec, predictions, training),
+        (promised_pictures, promised_figures),
         _least_confident(lake, store, spec, predictions),
         _refusals(lake, spec, uploads[-REFUSAL_UPLOADS:], all_of_them=len(uploads)),
     ):
         found.update(pictures)
         figures.update(numbers)
     drawn = {name: png for name in PICTURES if (png := found.get(name)) is not None}
-    document = {**figures, "dataset": spec.dataset, "feature_drift": drifts}
+    document = {
+        **figures, "dataset": spec.dataset, "feature_drift": drifts, "promises": promised,
+    }  # fmt: skip
     _publish(lake, spec, drawn, document, folder)
     return drawn, figures
+
+
+def _promises(
+    lake: Lake, spec: DatasetSpec, predictions: pa.Table
+) -> tuple[list[dict[str, Any]], Figures, dict[str, bytes | None]]:
+    """What later labels say of each model's promise: for the check, the figures, the picture."""
+    live_answers = answered(ModelStore(lake, spec.dataset), spec, predictions)
+    kept = [found for one in live_answers if (found := promises.kept_of(spec, one))]
+    documents = [promises.judged(lake, spec, one) for one in kept if len(one.right)]
+    if not documents:
+        return [], {}, {}
+    figures: Figures = {
+        "unreviewed_n": sum(one["n"] for one in documents),
+        "promise_broken": sum(map(promises.is_broken, documents)),
+    }
+    for name in ("accuracy", "coverage"):
+        said = [one[name] for one in documents if name in one]
+        if said:
+            figures[f"unreviewed_{name}"] = sum(v["right"] for v in said) / sum(
+                v["n"] for v in said
+            )
+    return documents, figures, {"promise": promise_picture(kept, documents)}
 
 
 def _of_predictions(
@@ -92,7 +121,7 @@ def _of_predictions(
         **{f"live_{name}": value for name, value in found.items()},
     }
     pictures: dict[str, bytes | None] = {
-        "confidence": charts.confidence_over_time(predictions, spec.review_threshold),
+        "confidence": charts.confidence_over_time(predictions, spec.review.threshold),
         "live_accuracy": live.live_accuracy(
             predictions, spec.problem_type, spec.limits.minimum_live_accuracy
         ),

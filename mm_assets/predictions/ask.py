@@ -10,10 +10,12 @@ import numpy as np
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError, Refusal
+from mm_assets.doubt.calibration import Calibration
+from mm_assets.doubt.familiar import Familiar
+from mm_assets.doubt.unlike import Doubt
 from mm_assets.engines.shared.spellings import Spellings
 from mm_assets.registry.loading import load_verified, spellings_of
 from mm_assets.registry.store import Champion, ModelStore
-from mm_assets.training.confidence import Calibration
 from mm_assets.training.decision import DecisionRule, Places, chosen, rule_of
 from mm_assets.uploads.vectors import LakeVectors
 
@@ -31,14 +33,16 @@ MOST_PLACES = 50_000  # images of which each model remembers where they lie
 class Loaded:
     """A verified model in memory, the categories that it knows, and what is known of images.
 
-    `vectors` has to be told where the images of a batch lie before the model is asked.
+    familiar: what it saw in training; None if nothing is noted of that. `vectors` has to be told
+    where the images of a batch lie before the model is asked.
     """
 
     predictor: Any
-    calibration: Calibration | None
+    calibration: Calibration
     spellings: Spellings
     vectors: LakeVectors
     rule: DecisionRule | None = None
+    familiar: Familiar | None = None
 
 
 _in_memory: dict[tuple[str, str, Modality, str], Loaded] = {}
@@ -53,16 +57,16 @@ def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Ch
         manifest = models.manifest(
             modality, champion.version, manifest_sha256=champion.manifest_sha256
         )
-        calibration = manifest["calibration"]
         vectors = LakeVectors(models.lake, spec.dataset, most_places=MOST_PLACES)
         while len(_in_memory) >= MOST_LOADED:
             _in_memory.pop(next(iter(_in_memory)))
         _in_memory[key] = Loaded(
             load_verified(folder, manifest, spec, modality, vectors),
-            Calibration.from_json(calibration) if calibration else None,
+            Calibration.of_manifest(spec, manifest),
             spellings_of(manifest),
             vectors,
             rule_of(spec, manifest),
+            Familiar.of_manifest(manifest, spellings_of(manifest)),
         )
     return _in_memory[key]
 
@@ -81,11 +85,13 @@ def is_missing_here(error: ModelError) -> bool:
 class Answers:
     """What a model said of a batch: predictions and, where it has them, its reasons.
 
-    chosen: the column of each record's answer, as the model's rule decides; None for regression.
+    doubts: what of each record is unlike training. chosen: the column of each record's answer, as
+    the model's rule decides; None for regression.
     """
 
     predicted: pd.DataFrame
     reasons: Sequence[str | None]
+    doubts: Sequence[Sequence[Doubt]]
     chosen: Places | None = None
 
 
@@ -114,11 +120,15 @@ def ask(
             failed.append(Refusal("prediction_failed", why, "", record_id=record_id))
     predicted = pd.concat([one.predicted for one in answers]) if answers else pd.DataFrame()
     reasons = [reason for one in answers for reason in one.reasons]
+    doubts = [own for one in answers for own in one.doubts]
     parts = [one.chosen for one in answers if one.chosen is not None]
     return (
         batch.take(pa.array(kept, pa.int64())),
         Answers(
-            predicted.reset_index(drop=True), reasons, np.concatenate(parts) if parts else None
+            predicted.reset_index(drop=True),
+            reasons,
+            doubts,
+            np.concatenate(parts) if parts else None,
         ),
         failed,
     )
@@ -133,7 +143,8 @@ def _answers(loaded: Loaded, spec: DatasetSpec, frame: pd.DataFrame) -> Answers:
         said = predictor.reasons_for(frame, [str(name) for name in predicted.columns[places]])
     elif hasattr(predictor, "reasons"):
         said = predictor.reasons(frame)
-    return Answers(predicted, said, places)
+    doubts = loaded.familiar.doubts(frame) if loaded.familiar else [[] for _ in range(len(frame))]
+    return Answers(predicted, said, doubts, places)
 
 
 def judge_failures(

@@ -19,7 +19,7 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.join import MANIFEST, build_manifest, split_records
 from mm_assets.predictions.predict import empty_predictions, predict_records, predictions_name
-from mm_assets.predictions.unseen import in_words
+from mm_assets.predictions.unlike import in_words
 from mm_assets.registry.pins import generations, pinned_champions
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
@@ -42,8 +42,8 @@ class AtOnce:
 
     predictions: COLUMNS. rejects: rows that were refused (code, reason, file, line, record_id,
     todo). files: every file and, if it was refused, code and reason. failed: records that the model
-    failed on. waiting: why records have no answer, for each modality. unseen: which categories
-    the models never saw, a line a column.
+    failed on. waiting: why records have no answer, for each modality. unlike: what the
+    models never saw, a line a column.
     """
 
     predictions: pa.Table
@@ -51,7 +51,7 @@ class AtOnce:
     files: list[dict[str, Any]]
     failed: list[dict[str, Any]]
     waiting: list[str]
-    unseen: list[str]
+    unlike: list[str]
 
 
 def predict_at_once(
@@ -127,5 +127,5 @@ def _gathered(
         files=read_parquet(lake, receipt, "files.parquet").to_pylist(),
         failed=failed,
         waiting=waiting,
-        unseen=in_words(document for _, document in answered),
+        unlike=in_words(document for _, document in answered),
     )

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError, Refusal, UploadError
 from mm_assets.display.cells import plain_number
+from mm_assets.doubt.calibration import Calibration
+from mm_assets.doubt.unlike import in_a_cell
 from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix, of_upload, uploads_prefix
 from mm_assets.lake.local import utc_now, working_folder
 from mm_assets.manifest.join import records_name
 from mm_assets.predictions.ask import Answers, Loaded, ask, is_missing_here, judge_failures, load
-from mm_assets.predictions.unseen import Unseen, UnseenCounter
+from mm_assets.predictions.unlike import Unlike, UnlikeCounter
 from mm_assets.registry.loading import other_wording
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.registry.versions import other_version
 from mm_assets.tables.merge_rule import ORDER
 from mm_assets.tables.store import COLUMNS
-from mm_assets.training.confidence import Calibration, confidence_of
 from mm_assets.training.decision import DIGITS
 from mm_assets.uploads.receive import refusals_table
 from mm_assets.uploads.received import read_document, read_images, read_parquet
@@ -61,8 +62,8 @@ def predict_records(
     predict yet, and `reason` says why. Raises UploadError if the records were read by another
     wording of the YAML than `spec`. As long as no champion can look at images, the one without
     them answers for records that have one, too (`standing_in`): else the answer would depend on
-    whether a record was predicted before its image came. `unseen` says which categories the model
-    never saw (unseen.py).
+    whether a record was predicted before its image came. `unlike` says what the model never saw
+    (unlike.py).
     """
     champion = champions[modality]
     records = _to_predict(lake, spec, upload, modality)
@@ -79,17 +80,17 @@ def predict_records(
             reason, loaded = _loaded(models, spec, modality, champion)
     parts: list[pa.Table] = []
     failed: list[Refusal] = []
-    unseen: dict[str, Unseen] = {}
+    unlike: Unlike = {}
     if loaded is not None:
         assert champion is not None  # noqa: S101  or nothing would be loaded
         generation = spec_generation(lake, spec)
-        counter = UnseenCounter(loaded.spellings)
+        counter = UnlikeCounter(loaded.spellings, loaded.familiar)
         for batch, images in _batches(lake, spec, records, modality):
             if images:
                 loaded.vectors.lie(_home_of(lake, models, batch), images)
             frame = feature_frame(batch, spec, modality, images)
-            counter.add(frame)
             answered, answers, faults = ask(loaded, spec, batch, frame)
+            counter.add(frame, answers.doubts)
             failed += faults
             if not answered.num_rows:
                 continue
@@ -107,10 +108,10 @@ def predict_records(
             )
             progress(f"{modality}: {sum(p.num_rows for p in parts):,} of {records.num_rows:,}")
         reason = judge_failures(spec, modality, upload, failed, records.num_rows)
-        unseen = counter.to_json()
+        unlike = counter.to_json()
     document = _publish(
         lake, spec, upload, modality, champion, parts, failed, records.num_rows, standing_in,
-        reason, unseen,
+        reason, unlike,
     )  # fmt: skip
     if parts:
         note = f"{unmerged_prefix(spec.dataset, upload)}{run_id}-{modality}.json"
@@ -248,7 +249,7 @@ def _offered(
     generation: int,
     batch: pa.Table,
     answers: Answers,
-    calibration: Calibration | None,
+    calibration: Calibration,
     modality: Modality,
     champion: Champion,
     run_id: str,
@@ -258,7 +259,9 @@ def _offered(
     import pyarrow.compute as pc
 
     n, predicted = batch.num_rows, answers.predicted
-    confidence = confidence_of(predicted, calibration, answers.chosen).round(DIGITS)
+    sure = calibration.sure(predicted, answers.chosen)
+    asked = calibration.promise(spec.review).to_review(sure.confidence, sure.width)
+    doubts = [in_a_cell(own) for own in answers.doubts]
     if answers.chosen is None:
         said = [plain_number(value, DIGITS) for value in predicted["value"]]
         probabilities: list[str | None] = [None] * n
@@ -278,9 +281,15 @@ def _offered(
     columns: dict[str, Any] = {
         "record_id": batch["record_id"],
         "prediction": pa.array(said, pa.string()),
+        "lower": _ends(sure.lower, n),
+        "upper": _ends(sure.upper, n),
         "probabilities": pa.array(probabilities, pa.string()),
-        "confidence": pa.array(confidence, pa.float64()),
-        "needs_review": pa.array(confidence < spec.review_threshold, pa.bool_()),
+        "confidence": pa.array(sure.confidence, pa.float64()),
+        "needs_review": pa.array(
+            [bool(one) or said is not None for one, said in zip(asked, doubts, strict=True)],
+            pa.bool_(),
+        ),
+        "doubts": pa.array(doubts, pa.string()),
         "modality": pa.array([modality.value] * n, pa.string()),
         "model_version": pa.array([champion.version] * n, pa.string()),
         "upload": batch["row_upload"],
@@ -297,6 +306,15 @@ def _offered(
     return pa.table(columns)
 
 
+def _ends(values: Any, n: int) -> pa.Array:
+    """An end of each interval, with the digits that tell something; null where there is none."""
+    import pyarrow as pa
+
+    if values is None:
+        return pa.nulls(n, pa.float64())
+    return pa.array([float(f"{value:.{DIGITS}g}") for value in values], pa.float64())
+
+
 def _publish(
     lake: Lake,
     spec: DatasetSpec,
@@ -308,7 +326,7 @@ def _publish(
     n_records: int,
     standing_in: int,
     reason: str,
-    unseen: dict[str, Unseen],
+    unlike: Unlike,
 ) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -330,7 +348,7 @@ def _publish(
                 "model_version": champion.version if champion else None,
                 "model_generation": champion.generation if champion else None,
                 "reason": reason,
-                "unseen": unseen,
+                "unlike": unlike,
                 "counts": {
                     "records": n_records,
                     "predicted": offered.num_rows,
@@ -348,6 +366,7 @@ def empty_predictions() -> pa.Table:
     import pyarrow as pa
 
     types = {
+        "lower": pa.float64(), "upper": pa.float64(),
         "confidence": pa.float64(), "needs_review": pa.bool_(),
         "modality_rank": pa.int32(), "model_generation": pa.int32(), "spec_generation": pa.int32(),
     }  # fmt: skip

@@ -13,7 +13,7 @@ from mm_assets.contract.errors import REFUSALS
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.manifest.join import MANIFEST, image_fates, own_images
-from mm_assets.predictions import unseen
+from mm_assets.predictions import unlike
 from mm_assets.predictions.predict import predictions_name
 from mm_assets.tables.store import Query, Store
 from mm_assets.uploads import ledger
@@ -64,7 +64,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
             }
             for table in raw["tables"]
         ],
-        "unseen_categories": unseen.in_words(_predicted(lake, spec, upload)),
+        "unlike": unlike.in_words(_predicted(lake, spec, upload)),
         "files": files,
         "rejects": rejects,
     }

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageFile, WebPImagePlugin
 
 from mm_assets.reading.image_features import image_features
+from mm_assets.reading.likeness import likeness
 
 SMALL_SIDE = 128  # images up to this size stay lossless (PNG)
 LONGEST_POSSIBLE_SIDE = 65_535  # what JPEG can express; longer PNGs are bombs, not images
@@ -103,13 +104,15 @@ class ImageRefused(Exception):  # noqa: N818  not a fault of ours, it speaks of 
 class NormalisedImage:
     """An 8-bit RGB image as PNG or JPEG bytes; `width`, `height`: the original's, upright.
 
-    `features` are its image features, by name (image_features.py).
+    `features` are its image features, by name (image_features.py), `likeness` what copies of it
+    are found by (likeness.py).
     """
 
     data: bytes
     width: int
     height: int
     features: dict[str, float]
+    likeness: bytes
 
 
 def is_image(head: bytes) -> bool:
@@ -324,7 +327,8 @@ def _normalised(image: Image.Image, longest_side: int) -> NormalisedImage:
     if orientation >= 5:
         width, height = height, width
     features = image_features(image, width=width, height=height)
-    return NormalisedImage(_encoded(image), width, height, features)
+    seen = likeness(image)
+    return NormalisedImage(_encoded(image), width, height, features, seen)
 
 
 def _fitting(width: int, height: int, longest_side: int) -> tuple[int, int]:

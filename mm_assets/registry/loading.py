@@ -8,6 +8,8 @@ from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
+from mm_assets.doubt.calibration import Calibration
+from mm_assets.doubt.confidence import with_sureness
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Predictor, Vectors
 from mm_assets.engines.shared.spellings import Spellings, spelled
@@ -46,7 +48,8 @@ def load_verified(
     _refuse_other_wording(manifest, spec, modality)
     named = manifest["engine"]["engine"]
     chosen = next(one for one in spec.candidates(modality) if one.engine == named)
-    return spelled(make_engine(chosen, vectors=vectors).load(folder), spellings_of(manifest))
+    loaded = spelled(make_engine(chosen, vectors=vectors).load(folder), spellings_of(manifest))
+    return with_sureness(loaded, Calibration.of_manifest(spec, manifest).sureness)
 
 
 def spellings_of(manifest: Mapping[str, Any]) -> Spellings:

@@ -95,11 +95,13 @@ def _signature(spec: DatasetSpec, modalities: Sequence[Modality]) -> ModelSignat
     said: dict[str, Any] = {
         "record_id": text,
         "prediction": number if spec.is_regression else text,
+        "lower": number,
+        "upper": number,
         "probabilities": Map(number),
         "confidence": number,
         "needs_review": DataType.boolean,
     }
-    more = ("modality", "model_version", "reasons", "code", "reason", "todo")
+    more = ("doubts", "modality", "model_version", "reasons", "code", "reason", "todo")
     outputs = {**said, **dict.fromkeys(more, text)}
     answers: list[Any] = [
         ColSpec(kind, name, required=name == "record_id") for name, kind in outputs.items()

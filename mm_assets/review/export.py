@@ -107,7 +107,10 @@ def _sheet_row(
     own = {
         "record_id": item.record_id,
         "prediction": item.prediction,
+        "lower": item.lower,
+        "upper": item.upper,
         "confidence": item.confidence,
+        "why": item.why,
         "reasons": item.reasons,
         "image": image and f"{IMAGES}/{image}",
     }

@@ -46,10 +46,16 @@ def task(
     spec: DatasetSpec, item: Item, features: Mapping[str, Any], image_url: str | None
 ) -> dict[str, Any]:
     """One record as a task with its prediction; `image_url` is None for a dataset of tables."""
-    said = {"prediction": item.prediction, "confidence": item.confidence, "reasons": item.reasons}
+    interval = {"lower": item.lower, "upper": item.upper} if spec.is_regression else {}
+    said: dict[str, Any] = {
+        "prediction": item.prediction,
+        **interval,
+        "confidence": item.confidence,
+        "why": item.why,
+        "reasons": item.reasons or "",
+    }
     shown = {own_name(spec, name): value for name, value in said.items()} | dict(features)
     data = {"record_id": item.record_id, **said, "columns": {n: _text(v) for n, v in shown.items()}}
-    data["reasons"] = item.reasons or ""
     if image_url is not None:
         data["image"] = image_url
     return {

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 THUMBNAILS = 24
 # What `mm review list` shows, in this order.
 SHOWN = (
-    "record_id", "prediction", "confidence", "second", "second_probability", "reasons", "modality",
-    "image_upload", "image_file",
+    "record_id", "prediction", "lower", "upper", "confidence", "second", "second_probability",
+    "why", "doubts", "reasons", "modality", "image_upload", "image_file",
 )  # fmt: skip
 
 
@@ -30,15 +30,21 @@ SHOWN = (
 class Item:
     """One record to review.
 
-    second, second_probability: the runner-up among the classes, None for numbers. upload: where
-    its row came. image_upload, image_file, image_sha256: its newest image, None without one.
+    lower, upper: where the truth of a number lies, None for classes. second, second_probability:
+    the runner-up among the classes, None for numbers. why: why it is here, in words. doubts: what
+    its model never saw, None for nothing. upload: where its row came. image_upload, image_file,
+    image_sha256: its newest image, None without one.
     """
 
     record_id: str
     prediction: str
+    lower: float | None
+    upper: float | None
     confidence: float
     second: str | None
     second_probability: float | None
+    why: str
+    doubts: str | None
     reasons: str | None
     modality: str
     upload: str
@@ -52,14 +58,22 @@ class Item:
 
 
 def review_queue(store: Store, spec: DatasetSpec, limit: int | None = None) -> list[Item]:
-    """The records to review, least confident first; `limit` is how many at most."""
+    """The records to review: those with doubts first, then the least confident first.
+
+    limit: how many at most. A doubt comes first because the confidence says nothing then: it may
+    be high, and the record would stand at the end.
+    """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     found = store.read(spec.dataset, Query(needs_review=True))
     # Here and not in the query: its limit would count records whose label came meanwhile.
-    waiting = found.filter(pc.is_null(found["label"])).slice(0, limit)
+    unlabelled = found.filter(pc.is_null(found["label"]))
+    doubted = pc.is_valid(unlabelled["doubts"])
+    parts = [unlabelled.filter(doubted), unlabelled.filter(pc.invert(doubted))]
+    waiting = pa.concat_tables(parts).slice(0, limit)
     images = _images(store, spec, waiting)
-    return [_item(row, images.get(row["record_id"], {})) for row in waiting.to_pylist()]
+    return [_item(spec, row, images.get(row["record_id"], {})) for row in waiting.to_pylist()]
 
 
 def thumbnails_of(lake: Lake, dataset: str, items: Sequence[Item]) -> dict[int, bytes]:
@@ -81,14 +95,18 @@ def _images(store: Store, spec: DatasetSpec, waiting: pa.Table) -> dict[str, dic
     return {row["record_id"]: row for row in known.to_pylist()}
 
 
-def _item(row: dict[str, Any], known: dict[str, Any]) -> Item:
+def _item(spec: DatasetSpec, row: dict[str, Any], known: dict[str, Any]) -> Item:
     second, probability = _second(row["probabilities"], row["prediction"])
     return Item(
         record_id=row["record_id"],
         prediction=row["prediction"],
+        lower=row["lower"],
+        upper=row["upper"],
         confidence=row["confidence"],
         second=second,
         second_probability=probability,
+        why=_why(spec, row),
+        doubts=row["doubts"],
         reasons=row.get("reasons"),
         modality=row["modality"],
         upload=row["upload"],
@@ -97,6 +115,14 @@ def _item(row: dict[str, Any], known: dict[str, Any]) -> Item:
         image_file=known.get("image_file"),
         image_sha256=known.get("image_sha256"),
     )
+
+
+def _why(spec: DatasetSpec, row: dict[str, Any]) -> str:
+    """Why a person is asked."""
+    if row["doubts"]:
+        return str(row["doubts"])
+    by_width = spec.review.widest_interval is not None
+    return "wide interval" if by_width else "low confidence"
 
 
 def _second(probabilities: str | None, answer: str) -> tuple[str | None, float | None]:

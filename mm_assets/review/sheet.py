@@ -15,7 +15,8 @@ from typing import Any
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.display.cells import FORMULA, is_formula
 
-OWN = ("record_id", "prediction", "confidence", "reasons", "image")
+OWN = ("record_id", "prediction", "lower", "upper", "confidence", "why", "reasons", "image")
+OF_NUMBERS = ("lower", "upper")
 
 
 def guard(value: Any) -> str:
@@ -42,7 +43,8 @@ def own_name(spec: DatasetSpec, name: str) -> str:
 
 def header(spec: DatasetSpec) -> list[str]:
     """The columns of tasks.csv; the last one is empty, for people to fill in."""
-    return [*(own_name(spec, name) for name in OWN), *spec.columns, spec.label_column]
+    own = [name for name in OWN if spec.is_regression or name not in OF_NUMBERS]
+    return [*(own_name(spec, name) for name in own), *spec.columns, spec.label_column]
 
 
 def write_sheet(path: Path, spec: DatasetSpec, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -38,8 +38,13 @@ CREATE TABLE IF NOT EXISTS predictions (
     modality_rank INTEGER NOT NULL, image_upload VARCHAR NOT NULL,
     model_generation INTEGER NOT NULL, spec_generation INTEGER NOT NULL,
     content_hash VARCHAR NOT NULL, reasons VARCHAR,
+    lower DOUBLE, upper DOUBLE, doubts VARCHAR,
     PRIMARY KEY (dataset, record_id));
-ALTER TABLE predictions ADD COLUMN IF NOT EXISTS reasons VARCHAR; -- tables made before it came
+-- tables made before these came
+ALTER TABLE predictions ADD COLUMN IF NOT EXISTS reasons VARCHAR;
+ALTER TABLE predictions ADD COLUMN IF NOT EXISTS lower DOUBLE;
+ALTER TABLE predictions ADD COLUMN IF NOT EXISTS upper DOUBLE;
+ALTER TABLE predictions ADD COLUMN IF NOT EXISTS doubts VARCHAR;
 """
 
 # Every upload of a dataset by its rank, which is the order of their keys.

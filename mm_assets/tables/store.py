@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 # What people see, in this order, the same in the table, in JSON and on the command line.
+# lower, upper: where the truth of a number lies, at the dataset's `interval_level`; null for
+# classes. doubts: what its model never saw of the record, in words; null for nothing.
 COLUMNS = (
-    "record_id", "prediction", "probabilities", "confidence", "needs_review", "modality",
-    "model_version", "upload", "input_hash", "run_id", "predicted_at", "reasons",
+    "record_id", "prediction", "lower", "upper", "probabilities", "confidence", "needs_review",
+    "doubts", "modality", "model_version", "upload", "input_hash", "run_id", "predicted_at",
+    "reasons",
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,10 +69,51 @@ def learnt_weights(
     return weights_for(spec.class_weights, labels)
 
 
-def decided_by(spec: DatasetSpec, task: Task, engine: Engine, loaded: Predictor) -> Decided:
+@dataclass(frozen=True)
+class Unseen:
+    """What a model says of records that it did not learn from.
+
+    truth: their labels. said: a predictor's answer, in the same order. out_of_fold: whether these
+    are the records of training, each asked of models that had not seen it; else those of tuning.
+    """
+
+    truth: pd.Series
+    said: pd.DataFrame
+    out_of_fold: bool
+
+    @property
+    def source(self) -> str:
+        return "out of fold" if self.out_of_fold else "tuning records"
+
+    @property
+    def labels(self) -> list[str]:
+        return [str(name) for name in self.truth]
+
+
+def unseen_answers(task: Task, engine: Engine, loaded: Predictor) -> Unseen:
+    """What the engine says out of fold, if it does, else of the tuning records."""
+    import pandas as pd
+
+    out_of_fold: pd.DataFrame | None = getattr(engine, "out_of_fold", None)
+    if out_of_fold is None:
+        tuning = with_images(task).tuning.reset_index(drop=True)
+        said = loaded.predict(tuning[list(task.columns)])
+        return Unseen(tuning[task.label], said, False)
+    labels = pd.concat([task.training[task.label], task.tuning[task.label]])
+    if len(labels) != len(out_of_fold):
+        raise ModelError(
+            code="prediction_columns",
+            what=f"out of fold, {len(out_of_fold)} answers were given for {len(labels)} records",
+            todo="This is a fault of the engine: report it.",
+        )
+    asked = out_of_fold.notna().all(axis=1).to_numpy()
+    return Unseen(labels[asked], out_of_fold[asked], True)
+
+
+def decided_by(spec: DatasetSpec, task: Task, answers: Callable[[], Unseen]) -> Decided:
     """The rule of a model that was just trained, learnt from records that it did not learn from.
 
-    Those are what the engine says out of fold, if it does, else the tuning records.
+    answers: asked for only where there is something to learn.
     """
     if spec.is_regression:
         return Decided()
@@ -83,25 +124,8 @@ def decided_by(spec: DatasetSpec, task: Task, engine: Engine, loaded: Predictor)
     elif why:
         from mm_assets.training.decision_search import learn_decision
 
-        document, warning = learn_decision(spec, why, *_unseen(task, engine, loaded))
-    return Decided(rule_of(spec, {"decision": document}), document, warning)
-
-
-def _unseen(task: Task, engine: Engine, loaded: Predictor) -> tuple[list[str], pd.DataFrame, bool]:
-    """Labels, what is said of those records, and whether these are all, judged out of fold."""
-    import pandas as pd
-
-    out_of_fold: pd.DataFrame | None = getattr(engine, "out_of_fold", None)
-    if out_of_fold is None:
-        tuning = with_images(task).tuning.reset_index(drop=True)
-        said = loaded.predict(tuning[list(task.columns)])
-        return [str(name) for name in tuning[task.label]], said, False
-    labels = pd.concat([task.training[task.label], task.tuning[task.label]])
-    if len(labels) != len(out_of_fold):
-        raise ModelError(
-            code="prediction_columns",
-            what=f"out of fold, {len(out_of_fold)} answers were given for {len(labels)} records",
-            todo="This is a fault of the engine: report it.",
+        unseen = answers()
+        document, warning = learn_decision(
+            spec, why, unseen.labels, unseen.said, unseen.out_of_fold
         )
-    asked = out_of_fold.notna().all(axis=1).to_numpy()
-    return [str(name) for name in labels[asked]], out_of_fold[asked], True
+    return Decided(rule_of(spec, {"decision": document}), document, warning)

@@ -5,7 +5,7 @@ What belongs here: metrics. What does not: the split, the model itself, and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from mm_assets.contract.decisions import LOWER_IS_BETTER
 from mm_assets.contract.errors import ModelError
-from mm_assets.training.confidence import VALUE, confidence_of
+from mm_assets.doubt.confidence import VALUE, confidence_of
 from mm_assets.training.decision import DecisionRule, chosen
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.intp]
 
 ACCURACY = "accuracy"
 MEAN_ABSOLUTE_ERROR = "mean_absolute_error"
@@ -96,6 +97,37 @@ def evaluate(
     return evaluation
 
 
+def figure_on(
+    truth: pd.Series,
+    predicted: pd.DataFrame,
+    metric: str,
+    *,
+    rule: DecisionRule | None = None,
+    positive_class: str | None = None,
+) -> Callable[[Rows], float]:
+    """One metric of some of the records, asked for many times; NaN where they do not yield it."""
+    if list(predicted.columns) == [VALUE]:
+        number, value = (one.to_numpy(dtype=np.float64) for one in (truth, predicted[VALUE]))
+        return lambda rows: _errors(number[rows], value[rows]).get(metric, np.nan)
+    every, true, probabilities = _coded(truth, predicted)
+    known, said = len(predicted.columns), chosen(predicted, rule)
+    if metric == "expected_cost" and rule is not None:
+        costs = rule.matrix(every, every[:known])[true, said]
+        return lambda rows: float(costs[rows].mean())
+    if positive_class in every and metric in ("f1", "average_precision"):
+        place = every.index(str(positive_class))
+        there, found, score = true == place, said == place, probabilities[:, place]
+        return lambda rows: _of_positive(there[rows], found[rows], score[rows]).get(metric, np.nan)
+    if metric == ACCURACY:
+        return lambda rows: float((said[rows] == true[rows]).mean())
+
+    def general(rows: Rows) -> float:
+        found = _class_metrics(probabilities[rows], true[rows], known, said[rows])
+        return found.get(metric, np.nan)
+
+    return general
+
+
 def calibration_bins(confidence: Floats, right: npt.NDArray[np.bool_]) -> list[dict[str, float]]:
     """Ten equal bins of confidence: count, mean confidence and share that was right of each.
 
@@ -147,19 +179,14 @@ def _evaluate_classes(
     rule: DecisionRule | None,
     positive_class: str | None,
 ) -> Evaluation:
-    classes = [str(name) for name in predicted.columns]
-    names = [str(name) for name in truth]
-    unknown = sorted(set(names) - set(classes))
-    every = classes + unknown
-    number = {name: index for index, name in enumerate(every)}
-    true = np.array([number[name] for name in names])
-    probabilities = _probabilities(predicted, len(unknown))
+    classes, names = [str(name) for name in predicted.columns], [str(name) for name in truth]
+    every, true, probabilities = _coded(truth, predicted)
     said = chosen(predicted, rule)
     metrics = _class_metrics(probabilities, true, len(classes), said)
     if rule is not None and rule.costs:
         metrics["expected_cost"] = float(rule.matrix(every, classes)[true, said].mean())
-    if positive_class in number:
-        place = number[positive_class]
+    if positive_class in every:
+        place = every.index(str(positive_class))
         metrics |= _of_positive(true == place, said == place, probabilities[:, place])
     trained = [str(name) for name in training_labels]
     return Evaluation(
@@ -169,6 +196,18 @@ def _evaluate_classes(
         n=len(names),
         classes=classes,
     )
+
+
+def _coded(
+    truth: pd.Series, predicted: pd.DataFrame
+) -> tuple[list[str], npt.NDArray[np.int_], Floats]:
+    """The model's classes, then unknown ones; the place of each true one; [records, classes]."""
+    classes, names = [str(name) for name in predicted.columns], [str(name) for name in truth]
+    unknown = sorted(set(names) - set(classes))
+    every = classes + unknown
+    number = {name: index for index, name in enumerate(every)}
+    true = np.array([number[name] for name in names], dtype=np.int_)
+    return every, true, _probabilities(predicted, len(unknown))
 
 
 def _class_metrics(

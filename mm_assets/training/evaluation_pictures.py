@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_assets.display.cells import written_out
-from mm_assets.training.confidence import VALUE
+from mm_assets.doubt.confidence import VALUE
 from mm_assets.training.decision import DecisionRule, chosen
 from mm_assets.training.evaluation import off_by, reliability
 

@@ -15,7 +15,13 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.engines.shared.spellings import Spellings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset
-from mm_assets.training.training_set import SPLITS, TRAINING_SET, labelled_frame, records_for
+from mm_assets.training.splits import SPLITS
+from mm_assets.training.training_set import (
+    TRAINING_SET,
+    groups_in,
+    labelled_frame,
+    records_for,
+)
 from mm_assets.uploads.vectors import LakeVectors
 
 if TYPE_CHECKING:
@@ -29,12 +35,14 @@ class TrainingRecords:
     """The records of one training, in the order of the training set, divided by split.
 
     parts: a frame for each split, with the label except for `holdout`, whose label is `truth`.
-    vectors: what is known of their images.
+    groups: the name of each record's group, which no fold may divide. vectors: what is known of
+    their images.
     """
 
     document: dict[str, Any]
     parts: dict[str, pd.DataFrame]
     ids: dict[str, list[str]]
+    groups: dict[str, list[str]]
     counts: dict[str, int]
     truth: pd.Series
     spellings: Spellings
@@ -47,6 +55,8 @@ class TrainingRecords:
 
 def read_records(lake: Lake, spec: DatasetSpec, modality: Modality) -> TrainingRecords:
     """Read the published training set. Raises ModelError where nothing can be learnt from it."""
+    import numpy as np
+
     document = lake.read_json(of_dataset(spec.dataset, TRAINING_SET))
     if document is None:
         raise ModelError(
@@ -59,12 +69,16 @@ def read_records(lake: Lake, spec: DatasetSpec, modality: Modality) -> TrainingR
     vectors = LakeVectors(lake, spec.dataset)
     frame = labelled_frame(lake, spec, modality, records, vectors)
     splits = records["split"].to_numpy(zero_copy_only=False)
-    ids = records["record_id"].to_numpy(zero_copy_only=False)
+    ids, groups = np.array(records["record_id"].to_pylist()), np.array(groups_in(records))
     parts = {name: frame[splits == name].reset_index(drop=True) for name in SPLITS}
     truth = parts["holdout"].pop(spec.label_column)
-    named = {name: ids[splits == name].tolist() for name in SPLITS}
+    named, together = (
+        {name: of[splits == name].tolist() for name in SPLITS} for of in (ids, groups)
+    )
     seen = [parts[name] for name in SEEN]
     spellings, warnings = Spellings.learn(seen, spec.features(modality))
     for name in SEEN:
         parts[name] = spellings.applied(parts[name])
-    return TrainingRecords(document, parts, named, counts, truth, spellings, warnings, vectors)
+    return TrainingRecords(
+        document, parts, named, together, counts, truth, spellings, warnings, vectors
+    )

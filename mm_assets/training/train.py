@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.engine_spec import EngineSpec
 from mm_assets.contract.errors import MMError, ModelError
+from mm_assets.contract.review import Tolerance
 from mm_assets.display.cells import written_out
+from mm_assets.doubt.calibration import Calibration
+from mm_assets.doubt.confidence import with_sureness
+from mm_assets.doubt.familiar import Familiar
+from mm_assets.doubt.pictures import review_picture
+from mm_assets.doubt.promise import Curve
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Progress, Task
 from mm_assets.engines.shared.spellings import spelled
@@ -27,8 +33,14 @@ from mm_assets.lake.local import working_folder
 from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import Champion, ModelStore, StoredModel
 from mm_assets.training.budget import within_budget
-from mm_assets.training.confidence import Calibration
-from mm_assets.training.decide import Decided, decided_by, learnt_weights, refuse_other_classes
+from mm_assets.training.calibrate import answered, as_sure_as_right, calibrated, kept_promise
+from mm_assets.training.decide import (
+    Decided,
+    decided_by,
+    learnt_weights,
+    refuse_other_classes,
+    unseen_answers,
+)
 from mm_assets.training.decision import DecisionRule, rule_of
 from mm_assets.training.decision_picture import decision_picture
 from mm_assets.training.evaluation import Evaluation, evaluate, reliability
@@ -37,6 +49,7 @@ from mm_assets.training.evaluation_pictures import (
     confusion_picture,
     residual_picture,
 )
+from mm_assets.training.familiar import learn_familiar
 from mm_assets.training.gate import Decision, gate
 from mm_assets.training.leaderboard import (
     Leaderboard,
@@ -65,6 +78,8 @@ class Candidate:
     tuning: TuningResult | None
     leaderboard: Leaderboard
     decided: Decided
+    calibration: Calibration
+    promise: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ class TrainingResult:
     stopped: bool = False  # by Ctrl-C, so that it is the best so far
     leaderboard: Leaderboard = field(default_factory=lambda: Leaderboard([]))
     rule: str = ""
+    promise: dict[str, Any] = field(default_factory=dict)
 
 
 def train_model(
@@ -122,8 +138,12 @@ def train_model(
             )  # fmt: skip
         if words := best.leaderboard.image_words:
             progress(f"{modality}: {words}")
+        progress(f"{modality}: {best.promise['words']}")
+        familiar = learn_familiar(spec, modality, data, best.engine)
+        for words in familiar.words if familiar else []:
+            progress(f"{modality}: {words}")
         stored = models.save(
-            modality, best.folder, _manifest(spec, modality, data, best, trained, run_id)
+            modality, best.folder, _manifest(spec, modality, data, best, trained, run_id, familiar)
         )
         rival = _champion_evaluation(models, spec, modality, data, progress)
         decision = gate(best.evaluation, rival, spec.promotion_tolerance, spec.minimum_score)
@@ -163,6 +183,7 @@ def train_model(
         stopped=is_asked(),
         leaderboard=best.leaderboard,
         rule=best.decided.in_words(best.evaluation.classes or [], spec.positive_class),
+        promise=best.promise,
     )
 
 
@@ -258,7 +279,7 @@ def _candidate(
             modality,
             chosen,
             {part: data.parts[part] for part in SEEN},
-            {part: data.ids[part] for part in SEEN},
+            {part: data.groups[part] for part in SEEN},
             training_fingerprint=data.document["fingerprint"],
             progress=said,
             vectors=data.vectors,
@@ -273,6 +294,7 @@ def _candidate(
         spec.problem_type,
         spec.metric,
         learnt_weights(spec, engine, data.parts),
+        [name for part in SEEN for name in data.groups[part]],
     )
     with learning(), nullcontext() if first else interruptible():
         engine.train(task, folder, said)
@@ -280,9 +302,13 @@ def _candidate(
         said("stopped; the best so far is kept and judged, and a second Ctrl-C ends that, too")
     # Loaded again from its files, so that what is evaluated is what is stored.
     loaded = spelled(engine.load(folder), data.spellings)
-    decided = decided_by(spec, task, engine, loaded)
+    sureness, unseen = as_sure_as_right(spec, chosen.engine, unseen_answers(task, engine, loaded))
+    loaded = with_sureness(loaded, sureness)
+    decided = decided_by(spec, task, lambda: unseen)
     predicted = loaded.predict(data.parts["holdout"])
     evaluation = _evaluation(spec, data, predicted, decided.rule)
+    tolerance = spec.tolerance or Tolerance(evaluation.baseline.get("mean_absolute_error", 0.0))
+    calibration = calibrated(spec, unseen, decided.rule, sureness, tolerance)
     said(f"{evaluation.metric} {written_out(evaluation.metrics[evaluation.metric])}")
     seconds = time.monotonic() - began
     board = leaderboard_of(
@@ -291,7 +317,11 @@ def _candidate(
         data.parts["holdout"],
         partial(_evaluation, spec, data, rule=decided.rule),
     )
-    return Candidate(name, chosen, folder, predicted, evaluation, seconds, tuning, board, decided)
+    promise = kept_promise(spec, calibration, predicted, data.truth, decided.rule)
+    return Candidate(
+        name, chosen, folder, predicted, evaluation, seconds, tuning, board, decided, calibration,
+        promise,
+    )  # fmt: skip
 
 
 def _evaluation(
@@ -342,13 +372,9 @@ def _manifest(
     best: Candidate,
     trained: list[Candidate],
     run_id: str,
+    familiar: Familiar | None,
 ) -> dict[str, Any]:
     evaluation = best.evaluation
-    calibration = None
-    if spec.is_regression:
-        tolerance = spec.regression_tolerance or evaluation.baseline["mean_absolute_error"]
-        values = best.predicted["value"]
-        calibration = Calibration.from_holdout(values, data.truth, tolerance).to_json()
     return {
         "engine": best.engine.model_dump(mode="json"),
         "problem_type": spec.problem_type,
@@ -362,7 +388,9 @@ def _manifest(
         "training_fingerprint": data.document["fingerprint"],
         "training_counts": data.counts,
         "spec_fingerprint": spec.fingerprint,
-        "calibration": calibration,
+        "calibration": best.calibration.to_json(),
+        "promise": best.promise,
+        "familiar": familiar.to_json() if familiar else None,
         "decision": best.decided.document,
         "reliability": None
         if spec.is_regression
@@ -405,6 +433,8 @@ def _pictures(
         )
     if png := leaderboard_picture(best.leaderboard.rows):
         pictures["leaderboard"] = png
+    if png := _review_picture(spec, data, best):
+        pictures["review"] = png
     if spec.is_regression:
         pictures["residuals"] = residual_picture(data.truth, best.predicted)
     else:
@@ -420,6 +450,14 @@ def _pictures(
             named = {f"{what} ({one.name})": png for what, png in one.tuning.pictures.items()}
             pictures |= named
     return pictures
+
+
+def _review_picture(spec: DatasetSpec, data: TrainingRecords, best: Candidate) -> bytes | None:
+    """What the review queue gains, and how the promise stands to the held-out records."""
+    calibration = best.calibration
+    sure, right = answered(calibration, best.predicted, data.truth, best.decided.rule)
+    held_out = Curve(sure.confidence, right, sure.width)
+    return review_picture(calibration.curve, calibration.promise(spec.review), held_out)
 
 
 def _track(

@@ -1,12 +1,11 @@
 """The training set: every labelled record of every upload, and the split that each belongs to.
 
-The split is decided by a hash of the record's ID, so a record stays on its side however much data
-comes later. Held-out records are never seen in training or tuning, not even for early stopping.
+Which records belong together is found in groups.py, on which side each group stands in splits.py.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
@@ -14,10 +13,13 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.contract.spellings import Known, counted, label_meant
 from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_dataset
+from mm_assets.lake.layout import of_dataset, published_key
 from mm_assets.lake.local import sha256_of, working_folder
 from mm_assets.manifest.join import all_rows, with_image_features, with_row_upload
 from mm_assets.tables.store import Store
+from mm_assets.training.groups import groups_of
+from mm_assets.training.splits import SPLITS, refuse_few_groups, split
+from mm_assets.uploads.likenesses import read_likenesses
 from mm_assets.uploads.received import read_images, read_parquet
 from mm_assets.uploads.vectors import LakeVectors, note_image_homes
 
@@ -26,18 +28,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TRAINING_SET = "training_set"
-TUNING_SHARE = 0.15  # of the records that are not held out; for early stopping and tuning
-SPLITS = ("training", "tuning", "holdout")
-
-
-def split_of(record_id: str, holdout_share: float) -> str:
-    """`holdout`, `tuning` or `training`: a function of the ID and nothing else."""
-    digest = hashlib.sha256(record_id.encode("utf-8", "surrogatepass")).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    if place < holdout_share:
-        return "holdout"
-    rest = int.from_bytes(digest[8:16], "big") / 2**64
-    return "tuning" if rest < TUNING_SHARE else "training"
 
 
 def build_training_set(
@@ -53,8 +43,10 @@ def build_training_set(
     rows = with_image_features(lake, spec, rows)
     names = ["record_id", "label", "row_upload", "image_upload", "image_sha256", "features"]
     names += ["image_features"] if spec.image_features else []
-    splits = [split_of(i, spec.holdout_share) for i in rows["record_id"].to_pylist()]
-    records = rows.select(names).append_column("split", pa.array(splits, pa.string()))
+    groups = groups_of(rows, spec, _likenesses(lake, spec, rows))
+    sides = split(rows, spec, groups)
+    records = rows.select(names).append_column("split", pa.array(sides.sides, pa.string()))
+    records = records.append_column("group", pa.array(groups.names, pa.string()))
     records = _with_labels_as_meant(records, spec)
     counted = pc.value_counts(records["split"].combine_chunks()).to_pylist()
     labels = pc.value_counts(records["label"].combine_chunks()).to_pylist()
@@ -76,11 +68,35 @@ def build_training_set(
                     "with_image": records.num_rows - records["image_sha256"].null_count,
                     **{item["values"]: item["counts"] for item in counted},
                 },
+                "split": sides.document,
                 "labels": None
                 if spec.is_regression
                 else {item["values"]: item["counts"] for item in labels},
             },
         )
+
+
+def _likenesses(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> Sequence[bytes | None]:
+    """The likeness of each record's image; None for none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known: dict[str, bytes] = {}
+    for upload in pc.unique(rows["image_upload"].drop_null()).to_pylist():
+        wanted = rows.filter(pc.equal(rows["image_upload"].cast(pa.string()), upload))
+        found = read_likenesses(lake, spec.dataset, upload)
+        found = found.filter(
+            pc.is_in(found["sha256"], value_set=pc.unique(wanted["image_sha256"].cast(pa.string())))
+        )
+        known |= zip(found["sha256"].to_pylist(), found["likeness"].to_pylist(), strict=True)
+    return [known.get(sha256) for sha256 in rows["image_sha256"].to_pylist()]
+
+
+def groups_in(records: pa.Table) -> list[str]:
+    """The name of each record's group; a training set of before there were groups has none."""
+    column = "group" if "group" in records.column_names else "record_id"
+    names: list[str] = records[column].to_pylist()
+    return names
 
 
 def _with_labels_as_meant(records: pa.Table, spec: DatasetSpec) -> pa.Table:
@@ -93,6 +109,19 @@ def _with_labels_as_meant(records: pa.Table, spec: DatasetSpec) -> pa.Table:
     meant = [label_meant(label, spec.classes) for label in told.dictionary.to_pylist()]
     labels = pa.array(meant, pa.string()).take(told.indices)
     return records.set_column(records.column_names.index("label"), "label", labels)
+
+
+def learnt_ids(lake: Lake, spec: DatasetSpec, fingerprint: str) -> pa.Array:
+    """The records of the training set of that fingerprint, which a model's manifest names.
+
+    Raises LakeError (lake_not_found) if it is no longer in the lake.
+    """
+    import pyarrow.parquet as pq
+
+    pointer = of_dataset(spec.dataset, TRAINING_SET)
+    key = published_key(pointer, f"{TRAINING_SET}.parquet", fingerprint)
+    with lake.open(key) as file:
+        return pq.read_table(file, columns=["record_id"])["record_id"].combine_chunks()
 
 
 def records_for(
@@ -117,6 +146,8 @@ def records_for(
             "UPLOAD` says what became of those that came. If there are none, write "
             "`image_name: null`.",
         )
+    if judged.num_rows >= spec.minimum_training_records:
+        refuse_few_groups(spec, groups_in(judged), counts, where)
     if judged.num_rows < spec.minimum_training_records or not all(counts.values()):
         raise ModelError(
             code="too_few_records",

@@ -29,7 +29,7 @@ from mm_assets.engines.protocol import Progress, Task, Vectors
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix
 from mm_assets.lake.local import working_folder
-from mm_assets.training.decide import decided_by, learnt_weights
+from mm_assets.training.decide import decided_by, learnt_weights, unseen_answers
 from mm_assets.training.evaluation import evaluate
 from mm_assets.training.tuning_pictures import history_picture, importance_picture
 from mm_assets.training.tuning_trials import (
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+PARTS = ("training", "tuning", "judging")  # of a division
 FORMAT = 1  # of a trial's document; another number starts every study anew
 EARLY_STOPPING_SHARE = 0.15  # of the records that an engine of a fold learns from
 # What is wrong with the machine or the YAML and not with a trial's hyperparameters.
@@ -100,7 +101,7 @@ def tune(
     modality: Modality,
     chosen: EngineSpec,
     parts: Mapping[str, pd.DataFrame],
-    ids: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Sequence[str]],
     *,
     training_fingerprint: str,
     progress: Progress,
@@ -109,7 +110,8 @@ def tune(
     """Search the hyperparameters that `chosen.tuning` names; continues what was begun before.
 
     parts: "training" and "tuning", frames with the feature columns and the label, and nothing
-    else, since held-out records must not choose a model either; ids: the record IDs of their rows.
+    else, since held-out records must not choose a model either; groups: the names of their rows'
+    groups, which are the IDs of records that are alone.
     The first trial takes the hyperparameters as the YAML has them, so the best is never worse than
     that on the judging records. A trial whose engine raises ModelError has failed; others go on.
     Raises ModelError: tuning_sees_holdout, tuning_not_judged, search_space_unfit, tuning_failed,
@@ -120,7 +122,7 @@ def tune(
         raise ValueError("the engine has no `tuning`")
     optional("optuna", "tuning", "tuning")
     metric = _metric(spec)
-    divisions = _divided(spec, modality, tuning.folds, parts, ids)
+    divisions = _divided(spec, modality, tuning.folds, parts, groups)
     judge = _Judge(spec, modality, chosen, metric, divisions, vectors)
     space = Space(tuning, chosen.hyperparameters, chosen.seed, metric in LOWER_IS_BETTER)
     study = _study_name(spec, modality, chosen, training_fingerprint)
@@ -161,6 +163,7 @@ class _Division:
     training: pd.DataFrame
     tuning: pd.DataFrame  # for early stopping
     judging: pd.DataFrame
+    groups: list[str]  # of the training records, then of those for early stopping
 
 
 @dataclass(frozen=True)
@@ -195,12 +198,12 @@ class _Judge:
         engine = make_engine(self.chosen, self.merged(parameters), vectors=self.vectors)
         weights = learnt_weights(self.spec, engine, {"training": training, "tuning": tuning})
         task = Task(training, tuning, columns, label, self.spec.problem_type, self.spec.metric,
-                    weights)  # fmt: skip
+                    weights, division.groups)  # fmt: skip
         with working_folder("tuning") as folder:
             engine.train(task, folder, lambda _: None)
             loaded = engine.load(folder)
             predicted = loaded.predict(division.judging[list(columns)].copy())
-            rule = decided_by(self.spec, task, engine, loaded).rule
+            rule = decided_by(self.spec, task, lambda: unseen_answers(task, engine, loaded)).rule
         evaluation = evaluate(
             division.judging[label],
             predicted,
@@ -243,50 +246,55 @@ def _divided(
     modality: Modality,
     folds: int,
     parts: Mapping[str, pd.DataFrame],
-    ids: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Sequence[str]],
 ) -> list[_Division]:
     """What each engine of a trial learns from, stops early by, and is judged on.
 
     Where the model is for records with an image, it is judged on those alone.
     """
     where = _where(spec, modality)
-    if {*parts, *ids} != {"training", "tuning"}:
+    if {*parts, *groups} != {"training", "tuning"}:
         raise ModelError(
             code="tuning_sees_holdout",
-            what=f"tuning was handed the parts {', '.join(sorted({*parts, *ids}))}",
+            what=f"tuning was handed the parts {', '.join(sorted({*parts, *groups}))}",
             where=where,
             todo="This is a fault of the program, report it: it may see `training` and `tuning`.",
         )
     if folds == 1:
-        divisions = [_Division(parts["training"], parts["tuning"], parts["tuning"])]
+        names = [name for part in ("training", "tuning") for name in groups[part]]
+        divisions = [_Division(parts["training"], parts["tuning"], parts["tuning"], names)]
     else:
-        divisions = _folds(parts, ids, folds)
+        divisions = _folds(parts, groups, folds)
     if modality is Modality.WITH_IMAGE:
         divisions = [
             replace(one, judging=one.judging[one.judging[IMAGE].notna()]) for one in divisions
         ]
     for number, one in enumerate(divisions, start=1):
-        for name, frame in vars(one).items():
-            if frame.empty:
+        for name in PARTS:
+            if getattr(one, name).empty:
                 raise ModelError(
                     code="tuning_not_judged",
                     what=f"there are no records for {name} in part {number} of {folds}",
                     where=where,
                     todo="Send more labelled records, or set fewer `folds` in the dataset's YAML.",
                 )
-    return [_Division(*(f.reset_index(drop=True) for f in vars(one).values())) for one in divisions]
+    return [
+        replace(one, **{name: getattr(one, name).reset_index(drop=True) for name in PARTS})
+        for one in divisions
+    ]
 
 
 def _folds(
-    parts: Mapping[str, pd.DataFrame], ids: Mapping[str, Sequence[str]], folds: int
+    parts: Mapping[str, pd.DataFrame], groups: Mapping[str, Sequence[str]], folds: int
 ) -> list[_Division]:
-    """Cross-validation over all parts. A record's fold is a function of its ID and nothing else."""
+    """Cross-validation over all parts. A record's fold is a function of its group's name alone."""
     import numpy as np
     import pandas as pd
 
     names = ("training", "tuning")
     records = pd.concat([parts[name] for name in names], ignore_index=True)
-    places = [_places(record_id) for name in names for record_id in ids[name]]
+    together = np.array([group for name in names for group in groups[name]], dtype=object)
+    places = [_places(group) for group in together]
     fold = np.array([int(place * folds) for place, _ in places])
     early = np.array([place < EARLY_STOPPING_SHARE for _, place in places])
     return [
@@ -294,14 +302,15 @@ def _folds(
             records[(fold != number) & ~early],
             records[(fold != number) & early],
             records[fold == number],
+            [*together[(fold != number) & ~early], *together[(fold != number) & early]],
         )
         for number in range(folds)
     ]
 
 
-def _places(record_id: str) -> tuple[float, float]:
+def _places(name: str) -> tuple[float, float]:
     """Two numbers from 0 to below 1, from parts of the hash that the split does not look at."""
-    digest = hashlib.sha256(record_id.encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
     fold, early = (int.from_bytes(digest[start : start + 6], "big") for start in (16, 24))
     return fold / 2**48, early / 2**48
 

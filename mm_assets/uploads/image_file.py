@@ -8,13 +8,16 @@ from typing import Any
 from mm_assets.contract.dataset import NamedImage
 from mm_assets.reading.image_features import FEATURE_NAMES
 from mm_assets.reading.images import NormalisedImage
+from mm_assets.reading.likeness import BYTES
 from mm_assets.uploads.deliver import Delivered
 
 ROW_GROUP_BYTES = 8 << 20
 
 
 class ImageFile:
-    """images.parquet: record_id, number, file, sha256 (of the original), image and features."""
+    """images.parquet: record_id, number, file, sha256 (of the original), image, its features and
+    its likeness.
+    """
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -29,6 +32,7 @@ class ImageFile:
                 ("sha256", pa.string()),
                 ("image", pa.binary()),
                 ("features", pa.struct([(name, pa.float64()) for name in FEATURE_NAMES])),
+                ("likeness", pa.binary(BYTES)),
             ]
         )
         self.rows: list[tuple[Any, ...]] = []
@@ -41,8 +45,10 @@ class ImageFile:
     def add(self, file: Delivered, named: NamedImage, image: NormalisedImage) -> None:
         # `{n}` may be any row of digits; beyond 64 bits the file's name decides the order.
         number = min(named.number, 2**63 - 1)
-        row = (named.record_id, number, file.name, file.sha256, image.data, image.features)
-        self.rows.append(row)
+        self.rows.append(
+            (named.record_id, number, file.name, file.sha256, image.data, image.features,
+             image.likeness)
+        )  # fmt: skip
         self.bytes += len(image.data)
         if self.bytes >= ROW_GROUP_BYTES:
             self._flush()

@@ -155,7 +155,8 @@ def _table(
     spec: DatasetSpec, frame: pd.DataFrame, *, with_label: bool
 ) -> tuple[bytes, Sequence[int]]:
     wanted = [spec.id_column, *spec.columns, *([spec.label_column] if with_label else [])]
-    columns = [name for name in wanted if name in frame.columns]
+    wanted += spec.split_columns.values()
+    columns = [name for name in dict.fromkeys(wanted) if name in frame.columns]
     numeric = {name for name, kind in spec.kinds.items() if kind == "number"}
     if spec.is_regression:
         numeric.add(spec.label_column)

@@ -275,11 +275,14 @@ class Packer:
     def _judge_columns(self, table: Table) -> bool:
         """Whether the table only brings labels. Raises TableRefused when columns are missing."""
         missing = [name for name in self.spec.columns if name not in table.header]
+        split = [name for name in self.spec.split_columns.values() if name not in table.header]
+        has_label = self.spec.label_column in table.header
+        if has_label and len(missing) == len(self.spec.columns) and (missing or split):
+            return True
+        if has_label:  # rows to learn from say how they are split; others need not
+            missing += [name for name in split if name not in missing]
         if not missing:
             return False
-        has_label = self.spec.label_column in table.header
-        if has_label and len(missing) == len(self.spec.columns):
-            return True
         raise TableRefused(
             "table_columns",
             f"columns missing: {', '.join(missing)}; found: {', '.join(table.header)}",
@@ -341,8 +344,8 @@ def _is_of_system(file: Delivered) -> bool:
 
 def wanted_of(spec: DatasetSpec) -> Wanted:
     """What the dataset's YAML looks for in a table."""
-    columns = (*spec.columns, spec.label_column)
-    return Wanted(spec.id_column, columns, spec.encoding)
+    columns = dict.fromkeys((*spec.columns, spec.label_column, *spec.split_columns.values()))
+    return Wanted(spec.id_column, tuple(columns), spec.encoding)
 
 
 def _sha256(content: bytes | Path | None) -> str:

@@ -233,6 +233,9 @@ def test_a_regression_leaves_with_its_calibration(
     answers = load_model(str(tmp_path / "price")).predict(pd.DataFrame({"age": [3.0, 12.0]}))
     assert answers["prediction"].tolist() == pytest.approx([6, 24], abs=3)
     assert answers["confidence"].between(0, 1).all()
+    assert (answers["lower"] <= answers["prediction"]).all()
+    assert (answers["prediction"] <= answers["upper"]).all()
+    assert (answers["lower"] < answers["upper"]).all()
     assert answers["probabilities"].isna().all()
 
 

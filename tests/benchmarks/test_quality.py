@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.quality import page, stored
+from benchmarks.quality import page, promises, stored
 from benchmarks.quality.__main__ import app
 from benchmarks.quality.figures import Measured
 from benchmarks.quality.measure import figures, measure
 from benchmarks.quality.sets import LABEL, TRUTH, every_set, wine
 from benchmarks.quality.stored import Cell
+from mm_assets.contract.review import Review
 
 TINY = ["--sets", "wine", "--rivals", "guess,linear", "--splits", "2"]
 
@@ -153,3 +154,20 @@ def test_writing_replaces_the_section_and_nothing_else(tmp_path: Path) -> None:
     assert "0.250" in text
     page.put(stored.read_results(), copy)
     assert copy.read_text(encoding="utf-8") == page.PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_of_promises_is_what_was_measured(tmp_path: Path) -> None:
+    rows = json.loads(promises.RESULTS.read_text(encoding="utf-8"))
+    assert promises.section(rows) in page.PAGE.read_text(encoding="utf-8")
+    for row in rows:
+        for of in row["targets"].values():
+            assert 0 <= of["kept"] <= of["promised"] <= row["splits"]
+
+
+def test_a_split_is_judged_by_records_that_were_held_out(tmp_path: Path) -> None:
+    said = promises.said_of(wine(), 0, minutes=0.2)
+    assert len(said["truth"]) + len(said["labels"]) == len(wine().records)
+    told = promises.judged(said, Review(largest_share=0.2), of_numbers=False)
+    right = said["classes"][said["predicted"].argmax(axis=1)] == said["truth"]
+    assert told["errors"] == 1 - right.mean()
+    assert 0 <= told["share"] <= 0.5

@@ -8,14 +8,18 @@ import json
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from mm_assets.cli.main import app
 from mm_assets.contract.spec_file import load_spec
+from mm_assets.predictions.predict import empty_predictions
+from mm_assets.tables.open import open_store
 from mm_assets.uploads import ledger
 from tests.make import drop_zip, found
+from tests.tables.offers import offer
 
 YAML = """
 type: mm_assets.pipeline.DatasetPipeline
@@ -99,6 +103,32 @@ def test_an_upload_is_checked_sent_synced_and_accounted_for(project, run, tmp_pa
 
 def test_predictions_are_an_empty_list_before_any_champion(project, run):
     assert json.loads(run("predictions", "--format", "json").stdout) == []
+
+
+@in_a_folder
+def test_interval_and_doubts_are_shown_where_there_are_any_and_always_in_files(
+    project, run, settings, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def put(**said):
+        row = offer("a1", confidence=0.1, **said)
+        table = pa.Table.from_pylist([row], schema=empty_predictions().schema)
+        open_store(settings).merge("parts", table)
+
+    put(prediction="good")
+    assert "needs_review" in run("predictions").stdout
+    assert not {"lower", "upper", "doubts"} & set(run("predictions").stdout.split())
+    [row] = json.loads(run("predictions", "--format", "json").stdout)
+    assert (row["lower"], row["upper"], row["doubts"]) == (None, None, None)
+    header, _ = run("predictions", "--format", "csv").stdout.splitlines()
+    assert header.startswith("record_id,prediction,lower,upper,probabilities,confidence,")
+    put(prediction="5", lower=4.25, upper=123456.7, doubts="far_number (weight)", content_hash="1")
+    shown = run("predictions").stdout
+    assert all(word in shown for word in ("lower", "4.250", "123457", "doubts", "far_number"))
+    assert "far_number (weight)" in run("predictions", "--format", "csv").stdout
+    listed = json.loads(run("review", "list", "--format", "json").stdout)
+    assert [row["why"] for row in listed] == ["far_number (weight)"]
 
 
 def test_the_same_folder_sent_twice_is_sent_once(project, run, tmp_path):

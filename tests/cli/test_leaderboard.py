@@ -111,6 +111,65 @@ def test_the_members_and_what_the_image_adds_are_told_everywhere(
     assert "what the image adds" not in metadata_of(folder_settings, "model_without_image")
 
 
+def test_the_report_is_a_file_that_says_what_the_models_say(
+    said: str, folder_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(words: str, code: int) -> str:
+        done = CliRunner().invoke(app, words.split())
+        assert done.exit_code == code, (done.stdout, done.stderr)
+        return done.stderr
+
+    assert said
+    # What can't be written or found is said before a minute is spent.
+    assert "name a file" in refused(f"models report -o {tmp_path}", 2)
+    assert "name a file" in refused(f"models report -o {tmp_path}/nowhere/r.html", 2)
+    assert "several champions" in refused("models report", 2)
+    assert "model_unknown" in refused("models report --version 1999", 1)
+
+    file = tmp_path / "with.html"
+    done = CliRunner().invoke(
+        app, ["models", "report", "--modality", "with_image", "--output", str(file)]
+    )
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == ""
+    ds = mm.open()
+    about = ds.model(modality="with_image")
+    told = " ".join(done.stderr.split())
+    assert f"with_image {about['version']}, accuracy 1 (" in told
+    assert f"on {about['n']} held-out records; the simplest guess " in told
+    page = file.read_text(encoding="utf-8")
+    assert about["version"] in page
+    assert "net\\x1b[31m" in page  # a member, and nothing that acts
+    assert "\x1b" not in page
+
+    report = ds.report(about["version"][:15], "with_image", quiet=True)
+    assert report.figures["headline"]["metrics"] == about["metrics"]
+    assert [row["name"] for row in report.figures["members"]] == [
+        row["name"] for row in about["leaderboard"]
+    ]
+    assert report.figures["image"]["blind"]["verdict"] == "better"
+    assert report.figures["importance"]["rows"][0]["column"] == "image"
+    shown = report._repr_html_()
+    assert shown.startswith('<iframe srcdoc="&lt;!doctype html&gt;')
+    assert shown.count("<") == 2
+    assert report.save(file) == file
+    assert file.read_text(encoding="utf-8") == report.html
+
+    monkeypatch.chdir(tmp_path)
+    assert run("models report --modality without_image") == ""
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert ds.model(modality="without_image")["version"] in page
+
+    # The model's asset shows what review gains, and names the command that this is.
+    metadata = metadata_of(folder_settings, "model_with_image")
+    assert "data:image/png" in metadata["review"].value
+    program, *words = metadata["report"].value.split()
+    assert program == "mm"
+    assert about["version"] in words
+    assert CliRunner().invoke(app, [*words[:-1], str(tmp_path / "ui.html")]).exit_code == 0
+    assert about["version"] in (tmp_path / "ui.html").read_text(encoding="utf-8")
+
+
 def metadata_of(settings: Settings, name: str) -> dict[str, Any]:
     with open_instance(settings) as instance:
         event = instance.get_latest_materialization_event(dg.AssetKey(["pets", name]))

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+import mm_assets as mm
 from mm_assets.cli.main import app
 from mm_assets.contract.settings import Settings
 
@@ -120,6 +122,91 @@ def test_the_model_of_yesterday_answers_again(
     assert f"without_image: {second}" in run(f"models export --to {exported}").stderr
     assert (exported / "MLmodel").is_file()
     run(f"models export --to {exported}", code=2)  # it is there already
+
+
+def test_a_champion_that_is_too_sure_is_recalibrated_by_later_labels(
+    wording: Callable[[str], None], run: Run, tmp_path: Path
+) -> None:
+    """It learnt from clean records; of those that follow every fourth is otherwise."""
+    wording(BOOSTING)
+    run(f"upload {deliver(tmp_path / 'delivery')}")
+    run("sync")
+    run("train")
+    later = tmp_path / "later"
+    later.mkdir()
+    (later / "new.csv").write_text(
+        "\n".join(["part,weight", *(f"c{n},{n % 20}" for n in range(400))])
+    )
+    run(f"upload {later}")
+    run("sync")
+    before = json.loads(run("models show --format json").stdout)
+    assert "recalibration_too_few" in run("models recalibrate", code=1).stderr
+    draw = np.random.default_rng(0)
+    truth = [(n % 20 > 9) ^ (draw.random() < 0.25) for n in range(400)]
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "labels.csv").write_text(
+        "\n".join(["part,state", *(f"c{n},{['good', 'bad'][bad]}" for n, bad in enumerate(truth))])
+    )
+    run(f"upload {labels}")
+    assert "promise_holds" in run("sync").stderr
+    assert "BROKEN" in str(mm.open("parts").about())
+    told = run("models recalibrate").stderr
+    assert f"Recalibrated from {before['version']}: log loss" in told
+    assert "of the rest" in told
+    after = json.loads(run("models show --format json").stdout)
+    assert (after["generation"], after["recalibrated_from"]) == (2, before["version"])
+    rows = {row["record_id"]: row for row in table(run)}
+    assert {row["model_version"] for row in rows.values()} == {after["version"]}
+    sure = np.mean([rows[f"c{n}"]["confidence"] for n in range(400)])
+    assert sure == pytest.approx(0.75, abs=0.06)
+    run("models rollback")
+    assert {row["model_version"] for row in table(run)} == {before["version"]}
+
+
+def test_a_target_that_cannot_be_promised_is_said_with_what_could_be(
+    wording: Callable[[str], None], run: Run, tmp_path: Path, folder_settings: Settings
+) -> None:
+    wording(f"{BOOSTING}\n  review: {{target_accuracy: 0.999, largest_share: 0.1}}")
+    run(f"upload {deliver(tmp_path / 'delivery')}")
+    run("sync")
+    told = run("train").stderr
+    assert "! parts: train: promise_reached: confidence below" in told
+    assert "99.9% CANNOT be promised with at most 10% of the records in review" in told
+    assert "lower `target_accuracy`, or send more labelled records" in told
+    assert "in review, and how much of the rest is right: 0%: " in told
+
+    shown = run("models show").stdout
+    assert "asked for" in shown
+    assert "accuracy by share in review" in shown
+    promise = json.loads(run("models show --format json").stdout)["promise"]
+    assert promise["target"] == 0.999
+    assert promise["curve"][0]["share"] == 0
+    ui = metadata_of_model(folder_settings)
+    assert ui["promise"] == promise["words"]
+    assert ui["target CANNOT be promised"] == promise["remedy"]
+    figures = {row.data["figure"]: row.data for row in ui["promise in figures"]}
+    assert figures["asked for"]["expected"] == "99.9%"
+    assert len(ui["accuracy by share in review"]) == len(promise["curve"])
+
+    # Another wish holds at once, and then there is nothing to warn of.
+    wording(f"{BOOSTING}\n  review: {{threshold: 0.7}}")
+    promise = json.loads(run("models show --format json").stdout)["promise"]
+    assert (promise["limit"], promise["target"], promise["remedy"]) == (0.7, None, "")
+    assert "promise_reached" not in run("checks").stderr
+
+
+def metadata_of_model(settings: Settings) -> dict[str, Any]:
+    """What the UI shows of the model: tables as their rows."""
+    import dagster as dg
+
+    from mm_assets.orchestration.run import open_instance
+
+    with open_instance(settings) as instance:
+        key = dg.AssetKey(["parts", "model_without_image"])
+        event = instance.get_latest_materialization_event(key)
+    shown = event.asset_materialization.metadata
+    return {name: getattr(one, "records", one.value) for name, one in shown.items()}
 
 
 def test_an_interrupted_rollback_says_how_to_go_on_and_not_to_roll_back_once_more(

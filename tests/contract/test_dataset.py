@@ -341,7 +341,7 @@ def test_every_key_of_the_spec_either_changes_the_fingerprint_or_is_known_not_to
     reading = {
         "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
         "encoding", "records", "image_name", "image_longest_side", "image_maximum_megapixels",
-        "image_features", "decimal",
+        "image_features", "decimal", "group_column", "time_column",
     }  # fmt: skip
     using = {
         "dataset", "description", "model_with_image", "model_without_image", "review_threshold",
@@ -349,7 +349,7 @@ def test_every_key_of_the_spec_either_changes_the_fingerprint_or_is_known_not_to
         "minimum_training_records", "retrain_growth", "keep_inbox", "upload_tries",
         "retry_pause_seconds", "train_schedule", "limits", "metric", "minimum_score",
         "tolerated_failure_share", "positive_class", "costs", "decide_for", "class_weights",
-        "training_minutes",
+        "training_minutes", "review", "interval_level",
     }  # fmt: skip
     assert set(DatasetSpec.model_fields) == reading | using
 

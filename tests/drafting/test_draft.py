@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import MMError, SpecError
+from mm_assets.contract.review import Review
 from mm_assets.contract.spec_file import load_spec
 from mm_assets.drafting.draft import draft_spec
 from mm_assets.reading.header import clean
@@ -193,6 +194,9 @@ def test_the_problem_type_follows_from_the_label(
     assert spec.problem_type == problem_type
     assert spec.label_column == "label"
     assert ("# classes: [" in text) == (problem_type != "regression")
+    assert spec.review == Review.usual()  # written out, so that people see what they may wish for
+    assert "review: {target_accuracy: 0.95, largest_share: 0.2}" in text
+    assert (spec.tolerance is not None) == (problem_type == "regression")
 
 
 @pytest.mark.parametrize(

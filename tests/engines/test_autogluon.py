@@ -14,10 +14,13 @@ from PIL import Image, ImageFile
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.errors import ModelError
+from mm_assets.engines.autogluon import presets
 from mm_assets.engines.autogluon.engine import AutoGluonEngine
+from mm_assets.engines.autogluon.predictor import image_input
 from mm_assets.engines.autogluon.presets import build_text_backbone
 from mm_assets.engines.protocol import Task
 from mm_assets.engines.shared import backbones
+from mm_assets.engines.shared.eyes import Eyes, rounded
 from mm_assets.engines.shared.weights import weights_for
 from mm_assets.lake.lake import Lake
 from mm_assets.predictions.ask import load as load_once
@@ -61,7 +64,10 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The folder the model was moved to after training, and what it predicted before."""
+    """The folder the model was moved to after training, and what it predicted before.
+
+    Its image network began with the embedded weights.
+    """
     folder = tmp_path_factory.mktemp("trained") / "here"
     folder.mkdir()
     said: list[str] = []
@@ -100,6 +106,43 @@ def test_no_file_of_the_model_names_a_place_of_the_machine_that_trained_it(train
             content = path.read_bytes()
             assert b"mm-backbones-" not in content, path
             assert str(trained[0].parent).encode() not in content, path
+
+
+def test_an_image_network_can_begin_with_the_embedded_weights(tmp_path):
+    """What AutoGluon builds of them sees what the eyes see, before anything is trained."""
+    import torch
+    from autogluon.multimodal.models.timm_image import TimmAutoModelForImagePrediction
+
+    asked = presets.from_scratch({"image"}, [], tmp_path, {}, seed=0, is_warm=True)
+    built = TimmAutoModelForImagePrediction("timm_image", asked[presets.IMAGE_NAME]).eval()
+    first = next(iter(package_weights().values()))
+    assert torch.equal(built.model.conv_stem.weight, first)
+    assert built.image_size == 224
+    assert np.allclose(built.image_mean, 127 / 255)
+    assert np.allclose(built.image_std, 128 / 255)
+    image = plain_image("red")
+    shown = (backbones.pixels(image, (224, 224)) - built.image_mean) / built.image_std
+    with torch.inference_mode():
+        found = built.model(torch.tensor(shown.transpose(2, 0, 1)[None], dtype=torch.float32))
+    np.testing.assert_allclose(rounded(found.numpy()), Eyes().embed([image]), rtol=1e-2, atol=1e-3)
+
+
+def test_a_network_that_began_with_them_is_trained_and_asked_with_their_normalisation(model):
+    (learner,) = [m.learner for m in model._members if image_input(m.learner)]
+    ((size, mean, deviation),) = image_input(learner)
+    assert size == 32
+    assert np.allclose([mean, deviation], [[127 / 255] * 3, [128 / 255] * 3])
+    learnt = learner._model.model.conv_stem.weight.numpy(force=True)
+    first = next(iter(package_weights().values())).numpy()
+    assert not np.array_equal(learnt, first)
+    np.testing.assert_allclose(learnt, first, atol=0.05)  # a few steps away from its beginning
+
+
+def package_weights():
+    """The tensors as the package ships them, under its own names."""
+    import torch
+
+    return torch.load(io.BytesIO(backbones.embedded_weights()), weights_only=True)
 
 
 def test_training_says_how_each_epoch_went(trained):
@@ -360,7 +403,7 @@ def test_pretrained_backbones_come_from_local_folders_and_are_not_needed_afterwa
 
 @pytest.mark.parametrize("column", ["title", "image"])
 def test_a_backbone_that_the_hub_does_not_give_is_named_with_what_to_do(tmp_path, column):
-    with pytest.raises(ModelError, match=r"from_scratch") as caught:
+    with pytest.raises(ModelError, match=r"preset embedded") as caught:
         train(tmp_path, columns=only(column), preset="pretrained")
     assert caught.value.code == "backbone_unreachable"
     assert (
@@ -377,6 +420,12 @@ def test_every_preset_names_an_image_backbone_that_timm_has_and_takes_another(pr
     assert engine.text_backbone.count("/") == 1
     own = AutoGluonEngine(preset=preset, image_backbone="./mine")
     assert (own.image_backbone, own.text_backbone) == ("./mine", engine.text_backbone)
+
+
+def test_the_embedded_weights_need_no_hub_with_any_preset(tmp_path):
+    assert AutoGluonEngine(image_backbone="embedded").preset == "embedded"
+    asked = presets.pretrained({"image"}, "embedded", "", tmp_path, {})
+    assert backbones.image_architecture(asked[presets.IMAGE_NAME]) == "tf_efficientnet_lite0"
 
 
 def test_half_a_backbone_folder_is_refused(tmp_path):
@@ -406,6 +455,7 @@ def test_records_that_nothing_can_be_learnt_from_are_refused(tmp_path, change, c
     [
         ({"preset": "wonderful"}, "preset_unknown"),
         ({"image_backbone": "resnet18"}, "backbone_not_used"),
+        ({"preset": "from_scratch", "image_backbone": "embedded"}, "backbone_not_used"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(engine, code):

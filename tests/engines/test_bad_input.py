@@ -14,8 +14,9 @@ from mm_assets.lake.lake import Lake
 from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
+from mm_assets.training.splits import split_of
 from mm_assets.training.train import TrainingResult, train_model
-from mm_assets.training.training_set import build_training_set, split_of
+from mm_assets.training.training_set import build_training_set
 from tests.make import csv_table, dataset, drop_zip, processed
 
 ENGINES: dict[str, dict[str, Any]] = {

@@ -18,14 +18,15 @@ from mm_assets.engines.rules.engine import RulesEngine
 from mm_assets.engines.shared.spellings import Spelled, Spellings
 from mm_assets.lake.lake import Lake
 from mm_assets.manifest.join import split_records
-from mm_assets.orchestration.checks.predictions import in_words
 from mm_assets.predictions.predict import predict_records
 from mm_assets.predictions.receipt import build_receipt
+from mm_assets.predictions.unlike import in_words
 from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
+from mm_assets.training.splits import split_of
 from mm_assets.training.train import TrainingResult, train_model
-from mm_assets.training.training_set import build_training_set, split_of
+from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.received import read_parquet
 from tests.engines.frames import learn
 from tests.make import csv_table, dataset, drop_zip, processed
@@ -89,6 +90,10 @@ class World:
         }
 
 
+def unseen(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in document["unlike"]["found"] if one["code"] == "unseen_category"]
+
+
 def grade_of(number: int) -> int:
     return number * 7 % 4 + 1
 
@@ -118,7 +123,7 @@ def test_a_gap_that_makes_floats_of_integers_changes_no_answer(world: World) -> 
         "odd" if grade_of(n) % 2 else "even" for n in numbers
     ]
     assert {n: floated[n] for n in floated if n != "0"} == {n: plain[n] for n in plain if n != "0"}
-    assert document["unseen"] == {}
+    assert not unseen(document)
 
 
 def test_training_uploads_in_two_spellings_are_one_category(world: World) -> None:
@@ -152,15 +157,15 @@ def test_values_that_the_model_never_saw_are_counted_and_named(folder_settings: 
     world = World(folder_settings)
     world.labelled("u", rows(120, str))
     world.train()
-    document, _ = world.predict("a", ["5"] * 8 + ["6"] * 4 + ["1.000", "x"] + ["1.0"] * 6 + [""])
+    document, _ = world.predict("a", ["5"] * 8 + ["6"] * 4 + ["1.000", "x"] + ["1.0"] * 7)
     words = (
         "column grade: 14 of 21 records have values that the model never saw: '5' (8), '6' (4), "
         "'1.000' (1) and 1 more; it knows '1', '2', '3', '4'"
     )
     assert in_words([document]) == [words]
     receipt = build_receipt(world.lake, world.store, world.spec, document["upload"])
-    assert receipt["unseen_categories"] == [words]
-    clean, _ = world.predict("b", ["1", ""])
+    assert receipt["unlike"] == [words]
+    clean, _ = world.predict("b", ["1", "01"])
     assert in_words([clean]) == []
 
 
@@ -178,7 +183,7 @@ def test_a_model_from_before_there_were_spellings_is_asked_as_it_was(
     promoted = world.models.promote(WITHOUT, stored.version, "older")
     assert not isinstance(load_model(world.models, world.spec, WITHOUT, promoted), Spelled)
     document, answers = world.predict("a", ["1", "1.0", "5"])
-    assert document["unseen"] == {}
+    assert not unseen(document)
     assert answers["1"] != answers["0"]
     assert answers["1"][:3] == answers["2"][:3]
 
@@ -197,7 +202,7 @@ def test_words_that_differ_only_in_case_stay_two_categories_and_are_named(
     counts = [sum(row[1] == value for row in seen) for value in ("Red", "red")]
     assert f"column grade: 'Red' ({counts[0]}), 'red' ({counts[1]}) differ only in" in warning
     document, answers = world.predict("a", ["BLUE", "RED", "blue"])
-    assert document["unseen"]["grade"]["values"] == [("RED", 1)]
+    assert unseen(document)[0]["values"] == [("RED", 1)]
     assert answers["0"][:2] == world.predict("b", ["blue"])[1]["0"][:2]
 
 

@@ -33,6 +33,7 @@ def predictions(
         {
             "prediction": pa.array(said, pa.string()),
             "confidence": pa.array(draw.beta(6, 2, n), pa.float64()),
+            "needs_review": pa.array(draw.random(n) < 0.2, pa.bool_()),
             "modality": pa.array(["with_image", "without_image"] * n, pa.string())[:n],
             "upload": pa.array([keys[i % uploads] for i in range(n)], pa.string()),
             "label": pa.array([s if i % 2 else None for i, s in enumerate(said)], pa.string()),

@@ -16,7 +16,7 @@ from mm_assets.monitoring import limits
 from mm_assets.orchestration.checks.monitoring import build_checks
 from mm_assets.orchestration.scope import LakeResource, Scope
 
-ALWAYS = {"feature_drift", "label_drift", "low_confidence_share"}
+ALWAYS = {"feature_drift", "label_drift", "low_confidence_share", "promise_holds"}
 
 
 def scope(problem_type: str = "binary", **limited: float) -> Scope:
@@ -69,7 +69,7 @@ def test_a_limit_is_still_kept_at_its_value_and_broken_beyond_it(
 @pytest.mark.parametrize(
     "judge",
     [limits.feature_drift, limits.label_drift, limits.low_confidence_share, limits.live_accuracy,
-     limits.live_calibration],
+     limits.live_calibration, limits.promise_holds],
 )  # fmt: skip
 def test_what_was_not_measured_passes(judge: Any) -> None:
     strict = Limits(maximum_drift=0.01, minimum_live_accuracy=1, maximum_calibration_error=0)

@@ -8,6 +8,7 @@ import pytest
 
 from mm_assets.monitoring import live
 from mm_assets.monitoring.timeline import time_bins
+from mm_assets.training.answered import with_labels_as_predicted
 from tests.make import dataset
 
 
@@ -28,10 +29,10 @@ def test_accuracy_counts_only_records_with_a_label() -> None:
 def test_a_label_in_another_spelling_is_right() -> None:
     table = judged(["1", "Yes", "0"], ["1.0", "yes ", None], [0.9] * 3)
     open_, listed = dataset(classes=None), dataset(classes=["Yes", "yes"])
-    assert live.live_figures(live.with_labels_as_predicted(table, open_), "binary") == {
+    assert live.live_figures(with_labels_as_predicted(table, open_), "binary") == {
         "n": 2, "accuracy": 1.0,
     }  # fmt: skip
-    assert live.with_labels_as_predicted(table, listed) is table
+    assert with_labels_as_predicted(table, listed) is table
 
 
 def test_the_error_of_a_regression_is_the_mean_absolute_one() -> None:

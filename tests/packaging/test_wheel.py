@@ -94,6 +94,7 @@ def test_the_wheel_is_the_package_and_the_templates_and_an_index_would_take_it(w
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"mm_assets"}
     assert "mm_assets/py.typed" in names
+    assert "mm_assets/training/report/page.html.j2" in names
     assert "mm_assets/project/dagster.yaml" in names
     for template in template_names():
         assert f"mm_assets/project/defs/{template}/defs.yaml" in names

@@ -212,7 +212,7 @@ def test_a_champion_of_another_version_is_no_rival_for_a_new_model(
     said: list[str] = []
     labels = pd.Series(["cat", "dog"])
     parts = {"training": pd.DataFrame({"label": labels}), "holdout": pd.DataFrame()}
-    data = TrainingRecords({}, parts, {}, {}, labels, Spellings({}), [])
+    data = TrainingRecords({}, parts, {}, {}, {}, labels, Spellings({}), [])
     rival = _champion_evaluation(models, SPEC, champion.modality, data, said.append)
     assert rival is None
     assert "model_other_version" in said[0]

@@ -40,6 +40,13 @@ class World:
         self.upload = self.deliver("first.zip", files)
         self.store.merge(spec.dataset, self._offered(said))
 
+    def doubt(self, name: str, doubts: str) -> None:
+        """A prediction of this record that is sure, of something that its model never saw."""
+        sure = offer(name, upload=self.upload, prediction="cat", confidence=0.99, doubts=doubts,
+                     content_hash="~newer", probabilities='{"cat": 0.99, "dog": 0.01}')  # fmt: skip
+        table = pa.Table.from_pylist([sure], schema=empty_predictions().schema)
+        self.store.merge(self.spec.dataset, table)
+
     def deliver(self, name: str, files: dict[str, bytes]) -> str:
         drop_zip(self.lake, name, files)
         return processed(self.lake, self.store, self.spec, name)["upload"]
@@ -51,6 +58,8 @@ class World:
                 needs_review=sure < 0.6, content_hash=name, reasons="age is high",
                 probabilities=None if self.spec.is_regression
                 else json.dumps({"dog": 1 - sure, "cat": sure}),
+                lower=1.25 if self.spec.is_regression else None,
+                upper=4.0 if self.spec.is_regression else None,
             )
             for name, sure in RECORDS.items()
         ]  # fmt: skip

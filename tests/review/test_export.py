@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mm_assets.contract.errors import ModelError, UploadError
+from mm_assets.contract.review import Review
 from mm_assets.review.export import NO_IMAGE, export_review, image_name
 from mm_assets.review.queue import review_classes, review_queue
 from mm_assets.review.sheet import guard, header, unguard
@@ -38,6 +39,25 @@ def test_the_queue_is_what_needs_review_least_confident_first(world: World) -> N
     assert first.second_probability == pytest.approx(0.49)
     assert (first.image_upload, first.image_file) == (world.upload, "p/plain.png")
     assert items[-1].image_file is None
+    assert {(item.why, item.doubts, item.lower) for item in items} == {
+        ("low confidence", None, None)
+    }
+
+
+def test_what_its_model_never_saw_comes_first_however_sure_and_is_why_a_person_is_asked(
+    world: World, folder: Path
+) -> None:
+    doubt = "unseen_category (breed): '=owl()'; the model knows 'pug'"
+    world.doubt("sure", doubt)
+    items = review_queue(world.store, world.spec)
+    assert [item.record_id for item in items] == ["sure", *TO_REVIEW]
+    assert [item.why for item in items[:2]] == [doubt, "low confidence"]
+    assert items[0].as_row()["doubts"] == doubt
+    assert [item.record_id for item in review_queue(world.store, world.spec, 1)] == ["sure"]
+    tasks, rows = export(world, folder, limit=2)
+    assert [row["why"] for row in rows] == [doubt, "low confidence"]
+    assert [task["data"]["why"] for task in tasks] == [doubt, "low confidence"]
+    assert tasks[0]["data"]["columns"]["why"] == doubt
 
 
 def test_a_record_leaves_the_queue_when_its_label_comes_and_the_limit_does_not_count_it(
@@ -91,7 +111,7 @@ def test_the_sheet_is_safe_to_open_and_has_an_empty_column_for_the_label(
 ) -> None:
     _, rows = export(world, folder, limit=2)
     assert list(rows[0]) == [
-        "record_id", "prediction", "confidence", "reasons", "image", "age", "note", "label",
+        "record_id", "prediction", "confidence", "why", "reasons", "image", "age", "note", "label",
     ]  # fmt: skip
     assert [row["record_id"] for row in rows] == ["plain", "'=1+2"]
     assert {row["note"] for row in rows} == {"'=HYPERLINK(1)"}
@@ -126,6 +146,14 @@ def test_a_regression_without_images_is_exported_with_numbers(numbers: World, fo
     # The dataset's own column `prediction` keeps its name; ours gives way.
     assert header(numbers.spec)[1] == "_prediction"
     assert (rows[0]["_prediction"], rows[0]["prediction"]) == ("1.5", "")
+    assert (rows[0]["lower"], rows[0]["upper"]) == ("1.25", "4.0")
+    assert {row["why"] for row in rows} == {"low confidence"}
+    assert tasks[0]["data"]["columns"]["upper"] == "4.0"
+
+
+def test_a_number_is_there_for_its_interval_where_that_decides(numbers: World) -> None:
+    spec = numbers.spec.model_copy(update={"review": Review(widest_interval=0.5)})
+    assert {item.why for item in review_queue(numbers.store, spec)} == {"wide interval"}
 
 
 def test_an_earlier_export_is_never_overwritten(world: World, folder: Path) -> None:

@@ -80,6 +80,17 @@ def test_a_sheet_goes_out_and_its_labels_come_back_into_the_next_training_set(
     assert len(left) == 5
 
 
+def test_a_sheet_that_was_exported_before_there_were_reasons_to_ask_is_still_read(
+    world: World, tmp_path: Path
+) -> None:
+    path = tmp_path / "tasks.csv"
+    path.write_text(
+        "record_id,prediction,confidence,reasons,image,age,note,label\n"
+        "plain,cat,0.51,age is high,images/plain.jpg,0.0,'=HYPERLINK(1),dog\n"
+    )
+    assert judged(world, path).labels == {"plain": "dog"}
+
+
 def test_the_json_export_is_read_and_what_nobody_answered_is_left_out(
     world: World, tmp_path: Path
 ) -> None:

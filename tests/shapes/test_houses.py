@@ -14,6 +14,7 @@ import pytest
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.engine_spec import EngineSpec
+from mm_assets.contract.review import Review
 from mm_assets.demo.houses import make_houses
 from mm_assets.review.answers import judge, send_labels
 from mm_assets.review.export import export_review
@@ -38,7 +39,7 @@ def story(shape_of, tmp_path_factory):
         model_with_image=(SEES,),
         model_without_image=(TABLE,),
         minimum_training_records=60,
-        review_threshold=0.9,
+        review=Review(threshold=0.9),
     )
     told, tables = SimpleNamespace(outcomes=[]), []
     for work in (
@@ -101,7 +102,7 @@ def test_both_models_are_better_than_the_best_constant_though_prices_are_mistype
         manifest = story.shape.manifest(modality)
         assert manifest["metrics"]["mean_absolute_error"] < manifest["baseline"][
             "mean_absolute_error"]  # fmt: skip
-        assert manifest["calibration"]["tolerance"] == 40_000
+        assert manifest["calibration"]["tolerance"] == [40_000, False]
 
 
 def test_predictions_are_prices_and_near_the_truth(story):
@@ -116,7 +117,9 @@ def test_predictions_are_prices_and_near_the_truth(story):
         assert row["probabilities"] is None
         assert "e" not in row["prediction"]
         assert 0 <= row["confidence"] <= 1
-        assert row["needs_review"] == (row["confidence"] < 0.9)
+        assert row["needs_review"] == (row["confidence"] < 0.9 or row["doubts"] is not None)
+        assert row["lower"] <= float(row["prediction"]) <= row["upper"]
+        assert row["lower"] < row["upper"]
 
 
 def test_a_late_photo_replaces_the_prediction_and_no_other(story):

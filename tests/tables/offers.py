@@ -45,9 +45,12 @@ def offer(record_id: str = "a", **changes: Any) -> dict[str, Any]:
     return {
         "record_id": record_id,
         "prediction": f"cat {text}",
+        "lower": None,
+        "upper": None,
         "probabilities": None,
         "confidence": 0.5,
         "needs_review": True,
+        "doubts": None,
         "modality": "with_image" if decided["modality_rank"] else "without_image",
         "model_version": f"v{decided['model_generation']}",
         "input_hash": text,

@@ -24,7 +24,7 @@ from mm_assets.predictions.predict import predict_records, spec_generation
 from mm_assets.registry.pins import generations, pinned_champions
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
-from mm_assets.training.decide import decided_by
+from mm_assets.training.decide import decided_by, unseen_answers
 from mm_assets.training.decision import rule_of
 from mm_assets.training.train import TrainingResult, train_model
 from mm_assets.training.training_set import build_training_set
@@ -118,8 +118,9 @@ def test_costs_find_the_rare_class_and_decide_at_the_gate(lake: Lake) -> None:
 
 
 def test_other_costs_take_effect_without_a_training_as_a_newer_wording(lake: Lake) -> None:
-    assert trained(lake, clinic()).champion
-    store, plain, costly = open_store(lake.settings), clinic(), clinic(costs=COSTS)
+    plain, costly = (clinic(costs=costs, review_threshold=None) for costs in (None, COSTS))
+    assert trained(lake, plain).champion
+    store = open_store(lake.settings)
     drop_zip(lake, "new.zip", {"t.csv": table("id,age", *asked())})
     upload = processed(lake, store, plain, "new.zip")["upload"]
     first = predicted(lake, plain, upload)
@@ -131,7 +132,7 @@ def test_other_costs_take_effect_without_a_training_as_a_newer_wording(lake: Lak
         own = json.loads(one["probabilities"])
         assert one["confidence"] == own[one["prediction"]]
         assert (one["prediction"] == "ill") == (own["ill"] > 1 / 21)
-        assert one["needs_review"] == (one["confidence"] < 0.6)
+        assert one["needs_review"] == (one["confidence"] < 0.6)  # nothing is promised of them yet
 
 
 @pytest.mark.parametrize("keys", [{"costs": COSTS}, {"decide_for": "f1"}])
@@ -268,7 +269,9 @@ def test_a_decision_is_learnt_from_what_was_said_out_of_fold_where_an_engine_tel
     ill[3] = np.nan
     engine: Any = NearestMean()
     engine.out_of_fold = pd.DataFrame({"ill": ill, "well": 1 - ill})
-    decided = decided_by(clinic(decide_for="f1"), task, engine, Shrug())
+    decided = decided_by(
+        clinic(decide_for="f1"), task, lambda: unseen_answers(task, engine, Shrug())
+    )
     assert decided.document is not None
     assert decided.document["out_of_fold"]
     assert (decided.document["records"], decided.document["reached"]) == (39, 1.0)
@@ -276,4 +279,4 @@ def test_a_decision_is_learnt_from_what_was_said_out_of_fold_where_an_engine_tel
     assert 0.1 < decided.rule.threshold("ill", "well") < 0.3
     engine.out_of_fold = engine.out_of_fold.iloc[:5]
     with pytest.raises(ModelError):
-        decided_by(clinic(decide_for="f1"), task, engine, Shrug())
+        decided_by(clinic(decide_for="f1"), task, lambda: unseen_answers(task, engine, Shrug()))

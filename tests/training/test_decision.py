@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mm_assets.contract.errors import ModelError
-from mm_assets.training.confidence import confidence_of
+from mm_assets.doubt.confidence import confidence_of
 from mm_assets.training.decision import DecisionRule, chosen, decides_otherwise, rule_of
 from mm_assets.training.decision_picture import decision_picture
 from mm_assets.training.decision_search import UNMET, best_factors

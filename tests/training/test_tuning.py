@@ -68,7 +68,7 @@ def records(n: int = 60, start: int = 0) -> pd.DataFrame:
 def parts(n: int = 60) -> dict[str, Any]:
     frames = {"training": records(n), "tuning": records(n // 2, start=500)}
     ids = {name: [f"{name}-{i}" for i in range(len(frame))] for name, frame in frames.items()}
-    return {"parts": frames, "ids": ids}
+    return {"parts": frames, "groups": ids}
 
 
 def run(
@@ -227,7 +227,7 @@ def test_a_metric_that_the_judging_records_do_not_yield_is_said_at_once(lake: La
 def test_an_empty_part_is_said_before_anything_is_trained(lake: Lake) -> None:
     given = parts(4)
     given["parts"]["tuning"] = given["parts"]["tuning"].iloc[:0]
-    given["ids"]["tuning"] = []
+    given["groups"]["tuning"] = []
     for folds in (1, 10):
         assert refusal(lake, engine(folds=folds), given=given).code == "tuning_not_judged"
     assert not toy.TRAINED

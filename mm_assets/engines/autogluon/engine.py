@@ -31,6 +31,7 @@ from mm_assets.engines.autogluon.library import (
 )
 from mm_assets.engines.autogluon.predictor import AutoGluonPredictor, Member, image_input
 from mm_assets.engines.protocol import Progress, Task
+from mm_assets.engines.shared.backbones import EMBEDDED
 from mm_assets.engines.shared.engine_file import read_record, reading, write_record
 from mm_assets.engines.shared.guards import prepared_frame, varies, with_known_classes
 from mm_assets.engines.shared.prepared import ranges_of, with_images
@@ -41,7 +42,8 @@ ENGINE = "autogluon"
 FORMAT = 1
 JOINT, TABLE, IMAGE = "joint", "table", "image"  # the predictors' folders
 FROM_SCRATCH = "from_scratch"
-PRESETS = (FROM_SCRATCH, *presets.PRETRAINED)
+OWN = (EMBEDDED, FROM_SCRATCH)  # ask no hub, and how they train is ours
+PRESETS = (*OWN, *presets.PRETRAINED)
 
 _COLUMN_TYPES = {
     "number": "numerical",
@@ -54,10 +56,11 @@ _COLUMN_TYPES = {
 class AutoGluonEngine:
     """Trains one AutoGluon MultiModalPredictor on a table, with or without images.
 
-    `preset="from_scratch"` needs no model hub and no weights; `"pretrained"`, `"high"` and `"best"`
-    start from backbones on the hub or in local folders, the later the larger. `hyperparameters`
-    are AutoGluon's own, and win over the preset. `time_limit` is in seconds. Training is
-    repeatable for a `seed` on one kind of processor.
+    `preset="embedded"` starts from the image weights that are installed, `"from_scratch"` from
+    none; neither needs a model hub. `"pretrained"`, `"high"` and `"best"` start from backbones on
+    the hub or in local folders, the later the larger. `hyperparameters` are AutoGluon's own, and
+    win over the preset. `time_limit` is in seconds. Training is repeatable for a `seed` on one
+    kind of processor.
     """
 
     weighs_classes = True
@@ -65,7 +68,7 @@ class AutoGluonEngine:
     def __init__(
         self,
         *,
-        preset: str = "from_scratch",
+        preset: str = EMBEDDED,
         image_backbone: str | None = None,
         text_backbone: str | None = None,
         hyperparameters: dict[str, Any] | None = None,
@@ -74,10 +77,10 @@ class AutoGluonEngine:
     ) -> None:
         if preset not in PRESETS:
             refuse("preset_unknown", f"there is no preset {preset!r}", f"Use one of {PRESETS}.")
-        if preset == FROM_SCRATCH and (image_backbone or text_backbone):
+        if preset in OWN and (image_backbone not in (None, preset) or text_backbone):
             refuse(
                 "backbone_not_used",
-                "the preset from_scratch builds its own backbones, but one is named",
+                f"the preset {preset} has its own backbones, but another is named",
                 "Leave the backbone out, or use the preset pretrained.",
             )
         image, text = presets.PRETRAINED.get(preset, ("", ""))
@@ -91,8 +94,9 @@ class AutoGluonEngine:
     def train(self, task: Task, directory: Path, progress: Progress) -> None:
         """As `Engine.train`: the best epochs are chosen on the tuning records.
 
-        Records without an image teach the table part of a from_scratch model, and nothing else.
-        Raises ModelError for data that nothing can be learnt from and for unreachable backbones.
+        Records without an image teach the table part, with the presets `embedded` and
+        `from_scratch`, and nothing else. Raises ModelError for data that nothing can be learnt
+        from and for unreachable backbones.
         """
         started = time.monotonic()
         learnt, ranges = _prepared(task)
@@ -149,10 +153,10 @@ class AutoGluonEngine:
 
         Untrained, an image network learns a thousand images by heart before it sees anything in
         them, and drags the table's part along when they are trained as one. So each learns alone,
-        and how much either counts is decided on the tuning records. Pretrained ones are trained
-        as one, AutoGluon's way; so is whatever `model.names` asks for.
+        and how much either counts is decided on the tuning records. The backbones of the larger
+        presets are trained as one, AutoGluon's way; so is whatever `model.names` asks for.
         """
-        if self.preset != FROM_SCRATCH or "model.names" in self.hyperparameters:
+        if self.preset not in OWN or "model.names" in self.hyperparameters:
             return {JOINT: with_images(task)}
         images = {column: kind for column, kind in task.columns.items() if kind == "image"}
         table = {column: kind for column, kind in task.columns.items() if kind != "image"}
@@ -197,13 +201,20 @@ class AutoGluonEngine:
     def _settings(self, task: Task, scratch: Path) -> dict[str, Any]:
         """AutoGluon's hyperparameters; what a preset must build for them goes to `scratch`."""
         kinds = set(task.columns.values())
-        if self.preset != FROM_SCRATCH:
+        if self.preset not in OWN:
             return presets.pretrained(
-                kinds, self.image_backbone, self.text_backbone, self.hyperparameters
+                kinds, self.image_backbone, self.text_backbone, scratch, self.hyperparameters
             )
         written = [column for column, kind in task.columns.items() if kind == "text"]
         texts = [text for column in written for text in task.training[column] if text]
-        return presets.from_scratch(kinds, texts, scratch, self.hyperparameters, self.seed)
+        return presets.from_scratch(
+            kinds,
+            texts,
+            scratch,
+            self.hyperparameters,
+            self.seed,
+            is_warm=self.preset == EMBEDDED,
+        )
 
 
 # -- what is learnt from ---------------------------------------------------------------------------
@@ -235,7 +246,7 @@ def _teachable(task: Task) -> Task:
         seen = with_images(task)  # the classes that were seen in an image
         classes = {*seen.training[task.label], *seen.tuning[task.label]}
         training, tuning = (f[f[task.label].isin(classes)] for f in (task.training, task.tuning))
-        task = replace(task, training=training, tuning=tuning)
+        task = replace(task, training=training, tuning=tuning, groups=None)
     task = with_known_classes(task)
     if task.problem_type == "multiclass" and task.training[task.label].nunique() == 2:
         return replace(task, problem_type="binary")  # AutoGluon insists; others may come later

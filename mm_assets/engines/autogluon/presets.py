@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from mm_assets.engines.shared.backbones import (
+    EMBEDDED,
     build_image_backbone,
     image_architecture,
     reach_image_backbone,
     reach_text_backbone,
+    write_embedded_backbone,
 )
 from mm_assets.engines.shared.guards import RARE
 
@@ -71,6 +73,14 @@ _FROM_SCRATCH: dict[str, Any] = {
     "model.timm_image.val_transforms": ["resize_to_square"],
 }
 
+# The same, where the image network begins with the embedded weights: they see little at 48 pixels.
+_WARM: dict[str, Any] = {
+    "optim.lr": 1e-3,
+    "optim.lr_choice": "layerwise_decay",
+    "optim.max_epochs": 5,
+    "model.timm_image.image_size": 64,
+}
+
 IMAGE_NAME = "model.timm_image.checkpoint_name"
 TEXT_NAME = "model.hf_text.checkpoint_name"
 _PATH_SETTINGS = {"_name_or_path", "name_or_path"}
@@ -79,30 +89,47 @@ _SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
 def from_scratch(
-    kinds: set[str], texts: Sequence[str], scratch: Path, chosen: Mapping[str, Any], seed: int
+    kinds: set[str],
+    texts: Sequence[str],
+    scratch: Path,
+    chosen: Mapping[str, Any],
+    seed: int,
+    *,
+    is_warm: bool = False,
 ) -> dict[str, Any]:
-    """AutoGluon's hyperparameters for columns of these kinds; fresh backbones go to `scratch`.
+    """AutoGluon's hyperparameters for columns of these kinds; the backbones go to `scratch`.
 
-    chosen: hyperparameters that win.
+    chosen: hyperparameters that win. is_warm: the image network begins with the embedded weights.
+    Raises ModelError: backbone_incomplete, backbone_differs (the embedded ones).
     """
-    settings = _fitting({**_for(kinds), **_FROM_SCRATCH, **chosen})
+    is_warm = is_warm and "image" in kinds
+    settings = _fitting({**_for(kinds), **_FROM_SCRATCH, **(_WARM if is_warm else {}), **chosen})
     if "image" in kinds and IMAGE_NAME not in settings:
-        settings[IMAGE_NAME] = str(build_image_backbone(scratch / "image"))
+        build = write_embedded_backbone if is_warm else build_image_backbone
+        settings[IMAGE_NAME] = str(build(scratch / "image"))
     if "text" in kinds and TEXT_NAME not in settings:
         settings[TEXT_NAME] = str(build_text_backbone(scratch / "text", texts, seed=seed))
     return settings
 
 
 def pretrained(
-    kinds: set[str], image_backbone: str, text_backbone: str, chosen: Mapping[str, Any]
+    kinds: set[str],
+    image_backbone: str,
+    text_backbone: str,
+    scratch: Path,
+    chosen: Mapping[str, Any],
 ) -> dict[str, Any]:
     """As `from_scratch`, with AutoGluon's own way to fine-tune these backbones.
 
-    Raises ModelError: backbone_incomplete, backbone_unreachable.
+    Raises ModelError: backbone_incomplete, backbone_unreachable, backbone_differs.
     """
     settings = _fitting({**_for(kinds), **chosen})
     if "image" in kinds and IMAGE_NAME not in settings:
-        settings[IMAGE_NAME] = reach_image_backbone(image_backbone)
+        settings[IMAGE_NAME] = (
+            str(write_embedded_backbone(scratch / "image"))
+            if image_backbone == EMBEDDED
+            else reach_image_backbone(image_backbone)
+        )
     if "text" in kinds and TEXT_NAME not in settings:
         settings[TEXT_NAME] = reach_text_backbone(text_backbone)
     return settings

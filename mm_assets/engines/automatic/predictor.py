@@ -12,10 +12,11 @@ import pandas as pd
 
 from mm_assets.engines.automatic.members import AUTOGLUON, SEES_IMAGE, matrix_of, mean_answer
 from mm_assets.engines.automatic.scales import Scale
-from mm_assets.engines.automatic.selection import SMALLEST, mixed
+from mm_assets.engines.automatic.selection import mixed
 from mm_assets.engines.automatic.views import Seen, Views
 from mm_assets.engines.protocol import Predictor
 from mm_assets.engines.shared.guards import check_columns, prepared_frame
+from mm_assets.engines.shared.sureness import as_sure as powered
 
 Floats = npt.NDArray[np.float64]
 
@@ -101,13 +102,5 @@ class AutomaticPredictor:
 
 
 def as_sure(answer: Floats, sureness: float, classes: list[str] | None) -> Floats:
-    """Probabilities to the power of `sureness`, adding up to 1; numbers as they are.
-
-    What is the most probable does not change.
-    """
-    if classes is None:
-        return answer
-    logarithms = sureness * np.log(np.maximum(answer, SMALLEST))
-    odds = np.exp(logarithms - logarithms.max(axis=1, keepdims=True))
-    total: Floats = odds / odds.sum(axis=1, keepdims=True)
-    return total
+    """Probabilities to the power of `sureness`; numbers as they are."""
+    return answer if classes is None else powered(answer, sureness)

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from mm_assets.engines.automatic.members import AUTOGLUON, SEES_IMAGE
 from mm_assets.engines.automatic.predictor import as_sure
-from mm_assets.engines.automatic.selection import SMALLEST, mixed
+from mm_assets.engines.automatic.selection import mixed
 from mm_assets.engines.automatic.session import Session
+from mm_assets.engines.shared.sureness import SMALLEST
 
 Floats = npt.NDArray[np.float64]
 

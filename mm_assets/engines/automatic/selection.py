@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from mm_assets.engines.shared.sureness import SMALLEST
+
 Floats = npt.NDArray[np.float64]
 Loss = Callable[[Floats], float]
 
 ROUNDS = 40
 _WORTH_IT = 1e-3  # a new member has to lower the loss by this share of it
-SMALLEST = 1e-7  # probability; none is ever certain
 _SHARES = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 

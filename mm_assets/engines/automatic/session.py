@@ -219,7 +219,8 @@ class Session:
         folds = [
             (places[known], places[asked])
             for known, asked in folds_of(records.truth[places], bool(records.classes),
-                                         self.settings.folds, self.settings.seed)
+                                         self.settings.folds, self.settings.seed,
+                                         records.groups[places])
         ]  # fmt: skip
 
         def loss(answer: Floats, of: npt.NDArray[np.intp]) -> float:
@@ -365,7 +366,7 @@ class Session:
         training = whole.iloc[:known][self.records.trusted[:known]]
         if self.records.classes:
             tuning = tuning[tuning[label].isin(set(training[label]))]
-        return replace(self.task, training=training, tuning=tuning)
+        return replace(self.task, training=training, tuning=tuning, groups=None)
 
     def _weigh_autogluon(
         self, scale: Scale | None, said: pd.DataFrame, rows: npt.NDArray[np.intp]

@@ -127,7 +127,7 @@ def _reach(backbone: str, needed: tuple[str, ...], fetch: Callable[[], None], ki
             what=f"the {kind} backbone {backbone!r} can't be had from the model hub: {reason}",
             where=where,
             todo=f"Name a local folder as `{kind}_backbone`, let this machine reach the hub, or do "
-            "without: take it out, and with AutoGluon use the preset from_scratch.",
+            "without: take it out, and with AutoGluon use the preset embedded.",
         ) from error
     return backbone
 
@@ -147,6 +147,15 @@ def keep_image_backbone(backbone: str, folder: Path) -> None:
         model = timm.create_model(reached, pretrained=True, num_classes=0)
         default = model.default_cfg
     _write_image_backbone(folder, architecture, model, default)
+
+
+def write_embedded_backbone(folder: Path) -> Path:
+    """Write the embedded backbone to `folder`, in the layout that AutoGluon reads.
+
+    Raises ModelError: backbone_incomplete, backbone_differs.
+    """
+    model, prepared = read_embedded_backbone()
+    return _write_image_backbone(folder, EMBEDDED_ARCHITECTURE, model, prepared)
 
 
 def embedded_weights() -> bytes:

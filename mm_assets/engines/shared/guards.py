@@ -56,7 +56,12 @@ def with_known_classes(task: Task) -> Task:
             "no record to tune on has a class of the records to train on",
             "Upload more labelled records of every class.",
         )
-    return replace(task, training=pd.concat([training, tuning[unknown]]), tuning=tuning[~unknown])
+    return replace(
+        task,
+        training=pd.concat([training, tuning[unknown]]),
+        tuning=tuning[~unknown],
+        groups=None,  # the records are others now
+    )
 
 
 def check_columns(frame: pd.DataFrame, columns: dict[str, str]) -> None:

@@ -63,7 +63,7 @@ def prepare(task: Task, *, sees_images: bool) -> Prepared:
 def with_images(task: Task) -> Task:
     """The task without records that lack an image; all of it, where no column is of images."""
     training, tuning = (f[has_images(f, task.columns)] for f in (task.training, task.tuning))
-    return replace(task, training=training, tuning=tuning)
+    return replace(task, training=training, tuning=tuning, groups=None)
 
 
 def classes_of(task: Task) -> list[str] | None:

@@ -66,7 +66,7 @@ def repeated(task: Task) -> Task:
         assert weights is not None  # noqa: S101
         times = weights / min(task.class_weights.values())
         frames.append(frame.iloc[_places(times, frame[task.label].to_numpy())])
-    return replace(task, training=frames[0], tuning=frames[1])
+    return replace(task, training=frames[0], tuning=frames[1], groups=None)
 
 
 def _places(times: np.ndarray, labels: np.ndarray) -> np.ndarray:

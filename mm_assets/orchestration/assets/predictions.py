@@ -53,11 +53,17 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         metadata["reasons"] = "; ".join(document["reasons"]) or "none"
         least_sure = lake.table().read(scope.dataset, Query(upload=upload, limit=20))
         if least_sure.num_rows:
-            columns = ["record_id", "prediction", "confidence", "needs_review", "modality"]
-            metadata["least confident"] = shown_table(least_sure, columns)
+            metadata["least confident"] = shown_table(least_sure, _told_of(scope, "modality"))
         return dg.MaterializeResult(metadata=told(metadata))
 
     return [*(_predictions(scope, modality) for modality in scope.spec.modalities), predictions]
+
+
+def _told_of(scope: Scope, *more: str) -> list[str]:
+    """The columns of predictions that the UI shows; only numbers have an interval."""
+    interval = ["lower", "upper"] if scope.spec.is_regression else []
+    columns = ["record_id", "prediction", *interval, "confidence", "needs_review", "doubts"]
+    return [*columns, *more]
 
 
 def _pin_of(context: dg.AssetExecutionContext, lake: Lake, models: ModelStore) -> Generations:
@@ -113,8 +119,7 @@ def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
             metadata["failed"] = shown_table(failed, ["record_id", "code", "reason", "todo"])
         offered = read_parquet(lake.lake(), document, f"{predictions_name(modality)}.parquet")
         if offered.num_rows:
-            columns = ["record_id", "prediction", "confidence", "needs_review"]
-            metadata["first predictions"] = shown_table(offered.slice(0, 10), columns)
+            metadata["first predictions"] = shown_table(offered.slice(0, 10), _told_of(scope))
         return dg.MaterializeResult(metadata=told(metadata))
 
     return model_predictions

@@ -21,12 +21,13 @@ from mm_assets.orchestration.scope import (
     shown_table,
     told,
 )
+from mm_assets.training.promised import Promised, promised
 from mm_assets.training.train import TrainingResult, train_model
 from mm_assets.training.training_set import build_training_set
 
 NOT_YET = {
     "too_few_records", "no_images", "one_class", "nothing_to_learn_from", "records_missing",
-    "classes_differ", "metric_not_measurable", "training_stopped",
+    "too_few_groups", "classes_differ", "metric_not_measurable", "training_stopped",
 }  # fmt: skip
 KINDS = {"autogluon": "pytorch", "gradient_boosting": "xgboost", "sklearn": "scikitlearn"}
 
@@ -62,17 +63,30 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         deps=[scope.key("manifest")],
         pool=TABLE_POOL,
         description="Every labelled record of every upload with its newest row and image, split "
-        "by a hash of the ID.",
+        "by a hash of the ID, or of the group that it stays with.",
     )
     def training_set(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         document = build_training_set(lake.lake(), lake.table(), scope.spec, run_id=context.run_id)
+        if words := document["split"]["words"]:
+            Log(context).info(words)
         labels = {f"label {name}": n for name, n in (document["labels"] or {}).items()}
         return dg.MaterializeResult(
-            metadata=told({**numbers(document["counts"]), **labels}),
+            metadata=told({**numbers(document["counts"]), **labels, **_of_split(document)}),
             data_version=dg.DataVersion(document["fingerprint"][:16]),
         )
 
     return [training_set, *(_model(scope, modality) for modality in scope.spec.modalities)]
+
+
+def _of_split(document: dict[str, Any]) -> dict[str, Any]:
+    """What stayed together in the split, as metadata."""
+    said = document["split"]
+    counts = {f"records {name}": said[name] for name in ("grouped", "moved")}
+    return (
+        {"split": said["words"], **counts, "largest group": said["largest"]}
+        if said["words"]
+        else {}
+    )
 
 
 def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
@@ -116,21 +130,24 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
             return
         for words in result.warnings:
             Log(context).warning(words)
+        manifest = lake.models(scope.dataset).manifest(modality, result.version)
+        metadata = _metadata(result, promised(scope.spec, manifest))
+        metadata["report"] = _report(scope, modality, result.version)
         if result.champion is None:
             Log(context).warning(f"not promoted: {result.decision.reason}")
             context.log_event(
-                dg.AssetObservation(asset_key=context.asset_key, metadata=told(_metadata(result)))
+                dg.AssetObservation(asset_key=context.asset_key, metadata=told(metadata))
             )
             return
         yield dg.MaterializeResult(
-            metadata=told({**_metadata(result), "generation": result.champion.generation}),
+            metadata=told({**metadata, "generation": result.champion.generation}),
             data_version=dg.DataVersion(result.version),
         )
 
     return model
 
 
-def _metadata(result: TrainingResult) -> dict[str, Any]:
+def _metadata(result: TrainingResult, promise: Promised | None) -> dict[str, Any]:
     evaluation = result.evaluation
     metadata = {
         "version": result.version,
@@ -138,6 +155,7 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
         "promoted": result.champion is not None,
         "decision": result.decision.reason,
         **({"decides for": result.rule} if result.rule else {}),
+        **(_of_review(promise) if promise else {}),
         **{name: picture(png, name) for name, png in result.pictures.items()},
     }
     if result.leaderboard.rows:
@@ -162,6 +180,25 @@ def _metadata(result: TrainingResult) -> dict[str, Any]:
     if result.warnings:
         metadata["warnings"] = "; ".join(result.warnings)
     return metadata
+
+
+def _of_review(promise: Promised) -> dict[str, Any]:
+    """What goes to review, what the rest reaches, and what any other share would."""
+    shown: dict[str, Any] = {"promise": promise.words}
+    if promise.remedy:
+        shown["target CANNOT be promised"] = promise.remedy
+    shown["promise in figures"] = _table(promise.table())
+    if promise.curve:
+        shown["accuracy by share in review"] = _table(promise.curve_table())
+    return shown
+
+
+def _report(scope: Scope, modality: Modality, version: str) -> str:
+    """The command that writes the page about this model."""
+    return (
+        f"mm models report --dataset {scope.dataset} --modality {modality.value} "
+        f"--version {version} --output report.html"
+    )
 
 
 def _candidates_table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:

@@ -20,6 +20,11 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         _check(scope, limits.feature_drift, "Features are distributed as in training."),
         _check(scope, limits.label_drift, "Predicted labels are distributed as in training."),
         _check(scope, limits.low_confidence_share, "The share of all predictions to review."),
+        _check(
+            scope,
+            limits.promise_holds,
+            "Answers that nobody reviews are as good as promised, where the label came later.",
+        ),
     ]
     if spec.limits.minimum_live_accuracy > 0:
         words = "Predictions are right where the label came later."

@@ -9,9 +9,11 @@ from mm_assets.lake.lake import Lake
 from mm_assets.manifest.join import MANIFEST, records_name
 from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.predictions.predict import predictions_name
-from mm_assets.predictions.unseen import in_words
+from mm_assets.predictions.unlike import in_words, share_of
 from mm_assets.tables.store import Query
 from mm_assets.uploads.received import read_document, read_parquet, read_receipt
+
+FEWEST_UNLIKE = 5  # records; fewer fail no check, they are in review
 
 
 def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
@@ -65,7 +67,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         wrong = [m for m in found["modality"].to_pylist() if m != Modality.WITH_IMAGE]
         return check(not wrong, f"{len(with_image)} records with an image, {len(wrong)} wrong")
 
-    @dg.asset_check(**asset, description="The share of the upload's predictions below threshold.")
+    @dg.asset_check(**asset, description="The share of the upload's predictions in review.")
     def low_confidence_share(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -82,15 +84,15 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         )
 
     @dg.asset_check(
-        **asset, description="Every category of the upload is one that its model saw in training."
+        **asset, description="The upload's records are like those that its models learnt from."
     )
-    def known_categories(
+    def like_training(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
         names = [predictions_name(modality) for modality in scope.spec.modalities]
         upload = context.partition_key
-        said = in_words(read_document(lake.lake(), scope.dataset, upload, name) for name in names)
-        return check(not said, "; ".join(said) or "every category is known", warn=True)
+        documents = [read_document(lake.lake(), scope.dataset, upload, name) for name in names]
+        return unlike_or_not(documents, scope.spec.limits.maximum_unlike_share)
 
     @dg.asset_check(
         **asset, description="No more of the upload's files, rows and predictions failed than the "
@@ -113,11 +115,33 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     return [
         no_record_is_lost,
         *([image_beats_no_image] if both else []),
-        *([known_categories] if "category" in scope.spec.kinds.values() else []),
+        like_training,
         *([failures_are_tolerated] if scope.spec.tolerated_failure_share is not None else []),
         low_confidence_share,
         *(_offers_are_complete(scope, modality) for modality in scope.spec.modalities),
     ]
+
+
+def unlike_or_not(documents: list[dict[str, Any]], limit: float) -> dg.AssetCheckResult:
+    """A warning of records that are unlike training; an error where most are, and not just a few.
+
+    documents: of the predictions of one upload.
+    """
+    unlike, records = share_of(documents)
+    share = unlike / max(1, records)
+    said = "; ".join(in_words(documents))
+    too_many = share > limit and unlike >= FEWEST_UNLIKE
+    if too_many:
+        said = (
+            f"{unlike:,} of {records:,} records ({share:.1%}) are unlike all that the model learnt "
+            f"from; the limit is {limit:.1%}. {said}"
+        )
+    return check(
+        not said,
+        said or "every record is like those of training",
+        warn=not too_many,
+        metadata={"share": share, "unlike": unlike},
+    )
 
 
 def failed_items(lake: Lake, spec: DatasetSpec, upload: str) -> tuple[list[str], int]:

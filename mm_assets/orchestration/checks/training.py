@@ -1,5 +1,7 @@
-"""Checks on the training set and the models: no leak, stable split, better than the baseline."""
+"""Checks on the training set and the models: no leak, stable split, better than the baseline, and
+what is promised of review and intervals."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -12,10 +14,14 @@ from mm_assets.lake.layout import of_dataset
 from mm_assets.orchestration.assets.training import model_name
 from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.training.decision import decides_otherwise
-from mm_assets.training.training_set import TRAINING_SET, split_of
+from mm_assets.training.promised import coverage_is_kept, promised, target_is_kept
+from mm_assets.training.splits import split_of
+from mm_assets.training.training_set import TRAINING_SET, groups_in
 from mm_assets.uploads.received import read_parquet
 
 NO_TRAINING_SET = "there is no training set yet: run `mm train`"
+NO_CHAMPION = "there is no champion yet: run `mm train`"
+NO_PROMISE = "the champion was stored without a calibration: run `mm train` for a promise"
 
 
 def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
@@ -29,22 +35,25 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     @dg.asset_check(
         asset=asset,
         blocking=True,
-        description="Each record stands in one split, the one that its ID decides.",
+        description="Each record stands in one split, the one that its group decides (its ID, if "
+        "it is alone), and so does all that is like it.",
     )
     def split_is_stable(lake: LakeResource) -> dg.AssetCheckResult:
         found = training_set(lake)
         if found is None:
             return check(False, NO_TRAINING_SET, warn=True)
-        rows = found.select(["record_id", "split"]).to_pylist()
-        wrong = [
-            row["record_id"]
-            for row in rows
-            if row["split"] != split_of(row["record_id"], scope.spec.holdout_share)
-        ]
-        twice = len(rows) - len({row["record_id"] for row in rows})
+        ids, groups, sides = (
+            found["record_id"].to_pylist(), groups_in(found), found["split"].to_pylist()
+        )  # fmt: skip
+        stands = dict(zip(groups, sides, strict=True))
+        if scope.spec.time_column is None:
+            stands = {group: split_of(group, scope.spec.holdout_share) for group in stands}
+        wrong = sum(side != stands[group] for group, side in zip(groups, sides, strict=True))
+        twice = len(ids) - len(set(ids))
         return check(
             not wrong and not twice,
-            f"{len(rows)} records, {twice} of them twice, {len(wrong)} in a wrong split",
+            f"{len(ids)} records in {len(stands)} groups, {twice} of them twice, {wrong} in a "
+            "wrong split",
         )
 
     @dg.asset_check(asset=asset, description="Every record carries a label, and none dominates.")
@@ -66,6 +75,12 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         split_is_stable,
         labels_are_there,
         *(_better_than_baseline(scope, modality) for modality in scope.spec.modalities),
+        *(_promise_reached(scope, modality) for modality in scope.spec.modalities),
+        *(
+            _interval_coverage(scope, modality)
+            for modality in scope.spec.modalities
+            if scope.spec.is_regression
+        ),
     ]
 
 
@@ -79,7 +94,7 @@ def _better_than_baseline(scope: Scope, modality: Modality) -> dg.AssetChecksDef
         models = lake.models(scope.dataset)
         champion = models.champion(modality)
         if champion is None:
-            return check(False, "there is no champion yet: run `mm train`", warn=True)
+            return check(False, NO_CHAMPION, warn=True)
         try:
             models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
         except ModelError as error:
@@ -97,3 +112,46 @@ def _better_than_baseline(scope: Scope, modality: Modality) -> dg.AssetChecksDef
         return check(better, said)
 
     return champion_is_sound
+
+
+def _promise_reached(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=scope.key(model_name(modality)),
+        description="What `review` asks for can be promised of the answers that nobody reviews, "
+        "and held-out records do not speak against it.",
+    )
+    def promise_reached(lake: LakeResource) -> dg.AssetCheckResult:
+        manifest = _of_champion(scope, lake, modality)
+        if manifest is None:
+            return check(True, NO_CHAMPION)
+        found = promised(scope.spec, manifest)
+        if found is None:
+            return check(False, NO_PROMISE, warn=True)
+        passed, words = target_is_kept(found)
+        return check(passed, words, warn=True)
+
+    return promise_reached
+
+
+def _interval_coverage(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=scope.key(model_name(modality)),
+        description="As many held-out numbers lie from `lower` to `upper` as `interval_level` "
+        "says, but for chance.",
+    )
+    def interval_coverage(lake: LakeResource) -> dg.AssetCheckResult:
+        manifest = _of_champion(scope, lake, modality)
+        if manifest is None:
+            return check(True, NO_CHAMPION)
+        passed, words = coverage_is_kept(manifest)
+        # A warning, as the target's: the model answers already, and its records go on.
+        return check(passed, words, warn=True)
+
+    return interval_coverage
+
+
+def _of_champion(scope: Scope, lake: LakeResource, modality: Modality) -> Mapping[str, Any] | None:
+    """The manifest of the champion; `champion_is_sound` says where one is missing or damaged."""
+    models = lake.models(scope.dataset)
+    champion = models.champion(modality)
+    return models.manifest(modality, champion.version) if champion else None

@@ -34,7 +34,7 @@ LONGEST_KEY = 2048  # bytes of a partition key, DynamoDB's limit
 SMALLEST = 1e-130  # DynamoDB's smallest positive number
 PREDICTION = "prediction"
 STORED = (*COLUMNS, *(name for name in ORDER if name not in COLUMNS))
-MAY_BE_NULL = ("probabilities", "reasons")
+MAY_BE_NULL = ("lower", "upper", "probabilities", "doubts", "reasons")
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,8 @@ class DynamoDBStore:
         import pyarrow as pa
 
         columns = [*COLUMNS, "image_upload", "label"]
-        types = {"confidence": pa.float64(), "needs_review": pa.bool_()}
+        numbers = dict.fromkeys(("lower", "upper", "confidence"), pa.float64())
+        types = {**numbers, "needs_review": pa.bool_()}
         schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
         found = [] if query.limit == 0 else self._find(dataset, query)
         for one in found:
