@@ -13,6 +13,7 @@ import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,17 @@ class FamiliarImages:
         some = list(there.values())
         numbers = _numbers(some)
         asked = _points(self.eyes.embed(some), numbers, self.mean, self.scale)
-        away = _nearest(self.points.astype(np.float32), asked).round(DIGITS).tolist()
+        away = _nearest(self._points, asked).round(DIGITS).tolist()
         return {
             place: f"unlike all {len(self.points):,} images of training that it was compared with: "
             f"{distance:.2f} from the nearest, and {self.limit:.2f} is far"
             for place, distance in zip(there, away, strict=True)
             if distance > self.limit
         }
+
+    @cached_property
+    def _points(self) -> Points:
+        return self.points.astype(np.float32)
 
     # -- what a model keeps -------------------------------------------------------------------
 

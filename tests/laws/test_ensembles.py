@@ -1,4 +1,5 @@
-"""Laws 2 and 4 with a real ensemble that looks at images: no order and no neighbour matters.
+"""Laws 2, 4 and 7 with a real ensemble that looks at images: no order and no neighbour matters, and
+what the model never saw is in review.
 
 What happens where a member can't be loaded is told in tests/cli/test_missing_here.py.
 """
@@ -42,6 +43,7 @@ SPEC: DatasetSpec = dataset(
 )  # fmt: skip
 IMAGES = [plain_image((10 + 30 * n, 90, 90), 16, 16) for n in range(8)]
 Files = Mapping[str, bytes]
+Answer = tuple[tuple[str, str, str | None], dict[str, float]]
 
 
 class World:
@@ -82,14 +84,17 @@ class World:
             )  # fmt: skip
         merge_predictions(self.lake, self.store, SPEC, upload)
 
-    def answers(self) -> dict[str, tuple[str, str, dict[str, float]]]:
+    def answers(self) -> dict[str, Answer]:
         return as_answers(self.store.read("pets").to_pylist())
 
 
-def as_answers(rows: Iterable[dict[str, Any]]) -> dict[str, tuple[str, str, dict[str, float]]]:
-    """For each record: which kind of model, what it said, and how probable that is."""
+def as_answers(rows: Iterable[dict[str, Any]]) -> dict[str, Answer]:
+    """For each record: which kind of model, what it said, its doubts, and how probable that is."""
     return {
-        row["record_id"]: (row["modality"], row["prediction"], json.loads(row["probabilities"]))
+        row["record_id"]: (
+            (row["modality"], row["prediction"], row["doubts"]),
+            json.loads(row["probabilities"]),
+        )
         for row in rows
     }
 
@@ -118,12 +123,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 HEADER = "id,age,note"
 UPLOADS: dict[str, Files] = {
     "rows.zip": {"t.csv": table(HEADER, *[f"r{n},{n - 2},{'purrs' if n % 2 else 'barks'}"
-                                          for n in range(6)])},
+                                          for n in range(6)], "r6,900,purrs")},
     "images.zip": {f"r{n}.png": IMAGES[n] for n in range(3)},
     "corrected.zip": {"t.csv": table(HEADER, "r1,9,sleeps", "r4,-3,"), "r4.png": IMAGES[7]},
 }  # fmt: skip
 LAST = {"r0": (-2, "barks", 0), "r1": (9, "sleeps", 1), "r2": (0, "barks", 2),
-        "r3": (1, "purrs", None), "r4": (-3, "", 7), "r5": (3, "purrs", None)}  # fmt: skip
+        "r3": (1, "purrs", None), "r4": (-3, "", 7), "r5": (3, "purrs", None),
+        "r6": (900, "purrs", None)}  # fmt: skip
 
 
 def taken_through(trained: Path, folder: Path, order: Iterable[str]) -> World:
@@ -142,7 +148,7 @@ def test_in_whatever_order_uploads_are_taken_through_the_answers_are_the_same(
         taken_through(trained, tmp_path / str(place), order).answers()
         for place, order in enumerate(permutations(UPLOADS))
     ]
-    assert {record: said[0] for record, said in found[0].items()} == {
+    assert {record: said[0] for record, (said, _) in found[0].items()} == {
         record: "without_image" if image is None else "with_image"
         for record, (_, _, image) in LAST.items()
     }
@@ -161,11 +167,23 @@ def test_a_record_alone_is_answered_as_among_its_neighbours(trained: Path, tmp_p
     assert_equal(alone, together)
 
 
+def test_what_the_ensemble_never_saw_is_in_review_with_its_reason(
+    trained: Path, tmp_path: Path
+) -> None:
+    world = taken_through(trained, tmp_path / "doubts", UPLOADS)
+    rows = {row["record_id"]: row for row in world.store.read("pets").to_pylist()}
+    doubts = {record: row["doubts"] for record, row in rows.items() if row["doubts"]}
+    assert doubts["r4"] == "missing_value (note): missing; training has it in every record"
+    assert doubts["r6"].startswith("far_number (age): 900; training has ")
+    assert doubts.keys() == {"r4", "r6"}
+    assert all(rows[record]["needs_review"] for record in doubts)
+
+
 def assert_equal(
-    one: Mapping[str, tuple[str, str, dict[str, float]]],
-    other: Mapping[str, tuple[str, str, dict[str, float]]],
+    one: Mapping[str, Answer],
+    other: Mapping[str, Answer],
 ) -> None:
     assert one.keys() == other.keys()
-    for record, (modality, said, probabilities) in one.items():
-        assert (modality, said) == other[record][:2]
-        assert probabilities == pytest.approx(other[record][2], abs=1e-6)
+    for record, (said, probabilities) in one.items():
+        assert said == other[record][0]
+        assert probabilities == pytest.approx(other[record][1], abs=1e-6)

@@ -17,7 +17,8 @@ from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
 from mm_assets.training.train import TrainingResult, train_model
 from mm_assets.training.training_set import build_training_set
-from tests.make import dataset, drop_zip, processed, table
+from tests.doubt.test_familiar_image import digits, noise
+from tests.make import dataset, drop_zip, plain_image, processed, table
 
 WITHOUT = Modality.WITHOUT_IMAGE
 COLOURS = ("black", "white", "red")
@@ -159,6 +160,37 @@ def test_a_column_of_names_is_told_as_open_and_floods_nothing(folder_settings: S
     answers = predict_at_once(models, spec, [("t.csv", table("id,age,name", "a,5,somebody else"))])
     assert answers.predictions["doubts"].to_pylist() == [None]
     assert answers.unlike == []
+
+
+def test_a_foreign_image_goes_to_review_and_says_why(folder_settings: Settings) -> None:
+    trees = {"engine": "gradient_boosting", "image_backbone": "embedded",
+             "hyperparameters": {"n_estimators": 20}}  # fmt: skip
+    spec = dataset(columns={"age": "number"}, model_with_image=trees, model_without_image=LEARNS,
+                   image_longest_side=32, review={"threshold": 0.0})  # fmt: skip
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    images = digits(0, 90)
+    rows = [f"r{n},{n % 15},{'dog' if n % 15 > 7 else 'cat'}" for n in range(90)]
+    files = {f"r{n}.png": image for n, image in enumerate(images)}
+    drop_zip(lake, "labelled.zip", {"t.csv": table("id,age,label", *rows), **files})
+    processed(lake, store, spec, "labelled.zip")
+    build_training_set(lake, store, spec, run_id="run")
+    models = ModelStore(lake, "pets")
+    result = train_model(
+        lake, models, spec, Modality.WITH_IMAGE, run_id="run", progress=lambda _: None
+    )
+    manifest = models.manifest(Modality.WITH_IMAGE, result.version)
+    assert "familiar.npz" in manifest["files"]
+    [usual] = digits(95, 96)
+    asked = [("t.csv", table("id,age", "a,5", "b,5", "c,5")), ("a.png", usual),
+             ("b.png", noise(0)), ("c.png", plain_image((200, 30, 30)))]  # fmt: skip
+    answers = predict_at_once(models, spec, asked)
+    found = {row["record_id"]: row for row in answers.predictions.to_pylist()}
+    assert {key for key, row in found.items() if row["needs_review"]} == {"b", "c"}
+    assert found["a"]["doubts"] is None
+    assert found["b"]["doubts"].startswith("foreign_image (image): unlike all ")
+    assert answers.unlike == [
+        "column image: 2 of 3 records have images unlike all that the model learnt from"
+    ]
 
 
 def document(unlike: int, records: int) -> dict[str, Any]:

@@ -100,7 +100,8 @@ def judge(
     predicted = predictor.predict(data.parts["holdout"])
     promise = calibration.promise(spec.review)
     sure, right = answered(calibration, predicted, data.truth, rule)
-    familiar = Familiar.of_manifest(manifest, spellings_of(manifest))
+    folder = models.fetch(modality, version, manifest_sha256=stored.manifest_sha256)
+    familiar = Familiar.of_manifest(manifest, spellings_of(manifest), folder, data.vectors)
     unlike = familiar.doubts(data.parts["holdout"]) if familiar else [[] for _ in right]
     doubts = [in_a_cell(own) for own in unlike]
     return Judged(
