@@ -19,6 +19,7 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
+from mm_assets.reading.in_memory import in_memory
 from mm_assets.tables.store import Store
 from mm_assets.uploads.received import (
     empty_image_features,
@@ -204,12 +205,11 @@ def own_images(lake: Lake, receipt: dict[str, Any]) -> pa.Table:
 
     Of several images of one record the one with the lowest number is best, then by file name.
     """
-    import duckdb
     import pyarrow.parquet as pq
 
     with lake.open_published(receipt, "images.parquet") as file:
         listed = pq.read_table(file, columns=["record_id", "number", "file", "sha256"])
-    with duckdb.connect() as db:
+    with in_memory() as db:
         db.register("listed", listed)
         return db.sql(
             "SELECT record_id, sha256 AS image_sha256, file AS image_file, row_number() OVER "
@@ -294,9 +294,7 @@ def _manifest_schema(spec: DatasetSpec) -> pa.Schema:
 
 def image_fates(upload: str, images: pa.Table, known: pa.Table) -> pa.Table:
     """Each image of this upload and what became of it: used, duplicate, superseded, orphaned."""
-    import duckdb
-
-    with duckdb.connect() as db:
+    with in_memory() as db:
         db.register("images", images)
         db.register("known", known)
         return db.sql(

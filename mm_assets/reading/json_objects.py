@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.sql import literal
 from mm_assets.reading.header import folded, listed
+from mm_assets.reading.in_memory import in_memory
 from mm_assets.reading.table import MOST_COLUMNS, Block, Source, TableRefused, Wanted
 from mm_assets.reading.typed import Fault, faults_of, id_place, without_faults
 
@@ -55,7 +56,7 @@ class Objects(Source):
         """The text of each row (string, without blanks before it) and its line (int64)."""
 
     def blocks(self) -> Iterator[Block]:
-        with _connected() as connection:
+        with in_memory(threads=1) as connection:
             for texts, lines in self._texts():
                 block = self._objects(connection, texts, lines)
                 try:
@@ -70,7 +71,7 @@ class Objects(Source):
     def _keys(self) -> list[str]:
         keys: dict[str, None] = {}
         count = 0
-        with _connected() as connection:
+        with in_memory(threads=1) as connection:
             for texts, lines in self._texts():
                 self._only = texts[0].as_py() if count == 0 and len(texts) == 1 else None
                 count += len(texts)
@@ -182,14 +183,6 @@ def _refuse_columns(text: str, wanted: Wanted) -> None:
 
 
 # -- DuckDB ---------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _connected() -> Iterator[Any]:
-    import duckdb
-
-    with duckdb.connect(config={"threads": 1}) as connection:
-        yield connection
 
 
 def _invalid() -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_assets.contract.errors import ModelError
+from mm_assets.reading.in_memory import in_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +78,6 @@ def _as_dates(
     told: list[str], counts: npt.NDArray[np.intp], column: str, where: str
 ) -> npt.NDArray[np.float64]:
     """Microseconds since 1970 for each value; NaN for what is no date."""
-    import duckdb
     import numpy as np
     import pandas as pd
 
@@ -87,7 +87,7 @@ def _as_dates(
         for first, second in (("%d", "%m"), ("%m", "%d"))
     )  # fmt: skip
     named = [f"{one}{clock}" for one in _NAMED for clock in _CLOCKS]
-    with duckdb.connect() as db:
+    with in_memory() as db:
         db.register("told", pd.DataFrame({"n": range(len(told)), "t": told}))
         rows = db.execute(
             f"""
