@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from urllib.parse import quote, unquote
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
@@ -35,6 +38,14 @@ for _name in list(os.environ):
 
 # Threads cost models as small as those of tests more than they give, most of all side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@event.listens_for(Engine, "connect")
+def _never_wait_for_the_disk(connection: Any, _record: Any) -> None:
+    """Dagster's history in these processes outlives them without: no test cuts the power."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
+
 
 # Hypothesis' own limits of time hold for a machine that does nothing else.
 examples.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

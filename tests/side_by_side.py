@@ -24,7 +24,7 @@ AUTOGLUON = (
 KILLS = ("tests/kill/", "tests/test_side_by_side.py")
 # What `make test-fast` leaves out, in the order in which it begins: what takes longest comes first.
 SLOW = (
-    "tests/kill/",  # kills a daemon twenty times and mostly waits
+    "tests/kill/",  # kills a daemon and its runs and mostly waits
     *AUTOGLUON,
     "tests/cli/test_ends.py",  # an upload for each code of a refusal, each through Dagster
     "tests/shapes/",  # whole stories
@@ -40,7 +40,7 @@ SLOW = (
     "tests/registry/test_tracking.py",
     "tests/training/test_training.py",  # many trainings, pictures, processes, bytes
     "tests/training/test_tuning.py",
-    "tests/orchestration/test_categories.py",
+    "tests/orchestration/test_unlike.py",
     "tests/predictions/test_looked_once.py",
     "tests/monitoring/",
     "tests/demo/",

@@ -42,7 +42,7 @@ attributes:
   minimum_training_records: 40
   review_threshold: 0.6
   model_with_image: {hyperparameters: {optim.max_epochs: 6}}
-  model_without_image: {hyperparameters: {optim.max_epochs: 6}}
+  model_without_image: {hyperparameters: {optim.max_epochs: 8}}
 """
 
 

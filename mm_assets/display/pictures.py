@@ -159,7 +159,7 @@ def draw_reliability(top: Axes, bottom: Axes, bins: Sequence[Mapping[str, float]
     top.scatter(confidence, right, s=sizes, color=BLUE, zorder=3, label="model")
     top.set_ylabel("share that was right")
     top.set(ylim=(-0.03, 1.03), xlim=(min(0.5, *(b["low"] for b in bins), 1), 1.01))
-    top.legend(loc="upper left")
+    top.legend(loc="best")  # where the points leave room
     middles = [(b["low"] + b["high"]) / 2 for b in bins]
     bottom.bar(middles, counts, width=0.092, color=SKY)
     for middle, count in zip(middles, counts, strict=True):

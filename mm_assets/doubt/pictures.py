@@ -85,7 +85,7 @@ def _with_enough(curve: Curve, promise: Promise) -> list[dict[str, float]]:
 def _title(promise: Promise) -> str:
     if promise.accuracy is None or promise.at_least is None:
         return "Every record goes to review"
-    title = f"{promise.share:.0%} in review: of the rest {promise.accuracy:.1%} are right"
+    title = f"{promise.share:.1%} in review: of the rest {promise.accuracy:.1%} are right"
     if promise.target is not None and not promise.reached:
         return f"{title}; {promise.target:.0%} can't be promised"
     return f"{title}, at least {promise.at_least:.1%}"

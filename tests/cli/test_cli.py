@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from mm_assets.cli.main import app
 from mm_assets.contract.spec_file import load_spec
+from mm_assets.display import console
 from mm_assets.predictions.predict import empty_predictions
 from mm_assets.tables.open import open_store
 from mm_assets.uploads import ledger
@@ -109,7 +110,7 @@ def test_predictions_are_an_empty_list_before_any_champion(project, run):
 def test_interval_and_doubts_are_shown_where_there_are_any_and_always_in_files(
     project, run, settings, monkeypatch
 ):
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(console.out, "_width", 160)  # COLUMNS counts when it is made
 
     def put(**said):
         row = offer("a1", confidence=0.1, **said)

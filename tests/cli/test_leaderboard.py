@@ -112,7 +112,7 @@ def test_the_members_and_what_the_image_adds_are_told_everywhere(
 
 
 def test_the_report_is_a_file_that_says_what_the_models_say(
-    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    said: str, folder_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(words: str, code: int) -> str:
         done = CliRunner().invoke(app, words.split())
@@ -159,6 +159,15 @@ def test_the_report_is_a_file_that_says_what_the_models_say(
     assert run("models report --modality without_image") == ""
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert ds.model(modality="without_image")["version"] in page
+
+    # The model's asset shows what review gains, and names the command that this is.
+    metadata = metadata_of(folder_settings, "model_with_image")
+    assert "data:image/png" in metadata["review"].value
+    program, *words = metadata["report"].value.split()
+    assert program == "mm"
+    assert about["version"] in words
+    assert CliRunner().invoke(app, [*words[:-1], str(tmp_path / "ui.html")]).exit_code == 0
+    assert about["version"] in (tmp_path / "ui.html").read_text(encoding="utf-8")
 
 
 def metadata_of(settings: Settings, name: str) -> dict[str, Any]:

@@ -703,6 +703,25 @@ def test_a_network_that_helps_gets_its_share_and_is_stored(
     assert np.isfinite(found.to_numpy()).all(axis=1).tolist() == [n >= 120 for n in range(150)]
 
 
+@pytest.mark.parametrize(("share", "is_filled"), [(0.4, True), (0.6, False)])
+def test_where_a_network_helps_a_little_the_others_answer_for_what_it_learnt_from(
+    share: float, is_filled: bool
+) -> None:
+    linear = np.tile([0.8, 0.2], (10, 1))
+    network = np.full((10, 2), np.nan)
+    network[8:] = [0.3, 0.7]
+    own = object.__new__(session.Session)
+    own.learnt = {"linear": SimpleNamespace(said=linear)}  # type: ignore[dict-item]
+    own.weights = {"linear": 1 - share, "autogluon": share}
+    own.autogluon = None, network
+    said = own.said_of_all()
+    assert said[8:] == pytest.approx((1 - share) * linear[8:] + share * network[8:])
+    if is_filled:
+        assert said[:8] == pytest.approx(linear[:8])
+    else:
+        assert np.isnan(said[:8]).all()
+
+
 def without_age(real: Callable[[Any, str], list[str]]) -> Callable[[Any, str], list[str]]:
     return lambda views, kind: [column for column in real(views, kind) if column != "age"]
 

@@ -34,6 +34,7 @@ import psutil
 REPOSITORY = Path(__file__).parents[2]
 START = 1_790_000_000  # the moment when the first upload arrives
 PARTS = 2 if os.environ.get("MM_NIGHTLY") == "1" else 1  # three uploads each in the second wave
+KINDS = ["worker"] * 6 + ["code server", "daemon", "everything"]
 TRIED_IN_VAIN = 600  # seconds in which nothing got quiet
 
 YAML = """
@@ -268,6 +269,7 @@ class Victim:
     project: Project
     rng: random.Random
     kills: Counter[str] = field(default_factory=Counter)
+    next_kinds: list[str] = field(default_factory=list)
     sessions: list[int] = field(default_factory=list)
 
     def start(self) -> None:
@@ -298,19 +300,20 @@ class Victim:
         return found
 
     def kill_one(self) -> None:
-        """Kill something that is there; mostly the worker of a run, now and then everything."""
+        """Kill something that is there: of nine kills six workers, and each other kind once."""
         there = self.processes()
-        kinds = ["worker"] * 6 + ["code server", "daemon", "everything"]
-        kind = self.rng.choice(kinds)
-        if kind == "everything":
-            chosen = [process for some in there.values() for process in some]
-        else:
-            chosen = [self.rng.choice(there[kind])] if there[kind] else []
+        whole = {**there, "everything": [process for some in there.values() for process in some]}
+        if not any(whole[kind] for kind in self.next_kinds):
+            self.next_kinds += self.rng.sample(KINDS, len(KINDS))
+        kind = next((kind for kind in self.next_kinds if whole[kind]), "")
+        if not kind:
+            return
+        self.next_kinds.remove(kind)
+        chosen = whole[kind] if kind == "everything" else [self.rng.choice(whole[kind])]
         for process in chosen:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        if chosen:
-            self.kills[kind] += 1
+        self.kills[kind] += 1
         if self.daemon.poll() is not None or kind in ("daemon", "everything"):
             self.daemon.wait()
             self.start()
@@ -340,7 +343,8 @@ def run_under_fire(
                 _pause_until_busy(victim)
                 victim.kill_one()
                 say(f"wave {wave + 1}: {sum(victim.kills.values())} kills {dict(victim.kills)}")
-            while not is_quiet(project, wave):
+            expected = sum(len(uploads) for uploads in waves[: wave + 1])
+            while not is_quiet(project, wave, expected):
                 if time.monotonic() - began > TRIED_IN_VAIN + 10 * share:
                     raise TimeoutError(f"wave {wave + 1} did not get quiet; see {root}/daemon.log")
                 time.sleep(1)
@@ -358,7 +362,7 @@ def _pause_until_busy(victim: Victim) -> None:
     time.sleep(victim.rng.uniform(0, 5))
 
 
-def is_quiet(project: Project, wave: int) -> bool:
+def is_quiet(project: Project, wave: int, expected: int) -> bool:
     """Whether everything that came is through, and nothing is under way or will be requested."""
     import dagster as dg
 
@@ -376,7 +380,6 @@ def is_quiet(project: Project, wave: int) -> bool:
 
     settings = project.enter()
     lake = Lake(settings)
-    expected = sum(len(uploads) for uploads in make_waves(0)[: wave + 1])
     if len(ledger.known_uploads(lake, "kill")) < expected or ledger.pending_uploads(lake, "kill"):
         return False
     training_set = lake.read_json(of_dataset("kill", "training_set"))

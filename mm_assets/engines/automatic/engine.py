@@ -137,7 +137,8 @@ class AutomaticEngine:
         """Write the members that count, and return what the ensemble said out of fold."""
         joblib = importlib.import_module("joblib")
         records, said = session.records, session.said()
-        sureness = sureness_of(session, said)
+        of_all = session.said_of_all()
+        sureness = sureness_of(session, of_all)
         kept = {name: one for name, one in session.learnt.items() if name in session.weights}
         looks = any(name in SEES_IMAGE for name in kept)
         if kept:
@@ -172,5 +173,5 @@ class AutomaticEngine:
                 "versions": {name: version(name) for name in ("scikit-learn", "lightgbm")},
             },
         )
-        answer = as_sure(said, sureness, records.classes)
+        answer = as_sure(of_all, sureness, records.classes)
         return pd.DataFrame(answer, columns=records.classes or ["value"])

@@ -327,6 +327,24 @@ class Session:
             answers[AUTOGLUON] = self.autogluon[1]
         return mixed(answers, self.weights)
 
+    def said_of_all(self) -> Floats:
+        """As `said`; where AutoGluon's network learnt from a record, what the others say of it.
+
+        They are a little less right than all together, so what is calibrated on it promises too
+        little rather than too much, and does not rest on the few tuning records that chose the
+        weights. Not where the network counts for most: the others would be another model.
+        """
+        said = self.said()
+        others = {name: one for name, one in self.weights.items() if name != AUTOGLUON}
+        if len(others) == len(self.weights) or sum(others.values()) < 0.5:
+            return said
+        total = sum(others.values())
+        rest = mixed(
+            {name: self.learnt[name].said for name in others},
+            {name: one / total for name, one in others.items()},
+        )
+        return np.where(np.isfinite(said), said, rest)
+
     # -- AutoGluon --
 
     def _learn_autogluon(self, directory: Path) -> None:

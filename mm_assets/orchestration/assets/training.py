@@ -132,6 +132,7 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
             Log(context).warning(words)
         manifest = lake.models(scope.dataset).manifest(modality, result.version)
         metadata = _metadata(result, promised(scope.spec, manifest))
+        metadata["report"] = _report(scope, modality, result.version)
         if result.champion is None:
             Log(context).warning(f"not promoted: {result.decision.reason}")
             context.log_event(
@@ -190,6 +191,14 @@ def _of_review(promise: Promised) -> dict[str, Any]:
     if promise.curve:
         shown["accuracy by share in review"] = _table(promise.curve_table())
     return shown
+
+
+def _report(scope: Scope, modality: Modality, version: str) -> str:
+    """The command that writes the page about this model."""
+    return (
+        f"mm models report --dataset {scope.dataset} --modality {modality.value} "
+        f"--version {version} --output report.html"
+    )
 
 
 def _candidates_table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:

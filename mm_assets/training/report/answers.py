@@ -62,8 +62,8 @@ def intervals(judged: Judged) -> Row | None:
             "name": name,
             "records": n,
             "coverage": hits / n,
-            "low": lower_bound(hits, n, RISK / 4),
-            "high": upper_bound(hits, n, RISK / 4),
+            "low": lower_bound(hits, n, RISK / 2),
+            "high": upper_bound(hits, n, RISK / 2),
             "width": float(np.median((upper - lower)[some])),
             "share": float(np.median(width[some])),
         }
@@ -80,7 +80,7 @@ def intervals(judged: Judged) -> Row | None:
 def mistakes(judged: Judged) -> list[Row]:
     """The worst twenty: of classes the wrong answers that were surest (or cost most), of numbers
     those farthest off. `id`, `truth`, `answer`, `confidence`, `lower`, `upper`, `off`, `reasons`,
-    `review` (whether a person would have looked at it), `image` (JPEG bytes, or None)."""
+    `doubts`, `review` (whether a person would have looked at it), `image` (JPEG bytes, or None)."""
     worst = _worst(judged)
     reasons = _reasons(judged, worst)
     sure = judged.sure
@@ -98,6 +98,7 @@ def mistakes(judged: Judged) -> list[Row]:
                 "upper": None if sure.upper is None else float(sure.upper[place]),
                 "review": bool(judged.in_review[place]),
                 "reasons": reason,
+                "doubts": judged.doubts[place],
                 "image": small(judged.holdout[IMAGE].iloc[place])
                 if IMAGE in judged.holdout
                 else None,

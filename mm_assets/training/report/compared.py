@@ -17,13 +17,14 @@ import numpy.typing as npt
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.engine_spec import EngineSpec
 from mm_assets.contract.errors import MMError, ModelError
+from mm_assets.doubt.promise import RISK, lower_bound, upper_bound
 from mm_assets.engines.make import make_engine
 from mm_assets.engines.protocol import Progress, Task
 from mm_assets.lake.local import working_folder
 from mm_assets.registry.loading import load_model
 from mm_assets.registry.store import ModelStore
 from mm_assets.training.decision import DecisionRule
-from mm_assets.training.evaluation import Floats, figure_on
+from mm_assets.training.evaluation import ACCURACY, Floats, figure_on
 from mm_assets.training.report.judged import Judged, asked_for
 
 if TYPE_CHECKING:
@@ -80,8 +81,16 @@ class Compared:
 
 def certainty(judged: Judged) -> Between:
     """Of the primary metric."""
-    figures = _resampled(judged, judged.predicted, judged.rule)
-    return _between(judged.evaluation.metrics[judged.evaluation.metric], figures)
+    evaluation = judged.evaluation
+    figure, n = evaluation.metrics[evaluation.metric], evaluation.n
+    found = _between(figure, _resampled(judged, judged.predicted, judged.rule))
+    if found.low != found.high or found.low is None:
+        return found
+    # Records that are all right show nothing by being drawn again; how many there are does.
+    if evaluation.metric != ACCURACY:
+        return Between(figure, None, None)
+    right = round(figure * n)
+    return Between(figure, lower_bound(right, n, RISK / 2), upper_bound(right, n, RISK / 2))
 
 
 def compared(

@@ -158,7 +158,10 @@ def _calibration(judged: Judged) -> Section | None:
 
 
 def _review(judged: Judged) -> Section:
-    """The promise as the YAML words it now, the curve it was read off, and how it is kept."""
+    """The promise as the YAML words it now, the curve it was read off, and how it is kept.
+
+    `doubted`: records that are unlike all that the model learnt from.
+    """
     promise, curve = judged.promise, judged.calibration.curve
     known = len(curve.right) > 0
     kept = kept_promise(
@@ -170,6 +173,7 @@ def _review(judged: Judged) -> Section:
         "rows": risk_coverage(curve, promise.by if curve.width is not None else "confidence")
         if known
         else [],
+        "doubted": sum(one is not None for one in judged.doubts),
     }
 
 

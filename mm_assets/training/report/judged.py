@@ -11,9 +11,11 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
 from mm_assets.doubt.calibration import Calibration, Sure
 from mm_assets.doubt.confidence import VALUE
+from mm_assets.doubt.familiar import Familiar
 from mm_assets.doubt.promise import Bools, Curve, Promise
+from mm_assets.doubt.unlike import in_a_cell
 from mm_assets.lake.lake import Lake
-from mm_assets.registry.loading import load_model, other_wording
+from mm_assets.registry.loading import load_model, other_wording, spellings_of
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.registry.versions import refuse_other_version
 from mm_assets.training.calibrate import answered
@@ -30,8 +32,9 @@ class Judged:
     """What one model says of the held-out records, `data.parts["holdout"]`, in their order.
 
     is_new: whether the training set is another one than the model was trained on. said: its
-    answers as text (classes) or numbers. right, in_review: [records]. curve: the same answers as
-    the promise looks at them.
+    answers as text (classes) or numbers. right, in_review: [records]. doubts: what of each record
+    is unlike all that the model learnt from, or None; such records are in review whatever the
+    confidence. curve: the same answers as the promise looks at them.
     """
 
     spec: DatasetSpec
@@ -49,6 +52,7 @@ class Judged:
     sure: Sure
     said: Any
     right: Bools
+    doubts: list[str | None]
     in_review: Bools
 
     @property
@@ -96,6 +100,9 @@ def judge(
     predicted = predictor.predict(data.parts["holdout"])
     promise = calibration.promise(spec.review)
     sure, right = answered(calibration, predicted, data.truth, rule)
+    familiar = Familiar.of_manifest(manifest, spellings_of(manifest))
+    unlike = familiar.doubts(data.parts["holdout"]) if familiar else [[] for _ in right]
+    doubts = [in_a_cell(own) for own in unlike]
     return Judged(
         spec=spec,
         modality=modality,
@@ -112,7 +119,9 @@ def judge(
         sure=sure,
         said=_said(spec, predicted, rule),
         right=right,
-        in_review=promise.to_review(sure.confidence, sure.width),
+        doubts=doubts,
+        in_review=promise.to_review(sure.confidence, sure.width)
+        | np.array([one is not None for one in doubts], dtype=np.bool_),
     )
 
 

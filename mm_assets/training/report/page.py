@@ -13,9 +13,9 @@ from typing import Any
 
 from mm_assets.display.cells import visible, written_out
 from mm_assets.training.report.gather import Findings
+from mm_assets.training.report.pictures import SHARES
 
 TEMPLATE = "page.html.j2"
-AS_PERCENT = ("accuracy", "balanced_accuracy")
 METRICS = {  # to its name on the page, and what it means
     "accuracy": ("share of right answers", "how many of the records are answered rightly"),
     "balanced_accuracy": (
@@ -71,14 +71,14 @@ def figure(value: float | None, metric: str) -> str:
     """A figure of a metric, as people read it."""
     if value is None:
         return "–"
-    return percent(value) if metric in AS_PERCENT else written_out(value)
+    return percent(value) if metric in SHARES else written_out(value)
 
 
 def difference(value: float | None, metric: str) -> str:
     """With its sign; of shares in points."""
     if value is None:
         return "–"
-    if metric in AS_PERCENT:
+    if metric in SHARES:
         return f"{100 * value:+.1f} points".replace("-", "−")
     return ("+" if value >= 0 else "−") + written_out(abs(value))
 
@@ -109,6 +109,7 @@ def _template() -> Any:
         "percent": percent,
         "number": lambda value: "–" if value is None else written_out(value),
         "data_uri": data_uri,
+        "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
         "words": lambda name: name.replace("_", " "),
     }
     return environment.get_template(TEMPLATE)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -19,7 +21,9 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
+from mm_assets.training.report.compared import certainty
 from mm_assets.training.report.gather import Findings, gather
+from mm_assets.training.report.judged import judge
 from mm_assets.training.report.page import page_of
 from mm_assets.training.train import train_model
 from mm_assets.training.training_set import build_training_set
@@ -68,11 +72,13 @@ class World:
         return self.models.manifest(modality, self.versions[modality])
 
 
-def pet_files(count: int = 300, seed: int = 0) -> dict[str, bytes]:
-    """The age often tells, the image tells more, the colour and the maker nothing."""
+def pet_files(count: int = 300, seed: int = 0, far: int = 0) -> dict[str, bytes]:
+    """The age often tells, the image tells more, the colour nothing. far: of so many cats the age
+    is one that no pet has."""
     draw = np.random.default_rng(seed)
     dog = draw.random(count) < 0.5
     age = np.where(dog, draw.normal(6, 3, count), draw.normal(3, 3, count)).round(3)
+    age[np.flatnonzero(~dog)[:far]] += 5000
     light = np.where(dog, 150, 90) + draw.normal(0, 25, count)
     rows, files = [], {}
     for n in range(count):
@@ -186,7 +192,7 @@ def test_figures_of_the_training_are_met_again(pets: World, flats: World) -> Non
             promise = manifest["promise"]
             assert figures["review"]["words"] == promise["words"]
             assert figures["review"]["held_out"] == pytest.approx(promise["held_out"])
-            assert promise["words"] in Page(world.pages[modality]).text.replace("\n", " ")
+            assert promise["words"][1:] in Page(world.pages[modality]).text.replace("\n", " ")
 
 
 def test_how_certain_a_share_is_follows_from_the_number_of_records(pets: World) -> None:
@@ -195,6 +201,20 @@ def test_how_certain_a_share_is_follows_from_the_number_of_records(pets: World) 
     share, n = headline["figure"], headline["n"]
     expected = 2 * 1.96 * (share * (1 - share) / n) ** 0.5
     assert headline["high"] - headline["low"] == pytest.approx(expected, rel=0.2)
+
+
+def test_a_figure_without_any_error_is_no_more_certain_than_the_number_of_records_makes_it(
+    pets: World,
+) -> None:
+    n = 30
+    judged = judge(pets.lake, pets.models, pets.spec, WITHOUT, pets.versions[WITHOUT])
+    truth = judged.data.truth.iloc[:n]
+    all_right = pd.DataFrame({name: (truth == name).astype(float) for name in ("cat", DOG)})
+    data = replace(judged.data, truth=truth)
+    few = replace(judged, data=data, predicted=all_right)
+    found = certainty(replace(few, evaluation=few.evaluated(all_right, None)))
+    assert (found.figure, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.025 ** (1 / n))
 
 
 def test_importance_finds_what_the_label_follows_from(pets: World, flats: World) -> None:
@@ -266,16 +286,75 @@ def test_each_report_has_the_pictures_of_its_kind(pets: World, flats: World) -> 
                 assert base64.b64encode(png).decode() in world.pages[modality]
 
 
+RULES = {
+    "engine": "rules",
+    "hyperparameters": {"rules": [{"when": "age > 4.5", "then": DOG}], "otherwise": "cat"},
+}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"model_without_image": RULES},
+        {"model_without_image": BOOSTING, "costs": {DOG: {"cat": 5}}, "positive_class": DOG},
+        {"model_without_image": ENSEMBLE, "metric": "log_loss", "review": {"threshold": 0.7}},
+    ],
+    ids=["rules", "costs", "log loss and a threshold"],
+)
+def test_models_of_every_kind_are_reported(tmp_path: Path, keys: dict[str, Any]) -> None:
+    columns = {"age": "number", f"colour{BROKEN}": "category"}
+    spec = dataset(classes=["cat", DOG], image_name=None, columns=columns, **keys)
+    world = World(tmp_path, spec, {"t.csv": pet_files(200)["t.csv"]})
+    figures, page = world.found[WITHOUT].figures, Page(world.pages[WITHOUT])
+    assert figures["headline"]["metrics"] == pytest.approx(world.manifest(WITHOUT)["metrics"])
+    assert figures["headline"]["rival"] is not None
+    assert figures["importance"]["rows"][0]["column"] == "age"
+    assert {"importance", "confusion", "calibration"} <= set(world.found[WITHOUT].pictures)
+    if "costs" in keys:
+        costly = [row["answer"] == "cat" for row in figures["mistakes"]]
+        assert costly == sorted(costly, reverse=True)
+        assert "cost" in page.text
+    assert page.open == []
+
+
+def test_where_images_are_the_records_there_is_no_rival_on_a_table(tmp_path: Path) -> None:
+    spec = dataset(
+        records="images", id_column="id", label_column="label", classes=["cat", "dog"], columns={},
+        image_name="{label}/{id}", image_features=["brightness"], model_with_image=BOOSTING,
+    )  # fmt: skip
+    draw = np.random.default_rng(0)
+    files = {}
+    for n in range(160):
+        shade = int(np.clip(draw.normal(150 if n % 2 else 90, 30), 0, 255))
+        files[f"{'dog' if n % 2 else 'cat'}/{n}.png"] = plain_image((shade, shade, shade))
+    world = World(tmp_path, spec, files)
+    figures = world.found[WITH].figures
+    assert figures["headline"]["rival"] is None
+    assert [row["column"] for row in figures["importance"]["rows"]] == ["image"]
+    text = Page(world.pages[WITH]).text
+    assert "There is no quick rival: the dataset has no table columns" in text
+    assert "there are no models without images to compare with" in text
+
+
 def test_a_report_after_more_records_says_that_it_was_measured_anew(
     pets: World, tmp_path: Path
 ) -> None:
     world = World(tmp_path, pets.spec, pet_files(120, seed=1))
     then = world.found[WITHOUT].figures["headline"]["n"]
-    world.send("more.zip", pet_files(120, seed=2))
+    world.send("more.zip", pet_files(120, seed=2, far=40))
     found = world.report(WITHOUT)
     assert found.figures["records"]["is_new"]
     assert found.figures["records"]["held_out_then"] == then < found.figures["headline"]["n"]
     assert "The training set has changed since this model was trained" in page_of(found)
+
+    # What the model never saw goes to a person, however sure it is.
+    doubted = found.figures["review"]["doubted"]
+    assert 0 < doubted <= 40
+    assert world.found[WITHOUT].figures["review"]["doubted"] <= 1
+    assert f"however sure the model is; here {doubted} of " in page_of(found)
+    far = [row for row in found.figures["mistakes"] if row["doubts"]]
+    assert far
+    assert all(row["review"] and "far_number (age)" in row["doubts"] for row in far)
 
     keys = world.spec.model_dump(exclude_unset=True)
     other = DatasetSpec.model_validate({**keys, "columns": {"age": "number"}})

@@ -1,4 +1,4 @@
-"""A person who syncs sees which categories no model ever saw, and nothing of mere spellings."""
+"""A person who syncs sees what no model ever saw, and nothing of mere spellings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPEC = dataset(
 
 
 def synced(runner: Runner, name: str, header: tuple[str, ...], rows: list[tuple]) -> Outcome:
-    drop_zip(runner.lake, f"{name}.zip", {"t.csv": csv_table(header, rows)}, "grades")
+    drop_zip(runner.lake, f"{name}.zip", {"t.csv": csv_table(header, rows)}, runner.scope.dataset)
     return next(iter(runner.sync()))
 
 
@@ -52,3 +52,36 @@ def test_sync_warns_of_categories_that_the_model_never_saw(
     said = {row["record_id"]: row["prediction"] for row in rows}
     assert said == {"a1": "odd", "a2": "even", "a3": "even", "b1": "even", "b2": "even",
                     "b3": "odd"}  # fmt: skip
+
+
+def test_sync_of_an_upload_that_is_mostly_unlike_training_fails_and_names_the_column(
+    instance: dg.DagsterInstance, folder_settings: Settings
+) -> None:
+    learns = {
+        "engine": "sklearn",
+        "hyperparameters": {"steps": ["sklearn.linear_model.LogisticRegression"]},
+    }
+    changed = {"dataset": "marks", "model_without_image": learns}
+    spec = SPEC.model_validate({**SPEC.model_dump(), **changed})
+    runner = Runner(spec, instance, print)
+    truth = [(f"r{n}", str(n % 4 + 1), "1", "even" if n % 2 else "odd") for n in range(200)]
+    assert synced(runner, "u", ("id", "grade", "size", "label"), truth).is_good
+    assert all(outcome.is_good for outcome in runner.train())
+    header = ("id", "grade", "size")
+    some = [(f"a{n}", "x" if n < 2 else "1", "1") for n in range(20)]
+    few = synced(runner, "a", header, some)
+    assert few.is_good
+    line = "like_training: column grade: 2 of 20 records have values that the model never saw: "
+    assert few.warnings == [f"{line}'x' (2); it knows '1', '2', '3', '4'"]
+    most = synced(runner, "b", header, [(f"b{n}", "A", "1") for n in range(20)])
+    assert not most.is_good
+    assert most.failed_checks[0] == (
+        "like_training: 20 of 20 records (100.0%) are unlike all that the model learnt from; the "
+        "limit is 50.0%. column grade: 20 of 20 records have values that the model never saw: "
+        "'A' (20); it knows '1', '2', '3', '4'"
+    )
+    rows = open_store(Lake(folder_settings).settings).read("marks").to_pylist()
+    asked = {row["record_id"] for row in rows if row["doubts"]}
+    assert asked == {"a0", "a1", *(f"b{n}" for n in range(20))}
+    assert all(row["needs_review"] for row in rows if row["doubts"])
+    assert len(rows) == 40  # each is answered nevertheless
