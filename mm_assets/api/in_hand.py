@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +11,11 @@ from mm_assets.contract.errors import REFUSALS, UploadError
 from mm_assets.contract.ids import normalised
 from mm_assets.predictions.at_once import AtOnce, predict_at_once
 from mm_assets.registry.store import ModelStore
+from mm_assets.tables.answer import COLUMNS, REFUSED, as_answer
 from mm_assets.uploads.in_hand import TABLE, InHand, in_hand
 
 if TYPE_CHECKING:
     import pandas as pd
-
-ANSWER = (
-    "prediction", "lower", "upper", "probabilities", "confidence", "needs_review", "doubts",
-    "modality", "model_version", "reasons",
-)  # fmt: skip
-REFUSED = ("code", "reason", "todo")
-COLUMNS = ("record_id", *ANSWER, *REFUSED)
 
 
 def predict_in_hand(
@@ -35,7 +28,7 @@ def predict_in_hand(
     names: list[str] = []
     found = predict_at_once(models, spec, _noting(given.files(), names), told.live)
     _refuse_unreadable(found)
-    answers = {row["record_id"]: _answer(spec, row) for row in found.predictions.to_pylist()}
+    answers = {row["record_id"]: as_answer(spec, row) for row in found.predictions.to_pylist()}
     if given.table is not None:
         rows = _of_rows(spec, given, found, answers, told)
     else:
@@ -65,14 +58,6 @@ def _refuse_unreadable(found: AtOnce) -> None:
                 where="the frame",
                 todo=REFUSALS.get(file["code"], ""),
             )
-
-
-def _answer(spec: DatasetSpec, row: dict[str, Any]) -> dict[str, Any]:
-    answer = {name: row[name] for name in ("record_id", *ANSWER)}
-    answer["probabilities"] = json.loads(row["probabilities"] or "null")
-    if spec.is_regression:
-        answer["prediction"] = float(row["prediction"])
-    return answer
 
 
 def _of_rows(

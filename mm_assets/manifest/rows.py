@@ -89,20 +89,29 @@ class TypedRows:
 @contextmanager
 def typed_rows(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> Iterator[TypedRows]:
     """Type the rows of one received upload."""
-    import duckdb
-
-    with working_folder("rows") as folder, duckdb.connect() as db:
-        db.execute(f"SET memory_limit = '{MEMORY}'")
-        db.execute(f"SET temp_directory = {literal(str(folder))}")
-        tables = []
-        for number, entry in enumerate(receipt["tables"]):
+    with working_folder("rows") as folder:
+        for entry in receipt["tables"]:
             path = folder / entry["rows_file"]
             lake.fetch_published(receipt, entry["rows_file"], path)
-            tables.append(_Told(number, entry, path))
-        if tables:
-            yield _judged(db, spec, tables)
-        else:
-            yield TypedRows(_empty_index(), refusals_table([]), 0, {}, lambda _: iter(()))
+        with typed_files(spec, receipt["tables"], folder) as typed:
+            yield typed
+
+
+@contextmanager
+def typed_files(
+    spec: DatasetSpec, entries: Sequence[dict[str, Any]], folder: Path
+) -> Iterator[TypedRows]:
+    """The same of tables that lie in a folder. entries: of each, as a receipt has them."""
+    if not entries:
+        yield TypedRows(_empty_index(), refusals_table([]), 0, {}, lambda _: iter(()))
+        return
+    import duckdb
+
+    with duckdb.connect() as db:
+        db.execute(f"SET memory_limit = '{MEMORY}'")
+        db.execute(f"SET temp_directory = {literal(str(folder))}")
+        tables = [_Told(n, entry, folder / entry["rows_file"]) for n, entry in enumerate(entries)]
+        yield _judged(db, spec, tables)
 
 
 def type_rows(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> tuple[pa.Table, TypedRows]:

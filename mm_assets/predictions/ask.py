@@ -12,6 +12,7 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError, Refusal
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.familiar import Familiar
+from mm_assets.doubt.promise import Promise
 from mm_assets.doubt.unlike import Doubt
 from mm_assets.engines.shared.spellings import Spellings
 from mm_assets.registry.loading import load_verified, spellings_of
@@ -20,6 +21,8 @@ from mm_assets.training.decision import DecisionRule, Places, chosen, rule_of
 from mm_assets.uploads.vectors import LakeVectors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     import pyarrow as pa
 
@@ -33,7 +36,8 @@ MOST_PLACES = 50_000  # images of which each model remembers where they lie
 class Loaded:
     """A verified model in memory, the categories that it knows, and what is known of images.
 
-    familiar: what it saw in training; None if nothing is noted of that. `vectors` has to be told
+    promise: which of its answers go to review, by the YAML with which it was loaded. familiar: what
+    it saw in training; None if nothing is noted of that. `vectors` has to be told
     where the images of a batch lie before the model is asked.
     """
 
@@ -41,6 +45,7 @@ class Loaded:
     calibration: Calibration
     spellings: Spellings
     vectors: LakeVectors
+    promise: Promise
     rule: DecisionRule | None = None
     familiar: Familiar | None = None
 
@@ -54,21 +59,35 @@ def load(models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Ch
     folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
     key = (str(models.cache), spec.model_dump_json(), modality, champion.version)
     if key not in _in_memory:
-        manifest = models.manifest(
-            modality, champion.version, manifest_sha256=champion.manifest_sha256
-        )
-        vectors = LakeVectors(models.lake, spec.dataset, most_places=MOST_PLACES)
         while len(_in_memory) >= MOST_LOADED:
             _in_memory.pop(next(iter(_in_memory)))
-        _in_memory[key] = Loaded(
-            load_verified(folder, manifest, spec, modality, vectors),
-            Calibration.of_manifest(spec, manifest),
-            spellings_of(manifest),
-            vectors,
-            rule_of(spec, manifest),
-            Familiar.of_manifest(manifest, spellings_of(manifest), folder, vectors),
-        )
+        _in_memory[key] = _read(models, spec, modality, champion, folder)
     return _in_memory[key]
+
+
+def load_own(
+    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion
+) -> Loaded:
+    """As `load`, in memory only as long as the caller holds it."""
+    folder = models.fetch(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    return _read(models, spec, modality, champion, folder)
+
+
+def _read(
+    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion, folder: Path
+) -> Loaded:
+    manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
+    vectors = LakeVectors(models.lake, spec.dataset, most_places=MOST_PLACES)
+    calibration = Calibration.of_manifest(spec, manifest)
+    return Loaded(
+        load_verified(folder, manifest, spec, modality, vectors),
+        calibration,
+        spellings_of(manifest),
+        vectors,
+        calibration.promise(spec.review),
+        rule_of(spec, manifest),
+        Familiar.of_manifest(manifest, spellings_of(manifest), folder, vectors),
+    )
 
 
 def is_missing_here(error: ModelError) -> bool:
@@ -96,13 +115,20 @@ class Answers:
 
 
 def ask(
-    loaded: Loaded, spec: DatasetSpec, batch: pa.Table, frame: pd.DataFrame
+    loaded: Loaded,
+    spec: DatasetSpec,
+    batch: pa.Table,
+    frame: pd.DataFrame,
+    *,
+    each: bool | None = None,
 ) -> tuple[pa.Table, Answers, list[Refusal]]:
-    """The batch's answers; with `tolerated_failure_share` without the records that fail alone."""
+    """The batch's answers. each: leave out the records that fail alone instead of failing with
+    them; None: where the YAML has a `tolerated_failure_share`.
+    """
     try:
         return batch, _answers(loaded, spec, frame), []
     except Exception:
-        if spec.tolerated_failure_share is None:
+        if not (spec.tolerated_failure_share is not None if each is None else each):
             raise
     import pandas as pd
     import pyarrow as pa

@@ -7,29 +7,20 @@ champion that lacks something on this machine: neither a part of it nor another 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
-from mm_assets.contract.errors import ModelError, Refusal, UploadError
-from mm_assets.display.cells import plain_number
-from mm_assets.doubt.calibration import Calibration
-from mm_assets.doubt.unlike import in_a_cell
+from mm_assets.contract.errors import Refusal, UploadError
 from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix, of_upload, uploads_prefix
 from mm_assets.lake.local import utc_now, working_folder
 from mm_assets.manifest.join import records_name
-from mm_assets.predictions.ask import Answers, Loaded, ask, is_missing_here, judge_failures, load
+from mm_assets.predictions.ask import ask, judge_failures
+from mm_assets.predictions.offer import empty_predictions, loaded_or_why, offered, why_not
 from mm_assets.predictions.unlike import Unlike, UnlikeCounter
-from mm_assets.registry.loading import other_wording
 from mm_assets.registry.store import Champion, ModelStore
-from mm_assets.registry.versions import other_version
-from mm_assets.tables.merge_rule import ORDER
-from mm_assets.tables.store import COLUMNS
-from mm_assets.training.decision import DIGITS
 from mm_assets.uploads.receive import refusals_table
 from mm_assets.uploads.received import read_document, read_images, read_parquet
 
@@ -37,7 +28,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 2048
-RANK = {Modality.WITHOUT_IMAGE: 0, Modality.WITH_IMAGE: 1}
 Progress = Callable[[str], None]
 
 
@@ -70,14 +60,14 @@ def predict_records(
     standing_in = 0
     if modality is Modality.WITHOUT_IMAGE and Modality.WITH_IMAGE in spec.modalities:
         rival = champions[Modality.WITH_IMAGE]
-        if _why_not(models, spec, Modality.WITH_IMAGE, rival):
+        if why_not(models, spec, Modality.WITH_IMAGE, rival):
             imaged = _to_predict(lake, spec, upload, Modality.WITH_IMAGE)
             records, standing_in = _with(records, _without_image(imaged)), imaged.num_rows
     reason, loaded = "", None
     if records.num_rows:
-        reason = _why_not(models, spec, modality, champion)
+        reason = why_not(models, spec, modality, champion)
         if champion is not None and not reason:
-            reason, loaded = _loaded(models, spec, modality, champion)
+            reason, loaded = loaded_or_why(models, spec, modality, champion)
     parts: list[pa.Table] = []
     failed: list[Refusal] = []
     unlike: Unlike = {}
@@ -95,12 +85,12 @@ def predict_records(
             if not answered.num_rows:
                 continue
             parts.append(
-                _offered(
+                offered(
                     spec,
                     generation,
                     answered,
                     answers,
-                    loaded.calibration,
+                    loaded,
                     modality,
                     champion,
                     run_id,
@@ -192,38 +182,6 @@ def spec_generation(lake: Lake, spec: DatasetSpec) -> int:
             return newest + 1
 
 
-def _why_not(
-    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion | None
-) -> str:
-    """Why records of this modality have to wait, or ''."""
-    if not spec.features(modality):
-        return f"{modality}: the dataset has no columns to predict from without an image"
-    if champion is None:
-        return f"{modality}: no champion yet; send labelled records and run `mm train`"
-    manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
-    if fault := other_wording(manifest, spec, modality):
-        return f"{modality}: the champion {fault}; run `mm train`"
-    if fault := other_version(manifest):
-        return f"{modality}: the champion {fault}; run `mm train`"
-    return ""
-
-
-def _loaded(
-    models: ModelStore, spec: DatasetSpec, modality: Modality, champion: Champion
-) -> tuple[str, Loaded | None]:
-    """The champion in memory; or why its records have to wait, for something is missing here.
-
-    Raises ModelError for whatever else is wrong with it.
-    """
-    try:
-        return "", load(models, spec, modality, champion)
-    except ModelError as error:
-        if not is_missing_here(error):
-            raise
-        what = f"the champion can't be loaded on this machine: [{error.code}] {error.what}"
-        return f"{modality}: {what}; {error.todo} Then run `mm retry`.", None
-
-
 def _batches(
     lake: Lake, spec: DatasetSpec, records: pa.Table, modality: Modality
 ) -> Iterator[tuple[pa.Table, dict[str, bytes]]]:
@@ -244,77 +202,6 @@ def _batches(
                 yield some.slice(start, BATCH), images
 
 
-def _offered(
-    spec: DatasetSpec,
-    generation: int,
-    batch: pa.Table,
-    answers: Answers,
-    calibration: Calibration,
-    modality: Modality,
-    champion: Champion,
-    run_id: str,
-) -> pa.Table:
-    """The batch's predictions with COLUMNS and ORDER."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    n, predicted = batch.num_rows, answers.predicted
-    sure = calibration.sure(predicted, answers.chosen)
-    asked = calibration.promise(spec.review).to_review(sure.confidence, sure.width)
-    doubts = [in_a_cell(own) for own in answers.doubts]
-    if answers.chosen is None:
-        said = [plain_number(value, DIGITS) for value in predicted["value"]]
-        probabilities: list[str | None] = [None] * n
-    else:
-        rounded = predicted.round(DIGITS)
-        said = list(predicted.columns[answers.chosen])
-        names = list(rounded.columns)
-        probabilities = [
-            json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False)
-            for row in rounded.to_numpy().tolist()
-        ]
-    hashes = batch["input_hash"].to_pylist()
-    content = [
-        hashlib.sha256(f"{h}\x1f{s}\x1f{p}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        for h, s, p in zip(hashes, said, probabilities, strict=True)
-    ]
-    columns: dict[str, Any] = {
-        "record_id": batch["record_id"],
-        "prediction": pa.array(said, pa.string()),
-        "lower": _ends(sure.lower, n),
-        "upper": _ends(sure.upper, n),
-        "probabilities": pa.array(probabilities, pa.string()),
-        "confidence": pa.array(sure.confidence, pa.float64()),
-        "needs_review": pa.array(
-            [bool(one) or said is not None for one, said in zip(asked, doubts, strict=True)],
-            pa.bool_(),
-        ),
-        "doubts": pa.array(doubts, pa.string()),
-        "modality": pa.array([modality.value] * n, pa.string()),
-        "model_version": pa.array([champion.version] * n, pa.string()),
-        "upload": batch["row_upload"],
-        "input_hash": batch["input_hash"],
-        "run_id": pa.array([run_id] * n, pa.string()),
-        "predicted_at": pa.array([utc_now()] * n, pa.string()),
-        "reasons": pa.array(answers.reasons, pa.string()),
-        "modality_rank": pa.array([RANK[modality]] * n, pa.int32()),
-        "image_upload": pc.fill_null(batch["image_upload"], ""),
-        "model_generation": pa.array([champion.generation] * n, pa.int32()),
-        "spec_generation": pa.array([generation] * n, pa.int32()),
-        "content_hash": pa.array(content, pa.string()),
-    }
-    return pa.table(columns)
-
-
-def _ends(values: Any, n: int) -> pa.Array:
-    """An end of each interval, with the digits that tell something; null where there is none."""
-    import pyarrow as pa
-
-    if values is None:
-        return pa.nulls(n, pa.float64())
-    return pa.array([float(f"{value:.{DIGITS}g}") for value in values], pa.float64())
-
-
 def _publish(
     lake: Lake,
     spec: DatasetSpec,
@@ -332,11 +219,11 @@ def _publish(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    offered = pa.concat_tables(parts) if parts else empty_predictions()
-    offered = offered.cast(empty_predictions().schema)
+    whole = pa.concat_tables(parts) if parts else empty_predictions()
+    whole = whole.cast(empty_predictions().schema)
     with working_folder("predictions") as folder:
         path = folder / "predictions.parquet"
-        pq.write_table(offered, path, compression="zstd")
+        pq.write_table(whole, path, compression="zstd")
         failures = folder / "failed.parquet"
         pq.write_table(refusals_table(failed), failures, compression="zstd")
         return lake.publish(
@@ -351,24 +238,11 @@ def _publish(
                 "unlike": unlike,
                 "counts": {
                     "records": n_records,
-                    "predicted": offered.num_rows,
+                    "predicted": whole.num_rows,
                     "failed": len(failed),
-                    "waiting": n_records - offered.num_rows,
+                    "waiting": n_records - whole.num_rows,
                     "standing_in": standing_in,
-                    "needs_review": pc.sum(offered["needs_review"]).as_py() or 0,
+                    "needs_review": pc.sum(whole["needs_review"]).as_py() or 0,
                 },
             },
         )
-
-
-def empty_predictions() -> pa.Table:
-    """No predictions, with the columns and types of offered ones."""
-    import pyarrow as pa
-
-    types = {
-        "lower": pa.float64(), "upper": pa.float64(),
-        "confidence": pa.float64(), "needs_review": pa.bool_(),
-        "modality_rank": pa.int32(), "model_generation": pa.int32(), "spec_generation": pa.int32(),
-    }  # fmt: skip
-    names = [*COLUMNS, *(name for name in ORDER if name not in COLUMNS)]
-    return pa.schema([(name, types.get(name, pa.string())) for name in names]).empty_table()

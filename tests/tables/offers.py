@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from mm_assets.predictions.predict import empty_predictions
+from mm_assets.predictions.offer import empty_predictions
 from mm_assets.tables.merge_rule import ORDER
 from mm_assets.tables.store import Store
 

@@ -1,0 +1,210 @@
+"""From what a request holds to records as an upload would bring them.
+
+Each record of JSON is judged as an upload with it alone, so its neighbours in a request make no
+difference. A table (CSV, Parquet …) is judged whole, as a file of an upload is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mm_assets.contract.dataset import CONTENT_ID, IMAGE, DatasetSpec
+from mm_assets.contract.errors import REFUSALS
+from mm_assets.contract.ids import fault_of, normalised
+from mm_assets.lake.local import working_folder
+from mm_assets.manifest.plain import PlainReader, Value
+from mm_assets.manifest.rows import typed_files
+from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
+from mm_assets.uploads.deliver import IN_MEMORY, Delivered
+from mm_assets.uploads.receive import Packer
+
+HEAD = 4096
+TABLE = "records"
+_NO_IMAGE = "Send the record's image with it; each record of this dataset is an image."
+TODO = {"image_missing": _NO_IMAGE}  # beside errors.REFUSALS: only a request can lack its image
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a record, or its image, is refused."""
+
+    code: str
+    reason: str
+
+    @property
+    def todo(self) -> str:
+        return REFUSALS.get(self.code) or TODO.get(self.code, "")
+
+    def as_dict(self) -> dict[str, str]:
+        return {"code": self.code, "reason": self.reason, "todo": self.todo}
+
+
+@dataclass(frozen=True)
+class Read:
+    """One record of a request.
+
+    features: its typed values; None if it is refused, then `fault` says why. With features `fault`
+    says why its image is left out.
+    """
+
+    record_id: str
+    features: Mapping[str, Value] | None
+    image: NormalisedImage | None = None
+    fault: Fault | None = None
+
+
+class Reader:
+    """Reads what requests bring for one dataset. Safe in threads."""
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        self.spec = spec
+        self._plain = PlainReader(spec)
+        self._not_asked = {spec.label_column, *spec.split_columns.values(), IMAGE}
+
+    def image(self, data: bytes | Fault | None) -> NormalisedImage | Fault | None:
+        """An image as models see it, or why it is none. A Fault is handed on."""
+        if data is None or isinstance(data, Fault):
+            return data
+        if self.spec.image_name is None:
+            return Fault("image_unexpected", "this dataset has no images (image_name: null)")
+        if not is_image(data[:HEAD]):
+            return self._no_image(data)
+        if len(data) > IN_MEMORY:
+            return Fault("image_too_large", f"{len(data):,} bytes are more than {IN_MEMORY:,}")
+        try:
+            return normalise(
+                data,
+                longest_side=self.spec.image_longest_side,
+                maximum_pixels=int(self.spec.image_maximum_megapixels * 1e6),
+            )
+        except ImageRefused as error:
+            return Fault(error.code, error.reason)
+
+    def record(
+        self,
+        record: Mapping[str, Any],
+        place: int = 0,
+        image: bytes | Fault | NormalisedImage | None = None,
+    ) -> Read:
+        """One record: names to None, bool, number or text; whatever else is refused.
+
+        A record without an ID is called by its place, counted from 1. Its label is not looked at.
+        """
+        seen = image if isinstance(image, NormalisedImage) else self.image(image)
+        told = {name: value for name, value in record.items() if name not in self._not_asked}
+        if self.spec.records == "images":
+            return self._image_alone(told, place, image, seen)
+        if self.spec.id_column not in told:
+            told[self.spec.id_column] = str(place + 1)
+        plain = self._plain.read(told)
+        if plain is not None:
+            return _with_image(plain.record_id, plain.features, seen)
+        return _with_image(*self._judged(told), seen)
+
+    def is_plain(self, record: Mapping[str, Any]) -> bool:
+        """Whether `record` reads it at once; else it takes some ten milliseconds."""
+        told = {name: value for name, value in record.items() if name not in self._not_asked}
+        told.setdefault(self.spec.id_column, "1")
+        return self.spec.records == "images" or self._plain.read(told) is not None
+
+    def table(self, data: bytes, name: str = TABLE) -> list[Read] | Fault:
+        """The rows of a table, in its order; or why it is refused whole."""
+        with working_folder("serving") as folder:
+            packer = Packer(self.spec, folder)
+            packer.pack([_delivered(name, data)], lambda _: None)
+            packer.images.close()
+            if (code := packer.files[0].get("code")) is not None:
+                return Fault(code, packer.files[0]["reason"])
+            if not packer.tables:
+                return Fault("file_type", "this is an image, and no table")
+            (entry,) = packer.tables
+            if entry["labels_only"]:
+                reason = "the table has no columns to predict from, only ID and label"
+                return Fault("table_columns", reason)
+            columns = [name if name not in self._not_asked else "" for name in entry["columns"]]
+            refused = {one.line: (one.record_id, Fault(one.code, one.reason))
+                       for one in packer.rejects}  # fmt: skip
+            found: dict[int, Read] = {}
+            with typed_files(self.spec, [{**entry, "columns": columns}], folder) as typed:
+                for one in typed.rejects.to_pylist():
+                    refused[one["line"]] = (one["record_id"], Fault(one["code"], one["reason"]))
+                for batch in typed.batches(typed.index.select(["record_id"])):
+                    for row in batch.to_pylist():
+                        found[row["row_line"]] = Read(row["record_id"], row["features"] or {})
+        for line, (record_id, fault) in refused.items():
+            found[line or 0] = Read(record_id or "", None, fault=fault)
+        return [found[line] for line in sorted(found)]
+
+    # -- what is not plain --
+
+    def _judged(self, record: Mapping[str, Any]) -> tuple[str, Mapping[str, Value] | Fault | None]:
+        given = record[self.spec.id_column]
+        name = given if isinstance(given, str) else json.dumps(given)
+        try:
+            data = json.dumps(record, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            return name, Fault("row_json", f"this is no JSON object: {error}")
+        rows = self.table(data + b"\n", "record.jsonl")
+        if isinstance(rows, Fault):
+            return name, rows
+        if not rows:
+            return name, Fault("row_json", "the record is empty")
+        (row,) = rows
+        return row.record_id or name, row.features if row.fault is None else row.fault
+
+    def _no_image(self, data: bytes) -> Fault:
+        """What an upload says of a file that is called an image and is none."""
+        with working_folder("serving") as folder:
+            packer = Packer(self.spec, folder)
+            packer.pack([_delivered("image.png", data)], lambda _: None)
+            packer.images.close()
+            (file,) = packer.files
+        if file.get("code") is None:  # a table, of all things
+            return Fault("image_unreadable", "the content is text, and no image")
+        return Fault(file["code"], file["reason"])
+
+    def _image_alone(
+        self,
+        record: Mapping[str, Any],
+        place: int,
+        sent: bytes | Fault | NormalisedImage | None,
+        seen: NormalisedImage | Fault | None,
+    ) -> Read:
+        given = record.get(self.spec.id_column)
+        if given is None:
+            by_content = isinstance(sent, bytes) and "{id}" not in (self.spec.image_name or "")
+            whole = hashlib.sha256(sent).hexdigest() if isinstance(sent, bytes) else ""
+            given = whole[:CONTENT_ID] if by_content else str(place + 1)
+        record_id = normalised(given if isinstance(given, str) else json.dumps(given))
+        if fault := fault_of(record_id):
+            return Read(record_id, None, fault=Fault(*fault))
+        if seen is None:
+            seen = Fault("image_missing", "the record has no image")
+        if isinstance(seen, Fault):
+            return Read(record_id, None, fault=seen)
+        return Read(record_id, {}, seen)
+
+
+def _with_image(
+    record_id: str,
+    features: Mapping[str, Value] | Fault | None,
+    seen: NormalisedImage | Fault | None,
+) -> Read:
+    if isinstance(features, Fault):
+        return Read(record_id, None, fault=features)
+    if isinstance(seen, Fault):
+        return Read(record_id, features, fault=seen)
+    return Read(record_id, features, seen)
+
+
+def _delivered(name: str, data: bytes) -> Delivered:
+    return Delivered(name, len(data), hashlib.sha256(data).hexdigest(), data)
+
+
+def needs_look(records: Sequence[Mapping[str, Any]], reader: Reader) -> bool:
+    """Whether any of the records takes long to read."""
+    return not all(map(reader.is_plain, records))
