@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from mm_assets.cli import answers, dev, models, project, review, runs, uploads, workflow
+from mm_assets.cli import answers, dev, models, project, review, runs, serve, uploads, workflow
 from mm_assets.cli.errors import Commands
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 COMMANDS = (
     uploads.upload, runs.sync, runs.train, answers.predictions, uploads.uploads, uploads.retry,
     uploads.receipt, project.init, project.doctor, project.table, runs.checks, runs.demo, dev.dev,
+    serve.serve,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

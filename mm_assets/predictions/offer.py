@@ -62,7 +62,6 @@ def loaded_or_why(
 
 
 def offered(
-    spec: DatasetSpec,
     generation: int,
     batch: pa.Table,
     answers: Answers,

@@ -86,7 +86,6 @@ def predict_records(
                 continue
             parts.append(
                 offered(
-                    spec,
                     generation,
                     answered,
                     answers,

@@ -121,7 +121,7 @@ def _try(loaded: Loaded, spec: DatasetSpec, champion: Champion) -> None:
         loaded.vectors.lie(None, images)
     frame = feature_frame(batch, spec, modality, images)
     batch, answers, _ = ask(loaded, spec, batch, frame, each=False)
-    offered(spec, 0, batch, answers, loaded, modality, champion, "")
+    offered(0, batch, answers, loaded, modality, champion, "")
 
 
 def _grey() -> bytes:

@@ -122,7 +122,7 @@ class Predictor:
             answered, answers, failed = ask(loaded, self.spec, batch, frame, each=True)
         found: dict[int, Answer] = {}
         if answered.num_rows:
-            rows = offered(self.spec, 0, answered, answers, loaded, modality, used.champion, "")
+            rows = offered(0, answered, answers, loaded, modality, used.champion, "")
             for row in rows.select(["record_id", *ANSWER]).to_pylist():
                 place = int(row["record_id"])
                 own = {**row, "record_id": reads[place].record_id}

@@ -1,0 +1,80 @@
+"""`mm serve`: the same answers over HTTP."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import mm_assets as mm
+from mm_assets.cli.errors import speaking_errors
+from mm_assets.display.console import good, say
+
+
+def serve(
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", "-d", help="Serve this dataset; repeatable. Default: all."),
+    ] = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(help="Serve a folder that `mm models export` wrote; repeatable."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(envvar="MM_SERVE_HOST", help="Where it listens.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, envvar="MM_SERVE_PORT", help="0: any free port.")
+    ] = 8080,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; each holds all models.")] = 1,
+    demo: Annotated[
+        str | None, typer.Option(help="Serve what the demo of this dataset left behind.")
+    ] = None,
+    preload: Annotated[
+        bool, typer.Option(help="Load the models at the start, not with the first request.")
+    ] = True,
+    refresh: Annotated[
+        float, typer.Option(min=0.1, help="Seconds between looks for a promotion.")
+    ] = 5.0,
+    memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Gigabytes for models; those unused for longest are let go."),
+    ] = None,
+    allow_url: Annotated[
+        list[str] | None, typer.Option(help="A host that images may be fetched from; repeatable.")
+    ] = None,
+    allow_bucket: Annotated[
+        list[str] | None, typer.Option(help="A bucket for images at s3:// addresses; repeatable.")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(envvar="MM_SERVE_KEYS", help="File of API keys.")
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="No keys: something else guards the address.")
+    ] = False,
+    record: Annotated[
+        bool, typer.Option(help="Keep what was asked as uploads, for monitoring and review.")
+    ] = False,
+) -> None:
+    """Answer over HTTP with the champions, until Ctrl-C; a promotion is taken up by itself."""
+    from mm_assets.serving.options import Options
+    from mm_assets.serving.server import serve as run
+
+    with speaking_errors():
+        if demo is not None:
+            from mm_assets.demo.run import left_behind
+
+            left_behind(mm.Settings.from_environment(), demo)
+        options = Options(
+            datasets=tuple(dataset or ()), models=tuple(model or ()), host=host, port=port,
+            workers=workers, preload=preload, refresh_seconds=refresh,
+            memory_bytes=int(memory * 2**30) if memory else None,
+            allow_urls=tuple(allow_url or ()), allow_buckets=tuple(allow_bucket or ()),
+            keys=keys, open=open_, record=record,
+        )  # fmt: skip
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        say("Looking for champions …")
+        run(options, on_ready=lambda at: good(f"{at} is up, {at}/docs explains it; Ctrl-C ends it"))
+        good("All that was asked is answered")

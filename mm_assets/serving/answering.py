@@ -1,0 +1,246 @@
+"""From what a request asks to its answers: the one way, whatever protocol it came by."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from mm_assets.contract.dataset import IMAGE, DatasetSpec
+from mm_assets.contract.ids import normalised
+from mm_assets.serving.batching import Overloaded
+from mm_assets.serving.predictor import WAITING, Answer, Predictor
+from mm_assets.serving.problems import Problem
+from mm_assets.serving.reading import Fault, Read, Reader
+from mm_assets.serving.service import Service, Unavailable
+
+Record = Mapping[str, Any]
+# What fetches an image by its address: an URL, `s3://…` or the name of one in the lake.
+Fetch = Callable[[str, str], Awaitable[bytes | Fault]]
+AT_ONCE = 8  # images of one request that are fetched at the same time
+_IMAGE_KEYS = ("base64", "url", "s3", "name")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks about one dataset: records, or a table of them.
+
+    images: for each record what its key `image` holds (base64, an address, …), the bytes of a
+    file, or None. named: files that came beside the records, by their names.
+    """
+
+    records: Sequence[Record] = ()
+    images: Sequence[Any] = ()
+    table: bytes | None = None
+    named: Mapping[str, bytes] | None = None
+
+    @classmethod
+    def of_json(cls, document: Any, named: Mapping[str, bytes] | None = None) -> Asked:
+        """One record, a list of them, or `{"records": […]}`. Raises Problem."""
+        if isinstance(document, dict) and isinstance(document.get("records"), list):
+            document = document["records"]
+        records = document if isinstance(document, list) else [document]
+        for place, record in enumerate(records):
+            if not isinstance(record, dict):
+                raise Problem(
+                    422,
+                    "records_expected",
+                    f"element {place} is no JSON object",
+                    'Send one object for each record: {"records": [{"column": value, …}, …]}.',
+                )
+        return cls(records, [record.get(IMAGE) for record in records], named=named)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """answers: one for each record. unused: names of images that belong to no record."""
+
+    answers: list[Answer]
+    unused: Sequence[str] = ()
+
+
+class Answering:
+    """Answers what is asked of the datasets of a service. `fetch` gets images by address."""
+
+    def __init__(self, service: Service, fetch: Fetch) -> None:
+        self.service = service
+        self.fetch = fetch
+        # Decoding releases the interpreter's lock, so threads are enough.
+        self.pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+
+    async def predictor(self, name: str) -> Predictor:
+        """The dataset's models, loaded if need be. Raises Problem."""
+        if name not in self.service.served:
+            known = ", ".join(sorted(self.service.served)) or "none"
+            raise Problem(
+                404, "dataset_unknown", f"no dataset {name!r} is served", f"Served: {known}."
+            )
+        try:
+            return (await self.service.use(name))[0]
+        except Unavailable as error:
+            raise Problem(503, "unavailable", error.reason, headers={"Retry-After": "5"}) from None
+
+    async def answer(self, name: str, asked: Asked) -> Answered:
+        """Raises Problem where nothing can be answered."""
+        seconds = self.service.options.seconds
+        try:
+            async with asyncio.timeout(seconds):
+                found = await self._answered(name, asked)
+        except TimeoutError:
+            raise Problem(
+                504, "timeout", f"no answer within {seconds:g} seconds", "Ask for fewer records."
+            ) from None
+        except Overloaded as error:
+            raise Problem(
+                503,
+                "overloaded",
+                "as many records as may wait are waiting",
+                f"Try again in {error.retry_after} s.",
+                headers={"Retry-After": str(error.retry_after)},
+            ) from None
+        except Unavailable as error:
+            raise Problem(503, "unavailable", error.reason, headers={"Retry-After": "5"}) from None
+        _refuse_if_nothing(found)
+        return found
+
+    async def _answered(self, name: str, asked: Asked) -> Answered:
+        predictor = await self.predictor(name)
+        reader = predictor.reader
+        unused: Sequence[str] = ()
+        if asked.table is not None:
+            reads = await self._table(reader, asked.table)
+        else:
+            records, images, unused = _beside(predictor.spec, asked)
+            self._bounded(len(records))
+            reads = await self._records(name, reader, records, images)
+        return Answered(await self.service.answers(name, reads), unused)
+
+    def _bounded(self, count: int) -> None:
+        most = self.service.options.most_records
+        if count > most:
+            raise Problem(
+                413, "too_many_records", f"{count:,} records; at most {most:,} in one request",
+                "Send several requests, or an upload (`mm upload`).",
+            )  # fmt: skip
+        if not count:
+            raise Problem(422, "records_expected", "the request holds no record",
+                          'Send {"records": [{"column": value, …}, …]}.')  # fmt: skip
+
+    async def _table(self, reader: Reader, data: bytes) -> list[Read]:
+        if reader.spec.records == "images":
+            raise Problem(415, "images_expected", "each record of this dataset is an image")
+        found = await self._in_pool(reader.table, data)
+        if isinstance(found, Fault):
+            raise Problem(422, found.code, found.reason, found.todo)
+        self._bounded(len(found))
+        return found
+
+    async def _records(
+        self, name: str, reader: Reader, records: Sequence[Record], images: Sequence[Any]
+    ) -> list[Read]:
+        """Plain records without images are read here and now, all else in a thread."""
+        if all(image is None for image in images) and all(map(reader.is_plain, records)):
+            return [reader.record(record, place) for place, record in enumerate(records)]
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def one(place: int) -> Read:
+            async with limit:
+                data = await self._bytes(name, images[place])
+                return await self._in_pool(reader.record, records[place], place, data)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(place)) for place in range(len(records))]
+        return [task.result() for task in tasks]
+
+    async def _bytes(self, name: str, said: Any) -> bytes | Fault | None:
+        """The bytes of an image, as a request names it."""
+        if said is None or isinstance(said, bytes):
+            return said
+        if isinstance(said, str):
+            said = {_kind_of(said): said}
+        kinds = [key for key in _IMAGE_KEYS if isinstance(said, dict) and key in said]
+        if len(kinds) != 1 or len(said) != 1 or not isinstance(said[kinds[0]], str):
+            return Fault("image_reference", "an image is one of " + ", ".join(_IMAGE_KEYS))
+        (kind,) = kinds
+        if kind == "base64":
+            return await self._in_pool(_decoded, said[kind])
+        return await self.fetch(name, said[kind])
+
+    async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work, *arguments)
+
+
+def _kind_of(text: str) -> str:
+    head = text[:10].lower()
+    if head.startswith(("http://", "https://")):
+        return "url"
+    return "s3" if head.startswith("s3://") else "base64"
+
+
+def _decoded(text: str) -> bytes | Fault:
+    if text[:5].lower() == "data:":
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return Fault("image_base64", "the text is no base64")
+
+
+def _beside(spec: DatasetSpec, asked: Asked) -> tuple[Sequence[Record], list[Any], list[str]]:
+    """The records, their images, and the names of files that belong to none of them."""
+    records, images = list(asked.records), list(asked.images)
+    images += [None] * (len(records) - len(images))
+    named = dict(asked.named or {})
+    if not records and spec.records == "images":
+        for file, data in named.items():
+            found = spec.named_image(file)
+            has_id = found is not None and "{id}" in (spec.image_name or "{id}")
+            records.append({spec.id_column: found.record_id} if found and has_id else {})
+            images.append(data)
+        return records, images, []
+    if len(records) == len(named) == 1 and images[0] is None:
+        return records, list(named.values()), []
+    places: dict[str, int] = {}
+    for number, record in enumerate(records, 1):
+        given = record.get(spec.id_column, str(number))
+        places.setdefault(normalised(given if isinstance(given, str) else str(given)), number - 1)
+    taken = {place for place, image in enumerate(images) if image is not None}
+    unused: list[str] = []
+    # Of several images of one record the first by number, then by name, as in uploads.
+    for _, file, at in sorted((number, file, at) for file, at, number in _ids(spec, named)):
+        place = places.get(at)
+        if place is None or place in taken:
+            unused.append(file)
+        else:
+            taken.add(place)
+            images[place] = named[file]
+    return records, images, unused
+
+
+def _ids(spec: DatasetSpec, named: Mapping[str, bytes]) -> Iterator[tuple[str, str, int]]:
+    """The files, the ID in each one's name, and its number."""
+    for file in named:
+        found = spec.named_image(file)
+        yield (file, normalised(found.record_id), found.number) if found else (file, "", 0)
+
+
+def _refuse_if_nothing(found: Answered) -> None:
+    """Raises Problem where no record has an answer."""
+    if any(answer["prediction"] is not None for answer in found.answers):
+        return
+    errors = [
+        {name: answer[name] for name in ("record_id", "code", "reason", "todo")}
+        for answer in found.answers
+    ]
+    if all(answer["code"] == WAITING for answer in found.answers):
+        raise Problem(503, "no_champion", found.answers[0]["reason"] or "no model can answer",
+                      headers={"Retry-After": "60"})  # fmt: skip
+    first = next(error for error in errors if error["code"] != WAITING)
+    what = first["reason"] if len(errors) == 1 else f"none of {len(errors)} records has an answer"
+    code = first["code"] if len(errors) == 1 else "nothing_answered"
+    raise Problem(422, code, what, first["todo"] or "", errors=errors)

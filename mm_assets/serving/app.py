@@ -1,0 +1,73 @@
+"""The web application: routes of every protocol around one `Answering`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from mm_assets.contract.settings import Settings
+from mm_assets.serving import native
+from mm_assets.serving.answering import Answering
+from mm_assets.serving.fetch import fetching
+from mm_assets.serving.options import Options
+from mm_assets.serving.problems import Problem
+from mm_assets.serving.service import Service, Source
+
+
+def make_app(options: Options, sources: Mapping[str, Source], settings: Settings) -> FastAPI:
+    """sources: dataset to what loads it. settings: where the lake is that images may lie in."""
+    service = Service(options, sources)
+    answering = Answering(service, fetching(options, settings))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.close()
+
+    app = FastAPI(title="mm-assets", version=_version(), lifespan=lifespan, redoc_url=None)
+    app.state.options, app.state.service, app.state.answering = options, service, answering
+    app.include_router(native.routes(answering))
+    _health(app, service)
+    _problems(app)
+    return app
+
+
+def _health(app: FastAPI, service: Service) -> None:
+    @app.get("/live", tags=["health"], summary="Whether the process answers")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @app.get("/ready", tags=["health"], summary="Whether every dataset can answer, and why not")
+    async def ready() -> JSONResponse:
+        told = service.readiness()
+        return JSONResponse(told, 200 if told["ready"] else 503)
+
+
+def _problems(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    async def problem(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)  # noqa: S101  by its registration
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        headers = dict(error.headers or {})
+        return Problem(error.status_code, code, str(error.detail), headers=headers).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: Exception) -> Response:
+        return Problem(422, "request_invalid", str(error)[:1000]).response()
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("mm-assets")
