@@ -21,6 +21,7 @@ The rooms of this package, in the order in which data flows; each uses those bef
     monitoring    figures and pictures over time
     orchestration the Dagster side of all of it
     drafting      a YAML from data
+    serving       the same answers over HTTP
     api           the Python door; pipeline.py and workflow.py: the names that a YAML calls
     demo, cli     made data and stories; the command line
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from mm_assets.contract.settings import Settings
+    from mm_assets.serving.predictor import Predictor
 
 _WHERE = {
     "api.dataset": ("Dataset",),
@@ -65,6 +67,7 @@ _WHERE = {
         "StoreError", "UploadError", "UsageError",
     ),
     "contract.settings": ("Settings",),
+    "serving.predictor": ("Predictor",),
 }  # fmt: skip
 _ROOM_OF = {name: room for room, names in _WHERE.items() for name in names}
 _RENAMED = {"open": "open_dataset"}  # `open` is Python's own inside of a module
@@ -78,6 +81,7 @@ __all__ = [
     "Modality",
     "ModelError",
     "Outcomes",
+    "Predictor",
     "Receipt",
     "Refusal",
     "Rows",

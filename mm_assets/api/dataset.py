@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mm_assets.registry.store import Champion, ModelStore
     from mm_assets.review.answers import Judged
     from mm_assets.review.export import Exported
+    from mm_assets.serving.predictor import Predictor
     from mm_assets.tables.store import Store
     from mm_assets.uploads.check import Report
     from mm_assets.uploads.send import Sent
@@ -453,6 +454,36 @@ class Dataset:
             return predict_in_hand(self._models, self.spec, frame, images, told)
 
     # -- review -------------------------------------------------------------------------------
+
+    def predictor(self) -> Predictor:
+        """The champions in this process, loaded once, for answers in milliseconds.
+
+        `predict` of it takes records as dicts; see `mm.Predictor`. It answers as an upload of one
+        record would be answered. Raises LakeError; what keeps a champion from answering stands in
+        its `champions`.
+        """
+        from mm_assets.serving.predictor import Predictor
+
+        return Predictor(self._models, self.spec)
+
+    def serve(self, *, host: str = "127.0.0.1", port: int = 8080, quiet: bool = False) -> None:
+        """Answer over HTTP with this dataset's champions until interrupted, as `mm serve` does.
+
+        Raises UsageError (keys_needed) for an address that others can reach: `mm serve` has keys.
+        """
+        from functools import partial
+
+        from mm_assets.serving.options import Options
+        from mm_assets.serving.predictor import Predictor
+        from mm_assets.serving.server import serve
+
+        options = Options(datasets=(self.name,), host=host, port=port)
+        with telling("serving", quiet=quiet) as told:
+            serve(
+                options,
+                on_ready=lambda at: told.say(f"{at} is up, {at}/docs explains it"),
+                own=(self.settings, {self.name: partial(Predictor, self._models, self.spec)}),
+            )
 
     def review(self, limit: int | None = None, *, thumbnails: bool = True) -> Rows:
         """Records that need review and have no known label: with doubts, then least confident.

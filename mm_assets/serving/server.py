@@ -15,23 +15,30 @@ from mm_assets.contract.spec_file import load_specs
 from mm_assets.serving.options import LOOPBACK, Options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from fastapi import FastAPI
+
+    from mm_assets.serving.service import Source
 
 HANDED_ON = "MM_SERVING"  # the options, for worker processes
 DRAIN_SECONDS = 30
 
 
-def serve(options: Options, on_ready: Callable[[str], None] = lambda _: None) -> None:
+def serve(
+    options: Options,
+    on_ready: Callable[[str], None] = lambda _: None,
+    own: tuple[Settings, Mapping[str, Source]] | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM; what came before it is answered.
 
-    The environment says where the project and its lake are. on_ready: is told the address once the
-    port is open. Raises UsageError, SettingsError, SpecError, LakeError, ModelError before that.
+    The environment says where the project and its lake are, unless `own` does: settings, and
+    dataset to what loads it; in one process. on_ready: is told the address once the port is open.
+    Raises UsageError, SettingsError, SpecError, LakeError, ModelError before that.
     """
     uvicorn = optional("uvicorn", "serve", "mm serve")
     optional("fastapi", "serve", "mm serve")
-    check(options)
+    check(options, own)
     settings: dict[str, Any] = {
         "host": options.host,
         "port": options.port,
@@ -44,7 +51,7 @@ def serve(options: Options, on_ready: Callable[[str], None] = lambda _: None) ->
     }
     address = f"http://{f'[{options.host}]' if ':' in options.host else options.host}"
     if options.workers == 1:
-        app = create(options)
+        app = create(options, own)
         server = uvicorn.Server(uvicorn.Config(app, **settings))
         _telling(server, lambda port: on_ready(f"{address}:{port}"))
         server.run()
@@ -54,10 +61,8 @@ def serve(options: Options, on_ready: Callable[[str], None] = lambda _: None) ->
         uvicorn.run(f"{__name__}:create", factory=True, workers=options.workers, **settings)
 
 
-def check(options: Options) -> None:
+def check(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = None) -> None:
     """Raises what would keep the service from starting: wrong datasets, no keys where needed."""
-    from mm_assets.serving.sources import sources
-
     if options.host not in LOOPBACK and options.keys is None and not options.open:
         raise UsageError(
             code="keys_needed",
@@ -65,19 +70,27 @@ def check(options: Options) -> None:
             todo="Make a key (`mm serve-keys add NAME`) and serve with --keys, or say --open if "
             "something else guards the address.",
         )
-    settings = Settings.from_environment()
-    sources(options, settings, load_specs(settings.defs_folder))
+    if own is None:
+        _of_environment(options)
 
 
-def create(options: Options | None = None) -> FastAPI:
+def create(
+    options: Options | None = None, own: tuple[Settings, Mapping[str, Source]] | None = None
+) -> FastAPI:
     """The application; options: those that `serve` handed on to this process."""
     from mm_assets.serving.app import make_app
-    from mm_assets.serving.sources import sources
 
     if options is None:
         options = Options.from_document(json.loads(os.environ[HANDED_ON]))
+    settings, found = own or _of_environment(options)
+    return make_app(options, found, settings)
+
+
+def _of_environment(options: Options) -> tuple[Settings, Mapping[str, Source]]:
+    from mm_assets.serving.sources import sources
+
     settings = Settings.from_environment()
-    return make_app(options, sources(options, settings, load_specs(settings.defs_folder)), settings)
+    return settings, sources(options, settings, load_specs(settings.defs_folder))
 
 
 @contextmanager
