@@ -43,8 +43,8 @@ class PlainReader:
         self._id = spec.id_column
         self._columns = [(name, c.kind, c.required) for name, c in spec.columns.items()]
         self._missing = frozenset(spec.missing_values)
-        self._number_is_missing = any(map(looks_like_number, spec.missing_values))
-        self._decimal = spec.decimal
+        # A float that is equal to one of these may be written as it is, or otherwise.
+        self._missing_numbers = frozenset(map(float, filter(looks_like_number, self._missing)))
         self._names = frozenset((spec.id_column, *spec.columns))
         # Another name that may be meant for one of these has to be judged.
         taken = (*wanted_of(spec).names, FILE_COLUMN, LINE_COLUMN)
@@ -98,12 +98,15 @@ class PlainReader:
     def _number(self, value: Any) -> Any:
         if value is None:
             return None
-        if isinstance(value, bool) or (self._number_is_missing and value != ""):
+        if isinstance(value, bool):
             return _DOUBTFUL
         if isinstance(value, int):
-            return float(value) if abs(value) < _WHOLE else _DOUBTFUL
+            if abs(value) >= _WHOLE:
+                return _DOUBTFUL
+            return None if str(value) in self._missing else float(value)
         if isinstance(value, float):
-            return value if math.isfinite(value) else _DOUBTFUL
+            certain = math.isfinite(value) and value not in self._missing_numbers
+            return value if certain else _DOUBTFUL
         if not isinstance(value, str) or len(value) > 64:
             return _DOUBTFUL
         trimmed = value.strip(SPACE)

@@ -31,7 +31,9 @@ SPECS = {
     "words that are missing": dataset(columns=MIXED, missing_values=["", "NA", "n/a", "unknown"]),
     "blank is a value": dataset(columns=MIXED, missing_values=["?"]),
     "nothing is missing": dataset(columns=MIXED, missing_values=[]),
-    "numbers that are missing": dataset(columns=MIXED, missing_values=["", "-9999", "0", "1.5"]),
+    "numbers that are missing": dataset(
+        columns=MIXED, missing_values=["", "-9999", "0", "1.5", "+7", "1e3"]
+    ),
     "decimal comma": dataset(columns=MIXED, decimal=","),
     "another encoding": dataset(columns=MIXED, encoding="cp1252"),
     "case": dataset(id_column="ID", columns={"Age": "number", "age": "number", "AGE": "text"}),
@@ -92,7 +94,11 @@ record_id = st.one_of(
     st.from_regex(r"[A-Za-z0-9 .éñ-]{1,6}", fullmatch=True),
     scalar,
 )
-usual_number = st.integers(-999, 999) | bits.filter(math.isfinite)
+usual_number = st.one_of(
+    st.integers(-999, 999),
+    bits.filter(math.isfinite),
+    st.sampled_from([-9999, -9999.0, "-9999", " -9999 ", 1.5, "1.5", "1.50", 0.0, -0.0, "-0", "0"]),
+)
 letters = st.characters(codec="utf-8", exclude_categories=["Cc"])
 usual_text = st.text(letters, min_size=1, max_size=6) | st.sampled_from(["red", " NA"])
 
