@@ -25,7 +25,7 @@ from mm_assets.uploads.receive import Packer
 HEAD = 4096
 TABLE = "records"
 _NO_IMAGE = "Send the record's image with it; each record of this dataset is an image."
-TODO = {"image_missing": _NO_IMAGE}  # beside errors.REFUSALS: only a request can lack its image
+TODO = {"image_needed": _NO_IMAGE}  # beside errors.REFUSALS: only a request can lack its image
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Reader:
         if fault := fault_of(record_id):
             return Read(record_id, None, fault=Fault(*fault))
         if seen is None:
-            seen = Fault("image_missing", "the record has no image")
+            seen = Fault("image_needed", "the record has no image")
         if isinstance(seen, Fault):
             return Read(record_id, None, fault=seen)
         return Read(record_id, {}, seen)
