@@ -146,8 +146,10 @@ class Reader:
     def _judged(self, record: Mapping[str, Any]) -> tuple[str, Mapping[str, Value] | Fault | None]:
         given = record[self.spec.id_column]
         name = given if isinstance(given, str) else json.dumps(given)
+        # Lists last: a file that begins with one looks as if its rows were in that list.
+        told = dict(sorted(record.items(), key=lambda one: isinstance(one[1], list)))
         try:
-            data = json.dumps(record, allow_nan=False).encode()
+            data = json.dumps(told, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             return name, Fault("row_json", f"this is no JSON object: {error}")
         rows = self.table(data + b"\n", "record.jsonl")
