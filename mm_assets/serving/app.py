@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from mm_assets.contract.settings import Settings
-from mm_assets.serving import native
+from mm_assets.serving import inference_v2, native, sagemaker
 from mm_assets.serving.answering import Answering
 from mm_assets.serving.fetch import fetching
 from mm_assets.serving.options import Options
@@ -32,7 +32,8 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
 
     app = FastAPI(title="mm-assets", version=_version(), lifespan=lifespan, redoc_url=None)
     app.state.options, app.state.service, app.state.answering = options, service, answering
-    app.include_router(native.routes(answering))
+    for protocol in (native, sagemaker, inference_v2):
+        app.include_router(protocol.routes(answering))
     _health(app, service)
     _problems(app)
     return app
