@@ -18,6 +18,8 @@ CAUSES: dict[str, str] = {
     "name's ending does not matter.",
     "image_name": "The name does not fit `image_name`, or no record can have the ID in it (blank, "
     "or with control characters).",
+    "image_not_named": "With `image_column`: no row of the same upload names this file, and an "
+    "`image_name` that would tell its record is not in the YAML.",
     "image_unexpected": "An image was sent to a dataset without images (`image_name: null`).",
     "file_type": "Neither a table nor an image, by its bytes: a PDF, a film, a text document, a "
     "web page that calls itself `.xls`, an empty file.",
@@ -71,6 +73,8 @@ CAUSES: dict[str, str] = {
     "value_nul": "A field of a workbook, Parquet, Arrow or JSON file holds a NUL character.",
     "row_json": "A line of JSON Lines (or an element of the array) is no JSON object, or has a key "
     "twice.",
+    "image_ambiguous": "With `image_column`: the cell could mean several files of the upload; the "
+    "reason names them.",
     "duplicate_row": "The same ID with the same values and label stands earlier in this upload.",
     "duplicate_id": "The same ID with other values stands earlier in this upload. Files go by "
     "name, rows by line.",

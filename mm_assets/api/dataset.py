@@ -544,7 +544,7 @@ class Dataset:
             "ID": self.spec.id_column,
             "label": f"{self.spec.label_column} ({self.spec.problem_type})",
             "columns": ", ".join(f"{c} ({k})" for c, k in self.spec.kinds.items()) or "none",
-            "images": self.spec.image_name or "none",
+            "images": images_of(self.spec),
             **{
                 f"champion {m.value.replace('_', ' ')}": c.version if c else "none yet"
                 for m, c in champions.items()
@@ -587,3 +587,10 @@ def refuse_to_send(report: Report, where: str) -> None:
 
 
 OnOutcome = Callable[["Outcome"], None]
+
+
+def images_of(spec: DatasetSpec) -> str:
+    """How records get their images, in a few words."""
+    ways = [f"named in the column {spec.image_column}"] if spec.image_column else []
+    ways += [spec.image_name] if spec.image_name else []
+    return " or ".join(ways) or "none"

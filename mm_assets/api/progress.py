@@ -84,6 +84,9 @@ def say_problems(report: Report) -> None:
     """Say what would be left out: a line for each code, with the first places and what to do."""
     if report.ended.words:
         say_end(report.ended, "before sending: ")
+    for table in report.tables:
+        if missed := (table.get("read_as") or {}).get("images_not_found"):
+            warn(f"{table['file']}: images that rows name and are not in the upload: {missed}")
 
 
 def say_end(ended: Ended, before: str = "") -> None:

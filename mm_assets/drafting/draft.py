@@ -182,8 +182,11 @@ class _Plan:
 
     def find_images(self, folder: Path | None, *, asked: bool) -> None:
         if folder is not None:
-            linked = linked_by_columns(self.features, self.read.id_column)
-            self.images = match_images(folder, self.ids, asked=asked, linked=linked)
+            self.images = match_images(
+                folder, self.ids, self.features, table=self.table, asked=asked
+            )
+            if self.images.column is not None:
+                self.columns.pop(self.images.column.name, None)
         elif all(column.kind is None for column in self.columns.values()):
             note = "no images were given: correct `image_name` yourself"
             self.images = Images("{id}", notes=[note])  # there is nothing else to learn from
@@ -240,7 +243,7 @@ class _Plan:
             missing=self._missing(),
             decimal=self.decimal,
             encoding=self.encoding,
-            image_name=self.images.image_name,
+            images=self.images,
         )
 
     def notes(self) -> list[str]:

@@ -90,10 +90,11 @@ class TypedRows:
 def typed_rows(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> Iterator[TypedRows]:
     """Type the rows of one received upload."""
     with working_folder("rows") as folder:
-        for entry in receipt["tables"]:
+        entries = [entry for entry in receipt["tables"] if not entry.get("images_only")]
+        for entry in entries:
             path = folder / entry["rows_file"]
             lake.fetch_published(receipt, entry["rows_file"], path)
-        with typed_files(spec, receipt["tables"], folder) as typed:
+        with typed_files(spec, entries, folder) as typed:
             yield typed
 
 

@@ -209,7 +209,7 @@ def metadata(predictor: Predictor) -> dict[str, Any]:
     for name, kind in spec.kinds.items():
         datatype = "FP64" if kind == "number" else "BYTES"
         inputs.append({"name": name, "datatype": datatype, "shape": [-1]})
-    if spec.image_name is not None:
+    if spec.has_images:
         optional = spec.records == "table"
         inputs.append({"name": IMAGE, "datatype": "BYTES", "shape": [-1],
                        "parameters": {"optional": optional}})  # fmt: skip

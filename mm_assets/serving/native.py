@@ -58,7 +58,7 @@ def described(predictor: Predictor) -> dict[str, Any]:
             for name, column in spec.columns.items()
         },
         "image": "required" if spec.records == "images" else (
-            "none" if spec.image_name is None else "optional"
+            "optional" if spec.has_images else "none"
         ),
         "problem_type": spec.problem_type,
         "models": {m.value: champions.version(m) for m in spec.modalities},

@@ -64,12 +64,14 @@ class Reader:
         self.spec = spec
         self._plain = PlainReader(spec)
         self._not_asked = {spec.label_column, *spec.split_columns.values(), IMAGE}
+        if spec.image_column is not None:
+            self._not_asked.add(spec.image_column)
 
     def image(self, data: bytes | Fault | None) -> NormalisedImage | Fault | None:
         """An image as models see it, or why it is none. A Fault is handed on."""
         if data is None or isinstance(data, Fault):
             return data
-        if self.spec.image_name is None:
+        if not self.spec.has_images:
             return Fault("image_unexpected", "this dataset has no images (image_name: null)")
         if not is_image(data[:HEAD]):
             return self._no_image(data)

@@ -142,9 +142,9 @@ def records_for(
             code="no_images",
             what=f"none of the {records.num_rows} labelled records has an image",
             where=where,
-            todo="Send images whose names fit `image_name` in the dataset's YAML; `mm receipt "
-            "UPLOAD` says what became of those that came. If there are none, write "
-            "`image_name: null`.",
+            todo="Send images that belong to the records by `image_name` or `image_column` in the "
+            "dataset's YAML; `mm receipt UPLOAD` says what became of those that came. If there are "
+            "none, write `image_name: null`.",
         )
     if judged.num_rows >= spec.minimum_training_records:
         refuse_few_groups(spec, groups_in(judged), counts, where)

@@ -26,6 +26,7 @@ _SAID = {
     "columns_named_twice": "columns of one name, left out: {}",
     "index_left_out": "the index that pandas wrote is left out: {}",
     "columns_nested": "columns of lists or objects, left out: {}",
+    "images_not_found": "images that rows name and are not in the upload: {}",
     "formulas_without_value": "formulas without a saved value, empty here: {}",
 }
 _MOST = 10  # of one kind that are named

@@ -29,11 +29,13 @@ from mm_assets.reading.tables import Table, may_be_table, open_table
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered, delivery
 from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
+from mm_assets.uploads.references import read_references, without_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW = "raw_uploads"
+NOT_NAMED = "image_not_named"  # whole, but nobody's
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 SYSTEM_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
@@ -111,6 +113,8 @@ class Packer:
         self.row_files: dict[str, Path] = {}
         self.named_by_files: list[tuple[NamedImage, str]] = []
         self.images = ImageFile(folder / "images.parquet")
+        # Where rows name the images: they wait here until the tables have been read.
+        self.unnamed = ImageFile(folder / "unnamed.parquet") if spec.image_column else None
 
     def pack(self, files: Iterable[Delivered], progress: Progress) -> None:
         """Take every file: images are normalised side by side, tables are read at the end."""
@@ -132,6 +136,8 @@ class Packer:
             self._add_table(file, path)
             progress(f"table {file.name}: read")
         self._add_rows_of_files()
+        if self.unnamed is not None:
+            self._name_images(self.unnamed)
 
     def _sort(self, file: Delivered, pool: ThreadPoolExecutor) -> Future[NormalisedImage] | None:
         if file.problem is not None:
@@ -184,8 +190,10 @@ class Packer:
 
     def _name_fault(self, file: str) -> tuple[str, str] | None:
         """Why no record can have the ID in this image's name, or None."""
-        if self.spec.image_name is None:
+        if not self.spec.has_images:
             return "image_unexpected", "this dataset has no images (image_name: null)"
+        if self.spec.image_column is not None:  # its name says no ID
+            return None
         named = self.spec.named_image(file, "content")
         if named is None:
             return "image_name", f"the name does not fit image_name: {self.spec.image_name}"
@@ -196,12 +204,18 @@ class Packer:
 
     def _add_image(self, file: Delivered, future: Future[NormalisedImage]) -> None:
         named = self.spec.named_image(file.name, file.sha256 or _sha256(file.content))
-        assert named is not None  # noqa: S101  _sort has seen to it
+        assert named is not None or self.unnamed is not None  # noqa: S101  _sort has seen to it
+        record_id = named.record_id if named else None
         try:
             image = future.result()
         except ImageRefused as error:
-            self._quarantine(file, "image", error.code, error.reason, named.record_id)
+            self._quarantine(file, "image", error.code, error.reason, record_id)
             return
+        if self.unnamed is not None:
+            self.unnamed.add(file, named or NamedImage("", 0, None), image)
+            self._note(file, "image", width=image.width, height=image.height)
+            return
+        assert named is not None  # noqa: S101
         self.images.add(file, named, image)
         if self.spec.records == "images":
             self.named_by_files.append((named, file.name))
@@ -211,7 +225,7 @@ class Packer:
         name = f"rows-{len(self.tables):04d}.parquet"
         try:
             table = open_table(path, file=file.name, wanted=self.wanted, scratch=self.folder)
-            labels_only = self._judge_columns(table)
+            brings = self._judge_columns(table)
             _write_rows(table, self.folder / name, self.spec, self.most_rows)
         except TableRefused as error:
             if file.name.lower().endswith(IMAGE_SUFFIXES):  # a web page saved as an image
@@ -228,7 +242,8 @@ class Packer:
                 "file": file.name,
                 "rows_file": name,
                 "columns": table.header,
-                "labels_only": labels_only,
+                "labels_only": brings == "labels",
+                **({"images_only": True} if brings == "images" else {}),
                 "rows": table.n_rows,
                 "rejected": len(table.rejects),
                 "blank_rows": table.n_blank,
@@ -271,22 +286,59 @@ class Packer:
             }
         )
 
-    def _judge_columns(self, table: Table) -> bool:
-        """Whether the table only brings labels. Raises TableRefused when columns are missing."""
+    def _judge_columns(self, table: Table) -> str:
+        """What the table brings: rows, or only labels, or only which image is whose.
+
+        Raises TableRefused when columns are missing.
+        """
         missing = [name for name in self.spec.columns if name not in table.header]
         split = [name for name in self.spec.split_columns.values() if name not in table.header]
         has_label = self.spec.label_column in table.header
-        if has_label and len(missing) == len(self.spec.columns) and (missing or split):
-            return True
+        has_nothing = len(missing) == len(self.spec.columns)
+        if has_label and has_nothing and (missing or split):
+            return "labels"
+        if has_nothing and missing and self.spec.image_column in table.header:
+            return "images"
         if has_label:  # rows to learn from say how they are split; others need not
             missing += [name for name in split if name not in missing]
         if not missing:
-            return False
+            return "rows"
         raise TableRefused(
             "table_columns",
             f"columns missing: {', '.join(missing)}; found: {', '.join(table.header)}",
             1,
         )
+
+    def _name_images(self, unnamed: ImageFile) -> None:
+        """Give each image that waits the records whose rows name it."""
+        unnamed.close()
+        notes = {note["file"]: note for note in self.files if note["kind"] == "image"}
+        named = read_references(self.spec, self.tables, self.row_files, notes)
+        self.rejects += named.refused
+        for name, refused in named.lines_refused.items():
+            without_lines(self.row_files[name], refused)
+        for entry in self.tables:
+            entry["rows"] -= len(named.lines_refused.get(entry["rows_file"], ()))
+            entry["rejected"] += len(named.lines_refused.get(entry["rows_file"], ()))
+            if missed := named.not_found.get(entry["rows_file"]):
+                entry["read_as"] = {**entry["read_as"], "images_not_found": missed}
+        for file, note in notes.items():
+            owners = named.owners.get(file) or self._owner_by_name(note)
+            if owners:
+                named.owners[file] = owners
+                note["record_id"] = owners[0][0]
+            elif not note.get("code"):
+                note["code"] = NOT_NAMED
+                note["reason"] = f"no row of this upload names it in '{self.spec.image_column}'"
+        self.images.take(unnamed.path, named.owners)
+        unnamed.path.unlink()
+
+    def _owner_by_name(self, note: dict[str, Any]) -> list[tuple[str, int]]:
+        """Where the YAML has an `image_name` as well: whose an image is that no row names."""
+        named = self.spec.named_image(note["file"], note["sha256"] or "")
+        if named is None or fault_of(named.record_id) is not None:
+            return []
+        return [(named.record_id, named.number)]
 
     def _quarantine(
         self, file: Delivered, kind: str, code: str, reason: str, record_id: str | None = None
@@ -343,7 +395,10 @@ def _is_of_system(file: Delivered) -> bool:
 
 def wanted_of(spec: DatasetSpec) -> Wanted:
     """What the dataset's YAML looks for in a table."""
-    columns = dict.fromkeys((*spec.columns, spec.label_column, *spec.split_columns.values()))
+    named = [spec.image_column] if spec.image_column is not None else []
+    columns = dict.fromkeys(
+        (*spec.columns, spec.label_column, *spec.split_columns.values(), *named)
+    )
     return Wanted(spec.id_column, tuple(columns), spec.encoding)
 
 
