@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mm_assets.contract.dataset import CONTENT_ID, IMAGE, DatasetSpec
@@ -113,10 +113,23 @@ class Reader:
         told.setdefault(self.spec.id_column, "1")
         return self.spec.records == "images" or self._plain.read(told) is not None
 
-    def table(self, data: bytes, name: str = TABLE) -> list[Read] | Fault:
-        """The rows of a table, in its order; or why it is refused whole."""
+    def table(
+        self, data: bytes, name: str = TABLE, *, number_rows: bool = False
+    ) -> list[Read] | Fault:
+        """The rows of a table, in its order; or why it is refused whole.
+
+        number_rows: rows of a table without IDs are called by their places, counted from 1.
+        """
+        found = self._table(data, name)
+        if number_rows and isinstance(found, Fault) and found.code == "table_no_id":
+            return self._table(data, name, number_rows=True)
+        return found
+
+    def _table(self, data: bytes, name: str, *, number_rows: bool = False) -> list[Read] | Fault:
         with working_folder("serving") as folder:
             packer = Packer(self.spec, folder)
+            if number_rows:
+                packer.wanted = replace(packer.wanted, id_column=None, lines_as=self.spec.id_column)
             packer.pack([_delivered(name, data)], lambda _: None)
             packer.images.close()
             if (code := packer.files[0].get("code")) is not None:
@@ -139,7 +152,10 @@ class Reader:
                         found[row["row_line"]] = Read(row["record_id"], row["features"] or {})
         for line, (record_id, fault) in refused.items():
             found[line or 0] = Read(record_id or "", None, fault=fault)
-        return [found[line] for line in sorted(found)]
+        reads = [found[line] for line in sorted(found)]
+        if number_rows:
+            reads = [replace(read, record_id=str(n)) for n, read in enumerate(reads, 1)]
+        return reads
 
     # -- what is not plain --
 

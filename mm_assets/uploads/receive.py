@@ -104,6 +104,7 @@ class Packer:
         self.spec = spec
         self.folder = folder
         self.most_rows = most_rows
+        self.wanted = wanted_of(spec)
         self.files: list[dict[str, Any]] = []
         self.tables: list[dict[str, Any]] = []
         self.rejects: list[Refusal] = []
@@ -223,9 +224,7 @@ class Packer:
     def _add_table(self, file: Delivered, path: Path) -> None:
         name = f"rows-{len(self.tables):04d}.parquet"
         try:
-            table = open_table(
-                path, file=file.name, wanted=wanted_of(self.spec), scratch=self.folder
-            )
+            table = open_table(path, file=file.name, wanted=self.wanted, scratch=self.folder)
             brings = self._judge_columns(table)
             _write_rows(table, self.folder / name, self.spec, self.most_rows)
         except TableRefused as error:
