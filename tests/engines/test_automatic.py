@@ -26,6 +26,7 @@ from mm_assets.engines.shared.guards import prepared_columns
 from mm_assets.engines.shared.stopping import Stopped
 from tests.engines import frames
 from tests.engines.frames import COLUMNS, imports, refused, task_of
+from tests.engines.threads import assert_same_for_threads
 from tests.engines.toy_engine import Toy
 from tests.make import images_looked_at, plain_image
 
@@ -153,6 +154,10 @@ def test_each_model_of_a_member_says_what_its_library_says(model: AutomaticPredi
                 theirs = one.predict(matrix) if model.classes is None else one.predict_proba(matrix)
                 ours = members._said(one, matrix)
                 np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_many_threads_get_the_answers_that_one_gets(model: AutomaticPredictor) -> None:
+    assert_same_for_threads(model, asked(model, 12))
 
 
 def test_a_record_alone_is_answered_as_among_others_in_any_order(model: AutomaticPredictor) -> None:
