@@ -84,6 +84,12 @@ def say_problems(report: Report) -> None:
     """Say what would be left out: a line for each code, with the first places and what to do."""
     if report.ended.words:
         say_end(report.ended, "before sending: ")
+    for table in report.tables:
+        if copy := table.get("copy_of"):
+            warn(
+                f"{table['file']} looks like a copy of {copy['file']} ({copy['same_rows']:,} rows "
+                "are the same); where both have an ID, the row there counts"
+            )
 
 
 def say_end(ended: Ended, before: str = "") -> None:

@@ -9,7 +9,7 @@ from mm_assets.contract.dataset import NamedImage
 from mm_assets.reading.image_features import FEATURE_NAMES
 from mm_assets.reading.images import NormalisedImage
 from mm_assets.reading.likeness import BYTES
-from mm_assets.uploads.deliver import Delivered
+from mm_assets.uploads.delivered import Delivered
 
 ROW_GROUP_BYTES = 8 << 20
 
