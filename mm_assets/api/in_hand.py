@@ -111,12 +111,13 @@ def _of_files(
 def _refused_images(
     spec: DatasetSpec, files: Iterable[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """The refused images by the ID in their names."""
+    """The refused images by their records' IDs."""
     found = {}
     for file in files:
         named = spec.named_image(file["file"]) if file["code"] else None
-        if named:
-            found[normalised(named.record_id)] = _with_todo(file)
+        record_id = file["record_id"] or (named.record_id if named else None)
+        if file["code"] and record_id:
+            found[normalised(record_id)] = _with_todo(file)
     return found
 
 

@@ -20,14 +20,22 @@ def serve(
     ] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option(help="Serve a folder that `mm models export` wrote; repeatable."),
+        typer.Option(
+            envvar="MM_SERVE_MODEL",
+            help="Serve a folder that `mm models export` wrote; repeatable. In a container of "
+            "SageMaker's: its model.",
+        ),
     ] = None,
     host: Annotated[
-        str, typer.Option(envvar="MM_SERVE_HOST", help="Where it listens.")
-    ] = "127.0.0.1",
+        str | None,
+        typer.Option(envvar="MM_SERVE_HOST", help="Where it listens.", show_default="127.0.0.1"),
+    ] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, envvar="MM_SERVE_PORT", help="0: any free port.")
-    ] = 8080,
+        int | None,
+        typer.Option(
+            min=0, max=65535, envvar="MM_SERVE_PORT", help="0: any free port.", show_default="8080"
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; each holds all models.")] = 1,
     demo: Annotated[
         str | None, typer.Option(help="Serve what the demo of this dataset left behind.")
@@ -59,7 +67,8 @@ def serve(
     ] = False,
 ) -> None:
     """Answer over HTTP with the champions, until Ctrl-C; a promotion is taken up by itself."""
-    from mm_assets.serving.options import Options
+    from mm_assets.serving.container import of_sagemaker
+    from mm_assets.serving.options import LOOPBACK, Options
     from mm_assets.serving.server import serve as run
 
     with speaking_errors():
@@ -67,8 +76,14 @@ def serve(
             from mm_assets.demo.run import left_behind
 
             left_behind(mm.Settings.from_environment(), demo)
+        if not (dataset or model or demo) and (
+            found := of_sagemaker(mm.Settings.from_environment())
+        ):
+            model, host, open_ = [found.model], host or found.host, True
+            port = found.port if port is None else port
         options = Options(
-            datasets=tuple(dataset or ()), models=tuple(model or ()), host=host, port=port,
+            datasets=tuple(dataset or ()), models=tuple(model or ()),
+            host=host or LOOPBACK[0], port=8080 if port is None else port,
             workers=workers, preload=preload, refresh_seconds=refresh,
             memory_bytes=int(memory * 2**30) if memory else None,
             allow_urls=tuple(allow_url or ()), allow_buckets=tuple(allow_bucket or ()),

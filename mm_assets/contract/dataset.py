@@ -97,6 +97,17 @@ class DatasetSpec(Strict):
         "`records: images` also the label: `{label}/{id}` (the folder), `{label}_{id}`; without "
         "`{id}`, as in `{label}/*`, the ID is made of the image's bytes. null: there are none.",
     )
+    image_column: str | None = Field(
+        None,
+        description="The column that holds the file name or path of a record's image in the "
+        "upload. Then names of files yield no IDs, unless there is an `image_name`, too.",
+    )
+    image_separator: str | None = Field(
+        None,
+        min_length=1,
+        description="Between several files in `image_column`; the first one that is an image is "
+        "used.",
+    )
     image_features: tuple[ImageFeature, ...] = Field(
         (), description="Numbers about the image that models see beside the columns."
     )
@@ -220,6 +231,13 @@ class DatasetSpec(Strict):
 
     @model_validator(mode="before")
     @classmethod
+    def _column_instead_of_name(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("image_column") is not None:
+            return {"image_name": None, **value}
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
     def _images_alone(cls, value: Any) -> Any:
         """Where the images are the records, no table names the ID and the label."""
         if isinstance(value, dict) and value.get("records") == "images":
@@ -331,6 +349,7 @@ class DatasetSpec(Strict):
 
     def _images_fit(self) -> None:
         name = self.image_name
+        self._image_column_fits()
         if self.records == "images":
             if name is None:
                 raise ValueError("`records: images` needs `image_name`")
@@ -338,12 +357,26 @@ class DatasetSpec(Strict):
                 raise ValueError("with `records: images` there are no `columns`: take them out")
         elif name is not None and ("{label}" in name or "/" in name):
             raise ValueError("{label} and folders in `image_name` need `records: images`")
-        if name is None and (self.image_features or self.limits.image_features):
+        if not self.has_images and (self.image_features or self.limits.image_features):
             raise ValueError("`image_features` need images, but `image_name` is null")
         if len(set(self.image_features)) < len(self.image_features):
             raise ValueError("`image_features` names one of them twice")
-        if name is None and not self.columns:
+        if not self.has_images and not self.columns:
             raise ValueError("there is nothing to learn from: name `columns`, or an `image_name`")
+
+    def _image_column_fits(self) -> None:
+        column = self.image_column
+        if column is None:
+            if self.image_separator is not None:
+                raise ValueError("`image_separator` is for `image_column`: name that, too")
+            return
+        if self.records == "images":
+            raise ValueError("with `records: images` no table has an `image_column`: take it out")
+        used = {self.id_column: "the ID", self.label_column: "the label"}
+        used |= dict.fromkeys(self.columns, "one of `columns`, from which models learn")
+        used |= dict.fromkeys(self.split_columns.values(), "what records are split by")
+        if column in used:
+            raise ValueError(f"`image_column` is {used[column]}: name another column")
 
     # -- what follows from it -----------------------------------------------------------------
 
@@ -368,6 +401,11 @@ class DatasetSpec(Strict):
         return self.metric or implied_metric(self.costs, self.decide_for, self.class_weights)
 
     @cached_property
+    def has_images(self) -> bool:
+        """Whether records can have images."""
+        return self.image_name is not None or self.image_column is not None
+
+    @cached_property
     def kinds(self) -> dict[str, str]:
         """Feature columns in order and their kinds, without the image."""
         return {name: column.kind.value for name, column in self.columns.items()}
@@ -389,7 +427,7 @@ class DatasetSpec(Strict):
     def modalities(self) -> tuple[Modality, ...]:
         """Those that this dataset can have: not both where only tables or only images come."""
         possible = {
-            Modality.WITH_IMAGE: self.image_name is not None,
+            Modality.WITH_IMAGE: self.has_images,
             Modality.WITHOUT_IMAGE: self.records == "table",
         }
         return tuple(modality for modality, there in possible.items() if there)
@@ -434,11 +472,12 @@ class DatasetSpec(Strict):
         """Changes when rows or images would be read differently (12 hex digits)."""
         fields = {
             "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
-            "encoding", "decimal", "records", "image_name", "image_longest_side",
+            "encoding", "decimal", "records", "image_name", "image_column", "image_separator",
+            "image_longest_side",
             "image_maximum_megapixels", "image_features", "group_column", "time_column",
         }  # fmt: skip
         said = self.model_dump(mode="json", include=fields)
-        for name in ("decimal", "group_column", "time_column"):
+        for name in ("decimal", "group_column", "time_column", "image_column", "image_separator"):
             if said[name] is None:  # as it was before there was one
                 del said[name]
         if said["encoding"] == AUTO_ENCODING:

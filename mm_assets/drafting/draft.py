@@ -25,6 +25,7 @@ from mm_assets.drafting.drafted import (
     tried_on,
     try_draft,
 )
+from mm_assets.drafting.group_hint import group_hint, in_words
 from mm_assets.drafting.image_names import Images, linked_by_columns, match_images
 from mm_assets.drafting.label import Label, draft_label
 from mm_assets.drafting.leaks import leaks
@@ -182,8 +183,11 @@ class _Plan:
 
     def find_images(self, folder: Path | None, *, asked: bool) -> None:
         if folder is not None:
-            linked = linked_by_columns(self.features, self.read.id_column)
-            self.images = match_images(folder, self.ids, asked=asked, linked=linked)
+            self.images = match_images(
+                folder, self.ids, self.features, table=self.table, asked=asked
+            )
+            if self.images.column is not None:
+                self.columns.pop(self.images.column.name, None)
         elif all(column.kind is None for column in self.columns.values()):
             note = "no images were given: correct `image_name` yourself"
             self.images = Images("{id}", notes=[note])  # there is nothing else to learn from
@@ -240,7 +244,8 @@ class _Plan:
             missing=self._missing(),
             decimal=self.decimal,
             encoding=self.encoding,
-            image_name=self.images.image_name,
+            images=self.images,
+            group_hint=group_hint(self.features, self.read.id_column),
         )
 
     def notes(self) -> list[str]:
@@ -259,6 +264,8 @@ class _Plan:
         notes += self.images.notes
         if not self.images.fitting:  # else the images are there
             notes += linked_by_columns(self.features, self.read.id_column)
+        if name := group_hint(self.features, self.read.id_column):
+            notes.append(in_words(name, self.features[name]))
         if len(missing := self._missing()) > 1:
             notes.append(f"taken for missing values: {', '.join(map(repr, missing[1:]))}")
         if self.decimal.sign is not None:

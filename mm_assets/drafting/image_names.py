@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mm_assets.contract.dataset import WHOLE_NAME, DatasetSpec
 from mm_assets.contract.errors import SpecError
 from mm_assets.drafting.column_kinds import IMAGE_FILES, NUMBERS_SHARE, WEB_ADDRESS
+from mm_assets.drafting.image_columns import ImageColumn, find_image_column
 from mm_assets.drafting.profile import Profile, quoted, shown
 from mm_assets.uploads.check import LocalFile, list_folder
 from mm_assets.uploads.receive import IMAGE_SUFFIXES
@@ -27,9 +28,13 @@ _SHAPES = (
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a draft. image_name: None if none fits; fitting: those that belong to rows."""
+    """The images of a draft. image_name: None if none fits; fitting: those that belong to rows.
+
+    column: the one that names them, if not their names do.
+    """
 
     image_name: str | None = None
+    column: ImageColumn | None = None
     files: list[LocalFile] = field(default_factory=list)
     fitting: list[LocalFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -59,11 +64,13 @@ def has_images_beside(table: Path) -> bool:
     return found
 
 
-def match_images(folder: Path, ids: Profile, *, asked: bool, linked: list[str]) -> Images:
-    """The shape of the images' names that fits the most IDs.
+def match_images(
+    folder: Path, ids: Profile, others: Mapping[str, Profile], *, table: Path, asked: bool
+) -> Images:
+    """How images belong to rows: by the shape of their names that fits the most IDs, or by the one
+    of the other columns that names the most of them, whichever gives more rows an image.
 
-    asked: the folder was named; then images that fit no ID are an error, SpecError. linked: what
-    `linked_by_columns` says.
+    asked: the folder was named; then images that belong to no row are an error, SpecError.
     """
     files = images_of(folder) if folder.is_dir() else []
     if not files:
@@ -83,10 +90,16 @@ def match_images(folder: Path, ids: Profile, *, asked: bool, linked: list[str]) 
     found = _fitting(best, names, known)
     fitting = [file for file, name in zip(files, names, strict=True) if name in found]
     with_image = len(set(found.values()))
+    inside = table.name
+    if table.absolute().is_relative_to(folder.absolute()):
+        inside = table.absolute().relative_to(folder.absolute()).as_posix()
+    column = find_image_column(others, ids.name, [file.name for file in files], table=inside)
+    if column is not None and column.rows > with_image:
+        return _by_column(column, files, ids, with_image)
     few = len(fitting) * 2 < len(files) and with_image * 10 < len(known)
     if not fitting or (few and not asked):
         if asked:
-            raise _no_match(folder, names, ids, linked)
+            raise _no_match(folder, names, ids, linked_by_columns(others, ids.name))
         note = (
             f"{len(files):,} images lie beside the table, such as {quoted(names)}, and are not "
             f"used: their names do not hold the IDs of column '{shown(ids.name)}'"
@@ -98,13 +111,34 @@ def match_images(folder: Path, ids: Profile, *, asked: bool, linked: list[str]) 
         f"({with_image / len(known):.0%})"
     )
     notes = [note]
-    if others := [name for name in names if name not in found]:
-        notes.append(f"images that belong to no row, for example: {quoted(others)}")
-    return Images(best, files, fitting, notes)
+    if strangers := [name for name in names if name not in found]:
+        notes.append(f"images that belong to no row, for example: {quoted(strangers)}")
+    if column is not None:
+        notes.append(
+            f"the column '{shown(column.name)}' names images as well, for {column.rows:,} rows; "
+            "`image_column` would follow it"
+        )
+    return Images(best, None, files, fitting, notes)
 
 
-def linked_by_columns(profiles: dict[str, Profile], id_column: str) -> list[str]:
-    """What to say of columns that name or link images, which the pipeline does not follow."""
+def _by_column(column: ImageColumn, files: list[LocalFile], ids: Profile, by_name: int) -> Images:
+    fitting = [file for file in files if file.name in column.files]
+    words = (
+        f"image_column '{shown(column.name)}': {column.rows:,} of {ids.total:,} rows name one of "
+        f"{len(column.files):,} images; by the IDs in the images' names it would be {by_name:,}"
+    )
+    notes = [words]
+    if column.separator is not None:
+        notes.append(f"several images in a cell are separated by {column.separator!r}")
+    if column.unclear:
+        notes.append(f"values that could mean several images, refused: {column.unclear:,}")
+    if others := [file.name for file in files if file.name not in column.files]:
+        notes.append(f"images that no row names, for example: {quoted(others)}")
+    return Images(None, column, files, fitting, notes)
+
+
+def linked_by_columns(profiles: Mapping[str, Profile], id_column: str) -> list[str]:
+    """What to say of columns that name or link images which nothing was found of."""
     notes = []
     for name, profile in profiles.items():
         if name == id_column or not profile.values:
@@ -123,13 +157,9 @@ def linked_by_columns(profiles: dict[str, Profile], id_column: str) -> list[str]
 def _of_paths(name: str, profile: Profile, example: str) -> str:
     several = next((c for c in ";|," if sum(c in v for v in profile.values)), "")
     images = f"[cell.split({several!r}) for cell in frame[{name!r}]]" if several else repr(name)
-    as_id = ""
-    if not several and not profile.repeats and not any("/" in v for v in profile.values):
-        as_id = f", take it for the ID (--id {shown(name)})"
     return (
-        f"column '{shown(name)}' holds names of image files ('{example}'). No column is followed "
-        "to images: an image is found by the ID in its own name. Rename the images to ID.jpg (of "
-        f"several: ID-1.jpg, ID-2.jpg){as_id}, or hand them over in Python: "
+        f"column '{shown(name)}' holds names of image files ('{example}') that are not there: give "
+        "the folder that holds them (--images DIR), or hand them over in Python: "
         f"mm.draft(frame, images={images}, …), then ds.upload(frame, images={images})"
     )
 

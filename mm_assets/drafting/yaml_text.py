@@ -11,6 +11,7 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.review import LARGEST_SHARE, TARGET_ACCURACY
 from mm_assets.contract.spec_file import COMPONENT, load_spec
 from mm_assets.drafting.column_kinds import Taken
+from mm_assets.drafting.image_names import Images
 from mm_assets.drafting.label import Label
 from mm_assets.drafting.number_forms import Decimal
 from mm_assets.drafting.profile import shown
@@ -43,7 +44,8 @@ def spec_text(
     missing: list[str],
     decimal: Decimal,
     encoding: str,
-    image_name: str | None,
+    images: Images,
+    group_hint: str | None = None,
 ) -> str:
     """The YAML of a dataset of a table, with images or without."""
     named = "" if encoding == "auto" else f"  encoding: {scalar(encoding)}\n"
@@ -64,14 +66,14 @@ attributes:
   # number: a quantity. category: one of a few values. text: free words.
   # `age: {{kind: number, required: true}}` refuses rows in which the value is missing.
 {_column_lines(columns)}
-
+{_grouped(group_hint)}
   # What stands for "no value", exactly as written, in every column and the label.
   missing_values: [{", ".join(map(_quoted, missing))}]
 {named}{sign}
-{_IMAGELESS if image_name is None else _imaged(image_name)}
+{_imaged(images)}
 {_review(label.problem_type)}
   minimum_training_records: 50 # fewer labelled records than this train no model
-{_ENGINE_OF_TABLES if image_name is None else _ENGINES}"""
+{_ENGINES if images.image_name or images.column else _ENGINE_OF_TABLES}"""
 
 
 def images_text(dataset: str, shape: str, classes: list[str]) -> str:
@@ -184,9 +186,34 @@ _ENGINES = """
 """
 
 
-def _imaged(image_name: str) -> str:
+def _grouped(hint: str | None) -> str:
+    if hint is None:
+        return ""
+    return f"""
+  # Take the # away if records that share this are alike (views of one patient, ads of one seller):
+  # then they are never on two sides of a split.
+  # group_column: {scalar(hint)}
+"""
+
+
+def _imaged(images: Images) -> str:
+    if images.column is not None:
+        separator = images.column.separator
+        several = "" if separator is None else (
+            f"  image_separator: {scalar(separator)} # between several; the first that is one\n"
+        )  # fmt: skip
+        return f"""\
+  # The column with the file name or path of each record's image, in the same upload.
+  image_column: {scalar(images.column.name)}
+{several}{_SIDE}"""
+    if images.image_name is None:
+        return _IMAGELESS
     return f"""\
   # How an image's file name, without its suffix, yields the ID ({{file}}: the whole name is it).
-  image_name: {scalar(image_name)}
+  image_name: {scalar(images.image_name)}
+{_SIDE}"""
+
+
+_SIDE = """\
   image_longest_side: 256 # pixels; larger images are scaled down once, when they arrive
 """

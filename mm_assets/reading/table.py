@@ -48,12 +48,14 @@ class Wanted:
     """What is looked for in a table. Without `id_column`, whatever its header holds.
 
     columns: further names; a table need not have them, but they help to tell its header.
-    encoding: of a text file; "auto" detects it.
+    encoding: of a text file; "auto" detects it. lines_as: a column more, first, which holds the
+    line of each row; in a table that has no such column.
     """
 
     id_column: str | None = None
     columns: tuple[str, ...] = ()
     encoding: str = "auto"
+    lines_as: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

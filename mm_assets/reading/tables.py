@@ -90,7 +90,8 @@ class Table:
     def __init__(self, source: Source, *, file: str, wanted: Wanted) -> None:
         matched = match_header(source.header, wanted, source.facts.get("header_line", 1))
         self.file = file
-        self.header = list(matched.names)
+        self.lines_as = [] if wanted.lines_as is None else [wanted.lines_as]
+        self.header = [*self.lines_as, *matched.names]
         self.typed = source.typed
         self.facts = {**source.facts, **matched.facts}
         self.id_column = matched.id_column
@@ -142,6 +143,7 @@ class Table:
         if not len(lines):
             return None
         self.n_rows += len(lines)
+        columns = [*(lines.cast(pa.string()) for _ in self.lines_as), *columns]
         files = pa.repeat(pa.scalar(self.file, pa.string()), len(lines))
         return pa.RecordBatch.from_arrays(
             [files, lines, *columns], names=[FILE_COLUMN, LINE_COLUMN, *self.header]

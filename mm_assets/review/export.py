@@ -60,7 +60,7 @@ def export_review(
         tasks, rows = [], []
         for item in items:
             image, values = images.get(item.record_id), features.get(item.record_id, {})
-            url = None if spec.image_name is None else image_prefix + (image or NO_IMAGE)
+            url = image_prefix + (image or NO_IMAGE) if spec.has_images else None
             tasks.append(task(spec, item, values, url))
             rows.append(_sheet_row(spec, item, values, image))
         config = labelling_config(spec, classes)
@@ -157,7 +157,7 @@ def _write_images(
         except LakeError as error:
             if error.code not in ("image_lost", "not_materialised"):
                 raise
-    if spec.image_name is not None and len(names) < len(items):
+    if spec.has_images and len(names) < len(items):
         (folder / NO_IMAGE).write_bytes(_no_image())
     return names
 

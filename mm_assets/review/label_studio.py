@@ -27,7 +27,7 @@ def labelling_config(spec: DatasetSpec, classes: Sequence[str]) -> str:
     """The labelling interface: the record, its image, its columns, and the choice."""
     view = ET.Element("View")
     ET.SubElement(view, "Text", name=RECORD, value="$record_id")
-    if spec.image_name is not None:
+    if spec.has_images:
         ET.SubElement(view, "Image", name="image", value="$image")
     ET.SubElement(view, "Table", name="columns", value="$columns")
     if spec.is_regression:

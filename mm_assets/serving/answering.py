@@ -8,7 +8,8 @@ import binascii
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mm_assets.contract.dataset import IMAGE, DatasetSpec
@@ -31,13 +32,16 @@ class Asked:
     """What a request asks about one dataset: records, or a table of them.
 
     images: for each record what its key `image` holds (base64, an address, …), the bytes of a
-    file, or None. named: files that came beside the records, by their names.
+    file, or None. named: files that came beside the records, by their names. faults: why the
+    record at a place could not be read. number_rows: of a table without IDs.
     """
 
     records: Sequence[Record] = ()
     images: Sequence[Any] = ()
     table: bytes | None = None
     named: Mapping[str, bytes] | None = None
+    faults: Mapping[int, Fault] = field(default_factory=dict)
+    number_rows: bool = False
 
     @classmethod
     def of_json(cls, document: Any, named: Mapping[str, bytes] | None = None) -> Asked:
@@ -78,12 +82,14 @@ class Answering:
         if name not in self.service.served:
             known = ", ".join(sorted(self.service.served)) or "none"
             raise Problem(
-                404, "dataset_unknown", f"no dataset {name!r} is served", f"Served: {known}."
+                404, "dataset_not_served", f"no dataset {name!r} is served", f"Served: {known}."
             )
         try:
             return (await self.service.use(name))[0]
         except Unavailable as error:
-            raise Problem(503, "unavailable", error.reason, headers={"Retry-After": "5"}) from None
+            raise Problem(
+                503, "models_unavailable", error.reason, headers={"Retry-After": "5"}
+            ) from None
 
     async def answer(self, name: str, asked: Asked) -> Answered:
         """Raises Problem where nothing can be answered."""
@@ -93,18 +99,23 @@ class Answering:
                 found = await self._answered(name, asked)
         except TimeoutError:
             raise Problem(
-                504, "timeout", f"no answer within {seconds:g} seconds", "Ask for fewer records."
+                504,
+                "answer_timeout",
+                f"no answer within {seconds:g} seconds",
+                "Ask for fewer records.",
             ) from None
         except Overloaded as error:
             raise Problem(
                 503,
-                "overloaded",
+                "too_many_waiting",
                 "as many records as may wait are waiting",
                 f"Try again in {error.retry_after} s.",
                 headers={"Retry-After": str(error.retry_after)},
             ) from None
         except Unavailable as error:
-            raise Problem(503, "unavailable", error.reason, headers={"Retry-After": "5"}) from None
+            raise Problem(
+                503, "models_unavailable", error.reason, headers={"Retry-After": "5"}
+            ) from None
         _refuse_if_nothing(found)
         return found
 
@@ -113,11 +124,11 @@ class Answering:
         reader = predictor.reader
         unused: Sequence[str] = ()
         if asked.table is not None:
-            reads = await self._table(reader, asked.table)
+            reads = await self._table(reader, asked.table, number_rows=asked.number_rows)
         else:
             records, images, unused = _beside(predictor.spec, asked)
             self._bounded(len(records))
-            reads = await self._records(name, reader, records, images)
+            reads = await self._records(name, reader, records, images, asked.faults)
         return Answered(await self.service.answers(name, reads), unused)
 
     def _bounded(self, count: int) -> None:
@@ -131,24 +142,32 @@ class Answering:
             raise Problem(422, "records_expected", "the request holds no record",
                           'Send {"records": [{"column": value, …}, …]}.')  # fmt: skip
 
-    async def _table(self, reader: Reader, data: bytes) -> list[Read]:
+    async def _table(self, reader: Reader, data: bytes, *, number_rows: bool) -> list[Read]:
         if reader.spec.records == "images":
             raise Problem(415, "images_expected", "each record of this dataset is an image")
-        found = await self._in_pool(reader.table, data)
+        found = await self._in_pool(partial(reader.table, data, number_rows=number_rows))
         if isinstance(found, Fault):
             raise Problem(422, found.code, found.reason, found.todo)
         self._bounded(len(found))
         return found
 
     async def _records(
-        self, name: str, reader: Reader, records: Sequence[Record], images: Sequence[Any]
+        self,
+        name: str,
+        reader: Reader,
+        records: Sequence[Record],
+        images: Sequence[Any],
+        faults: Mapping[int, Fault],
     ) -> list[Read]:
         """Plain records without images are read here and now, all else in a thread."""
-        if all(image is None for image in images) and all(map(reader.is_plain, records)):
+        plain = not faults and all(image is None for image in images)
+        if plain and all(map(reader.is_plain, records)):
             return [reader.record(record, place) for place, record in enumerate(records)]
         limit = asyncio.Semaphore(AT_ONCE)
 
         async def one(place: int) -> Read:
+            if place in faults:
+                return Read(str(place + 1), None, fault=faults[place])
             async with limit:
                 data = await self._bytes(name, images[place])
                 return await self._in_pool(reader.record, records[place], place, data)

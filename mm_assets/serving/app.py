@@ -11,9 +11,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from mm_assets.contract.settings import Settings
-from mm_assets.serving import native
+from mm_assets.serving import inference_v2, native, page, sagemaker
 from mm_assets.serving.answering import Answering
 from mm_assets.serving.fetch import fetching
+from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.service import Service, Source
@@ -30,9 +31,14 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
         yield
         await service.close()
 
-    app = FastAPI(title="mm-assets", version=_version(), lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title="mm-assets", version=_version(), lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     app.state.options, app.state.service, app.state.answering = options, service, answering
-    app.include_router(native.routes(answering))
+    for protocol in (native, sagemaker, inference_v2):
+        app.include_router(protocol.routes(answering))
+    app.include_router(page.routes(service))
+    app.openapi = describing(app, service)  # type: ignore[method-assign]
     _health(app, service)
     _problems(app)
     return app

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import MMError, ModelError
-from mm_assets.predictions.ask import Loaded, ask, load_own
+from mm_assets.predictions.ask import Answers, Loaded, ask, load_own
 from mm_assets.predictions.offer import offered, why_not
 from mm_assets.reading.images import normalise
 from mm_assets.registry.store import Champion, ModelStore
@@ -19,10 +19,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class InUse:
-    """A champion in memory that has answered once."""
+    """A champion in memory that has answered once. classes: those that it tells apart."""
 
     champion: Champion
     loaded: Loaded
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def present(models: ModelStore, spec: DatasetSpec, before: Champions) -> Champio
         assert champion is not None  # noqa: S101  or there is a reason
         used = before.in_use.get(modality)
         if used is not None and _same(used.champion, champion):
-            in_use[modality] = InUse(champion, used.loaded)
+            in_use[modality] = replace(used, champion=champion)
             continue
         try:
             in_use[modality] = _loaded(models, spec, champion)
@@ -89,7 +90,7 @@ def _loaded(models: ModelStore, spec: DatasetSpec, champion: Champion) -> InUse:
     """Raises ModelError for whatever is wrong with the model."""
     loaded = load_own(models, spec, champion.modality, champion)
     try:
-        _try(loaded, spec, champion)
+        answers = _try(loaded, spec, champion)
     except MMError:
         raise
     except Exception as error:  # whatever an engine raises, the old champion stays
@@ -99,10 +100,11 @@ def _loaded(models: ModelStore, spec: DatasetSpec, champion: Champion) -> InUse:
             where=f"{spec.dataset}/model_{champion.modality}",
             todo="Look at the model, roll back (`mm models rollback`) or run `mm train`.",
         ) from error
-    return InUse(champion, loaded)
+    classes = () if spec.is_regression else tuple(map(str, answers.predicted.columns))
+    return InUse(champion, loaded, classes)
 
 
-def _try(loaded: Loaded, spec: DatasetSpec, champion: Champion) -> None:
+def _try(loaded: Loaded, spec: DatasetSpec, champion: Champion) -> Answers:
     """Ask for one record of no account, by the way that every record goes. Raises anything."""
     from mm_assets.engines.frames import feature_frame
 
@@ -122,6 +124,7 @@ def _try(loaded: Loaded, spec: DatasetSpec, champion: Champion) -> None:
     frame = feature_frame(batch, spec, modality, images)
     batch, answers, _ = ask(loaded, spec, batch, frame, each=False)
     offered(0, batch, answers, loaded, modality, champion, "")
+    return answers
 
 
 def _grey() -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mm_assets.contract.dataset import CONTENT_ID, IMAGE, DatasetSpec
@@ -25,7 +25,7 @@ from mm_assets.uploads.receive import Packer
 HEAD = 4096
 TABLE = "records"
 _NO_IMAGE = "Send the record's image with it; each record of this dataset is an image."
-TODO = {"image_missing": _NO_IMAGE}  # beside errors.REFUSALS: only a request can lack its image
+TODO = {"image_needed": _NO_IMAGE}  # beside errors.REFUSALS: only a request can lack its image
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,14 @@ class Reader:
         self.spec = spec
         self._plain = PlainReader(spec)
         self._not_asked = {spec.label_column, *spec.split_columns.values(), IMAGE}
+        if spec.image_column is not None:
+            self._not_asked.add(spec.image_column)
 
     def image(self, data: bytes | Fault | None) -> NormalisedImage | Fault | None:
         """An image as models see it, or why it is none. A Fault is handed on."""
         if data is None or isinstance(data, Fault):
             return data
-        if self.spec.image_name is None:
+        if not self.spec.has_images:
             return Fault("image_unexpected", "this dataset has no images (image_name: null)")
         if not is_image(data[:HEAD]):
             return self._no_image(data)
@@ -111,10 +113,23 @@ class Reader:
         told.setdefault(self.spec.id_column, "1")
         return self.spec.records == "images" or self._plain.read(told) is not None
 
-    def table(self, data: bytes, name: str = TABLE) -> list[Read] | Fault:
-        """The rows of a table, in its order; or why it is refused whole."""
+    def table(
+        self, data: bytes, name: str = TABLE, *, number_rows: bool = False
+    ) -> list[Read] | Fault:
+        """The rows of a table, in its order; or why it is refused whole.
+
+        number_rows: rows of a table without IDs are called by their places, counted from 1.
+        """
+        found = self._table(data, name)
+        if number_rows and isinstance(found, Fault) and found.code == "table_no_id":
+            return self._table(data, name, number_rows=True)
+        return found
+
+    def _table(self, data: bytes, name: str, *, number_rows: bool = False) -> list[Read] | Fault:
         with working_folder("serving") as folder:
             packer = Packer(self.spec, folder)
+            if number_rows:
+                packer.wanted = replace(packer.wanted, id_column=None, lines_as=self.spec.id_column)
             packer.pack([_delivered(name, data)], lambda _: None)
             packer.images.close()
             if (code := packer.files[0].get("code")) is not None:
@@ -137,7 +152,10 @@ class Reader:
                         found[row["row_line"]] = Read(row["record_id"], row["features"] or {})
         for line, (record_id, fault) in refused.items():
             found[line or 0] = Read(record_id or "", None, fault=fault)
-        return [found[line] for line in sorted(found)]
+        reads = [found[line] for line in sorted(found)]
+        if number_rows:
+            reads = [replace(read, record_id=str(n)) for n, read in enumerate(reads, 1)]
+        return reads
 
     # -- what is not plain --
 
@@ -185,7 +203,7 @@ class Reader:
         if fault := fault_of(record_id):
             return Read(record_id, None, fault=Fault(*fault))
         if seen is None:
-            seen = Fault("image_missing", "the record has no image")
+            seen = Fault("image_needed", "the record has no image")
         if isinstance(seen, Fault):
             return Read(record_id, None, fault=seen)
         return Read(record_id, {}, seen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from email.message import Message
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -12,6 +14,41 @@ from mm_assets.serving.problems import Problem
 
 def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def parameters_of(request: Request) -> dict[str, str]:
+    """What stands behind the media type: `header=absent`; names in lower case."""
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    told = message.get_params(failobj=[])[1:]
+    return {name.lower(): str(value) for name, value in told}
+
+
+def preferred(accept: str, offered: Sequence[str]) -> str | None:
+    """Which of the media types the header Accept likes best; the first, if it does not mind."""
+    best, best_share = None, 0.0
+    for form in offered:
+        share = max((q for kind, q in _accepted(accept) if kind in (form, "*/*", _any(form))),
+                    default=0.0)  # fmt: skip
+        if share > best_share:
+            best, best_share = form, share
+    return best
+
+
+def _any(form: str) -> str:
+    return f"{form.partition('/')[0]}/*"
+
+
+def _accepted(accept: str) -> list[tuple[str, float]]:
+    found = []
+    for part in (accept.strip() or "*/*").split(","):
+        kind, *parameters = (one.strip().lower() for one in part.split(";"))
+        shares = [one[2:] for one in parameters if one.startswith("q=")]
+        try:
+            found.append((kind, float(shares[0]) if shares else 1.0))
+        except ValueError:
+            found.append((kind, 1.0))
+    return found
 
 
 async def body_of(request: Request) -> bytes:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryFile, mkdtemp
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import UsageError
@@ -27,7 +30,7 @@ def sources(
     """
     found: dict[str, Source] = {}
     for folder in options.models:
-        models, spec = open_export(folder, settings.model_cache / "exported" / folder.name)
+        models, spec = open_export(export_folder(folder), _cache(settings, folder.name))
         _refuse_double(found, spec.dataset)
         found[spec.dataset] = partial(Predictor, models, spec)
     lake = Lake(settings) if options.datasets or not options.models else None
@@ -56,6 +59,25 @@ def sources(
 def _refuse_double(found: Mapping[str, Source], name: str) -> None:
     if name in found:
         raise UsageError(code="arguments", what=f"the dataset {name!r} is named twice")
+
+
+def _cache(settings: Settings, name: str) -> Path:
+    """Where verified copies of an export are kept: with the project's, or where that is read-only,
+    in a folder of this process alone."""
+    folder = settings.model_cache / "exported" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return _own_folder() / name
+
+
+@cache
+def _own_folder() -> Path:
+    folder = Path(mkdtemp(prefix="mm-models-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def export_folder(path: Path) -> Path:

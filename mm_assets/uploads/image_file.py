@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,15 @@ from mm_assets.contract.dataset import NamedImage
 from mm_assets.reading.image_features import FEATURE_NAMES
 from mm_assets.reading.images import NormalisedImage
 from mm_assets.reading.likeness import BYTES
-from mm_assets.uploads.deliver import Delivered
+from mm_assets.uploads.delivered import Delivered
 
 ROW_GROUP_BYTES = 8 << 20
+MOST_ROWS = 65_536  # in a group; those without bytes of their own take little
 
 
 class ImageFile:
     """images.parquet: record_id, number, file, sha256 (of the original), image, its features and
-    its likeness.
+    its likeness. `image` is null where a row before has the bytes of the same file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,6 +39,7 @@ class ImageFile:
         )
         self.rows: list[tuple[Any, ...]] = []
         self.bytes = 0
+        self._kept: set[str] = set()  # in `take`: the images whose bytes are in the file
         # Images are compressed already; only their names gain from it.
         self.writer = pq.ParquetWriter(
             path, self.schema, compression="none", use_dictionary=False, write_statistics=["sha256"]
@@ -52,6 +55,30 @@ class ImageFile:
         self.bytes += len(image.data)
         if self.bytes >= ROW_GROUP_BYTES:
             self._flush()
+
+    def take(self, path: Path, owners: Mapping[str, Sequence[tuple[str, int]]]) -> None:
+        """Add the images of another such file, each once for every record that it belongs to.
+
+        owners: of each file the records and its number among their images. Of an image that is
+        several records' its bytes are kept once.
+        """
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as other:
+            for group in range(other.num_row_groups):
+                for row in other.read_row_group(group).to_pylist():
+                    self._take(row, owners.get(row["file"], ()))
+
+    def _take(self, row: dict[str, Any], owners: Sequence[tuple[str, int]]) -> None:
+        rest = (row["file"], row["sha256"])
+        known = (row["features"], row["likeness"])
+        for record_id, number in owners:
+            image = None if row["sha256"] in self._kept else row["image"]
+            self._kept.add(row["sha256"])
+            self.rows.append((record_id, number, *rest, image, *known))
+            self.bytes += len(image or b"")
+            if self.bytes >= ROW_GROUP_BYTES or len(self.rows) >= MOST_ROWS:
+                self._flush()
 
     def _flush(self) -> None:
         import pyarrow as pa

@@ -79,8 +79,37 @@ def in_hand(
         label_of = dict(zip(ids, said, strict=True))
     if spec.records == "images":  # the labels are in the files' names
         return InHand(None, ids, (), _images(spec, ids, named, label_of))
+    if spec.image_column is not None and named is not None and not isinstance(named, str | Path):
+        given, images = _with_names(spec, given, ids, named)
+    else:
+        images = _images(spec, ids, named, {})
     table, lines = _table(spec, given, with_label=bool(label_of))
-    return InHand(table, ids, lines, _images(spec, ids, named, {}))
+    return InHand(table, ids, lines, images)
+
+
+def _with_names(
+    spec: DatasetSpec, frame: pd.DataFrame, ids: Sequence[str], images: Any
+) -> tuple[pd.DataFrame, Iterator[tuple[str, bytes]]]:
+    """The frame with names of files in its image column, and files of these names."""
+    per_row = [images.get(i) for i in ids] if isinstance(images, Mapping) else list(images)
+    most = None if spec.image_separator is not None else 1
+    several = [
+        [one for one in (v if isinstance(v, list | tuple) else [v]) if not _is_none(one)][:most]
+        for v in per_row
+    ]
+    names = [
+        [f"{row:07d}-{n}.png" for n in range(1, len(own) + 1)] for row, own in enumerate(several, 1)
+    ]
+    cells = [(spec.image_separator or "").join(own) or None for own in names]
+    files = (
+        (name, _bytes(one, record_id))
+        for record_id, own, mine in zip(ids, names, several, strict=True)
+        for name, one in zip(own, mine, strict=True)
+    )
+    assert spec.image_column is not None  # noqa: S101  or nobody would ask
+    told = frame.copy(deep=False)
+    told[spec.image_column] = cells
+    return told, files
 
 
 def written_down(
@@ -156,6 +185,7 @@ def _table(
 ) -> tuple[bytes, Sequence[int]]:
     wanted = [spec.id_column, *spec.columns, *([spec.label_column] if with_label else [])]
     wanted += spec.split_columns.values()
+    wanted += [spec.image_column] if spec.image_column is not None else []
     columns = [name for name in dict.fromkeys(wanted) if name in frame.columns]
     numeric = {name for name, kind in spec.kinds.items() if kind == "number"}
     if spec.is_regression:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, NamedImage
-from mm_assets.contract.errors import Refusal, UploadError
+from mm_assets.contract.errors import REFUSED_ARCHIVES, Refusal, UploadError
 from mm_assets.contract.ids import fault_of
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
@@ -26,17 +26,20 @@ from mm_assets.lake.local import working_folder
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
 from mm_assets.reading.table import TableRefused, Wanted
 from mm_assets.reading.tables import Table, may_be_table, open_table
-from mm_assets.uploads.deliver import IN_MEMORY, Delivered, delivery
+from mm_assets.uploads.clutter import clutter
+from mm_assets.uploads.copies import note_copies
+from mm_assets.uploads.deliver import delivery
+from mm_assets.uploads.delivered import IN_MEMORY, Delivered
 from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
+from mm_assets.uploads.references import read_references, without_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW = "raw_uploads"
+NOT_NAMED = "image_not_named"  # whole, but nobody's
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_APPLE_DOUBLE = b"\x00\x05\x16\x07"
-SYSTEM_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 Progress = Callable[[str], None]
 
 
@@ -102,7 +105,9 @@ class Packer:
         self.spec = spec
         self.folder = folder
         self.most_rows = most_rows
+        self.wanted = wanted_of(spec)
         self.files: list[dict[str, Any]] = []
+        self.archives: list[dict[str, Any]] = []
         self.tables: list[dict[str, Any]] = []
         self.rejects: list[Refusal] = []
         self.waiting_tables: list[tuple[Delivered, Path]] = []
@@ -110,6 +115,8 @@ class Packer:
         self.row_files: dict[str, Path] = {}
         self.named_by_files: list[tuple[NamedImage, str]] = []
         self.images = ImageFile(folder / "images.parquet")
+        # Where rows name the images: they wait here until the tables have been read.
+        self.unnamed = ImageFile(folder / "unnamed.parquet") if spec.image_column else None
 
     def pack(self, files: Iterable[Delivered], progress: Progress) -> None:
         """Take every file: images are normalised side by side, tables are read at the end."""
@@ -130,13 +137,19 @@ class Packer:
         for file, path in sorted(self.waiting_tables, key=lambda item: item[0].name):
             self._add_table(file, path)
             progress(f"table {file.name}: read")
+        note_copies(self.tables, self.folder)
         self._add_rows_of_files()
+        if self.unnamed is not None:
+            self._name_images(self.unnamed)
 
     def _sort(self, file: Delivered, pool: ThreadPoolExecutor) -> Future[NormalisedImage] | None:
         if file.problem is not None:
-            self._quarantine(file, "unknown", file.problem, file.reason)
-        elif _is_of_system(file):
-            self._quarantine(file, "system", "system_file", "made by an operating system")
+            kind = "archive" if file.problem in REFUSED_ARCHIVES else "unknown"
+            self._quarantine(file, kind, file.problem, file.reason)
+        elif file.holds is not None:
+            self.archives.append({"file": file.name, "bytes": file.size, "files": file.holds})
+        elif reason := clutter(file.name, file.head):
+            self._quarantine(file, "system", "system_file", reason)
         elif file.size == 0:
             named_image = file.name.lower().endswith(IMAGE_SUFFIXES)
             code = "image_empty" if named_image else "file_type"
@@ -183,8 +196,10 @@ class Packer:
 
     def _name_fault(self, file: str) -> tuple[str, str] | None:
         """Why no record can have the ID in this image's name, or None."""
-        if self.spec.image_name is None:
+        if not self.spec.has_images:
             return "image_unexpected", "this dataset has no images (image_name: null)"
+        if self.spec.image_column is not None:  # its name says no ID
+            return None
         named = self.spec.named_image(file, "content")
         if named is None:
             return "image_name", f"the name does not fit image_name: {self.spec.image_name}"
@@ -195,12 +210,18 @@ class Packer:
 
     def _add_image(self, file: Delivered, future: Future[NormalisedImage]) -> None:
         named = self.spec.named_image(file.name, file.sha256 or _sha256(file.content))
-        assert named is not None  # noqa: S101  _sort has seen to it
+        assert named is not None or self.unnamed is not None  # noqa: S101  _sort has seen to it
+        record_id = named.record_id if named else None
         try:
             image = future.result()
         except ImageRefused as error:
-            self._quarantine(file, "image", error.code, error.reason, named.record_id)
+            self._quarantine(file, "image", error.code, error.reason, record_id)
             return
+        if self.unnamed is not None:
+            self.unnamed.add(file, named or NamedImage("", 0, None), image)
+            self._note(file, "image", width=image.width, height=image.height)
+            return
+        assert named is not None  # noqa: S101
         self.images.add(file, named, image)
         if self.spec.records == "images":
             self.named_by_files.append((named, file.name))
@@ -209,10 +230,8 @@ class Packer:
     def _add_table(self, file: Delivered, path: Path) -> None:
         name = f"rows-{len(self.tables):04d}.parquet"
         try:
-            table = open_table(
-                path, file=file.name, wanted=wanted_of(self.spec), scratch=self.folder
-            )
-            labels_only = self._judge_columns(table)
+            table = open_table(path, file=file.name, wanted=self.wanted, scratch=self.folder)
+            brings = self._judge_columns(table)
             _write_rows(table, self.folder / name, self.spec, self.most_rows)
         except TableRefused as error:
             if file.name.lower().endswith(IMAGE_SUFFIXES):  # a web page saved as an image
@@ -229,7 +248,8 @@ class Packer:
                 "file": file.name,
                 "rows_file": name,
                 "columns": table.header,
-                "labels_only": labels_only,
+                "labels_only": brings == "labels",
+                **({"images_only": True} if brings == "images" else {}),
                 "rows": table.n_rows,
                 "rejected": len(table.rejects),
                 "blank_rows": table.n_blank,
@@ -272,22 +292,59 @@ class Packer:
             }
         )
 
-    def _judge_columns(self, table: Table) -> bool:
-        """Whether the table only brings labels. Raises TableRefused when columns are missing."""
+    def _judge_columns(self, table: Table) -> str:
+        """What the table brings: rows, or only labels, or only which image is whose.
+
+        Raises TableRefused when columns are missing.
+        """
         missing = [name for name in self.spec.columns if name not in table.header]
         split = [name for name in self.spec.split_columns.values() if name not in table.header]
         has_label = self.spec.label_column in table.header
-        if has_label and len(missing) == len(self.spec.columns) and (missing or split):
-            return True
+        has_nothing = len(missing) == len(self.spec.columns)
+        if has_label and has_nothing and (missing or split):
+            return "labels"
+        if has_nothing and missing and self.spec.image_column in table.header:
+            return "images"
         if has_label:  # rows to learn from say how they are split; others need not
             missing += [name for name in split if name not in missing]
         if not missing:
-            return False
+            return "rows"
         raise TableRefused(
             "table_columns",
             f"columns missing: {', '.join(missing)}; found: {', '.join(table.header)}",
             1,
         )
+
+    def _name_images(self, unnamed: ImageFile) -> None:
+        """Give each image that waits the records whose rows name it."""
+        unnamed.close()
+        notes = {note["file"]: note for note in self.files if note["kind"] == "image"}
+        named = read_references(self.spec, self.tables, self.row_files, notes)
+        self.rejects += named.refused
+        for name, refused in named.lines_refused.items():
+            without_lines(self.row_files[name], refused)
+        for entry in self.tables:
+            entry["rows"] -= len(named.lines_refused.get(entry["rows_file"], ()))
+            entry["rejected"] += len(named.lines_refused.get(entry["rows_file"], ()))
+            if missed := named.not_found.get(entry["rows_file"]):
+                entry["read_as"] = {**entry["read_as"], "images_not_found": missed}
+        for file, note in notes.items():
+            owners = named.owners.get(file) or self._owner_by_name(note)
+            if owners:
+                named.owners[file] = owners
+                note["record_id"] = owners[0][0]
+            elif not note.get("code"):
+                note["code"] = NOT_NAMED
+                note["reason"] = f"no row of this upload names it in '{self.spec.image_column}'"
+        self.images.take(unnamed.path, named.owners)
+        unnamed.path.unlink()
+
+    def _owner_by_name(self, note: dict[str, Any]) -> list[tuple[str, int]]:
+        """Where the YAML has an `image_name` as well: whose an image is that no row names."""
+        named = self.spec.named_image(note["file"], note["sha256"] or "")
+        if named is None or fault_of(named.record_id) is not None:
+            return []
+        return [(named.record_id, named.number)]
 
     def _quarantine(
         self, file: Delivered, kind: str, code: str, reason: str, record_id: str | None = None
@@ -322,6 +379,7 @@ class Packer:
                 refused[code] = refused.get(code, 0) + 1
         good = [file for file in self.files if not file.get("code")]
         return {
+            "archives": self.archives,
             "tables": self.tables,
             "counts": {
                 "files": len(self.files),
@@ -335,16 +393,12 @@ class Packer:
         }
 
 
-def _is_of_system(file: Delivered) -> bool:
-    """Whether an operating system made it: by its name, or what macOS lays beside each file."""
-    name = file.name.rpartition("/")[2]
-    beside = name.startswith("._") and file.head.startswith(_APPLE_DOUBLE)
-    return beside or name in SYSTEM_NAMES or file.name.startswith("__MACOSX/")
-
-
 def wanted_of(spec: DatasetSpec) -> Wanted:
     """What the dataset's YAML looks for in a table."""
-    columns = dict.fromkeys((*spec.columns, spec.label_column, *spec.split_columns.values()))
+    named = [spec.image_column] if spec.image_column is not None else []
+    columns = dict.fromkeys(
+        (*spec.columns, spec.label_column, *spec.split_columns.values(), *named)
+    )
     return Wanted(spec.id_column, tuple(columns), spec.encoding)
 
 

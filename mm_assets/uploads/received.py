@@ -107,11 +107,15 @@ def read_images(
             if not left:
                 break
             names = packed.read_row_group(group, columns=["sha256"])["sha256"].to_pylist()
-            positions = [i for i, name in enumerate(names) if name in left]
+            if left.isdisjoint(names):
+                continue
+            images = packed.read_row_group(group, columns=["image"])["image"]
+            there = pc.is_valid(images).to_pylist()  # the bytes of one file stand there once
+            positions = [i for i, name in enumerate(names) if name in left and there[i]]
             if not positions:
                 continue
-            images = pc.take(packed.read_row_group(group, columns=["image"])["image"], positions)
-            found = dict(zip((names[i] for i in positions), images.to_pylist(), strict=True))
+            some = pc.take(images, positions).to_pylist()
+            found = dict(zip((names[i] for i in positions), some, strict=True))
             left -= found.keys()
             yield found
     if left:
@@ -169,11 +173,13 @@ def read_sample_images(
     lake: Lake, receipt: dict[str, Any], count: int
 ) -> list[tuple[bytes, list[str]]]:
     """The first few images of an upload with the lines to write below them."""
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     with lake.open_published(receipt, "images.parquet") as handle:
         packed = pq.ParquetFile(handle)
         if not packed.num_row_groups:
             return []
-        first = packed.read_row_group(0, columns=["record_id", "image"]).slice(0, count)
+        first = packed.read_row_group(0, columns=["record_id", "image"])
+        first = first.filter(pc.is_valid(first["image"])).slice(0, count)
     return [(row["image"], [row["record_id"]]) for row in first.to_pylist()]

@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pyarrow as pa
@@ -343,22 +344,54 @@ def test_an_id_that_is_the_whole_name_of_an_image_finds_it(tmp_path: Path) -> No
     assert made.ended.end is End.USED
 
 
+def _with_photos(separator: str) -> list[dict[str, Any]]:
+    return [{**row, "photo": f"photos/IMG_{n}.jpg" + (f"{separator}photos/IMG_{n + 1}.jpg"
+             if separator else "")} for n, row in enumerate(patients())]  # fmt: skip
+
+
 @pytest.mark.parametrize("separator", ["", ";"])
-def test_a_column_of_image_files_is_not_followed_and_it_says_what_to_do(
+def test_a_column_that_names_the_images_is_found_by_counting(
     separator: str, tmp_path: Path
 ) -> None:
-    rows = [{**row, "photo": f"photos/IMG_{n}.jpg" + (f"{separator}photos/IMG_{n + 1}.jpg"
-             if separator else "")} for n, row in enumerate(patients())]  # fmt: skip
-    _photos(tmp_path / "photos", [f"IMG_{n}.jpg" for n in range(5)])
+    _photos(tmp_path / "photos", [f"IMG_{n}.jpg" for n in range(60)])
+    made = drafted(tmp_path, _with_photos(separator), images=True)
+    spec = load_draft(made.text)
+    assert (spec.image_column, spec.image_separator) == ("photo", separator or None)
+    assert (spec.image_name, "photo" in spec.columns) == (None, False)
+    words = "image_column 'photo': 60 of 60 rows name one of 60 images; by the IDs in the images'"
+    assert any(note.startswith(words) for note in made.notes)
+    assert made.ended is not None
+    assert made.ended.end is End.USED
+
+
+def test_names_without_ending_and_in_other_case_name_images_too(tmp_path: Path) -> None:
+    rows = [{**row, "scan": f"img_{n}"} for n, row in enumerate(patients())]
+    _photos(tmp_path / "photos", [f"IMG_{n}.JPG" for n in range(60)])
+    assert load_draft(drafted(tmp_path, rows, images=True).text).image_column == "scan"
+
+
+def test_a_column_of_small_numbers_names_no_images(tmp_path: Path) -> None:
+    rows = [{**row, "visits": str(n % 4)} for n, row in enumerate(patients())]
+    _photos(tmp_path / "photos", [*(f"{row['patient_id']}.jpg" for row in rows), "1.jpg", "2.jpg"])
+    spec = load_draft(drafted(tmp_path, rows, images=True).text)
+    assert (spec.image_name, spec.image_column) == ("{id}", None)
+
+
+@pytest.mark.parametrize("separator", ["", ";"])
+def test_a_column_of_images_that_are_not_there_says_what_to_do(
+    separator: str, tmp_path: Path
+) -> None:
+    rows = _with_photos(separator)
+    _photos(tmp_path / "photos", [f"other_{n}.jpg" for n in range(5)])
     path = tmp_path / "t.csv"
     path.write_text(text_of(rows))
     made = draft_spec(path, tmp_path, images_asked=False)
     assert load_draft(made.text).image_name is None
     assert row_about(made, "photo")["taken_for"] == "left out"
     note = next(note for note in made.notes if "column 'photo'" in note)
-    assert "Rename the images to ID.jpg" in note
+    assert "give the folder that holds them (--images DIR)" in note
     assert ("cell.split(';')" in note) == bool(separator)
-    with pytest.raises(SpecError, match="Rename the images to ID.jpg") as caught:
+    with pytest.raises(SpecError, match="give the folder that holds them") as caught:
         draft_spec(path, tmp_path)
     assert caught.value.code == "init_no_match"
 
@@ -406,3 +439,23 @@ def test_images_beside_a_table_are_found_and_hidden_ones_are_not(tmp_path: Path)
     assert source_of(table) == (table, None)
     _photos(tmp_path / "photos", ["P001.jpg"])
     assert source_of(table) == (table, tmp_path)
+
+
+# -- whose a record is ----------------------------------------------------------------------------
+
+
+def test_a_column_of_owners_is_named_as_a_group_and_left_to_the_person(tmp_path: Path) -> None:
+    rows = [{**row, "owner_id": f"O{n % 25}"} for n, row in enumerate(patients())]
+    made = drafted(tmp_path, rows)
+    assert "  # group_column: owner_id\n" in made.text
+    assert load_draft(made.text).group_column is None
+    assert load_draft(made.text.replace("# group_column", "group_column")).group_column
+    (note,) = [note for note in made.notes if "group_column" in note]
+    assert note.startswith("column 'owner_id' has 25 values for 60 rows")
+
+
+@pytest.mark.parametrize("column", ["owner", "town"])
+def test_where_nothing_is_shared_or_said_no_group_is_named(column: str, tmp_path: Path) -> None:
+    values = range(60) if column == "owner" else [n % 25 for n in range(60)]
+    rows = [{**row, column: f"O{n}"} for n, row in zip(values, patients(), strict=True)]
+    assert "group_column" not in drafted(tmp_path, rows).text

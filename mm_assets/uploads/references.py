@@ -1,0 +1,114 @@
+"""What the rows of one upload say of its images: whose each file is, what is missing, what is not
+clear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import Refusal
+from mm_assets.contract.ids import fault_of, normalised
+from mm_assets.uploads.image_column import Ambiguous, ImageFiles, cells_of
+
+BATCH_ROWS = 65_536
+MOST_SHOWN = 5
+Owners = list[tuple[str, int]]
+
+
+@dataclass
+class References:
+    """owners: of each file the records that name it, and its place among the files of each.
+    refused: rows with a cell that could mean several files; lines_refused: the same, their lines by
+    file of rows. not_found: in words, for each file of rows that names what is not there.
+    """
+
+    owners: dict[str, Owners] = field(default_factory=dict)
+    refused: list[Refusal] = field(default_factory=list)
+    lines_refused: dict[str, set[int]] = field(default_factory=dict)
+    not_found: dict[str, str] = field(default_factory=dict)
+
+
+def read_references(
+    spec: DatasetSpec,
+    tables: Sequence[Mapping[str, Any]],
+    row_files: Mapping[str, Path],
+    images: Collection[str],
+) -> References:
+    """tables: entries of a receipt. row_files: their rows, by `rows_file`. images: file names."""
+    found = References()
+    files = ImageFiles(images)
+    missing = frozenset(spec.missing_values)
+    taken: set[tuple[str, str]] = set()
+    for entry in tables:
+        columns = entry["columns"]
+        if spec.image_column not in columns:
+            continue
+        name, gone = entry["rows_file"], _NotFound()
+        places = columns.index(spec.id_column), columns.index(spec.image_column)
+        for line, given, cell in _cells(row_files[name], *places):
+            record_id = normalised(given or "")
+            if fault_of(record_id) is not None:
+                continue  # the row is refused for it
+            for number, one in enumerate(cells_of(cell, spec.image_separator, missing)):
+                file = files.meant(one, entry["file"])
+                if file is None:
+                    gone.add(one)
+                elif isinstance(file, Ambiguous):
+                    reason = f"column '{spec.image_column}': '{one[:200]}' may be {file.words}"
+                    found.refused.append(
+                        Refusal("image_ambiguous", reason, entry["file"], line, record_id)
+                    )
+                    found.lines_refused.setdefault(name, set()).add(line)
+                elif (file, record_id) not in taken:
+                    taken.add((file, record_id))
+                    found.owners.setdefault(file, []).append((record_id, number))
+        if gone.count:
+            found.not_found[name] = gone.words
+    return found
+
+
+class _NotFound:
+    """What rows name and is not in the upload."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[str] = []
+
+    def add(self, cell: str) -> None:
+        self.count += 1
+        if len(self._first) < MOST_SHOWN:
+            self._first.append(cell[:100])
+
+    @property
+    def words(self) -> str:
+        more = self.count - len(self._first)
+        return ", ".join(self._first) + (f" and {more:,} more" if more else "")
+
+
+def _cells(path: Path, id_at: int, image_at: int) -> Iterator[tuple[int, str, str]]:
+    """Line, ID and cell of each row."""
+    import pyarrow.parquet as pq
+
+    names = ["_line", f"c{id_at}", f"c{image_at}"]
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=names):
+            columns = (batch.column(name).to_pylist() for name in names)
+            yield from zip(*columns, strict=True)
+
+
+def without_lines(path: Path, lines: Iterable[int]) -> None:
+    """Take rows out of a file of rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    gone = pa.array(sorted(lines), pa.int64())
+    kept = path.with_suffix(".kept")
+    with pq.ParquetFile(path) as file, pq.ParquetWriter(kept, file.schema_arrow) as writer:
+        for batch in file.iter_batches(BATCH_ROWS):
+            writer.write_batch(batch.filter(pc.invert(pc.is_in(batch.column("_line"), gone))))
+    kept.replace(path)
