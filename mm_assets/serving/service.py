@@ -52,6 +52,7 @@ class Service:
         self.draining = False
         self.on_batch: Callable[[str, int, float, float], None] = lambda _d, _n, _w, _s: None
         self._clock = 0
+        self._loading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -88,10 +89,15 @@ class Service:
         one = self.served[name]
         self._clock += 1
         one.used = self._clock
-        if one.predictor is None or one.lane is None:
-            await self._load(one)
-        if one.predictor is None or one.lane is None:
-            raise Unavailable(one.fault)
+        while one.predictor is None or one.lane is None:
+            if one.state == "failed":  # `_watch` tries again, not every request
+                raise Unavailable(one.fault)
+            # One dataset at a time, so that each one's memory is known. It may be let go again
+            # before its turn comes here.
+            async with self._loading:
+                await self._load(one)
+            if self.draining and one.predictor is None:
+                raise Unavailable("the service is going down")
         return one.predictor, one.lane
 
     def readiness(self) -> dict[str, Any]:
@@ -128,7 +134,8 @@ class Service:
                 one.state, one.fault = "failed", f"{type(error).__name__}: {error}"
                 logger.exception("%s cannot be loaded", one.name)
                 return
-            one.bytes = max(_resident() - before, 1)
+            # Another one's memory may come free meanwhile, so the most that was ever seen.
+            one.bytes = max(_resident() - before, one.bytes, 1)
             one.predictor, one.state, one.fault = predictor, "ready", ""
             one.lane = Lane(
                 predictor.answer,
@@ -192,7 +199,10 @@ def _told(one: Served) -> dict[str, Any]:
 
 
 def _resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Bytes of memory that this process holds, without what nobody needs."""
+    import gc
+
     import psutil
 
+    gc.collect()
     return int(psutil.Process().memory_info().rss)
