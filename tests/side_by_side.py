@@ -33,6 +33,8 @@ SLOW = (
     "tests/packaging/",  # a wheel in an environment of its own
     "tests/api/",
     "tests/serving/test_equality.py",
+    "tests/serving/test_hostile.py",
+    "tests/serving/test_swap.py",
     "tests/serving/test_processes.py",  # `mm serve` as a process
     "tests/laws/",
     "tests/cli/",  # commands that run Dagster
