@@ -28,6 +28,10 @@ _NO_IMAGE = "Send the record's image with it; each record of this dataset is an 
 TODO = {"image_needed": _NO_IMAGE}  # beside errors.REFUSALS: only a request can lack its image
 
 
+class Doubled(dict[str, Any]):
+    """A JSON object in which a key stands twice: which value counts cannot be known."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """Why a record, or its image, is refused."""
@@ -96,6 +100,11 @@ class Reader:
 
         A record without an ID is called by its place, counted from 1. Its label is not looked at.
         """
+        if isinstance(record, Doubled):
+            name = record.get(self.spec.id_column, place + 1)
+            return Read(
+                str(name), None, fault=Fault("row_json", "a key stands in the object twice")
+            )
         seen = image if isinstance(image, NormalisedImage) else self.image(image)
         told = {name: value for name, value in record.items() if name not in self._not_asked}
         if self.spec.records == "images":
@@ -111,6 +120,8 @@ class Reader:
         """Whether `record` reads it at once; else it takes some ten milliseconds."""
         told = {name: value for name, value in record.items() if name not in self._not_asked}
         told.setdefault(self.spec.id_column, "1")
+        if isinstance(record, Doubled):
+            return True
         return self.spec.records == "images" or self._plain.read(told) is not None
 
     def table(
