@@ -81,7 +81,8 @@ def codes_in_the_source() -> set[str]:
         for path in (ROOT / folder).rglob("*.py")
     ]
     places = {name: at for tree in trees for name, at in parameter_places(tree)}
-    functions = [f for tree in trees for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)]
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    functions = [f for tree in trees for f in ast.walk(tree) if isinstance(f, kinds)]
     found = {code for tree in trees for code in listed_codes(tree)}
     for function in functions:
         calls = (node for node in ast.walk(function) if isinstance(node, ast.Call))
@@ -95,9 +96,10 @@ def codes_in_the_source() -> set[str]:
 
 
 def lines_of_the_page() -> dict[str, str]:
-    """Each code of the page and the line of the table that speaks of it."""
+    """Each code of the pages and the line of the table that speaks of it."""
     lines: dict[str, str] = {}
-    for line in PAGE.read_text(encoding="utf-8").splitlines():
+    pages = (PAGE, ROOT / "docs" / "serving.md")
+    for line in (line for page in pages for line in page.read_text(encoding="utf-8").splitlines()):
         if match := re.match(r"\| `([a-z0-9_]+)` \|", line):
             assert match[1] not in lines, f"{match[1]} stands in the page twice"
             lines[match[1]] = line

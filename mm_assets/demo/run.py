@@ -175,7 +175,15 @@ def _ending(folder: Path, spec: DatasetSpec, rows: list[dict[str, Any]], seconds
     say(f"Pictures:     {shown / 'monitoring' / spec.dataset}")
     say(f"Table:        {shown / 'predictions.duckdb'}")
     say(f"In Dagster:   {_ui(settings)}     then open http://127.0.0.1:3000")
+    say(f"Over HTTP:    {_serve(settings)}")
     say("Your own:     mm init TABLE --images FOLDER --id COLUMN --label COLUMN")
+
+
+def _serve(settings: Settings) -> str:
+    """The command that answers over HTTP with what the demo with these settings trained."""
+    if settings.data_folder != folder_of(settings, settings.datasets):
+        return f"MM_DATA={settings.data_folder} MM_DEFS={settings.defs_folder} mm serve"
+    return f"mm serve --demo {settings.datasets}"
 
 
 def folder_of(settings: Settings, dataset: str) -> Path:

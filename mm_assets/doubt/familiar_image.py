@@ -9,7 +9,6 @@ nearest one (k nearest neighbours, Sun et al. 2022, with k = 1).
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from mm_assets.contract.errors import ModelError
 from mm_assets.contract.limits import ImageFeature
 from mm_assets.engines.protocol import Progress, Vectors
+from mm_assets.engines.shared.decoded import decoded
 from mm_assets.engines.shared.eyes import Eyes, kept_eyes
 from mm_assets.reading.image_features import image_features
 
@@ -92,7 +92,7 @@ class FamiliarImages:
         some = list(there.values())
         numbers = _numbers(some)
         asked = _points(self.eyes.embed(some), numbers, self.mean, self.scale)
-        away = _nearest(self._points, asked).round(DIGITS).tolist()
+        away = _nearest(self._points, self._squares, asked).round(DIGITS).tolist()
         return {
             place: f"unlike all {len(self.points):,} images of training that it was compared with: "
             f"{distance:.2f} from the nearest, and {self.limit:.2f} is far"
@@ -103,6 +103,10 @@ class FamiliarImages:
     @cached_property
     def _points(self) -> Points:
         return self.points.astype(np.float32)
+
+    @cached_property
+    def _squares(self) -> Points:
+        return _squares(self._points)
 
     # -- what a model keeps -------------------------------------------------------------------
 
@@ -150,12 +154,9 @@ def _looked_at(
 
 def _numbers(images: Sequence[bytes]) -> Points:
     """[images, NUMBERS] about light and sharpness; those of long tails as logarithms."""
-    from PIL import Image
-
     found = np.empty((len(images), len(NUMBERS)), dtype=np.float64)
     for place, data in enumerate(images):
-        with Image.open(io.BytesIO(data)) as opened:
-            image = opened.convert("RGB")
+        image = decoded(data)
         said = image_features(image, width=image.width, height=image.height)
         found[place] = [said[name.value] for name in NUMBERS]
     found[:, LOGARITHMIC] = np.log1p(found[:, LOGARITHMIC])
@@ -170,7 +171,7 @@ def _points(seen: Points, numbers: Points, mean: Points, scale: Points) -> Point
 
 def _limit(points: Points, groups: Sequence[str]) -> float:
     """How far nearly all points are from their nearest one of another group."""
-    away = _nearest(points, points, np.unique(groups, return_inverse=True)[1])
+    away = _nearest(points, _squares(points), points, np.unique(groups, return_inverse=True)[1])
     away = away[np.isfinite(away)]
     if not len(away):
         return float("inf")
@@ -180,18 +181,23 @@ def _limit(points: Points, groups: Sequence[str]) -> float:
     return round(limit * (1 + ROOM * few), DIGITS)
 
 
+def _squares(points: Points) -> Points:
+    found: Points = (points**2).sum(axis=1)
+    return found
+
+
 def _nearest(
-    points: Points, asked: Points, groups: npt.NDArray[np.intp] | None = None
+    points: Points, squares: Points, asked: Points, groups: npt.NDArray[np.intp] | None = None
 ) -> npt.NDArray[np.float64]:
     """The distance of each asked one to its nearest point.
 
-    groups: where the points are asked themselves, only those of another group count.
+    squares: [points] of their lengths. groups: where the points are asked themselves, only those of
+    another group count.
     """
-    squares = (points**2).sum(axis=1)
     found = np.empty(len(asked))
     for start in range(0, len(asked), 256):
         some = asked[start : start + 256]
-        squared = (some**2).sum(axis=1)[:, None] + squares - 2 * some @ points.T
+        squared = _squares(some)[:, None] + squares - 2 * some @ points.T
         if groups is not None:
             squared[groups[start : start + 256, None] == groups] = np.inf
         found[start : start + 256] = squared.min(axis=1)

@@ -17,11 +17,12 @@ records. The others are open.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mm_assets.contract.limits import ImageFeature
 from mm_assets.contract.spellings import quoted
@@ -73,32 +74,33 @@ class FamiliarTable:
         watched, open_ = _watched(frame, kinds, spellings, groups)
         named = {kind: [name for name in kinds if kinds[name] == kind] for kind in KINDS}
         written = [*named["text"], *open_]
-        absent = _absent(frame, kinds)
+        absent = {name: _absent(frame[name].to_numpy(), kind) for name, kind in kinds.items()}
         scripts = {name: learn_scripts(_texts(frame[name]).values()) for name in written}
         numbers = {name: frame[name].to_numpy(dtype=np.float64) for name in named["number"]}
         return cls(
             kinds, spellings, watched, open_,
             learn_ranges(numbers),
             {name: found for name, found in scripts.items() if found},
-            tuple(name for name in kinds if len(absent) and not absent[name].any()),
-            _empty(absent[_sent(kinds)].to_numpy().sum(axis=1), len(_sent(kinds))),
+            tuple(name for name in kinds if len(frame) and not absent[name].any()),
+            _empty(_missing(absent, _sent(kinds), len(frame)), len(_sent(kinds))),
         )  # fmt: skip
 
     def doubts(self, frame: pd.DataFrame) -> list[list[Doubt]]:
         """Of each record by itself; in the order of the columns."""
         found: list[list[Doubt]] = [[] for _ in range(len(frame))]
-        absent = _absent(frame, self.kinds)
+        columns = {name: frame[name].to_numpy() for name in self.kinds}
+        absent = {name: _absent(columns[name], kind) for name, kind in self.kinds.items()}
         sent = _sent(self.kinds)
-        missing = absent[sent].to_numpy().sum(axis=1)
+        missing = _missing(absent, sent, len(frame))
         is_empty = missing >= self.empty
         for place in np.flatnonzero(is_empty).tolist():
             words = f"{missing[place]} of {len(sent)} values are missing"
             found[place].append(Doubt("empty_record", "", words))
-        for column in self.kinds:
-            of_column = {**self._far(column, frame), **self._unknown(column, frame)}
+        for column, values in columns.items():
+            of_column = {**self._far(column, values), **self._unknown(column, values)}
             if column in self.always_there:
                 doubt = self._doubt("missing_value", column, "missing", "")
-                gone = absent[column].to_numpy() & ~is_empty  # else it is said already
+                gone = absent[column] & ~is_empty  # else it is said already
                 of_column |= dict.fromkeys(np.flatnonzero(gone).tolist(), doubt)
             for place, doubt in of_column.items():
                 found[place].append(doubt)
@@ -117,24 +119,24 @@ class FamiliarTable:
     def _doubt(self, code: Code, column: str, said: str, value: str) -> Doubt:
         return Doubt(code, column, f"{said}; training has {self.known(code, column)}", value)
 
-    def _far(self, column: str, frame: pd.DataFrame) -> dict[int, Doubt]:
+    def _far(self, column: str, values: np.ndarray) -> dict[int, Doubt]:
         if column not in self.ranges:
             return {}
-        values = frame[column].to_numpy(dtype=np.float64)
-        places = np.flatnonzero(self.ranges[column].far(values)).tolist()
-        numbers = {place: f"{values[place]:.6g}" for place in places}
+        given = values.astype(np.float64, copy=False)
+        places = np.flatnonzero(self.ranges[column].far(given)).tolist()
+        numbers = {place: f"{given[place]:.6g}" for place in places}
         return {n: self._doubt("far_number", column, text, text) for n, text in numbers.items()}
 
-    def _unknown(self, column: str, frame: pd.DataFrame) -> dict[int, Doubt]:
+    def _unknown(self, column: str, values: np.ndarray) -> dict[int, Doubt]:
         """Values of categories and texts; each different one is looked at once."""
         code: Code
         if column in self.watched:
             code, known = "unseen_category", self.spellings.columns[column]
-            unseen = (one for one in _distinct(frame[column]) if not known.knows(one))
+            unseen = (one for one in _distinct(values) if not known.knows(one))
             said = {one: quoted([one]) for one in unseen}
         elif column in self.scripts:
             code, scripts = "other_script", self.scripts[column]
-            said = {one: script_of(one) for one in _distinct(frame[column])}
+            said = {one: script_of(one) for one in _distinct(values)}
             said = {
                 one: "" if script in ("", *scripts) else f"{script} letters"
                 for one, script in said.items()
@@ -148,7 +150,7 @@ class FamiliarTable:
         }
         if not told:
             return {}
-        return {n: told[text] for n, text in _texts(frame[column]).items() if text in told}
+        return {n: told[text] for n, text in _texts(values).items() if text in told}
 
     # -- what a manifest keeps ----------------------------------------------------------------
 
@@ -213,19 +215,31 @@ def _empty(missing: np.ndarray, total: int) -> int:
     return max(2 if total > 1 else 1, usual + (total - usual + 1) // 2, usual + 1)
 
 
-def _absent(frame: pd.DataFrame, kinds: Mapping[str, str]) -> pd.DataFrame:
-    """[records, columns] what is missing; a text without anything in it is."""
-    absent = frame[list(kinds)].isna()
-    for column in (name for name, kind in kinds.items() if kind != "number"):
-        blank = [isinstance(value, str) and not value.strip() for value in frame[column]]
-        absent[column] |= np.array(blank, dtype=bool)
-    return absent
+def _absent(values: np.ndarray, kind: str) -> npt.NDArray[np.bool_]:
+    """[records] where a value is missing; a text without anything in it is."""
+    import pandas as pd
+
+    gone: npt.NDArray[np.bool_] = pd.isna(values)
+    if kind == "number":
+        return gone
+    blank = [isinstance(value, str) and not value.strip() for value in values]
+    return gone | np.array(blank, dtype=bool)
 
 
-def _texts(values: pd.Series) -> dict[int, str]:
+def _missing(
+    absent: Mapping[str, npt.NDArray[np.bool_]], columns: Sequence[str], records: int
+) -> npt.NDArray[np.intp]:
+    """[records] of how many of the columns the values are missing."""
+    missing = np.zeros(records, dtype=np.intp)
+    for name in columns:
+        missing += absent[name]
+    return missing
+
+
+def _texts(values: Iterable[object]) -> dict[int, str]:
     """Each text that is there, by its place."""
     return {n: text for n, text in enumerate(values) if isinstance(text, str) and text.strip()}
 
 
-def _distinct(values: pd.Series) -> Sequence[str]:
+def _distinct(values: Iterable[object]) -> Sequence[str]:
     return list(dict.fromkeys(_texts(values).values()))

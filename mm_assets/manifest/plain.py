@@ -16,14 +16,17 @@ from typing import Any, NamedTuple
 from mm_assets.contract.dataset import ColumnKind, DatasetSpec
 from mm_assets.contract.ids import fault_of, normalised
 from mm_assets.manifest.numbers import MARKERS, looks_like_number
-from mm_assets.reading.header import folded
-from mm_assets.reading.table import FIELD_LIMIT, SPACE
+from mm_assets.reading.header import clean, folded
+from mm_assets.reading.table import FILE_COLUMN, LINE_COLUMN, SPACE
+from mm_assets.uploads.receive import wanted_of
 
 Value = float | str | None
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
 _STRANGE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _MARKERS = frozenset(MARKERS)
 _WHOLE = 2**53  # up to here a float holds every whole number
+_MOST_NAMES = 1_000
+_MOST_TEXT = 100_000  # characters of a record; escaped in a file they are below its limits
 
 
 class Plain(NamedTuple):
@@ -40,10 +43,15 @@ class PlainReader:
         self._id = spec.id_column
         self._columns = [(name, c.kind, c.required) for name, c in spec.columns.items()]
         self._missing = frozenset(spec.missing_values)
-        self._number_is_missing = any(map(looks_like_number, spec.missing_values))
-        self._decimal = spec.decimal
+        # A float that is equal to one of these may be written as it is, or otherwise.
+        self._missing_numbers = frozenset(map(float, filter(looks_like_number, self._missing)))
         self._names = frozenset((spec.id_column, *spec.columns))
-        self._folded = frozenset(map(folded, self._names))
+        # Another name that may be meant for one of these has to be judged.
+        taken = (*wanted_of(spec).names, FILE_COLUMN, LINE_COLUMN)
+        self._folded = frozenset(map(folded, taken))
+        # Names that a file's header does not keep as they are leave nothing plain.
+        self._usual = all(name and clean(name) == name for name in self._names)
+        self._usual &= self._names.isdisjoint((FILE_COLUMN, LINE_COLUMN))
 
     def read(self, record: Mapping[str, Any]) -> Plain | None:
         """What the record says; None if it is not plain, and has to be judged.
@@ -51,7 +59,7 @@ class PlainReader:
         record: names to None, bool, int, float or str, as JSON has them.
         """
         record_id = self._id_of(record.get(self._id))
-        if record_id is None or not self._header_fits(record):
+        if record_id is None or not self._header_fits(record) or not _is_short(record):
             return None
         features: dict[str, Value] = {}
         for name, kind, required in self._columns:
@@ -64,14 +72,25 @@ class PlainReader:
 
     def _header_fits(self, record: Mapping[str, Any]) -> bool:
         others = record.keys() - self._names
-        if len(record) - len(others) < len(self._names):
+        if not self._usual or len(record) - len(others) < len(self._names):
             return False
-        return not any(folded(name) in self._folded or _STRANGE.search(name) for name in others)
+        return not any(
+            folded(name) in self._folded
+            or _STRANGE.search(name)
+            or not self._is_harmless(record[name])
+            for name in others
+        )
+
+    def _is_harmless(self, value: Any) -> bool:
+        """Whether a value that nobody asks for is no fault of its row."""
+        if isinstance(value, float):
+            return math.isfinite(value)
+        return self._text(value, ColumnKind.TEXT) is not _DOUBTFUL
 
     def _id_of(self, value: Any) -> str | None:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value) if abs(value) < _WHOLE else None
-        if not isinstance(value, str) or len(value) > FIELD_LIMIT or _STRANGE.search(value):
+        if not isinstance(value, str) or _STRANGE.search(value):
             return None
         found = normalised(value)
         return found if fault_of(found) is None else None
@@ -79,12 +98,15 @@ class PlainReader:
     def _number(self, value: Any) -> Any:
         if value is None:
             return None
-        if isinstance(value, bool) or (self._number_is_missing and value != ""):
+        if isinstance(value, bool):
             return _DOUBTFUL
         if isinstance(value, int):
-            return float(value) if abs(value) < _WHOLE else _DOUBTFUL
+            if abs(value) >= _WHOLE:
+                return _DOUBTFUL
+            return None if str(value) in self._missing else float(value)
         if isinstance(value, float):
-            return value if math.isfinite(value) else _DOUBTFUL
+            certain = math.isfinite(value) and value not in self._missing_numbers
+            return value if certain else _DOUBTFUL
         if not isinstance(value, str) or len(value) > 64:
             return _DOUBTFUL
         trimmed = value.strip(SPACE)
@@ -101,8 +123,7 @@ class PlainReader:
             value = str(value)
         elif value is None:
             return None
-        doubtful = not isinstance(value, str) or len(value) > FIELD_LIMIT // 2
-        if doubtful or _STRANGE.search(value) or value in ("NaN", "-NaN"):
+        if not isinstance(value, str) or _STRANGE.search(value):
             return _DOUBTFUL
         trimmed = value.strip(SPACE)
         if trimmed in self._missing:
@@ -111,3 +132,8 @@ class PlainReader:
 
 
 _DOUBTFUL = object()
+
+
+def _is_short(record: Mapping[str, Any]) -> bool:
+    texts = sum(len(value) for value in record.values() if isinstance(value, str))
+    return len(record) <= _MOST_NAMES and texts + sum(map(len, record)) <= _MOST_TEXT

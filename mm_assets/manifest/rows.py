@@ -33,6 +33,7 @@ from mm_assets.manifest.numbers import (
     odd_sql,
     read_with,
 )
+from mm_assets.reading.in_memory import in_memory
 from mm_assets.reading.table import SPACE as TABLE_SPACE
 from mm_assets.uploads.receive import refusals_table
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MEMORY = "400MB"  # of DuckDB; what is more goes to disk
+FEW_ROWS, FEW_BYTES = 1_000, 1 << 20
 BATCH_ROWS = 65_536
 COLUMNS_AT_ONCE = 40
 _Problem = tuple[str, str, str]  # in SQL: when there is one, its code, the reason
@@ -106,13 +108,27 @@ def typed_files(
     if not entries:
         yield TypedRows(_empty_index(), refusals_table([]), 0, {}, lambda _: iter(()))
         return
-    import duckdb
+    tables = [_Told(n, entry, folder / entry["rows_file"]) for n, entry in enumerate(entries)]
+    with _database(tables, folder) as db:
+        yield _judged(db, spec, tables)
 
+
+@contextmanager
+def _database(tables: Sequence[_Told], folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database of its own that spills into `folder`; for a few rows that takes too long."""
+    import duckdb
+    import pyarrow.parquet as pq
+
+    size = sum(table.path.stat().st_size for table in tables)
+    rows = sum(pq.read_metadata(table.path).num_rows for table in tables)
+    if rows <= FEW_ROWS and size <= FEW_BYTES:
+        with in_memory(threads=1) as db:
+            yield db
+        return
     with duckdb.connect() as db:
         db.execute(f"SET memory_limit = '{MEMORY}'")
         db.execute(f"SET temp_directory = {literal(str(folder))}")
-        tables = [_Told(n, entry, folder / entry["rows_file"]) for n, entry in enumerate(entries)]
-        yield _judged(db, spec, tables)
+        yield db
 
 
 def type_rows(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> tuple[pa.Table, TypedRows]:
@@ -135,15 +151,9 @@ class _Told:
 
 def _judged(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, tables: list[_Told]) -> TypedRows:
     forms = _judge(db, spec, tables)
-    for statement in _RIVALS:
-        db.execute(statement)
-    for table in tables:
-        db.execute(_compared_sql(spec, table, forms[table.number]))
-    for statement in (_FIRSTS, _conflicts_sql(spec), _CHOSEN):
-        db.execute(statement)
-    rejects, labels_joined = _rejects(db), _one(db, _LABELS_JOINED)[0]
+    rejects, labels_joined = _choose(db, spec, tables, forms)
     db.execute("DROP VIEW good")
-    for name in ("conflicts", "firsts", "compared", "rivals", "doubled", "problems", "judged"):
+    for name in ("doubled", "problems", "judged"):
         db.execute(f"DROP TABLE {name}")
     index = db.sql("SELECT record_id, labels_only, label FROM chosen").to_arrow_table()
     numbers = {
@@ -428,12 +438,15 @@ def _classes(
     """The classes, labels that are spelled otherwise than their class, and what each means."""
     if spec.classes is None:
         return {}
-    sources = " UNION ALL ".join(_source_sql(spec, table) for table in tables)
-    found = db.execute(
-        f"SELECT DISTINCT trim(label_text, {SPACE}) AS told FROM ({sources}) "
-        "WHERE told IS NOT NULL AND NOT list_contains($classes, told)",
-        {"classes": list(spec.classes)},
-    ).fetchall()
+    with_labels = [table for table in tables if spec.label_column in table.entry["columns"]]
+    found: list[tuple[Any, ...]] = []
+    if with_labels:
+        sources = " UNION ALL ".join(_source_sql(spec, table) for table in with_labels)
+        found = db.execute(
+            f"SELECT DISTINCT trim(label_text, {SPACE}) AS told FROM ({sources}) "
+            "WHERE told IS NOT NULL AND NOT list_contains($classes, told)",
+            {"classes": list(spec.classes)},
+        ).fetchall()
     known = Known(spec.classes)
     meant = {told: known.meant(told) for (told,) in found if known.knows(told)}
     return {
@@ -444,10 +457,13 @@ def _classes(
 # -- choosing -------------------------------------------------------------------------------------
 
 
-_RIVALS = (
+_GOOD = (
     "CREATE TEMP VIEW good AS FROM judged ANTI JOIN problems USING (n, r)",
     """CREATE TEMP TABLE doubled AS
         SELECT record_id FROM good GROUP BY record_id HAVING count(*) > 1""",
+)
+_ALL_CHOSEN = "CREATE TEMP TABLE chosen AS SELECT n, r, labels_only, record_id, label FROM good"
+_RIVALS = (
     "CREATE TEMP TABLE rivals AS FROM good SEMI JOIN doubled USING (record_id)",
     "CREATE TEMP TABLE compared (n INTEGER, r BIGINT, told VARCHAR)",
 )
@@ -499,12 +515,11 @@ _LABELS_JOINED = """
     SELECT count(*) - (SELECT count(*) FROM conflicts) FROM firsts WHERE labels_only AND joined"""
 
 
-_REJECTS = """
-    SELECT refused.code, reason, file, line, record_id, todo FROM (
+_WRONG = """
         SELECT code, reason, _file AS file, _line AS line,
             CASE WHEN code <> 'id_too_long' THEN record_id END AS record_id
-        FROM problems JOIN judged USING (n, r)
-        UNION ALL
+        FROM problems JOIN judged USING (n, r)"""
+_BEATEN = """
         SELECT 'label_conflict', 'the label is ''' || left(label, 60) || ''' here and '''
             || left(own_label, 60) || ''' in ' || coalesce('line ' || own_line || ' of ', '')
             || own_file,
@@ -517,15 +532,42 @@ _REJECTS = """
             j._file, j._line, j.record_id
         FROM (FROM rivals JOIN compared USING (n, r)) AS j
             JOIN firsts AS f USING (record_id, labels_only)
-        WHERE (j.n, j.r) <> (f.n, f.r)
-    ) AS refused JOIN todo USING (code) ORDER BY file, line"""
+        WHERE (j.n, j.r) <> (f.n, f.r)"""
 
 
-def _rejects(db: duckdb.DuckDBPyConnection) -> pa.Table:
+def _choose(
+    db: duckdb.DuckDBPyConnection,
+    spec: DatasetSpec,
+    tables: list[_Told],
+    forms: dict[int, dict[str, Form]],
+) -> tuple[pa.Table, int]:
+    """Make `chosen`, one row for each record; returns the rejects, and how many labels joined."""
+    for statement in _GOOD:
+        db.execute(statement)
+    if not _one(db, "SELECT count(*) FROM doubled")[0]:
+        db.execute(_ALL_CHOSEN)
+        return _rejects(db, _WRONG), 0
+    for statement in _RIVALS:
+        db.execute(statement)
+    for table in tables:
+        db.execute(_compared_sql(spec, table, forms[table.number]))
+    for statement in (_FIRSTS, _conflicts_sql(spec), _CHOSEN):
+        db.execute(statement)
+    found = _rejects(db, f"{_WRONG} UNION ALL {_BEATEN}"), int(_one(db, _LABELS_JOINED)[0])
+    for name in ("conflicts", "firsts", "compared", "rivals"):
+        db.execute(f"DROP TABLE {name}")
+    return found
+
+
+def _rejects(db: duckdb.DuckDBPyConnection, refused: str) -> pa.Table:
     import pyarrow as pa
 
+    query = (
+        f"SELECT refused.code, reason, file, line, record_id, todo FROM ({refused}) AS refused "
+        "JOIN todo USING (code) ORDER BY file, line"
+    )
     db.register("todo", pa.table({"code": list(REFUSALS), "todo": list(REFUSALS.values())}))
-    rejects = db.sql(_REJECTS).to_arrow_table().cast(refusals_table([]).schema)
+    rejects = db.sql(query).to_arrow_table().cast(refusals_table([]).schema)
     db.unregister("todo")
     return rejects
 

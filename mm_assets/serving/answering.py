@@ -82,12 +82,12 @@ class Answering:
         if name not in self.service.served:
             known = ", ".join(sorted(self.service.served)) or "none"
             raise Problem(
-                404, "dataset_unknown", f"no dataset {name!r} is served", f"Served: {known}."
+                404, "dataset_not_served", f"no dataset {name!r} is served", f"Served: {known}."
             )
         try:
             return (await self.service.use(name))[0]
         except Unavailable as error:
-            raise Problem(503, "unavailable", error.reason, headers={"Retry-After": "5"}) from None
+            raise Problem(503, "models_unavailable", error.reason, headers={"Retry-After": "5"}) from None
 
     async def answer(self, name: str, asked: Asked) -> Answered:
         """Raises Problem where nothing can be answered."""
@@ -97,18 +97,18 @@ class Answering:
                 found = await self._answered(name, asked)
         except TimeoutError:
             raise Problem(
-                504, "timeout", f"no answer within {seconds:g} seconds", "Ask for fewer records."
+                504, "answer_timeout", f"no answer within {seconds:g} seconds", "Ask for fewer records."
             ) from None
         except Overloaded as error:
             raise Problem(
                 503,
-                "overloaded",
+                "too_many_waiting",
                 "as many records as may wait are waiting",
                 f"Try again in {error.retry_after} s.",
                 headers={"Retry-After": str(error.retry_after)},
             ) from None
         except Unavailable as error:
-            raise Problem(503, "unavailable", error.reason, headers={"Retry-After": "5"}) from None
+            raise Problem(503, "models_unavailable", error.reason, headers={"Retry-After": "5"}) from None
         _refuse_if_nothing(found)
         return found
 

@@ -107,7 +107,7 @@ async def _multipart(request: Request) -> Asked:
         ).parse()  # fmt: skip
     except (MultiPartException, ValueError, KeyError, AssertionError) as error:
         what = getattr(error, "message", str(error)) or type(error).__name__
-        raise Problem(400, "multipart", f"the form can't be read: {what}") from None
+        raise Problem(400, "form_unreadable", f"the form can't be read: {what}") from None
     document: Any = None
     named: dict[str, bytes] = {}
     for key, value in form.multi_items():
@@ -118,7 +118,7 @@ async def _multipart(request: Request) -> Asked:
             named[value.filename or f"{key}-{len(named)}"] = data
         else:
             raise Problem(
-                422, "multipart", f"the field {key!r} is not understood",
+                422, "form_unreadable", f"the field {key!r} is not understood",
                 "Send `records` (JSON) and files named by their IDs.",
             )  # fmt: skip
     if document is None:

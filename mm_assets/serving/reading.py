@@ -25,7 +25,7 @@ from mm_assets.uploads.receive import Packer
 HEAD = 4096
 TABLE = "records"
 _NO_IMAGE = "Send the record's image with it; each record of this dataset is an image."
-TODO = {"image_missing": _NO_IMAGE}  # beside errors.REFUSALS: only a request can lack its image
+TODO = {"image_needed": _NO_IMAGE}  # beside errors.REFUSALS: only a request can lack its image
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,10 @@ class Reader:
     def _judged(self, record: Mapping[str, Any]) -> tuple[str, Mapping[str, Value] | Fault | None]:
         given = record[self.spec.id_column]
         name = given if isinstance(given, str) else json.dumps(given)
+        # Lists last: a file that begins with one looks as if its rows were in that list.
+        told = dict(sorted(record.items(), key=lambda one: isinstance(one[1], list)))
         try:
-            data = json.dumps(record, allow_nan=False).encode()
+            data = json.dumps(told, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             return name, Fault("row_json", f"this is no JSON object: {error}")
         rows = self.table(data + b"\n", "record.jsonl")
@@ -201,7 +203,7 @@ class Reader:
         if fault := fault_of(record_id):
             return Read(record_id, None, fault=Fault(*fault))
         if seen is None:
-            seen = Fault("image_missing", "the record has no image")
+            seen = Fault("image_needed", "the record has no image")
         if isinstance(seen, Fault):
             return Read(record_id, None, fault=seen)
         return Read(record_id, {}, seen)

@@ -22,9 +22,11 @@ from mm_assets.engines.automatic.engine import AutomaticEngine
 from mm_assets.engines.automatic.members import Learnt, Lesson
 from mm_assets.engines.automatic.predictor import AutomaticPredictor, as_sure
 from mm_assets.engines.shared import eyes
+from mm_assets.engines.shared.guards import prepared_columns
 from mm_assets.engines.shared.stopping import Stopped
 from tests.engines import frames
 from tests.engines.frames import COLUMNS, imports, refused, task_of
+from tests.engines.threads import assert_same_for_threads
 from tests.engines.toy_engine import Toy
 from tests.make import images_looked_at, plain_image
 
@@ -139,6 +141,23 @@ def asked(model: AutomaticPredictor, count: int = 40) -> pd.DataFrame:
 def model(request: pytest.FixtureRequest) -> AutomaticPredictor:
     found: AutomaticPredictor = request.getfixturevalue(request.param)
     return found
+
+
+def test_each_model_of_a_member_says_what_its_library_says(model: AutomaticPredictor) -> None:
+    frame = asked(model, 12)
+    columns = prepared_columns(frame, model.columns, model._ranges)
+    for count in (1, 12):
+        seen = model._seen({name: values[:count] for name, values in columns.items()})
+        for name, member in model._members.items():
+            matrix = members.matrix_of(name, seen)
+            for one in member.models:
+                theirs = one.predict(matrix) if model.classes is None else one.predict_proba(matrix)
+                ours = members._said(one, matrix)
+                np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_many_threads_get_the_answers_that_one_gets(model: AutomaticPredictor) -> None:
+    assert_same_for_threads(model, asked(model, 12))
 
 
 def test_a_record_alone_is_answered_as_among_others_in_any_order(model: AutomaticPredictor) -> None:

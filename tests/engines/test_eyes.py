@@ -7,6 +7,7 @@ import importlib
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,22 @@ def test_a_vector_is_the_same_alone_in_a_batch_in_any_number_of_threads_and_read
     finally:
         torch.set_num_threads(threads)
     np.testing.assert_array_equal(Eyes(vectors=kept).embed(images), together[:-1])
+    assert torch.get_num_threads() == threads
+
+
+def test_many_threads_at_once_see_what_one_sees_and_torch_keeps_its_number_of_threads() -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    images = [draw_image(n) for n in range(6)]
+    alone = Eyes().embed(images)
+    shared = Eyes()
+    with ThreadPoolExecutor(8) as pool:
+        turns = [[*images[n % 6 :], *images[: n % 6]] for n in range(8)]
+        seen = list(pool.map(shared.embed, turns))
+        assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {threads}
+    for n, vectors in enumerate(seen):
+        np.testing.assert_array_equal(np.roll(vectors, n % 6, axis=0), alone)
     assert torch.get_num_threads() == threads
 
 

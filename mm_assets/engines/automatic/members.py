@@ -19,6 +19,7 @@ import numpy.typing as npt
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.automatic.scales import IDENTITY, Scale
 from mm_assets.engines.automatic.views import Seen
+from mm_assets.engines.shared.quick import linear_answer
 from mm_assets.engines.shared.weights import unweighted
 
 Floats = npt.NDArray[np.float64]
@@ -38,6 +39,7 @@ _ITERATIONS = 300
 _LEAVES = (15, 5, 31)  # of a tree
 _WORTH_BENDING = 1.01  # by which the error on another scale has to be less
 _PATIENCE = 40  # rounds without gain
+_FEW_ASKED = 1_000  # records that one thread answers sooner
 _FEW = 20_000  # records that one thread learns from sooner than several that wait for each other
 
 
@@ -153,11 +155,24 @@ def answer_of(
 ) -> Floats:
     """[records, classes] probabilities, or [records, 1] numbers."""
     if scale is not None:
-        return scale.inverse(np.asarray(model.predict(matrix), dtype=np.float64).ravel())[:, None]
+        return scale.inverse(_said(model, matrix).ravel())[:, None]
     assert classes is not None  # noqa: S101  a number has a scale
     found = np.zeros((matrix.shape[0], len(classes)))
-    found[:, model.classes_.astype(int)] = model.predict_proba(matrix)
+    found[:, model.classes_.astype(int)] = _said(model, matrix)
     return unweighted(found, classes, class_weights)
+
+
+def _said(model: Any, matrix: Any) -> Floats:
+    """[records, classes] or [records]: as its `predict_proba` or `predict`, which check for longer
+    than they compute where records are few.
+    """
+    if hasattr(model, "coef_"):
+        return linear_answer(model, matrix)
+    threads = 1 if matrix.shape[0] <= _FEW_ASKED else model.n_jobs or 0  # 0: all processors
+    said = np.asarray(model.booster_.predict(matrix, num_threads=threads), dtype=np.float64)
+    if said.ndim == 1 and hasattr(model, "classes_"):  # of the second class
+        return np.stack([1.0 - said, said], axis=1)
+    return said
 
 
 def mean_answer(

@@ -15,7 +15,8 @@ from mm_assets.engines.automatic.scales import Scale
 from mm_assets.engines.automatic.selection import mixed
 from mm_assets.engines.automatic.views import Seen, Views
 from mm_assets.engines.protocol import Predictor
-from mm_assets.engines.shared.guards import check_columns, prepared_frame
+from mm_assets.engines.shared.guards import check_columns, prepared_columns
+from mm_assets.engines.shared.quick import Columns
 from mm_assets.engines.shared.sureness import as_sure as powered
 
 Floats = npt.NDArray[np.float64]
@@ -73,7 +74,7 @@ class AutomaticPredictor:
 
     def _answers(self, frame: pd.DataFrame) -> dict[str, Floats]:
         check_columns(frame, self.columns)
-        prepared = prepared_frame(frame, self.columns, self._ranges)
+        prepared = prepared_columns(frame, self.columns, self._ranges)
         if frame.empty:
             empty = np.empty((0, len(self.classes or ["value"])))
             return dict.fromkeys(self._weights, empty)
@@ -94,10 +95,12 @@ class AutomaticPredictor:
             answers[AUTOGLUON] = values if scale is None else scale.inverse(values[:, 0])[:, None]
         return answers
 
-    def _seen(self, prepared: pd.DataFrame) -> Seen:
+    def _seen(self, prepared: Columns) -> Seen:
         assert self._views is not None  # noqa: S101  members that look at views have some
-        looks = any(name in SEES_IMAGE for name in self._members)
-        vectors = self._eyes.embed(prepared[self._image].tolist()) if looks else None
+        vectors = None
+        if any(name in SEES_IMAGE for name in self._members):
+            assert self._image is not None  # noqa: S101  the same
+            vectors = self._eyes.embed(prepared[self._image].tolist())
         return self._views.seen(prepared, vectors)
 
 

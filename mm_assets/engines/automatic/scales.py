@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mm_assets.engines.shared.quick import yeo_johnson, yeo_johnson_inverse
+
 Floats = npt.NDArray[np.float64]
 
 IDENTITY, LOG, YEO_JOHNSON = "identity", "log", "yeo_johnson"
@@ -42,7 +44,7 @@ class Scale:
         """values: the labels of training, inside the fence."""
         exponent = 1.0
         if kind == YEO_JOHNSON:
-            exponent = float(_power(None, values).lambdas_[0])
+            exponent = _exponent(values)
         bare = cls(kind, exponent, 0.0, 1.0, -np.inf, np.inf)
         turned = bare.forward(values)
         centre, spread = float(turned.mean()), float(turned.std()) or 1.0
@@ -67,7 +69,7 @@ class Scale:
         if self.kind == LOG:
             turned = np.log(np.maximum(values, np.finfo(np.float64).tiny))
         elif self.kind == YEO_JOHNSON:
-            turned = _power(self.exponent).transform(values[:, None])[:, 0]
+            turned = yeo_johnson(values, self.exponent)
         else:
             turned = values
         return np.clip((turned - self.centre) / self.spread, self.low, self.high)
@@ -78,8 +80,7 @@ class Scale:
         if self.kind == LOG:
             return np.exp(np.minimum(turned, 700.0))
         if self.kind == YEO_JOHNSON:
-            found: Floats = _power(self.exponent).inverse_transform(turned[:, None])[:, 0]
-            return found
+            return yeo_johnson_inverse(turned, self.exponent)
         return turned
 
     def to_json(self) -> dict[str, Any]:
@@ -122,11 +123,8 @@ def _skewness(values: Floats) -> float:
     return float((low + high - 2 * middle) / (high - low)) if high > low else 0.0
 
 
-def _power(exponent: float | None, values: Floats | None = None) -> Any:
+def _exponent(values: Floats) -> float:
     from sklearn.preprocessing import PowerTransformer
 
-    power = PowerTransformer(method="yeo-johnson", standardize=False)
-    if values is not None:
-        return power.fit(values[:, None])
-    power.lambdas_, power.n_features_in_ = np.array([exponent]), 1
-    return power
+    power = PowerTransformer(method="yeo-johnson", standardize=False).fit(values[:, None])
+    return float(power.lambdas_[0])

@@ -43,6 +43,7 @@ from mm_assets.engines.protocol import Progress, Task, Vectors
 from mm_assets.engines.shared.backbones import EMBEDDED
 from mm_assets.engines.shared.eyes import keep_eyes, kept_eyes
 from mm_assets.engines.shared.progress import told
+from mm_assets.engines.shared.quick import columns_of
 from mm_assets.engines.shared.refusals import refuse, refuse_to_learn
 from mm_assets.engines.shared.stopping import Stopped, interruptible
 
@@ -115,7 +116,7 @@ class Session:
             + (f", {int(records.imaged.sum())} of them with an image" if records.image else "")
         )
         self._open_eyes(directory)
-        seen = self.views.seen(records.frame)
+        seen = self.views.seen(columns_of(records.frame))
         scales = self._scales()
         try:
             for place, name in enumerate(self.names):

@@ -6,8 +6,8 @@ for all folds. It is a matrix with a row for each record, and depends on that re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import pandas as pd
 from mm_assets.engines.shared.backbones import pixels
 from mm_assets.engines.shared.encoding import WORD, common_levels
 from mm_assets.engines.shared.prepared import RARE
+from mm_assets.engines.shared.quick import Columns, Table, Words, columns_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -76,7 +77,7 @@ class Views:
             token_pattern=WORD,
         )  # fmt: skip
         try:
-            matrix = words.fit_transform(_texts(frame, self.of("text")))
+            matrix = words.fit_transform(_texts(columns_of(frame), self.of("text")))
         except ValueError:  # no word stands in two records
             self.columns = {c: k for c, k in self.columns.items() if k != "text"}
             return
@@ -94,70 +95,111 @@ class Views:
         """For a model whose members look at no image."""
         self.looks = self.layout = None
 
-    def seen(self, frame: pd.DataFrame, vectors: npt.NDArray[np.float32] | None = None) -> Seen:
+    def seen(self, columns: Columns, vectors: npt.NDArray[np.float32] | None = None) -> Seen:
         """Prepared records, and their images' vectors ([records, width]) where they are needed."""
-        return Seen(self, frame, vectors)
+        return Seen(self, columns, vectors)
+
+    @property
+    def ready(self) -> _Ready:
+        """What was learnt, laid out for many calls; made when it is first asked for."""
+        if (made := self.__dict__.get("_ready")) is None:
+            made = self._ready = _Ready(self)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: own for name, own in self.__dict__.items() if name != "_ready"}
+
+
+class _Ready:
+    """Of views that have learnt: what each call would otherwise make anew."""
+
+    def __init__(self, views: Views) -> None:
+        self.codes = {
+            column: {level: float(code) for code, level in enumerate(levels)}
+            for column, levels in views.levels.items()
+        }
+        self.plain = None if views.plain is None else Table(views.plain)
+        self.words = None if views.words is None else Words(views.words)
+        topics = None if views.topics is None else views.topics.components_.T
+        self.topics = None if topics is None else np.ascontiguousarray(topics)
 
 
 class Seen:
-    """Some records, each view of them made when it is first asked for."""
+    """Some records, each view of them made when it is first asked for. For one thread."""
 
     def __init__(
-        self, views: Views, frame: pd.DataFrame, vectors: npt.NDArray[np.float32] | None
+        self, views: Views, columns: Columns, vectors: npt.NDArray[np.float32] | None
     ) -> None:
-        self._views, self._frame, self.vectors = views, frame, vectors
+        self._views, self._ready, self._columns, self.vectors = views, views.ready, columns, vectors
+        self._records = len(next(iter(columns.values())))
+        self._made: dict[str, Any] = {}
 
-    @cached_property
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    @property
     def branches(self) -> Floats:
         """[records, features] for trees: NaN for missing; `categorical` says what is a code."""
-        columns = [
-            self._frame[column].to_numpy(dtype=np.float64) for column in self._views.of("number")
-        ]
-        for column in self._views.of("category"):
-            codes = {level: float(code) for code, level in enumerate(self._views.levels[column])}
-            columns.append(self._frame[column].map(codes).to_numpy(dtype=np.float64))
-        parts = [np.column_stack(columns)] if columns else []
-        if self._views.topics is not None:
-            parts.append(self._views.topics.transform(self._words).round(_DIGITS))
-        return np.hstack(parts) if parts else np.empty((len(self._frame), 0))
+        found: Floats = self._once("branches", self._branches)
+        return found
 
-    @cached_property
+    def _branches(self) -> Floats:
+        columns = [self._columns[column] for column in self._views.of("number")]
+        for column in self._views.of("category"):
+            codes = self._ready.codes[column]
+            columns.append(np.array([codes.get(one, np.nan) for one in self._columns[column]]))
+        parts = [np.column_stack(columns)] if columns else []
+        if self._ready.topics is not None:
+            parts.append((self._words() @ self._ready.topics).round(_DIGITS))
+        return np.hstack(parts) if parts else np.empty((self._records, 0))
+
+    @property
     def categorical(self) -> list[bool]:
         """Of each feature of `branches`."""
         numbers, categories = len(self._views.of("number")), len(self._views.of("category"))
         topics = 0 if self._views.topics is None else self._views.topics.n_components
         return [False] * numbers + [True] * categories + [False] * topics
 
-    @cached_property
+    @property
     def line(self) -> Any:
         """[records, features] for linear models, nothing missing; sparse if there are texts."""
+        return self._once("line", self._line)
+
+    def _line(self) -> Any:
         from scipy import sparse
 
-        plain = None
-        if self._views.plain is not None:
-            plain = self._views.plain.transform(self._frame)
-        if self._views.words is None:
-            return plain if plain is not None else np.empty((len(self._frame), 0))
-        parts = [self._words] if plain is None else [sparse.csr_matrix(plain), self._words]
+        plain = None if self._ready.plain is None else self._ready.plain.rows(self._columns)
+        if self._ready.words is None:
+            return plain if plain is not None else np.empty((self._records, 0))
+        words = self._words()
+        parts = [words] if plain is None else [sparse.csr_matrix(plain), words]
         return sparse.hstack(parts, format="csr")
 
-    @cached_property
     def _words(self) -> Any:
-        return self._views.words.transform(_texts(self._frame, self._views.of("text")))
+        assert self._ready.words is not None  # noqa: S101  who asks has seen that there are some
+        texts = _texts(self._columns, self._views.of("text"))
+        return self._once("words", partial(self._ready.words.rows, texts))
 
-    @cached_property
+    @property
     def looks(self) -> Floats:
         """[records, parts] of the image's vector; together of length 1 on the average."""
         assert self._views.looks is not None  # noqa: S101  only members that see images ask
         assert self.vectors is not None  # noqa: S101
-        return self._views.looks.of(self.vectors)
+        found: Floats = self._once("looks", partial(self._views.looks.of, self.vectors))
+        return found
 
-    @cached_property
+    @property
     def layout(self) -> Floats:
         """[records, parts] of the image's thumbnail; together of length 1 on the average."""
+        found: Floats = self._once("layout", self._layout)
+        return found
+
+    def _layout(self) -> Floats:
         assert self._views.layout is not None  # noqa: S101
         (column,) = self._views.of("image")
-        return self._views.layout.of(thumbnails(self._frame[column].tolist()))
+        return self._views.layout.of(thumbnails(self._columns[column].tolist()))
 
 
 class _Parts:
@@ -179,11 +221,14 @@ class _Parts:
 
     def of(self, rows: npt.NDArray[np.float32]) -> Floats:
         """[rows, parts], those that tell most first."""
-        found: Floats = self._pca.transform(self._scaled(rows)) / self._length
-        return found.round(_DIGITS)
+        parts = self._pca.components_.T
+        found: Floats = self._scaled(rows) @ parts - self._pca.mean_[None] @ parts
+        return (found / self._length).round(_DIGITS)
 
     def _scaled(self, rows: npt.NDArray[np.float32]) -> Floats:
-        return np.clip(self._scaler.transform(rows.astype(np.float64)), -_FAR, _FAR)
+        # As StandardScaler's and PCA's own `transform`, which check for longer than they compute.
+        given = rows.astype(np.float64)
+        return np.clip((given - self._scaler.mean_) / self._scaler.scale_, -_FAR, _FAR)
 
 
 def thumbnails(images: Sequence[bytes | None]) -> npt.NDArray[np.float32]:
@@ -195,9 +240,10 @@ def thumbnails(images: Sequence[bytes | None]) -> npt.NDArray[np.float32]:
     return found
 
 
-def _texts(frame: pd.DataFrame, columns: list[str]) -> list[str]:
+def _texts(columns: Columns, names: list[str]) -> list[str]:
     """One text a record; a blank line between columns keeps their words from making pairs."""
-    return ["\n\n".join(map(str, row)) for row in frame[columns].itertuples(index=False)]
+    rows = zip(*(columns[name] for name in names), strict=True)
+    return ["\n\n".join(map(str, row)) for row in rows]
 
 
 def _plain(frame: pd.DataFrame, numbers: list[str], categories: list[str]) -> Any:

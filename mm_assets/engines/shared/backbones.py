@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mm_assets.contract.errors import ModelError
+from mm_assets.engines.shared.decoded import decoded
 
 IMAGE_ARCHITECTURE = "resnet10t"
 # The normalisation after a convolution makes the scale of its weights void for what it computes,
@@ -238,6 +239,5 @@ def pixels(image: bytes, size: tuple[int, int]) -> np.ndarray:
     """[height, width, 3] float32 between 0 and 1: a normalised image, brought to this size."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(image)) as opened:
-        sized = opened.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    sized = decoded(image).resize(size, Image.Resampling.BICUBIC)
     return np.asarray(sized, dtype=np.float32) / 255

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Sequence
@@ -164,16 +165,42 @@ def look_at(images: Sequence[bytes], backbone: str, identity: str) -> np.ndarray
     moment are faster than threads that wait for each other at every layer of one.
     """
     network = _network(backbone, identity)
+    return np.array(list(_workers().map(network.vector, images)), dtype=np.float32)
+
+
+def _workers() -> ThreadPoolExecutor:
+    """Threads that run a network in one thread each, as many as torch would take for one network.
+
+    They stay: to start them takes as long as to prepare an image. Not beyond a fork, which has none
+    of them.
+    """
     import torch
 
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(
-            max(1, min(before, len(images))), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            return np.array(list(pool.map(network.vector, images)), dtype=np.float32)
-    finally:
-        torch.set_num_threads(before)  # the workers have set it for threads that are yet to come
+    with _starting:
+        key = os.getpid(), torch.get_num_threads()
+        if key not in _pools:
+            _pools[key] = _started(key[1])
+        return _pools[key]
+
+
+def _started(count: int) -> ThreadPoolExecutor:
+    import torch
+
+    pool, all_there = ThreadPoolExecutor(count, "eyes"), threading.Barrier(count + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        all_there.wait()
+
+    for _ in range(count):
+        pool.submit(begin)
+    all_there.wait()
+    torch.set_num_threads(count)  # they have set it for threads that are yet to come as well
+    return pool
+
+
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+_starting = threading.Lock()
 
 
 class _Network:

@@ -7,6 +7,7 @@ decided, here, alike for every engine.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -66,6 +67,8 @@ def with_known_classes(task: Task) -> Task:
 
 def check_columns(frame: pd.DataFrame, columns: dict[str, str]) -> None:
     """AutoGluon would rename columns by their position, with a warning at most."""
+    if list(frame.columns) == list(columns):  # nearly always, and it takes no time to see
+        return
     missing, extra = columns.keys() - set(frame.columns), set(frame.columns) - columns.keys()
     twice = set(frame.columns[frame.columns.duplicated()])
     if missing or extra or twice:
@@ -90,24 +93,43 @@ def prepared_frame(
     *,
     image_needed: bool = True,
 ) -> pd.DataFrame:
-    """A new frame as an engine gets it: checked, in the order of `columns`, only numbers missing.
+    """A new frame of `prepared_columns`, under the index of `frame`."""
+    prepared = prepared_columns(frame, columns, ranges, image_needed=image_needed)
+    return pd.DataFrame(prepared, index=frame.index)
 
-    Only while training may images be missing, and are None then.
+
+def prepared_columns(
+    frame: pd.DataFrame,
+    columns: dict[str, str],
+    ranges: dict[str, list[float]],
+    *,
+    image_needed: bool = True,
+) -> dict[str, np.ndarray]:
+    """What an engine gets of a frame: checked, in the order of `columns`, only numbers missing.
+
+    Numbers are float64, all else objects. Only while training may images be missing, and are None
+    then.
     """
-    prepared: dict[str, Any] = {}
+    prepared: dict[str, np.ndarray] = {}
     for column, kind in columns.items():
         values = frame[column]
         if kind == "number":
             low, high = ranges[column]
-            prepared[column] = np.clip(finite_numbers(values, column), low, high)
-        elif kind == "image":
-            check_images(values if image_needed else values.dropna(), column)
-            prepared[column] = values.to_numpy(dtype=object)
+            prepared[column] = finite_numbers(values, column).clip(low, high)
+            continue
+        there = values.to_numpy(dtype=object)
+        if kind == "image":
+            check_images(there if image_needed else there[pd.notna(there)], column)
+            prepared[column] = there
         else:
             filler = MISSING_CATEGORY if kind == "category" else ""
-            filled = values.astype(object).where(values.notna(), filler)
-            prepared[column] = filled.map(str).to_numpy(dtype=object)
-    return pd.DataFrame(prepared, index=frame.index)
+            gone = pd.isna(there)
+            texts = [
+                filler if missing else str(value)
+                for value, missing in zip(there, gone, strict=True)
+            ]
+            prepared[column] = np.array(texts, dtype=object)
+    return prepared
 
 
 def finite_numbers(values: pd.Series, column: str) -> np.ndarray:
@@ -122,7 +144,7 @@ def finite_numbers(values: pd.Series, column: str) -> np.ndarray:
     return numbers
 
 
-def check_images(values: pd.Series, column: str) -> None:
+def check_images(values: Iterable[Any], column: str) -> None:
     """AutoGluon would see a black image, and predict from it."""
     without = sum(not (isinstance(value, bytes) and value) for value in values)
     if without:

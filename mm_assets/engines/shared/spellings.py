@@ -51,7 +51,9 @@ class Spellings:
         for column, known in self.columns.items():
             if column not in frame.columns:  # the engine says what is missing
                 continue
-            meant = {text: known.meant(text) for text in _counts(frame[column])}
+            values = frame[column].to_numpy(dtype=object)
+            texts = {value for value in values if isinstance(value, str)}
+            meant = {text: known.meant(text) for text in texts}
             other = {text: value for text, value in meant.items() if text != value}
             if other:
                 changed[column] = _replaced(frame[column], other)
