@@ -23,7 +23,6 @@ from mm_assets.tables.answer import COLUMNS
 from tests.serving.protocols.served import DARK, LIGHT, RECORD, Project, ask, ask_json, status
 
 triton = pytest.importorskip("tritonclient.http")
-OF_TRITON = {"number": "FP64"}
 NUMBERS = ("age_months", "weight_kg")
 
 
@@ -167,11 +166,6 @@ def test_nan_is_a_missing_value_and_a_refused_record_needs_review(
         [False] * 2
     ]
     assert found.as_numpy("needs_review")[1]
-
-
-def test_triton_packs_its_requests(client: Any) -> None:
-    found = client.infer("pets", inputs(RECORD), request_compression_algorithm="gzip")
-    assert texts(found, "prediction") == ["yes"]
 
 
 def test_a_number_is_predicted_as_a_number_with_its_interval(client: Any) -> None:

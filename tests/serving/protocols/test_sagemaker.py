@@ -257,7 +257,7 @@ def test_among_several_datasets_one_has_to_be_named(url: str) -> None:
         assert "dataset_needed" in json.dumps(told)
         assert "houses, pets" in json.dumps(told)
     unknown = ask_json(f"{url}/invocations", RECORD, X_Amzn_SageMaker_Custom_Attributes="dataset=x")
-    assert unknown["code"] == "dataset_unknown"
+    assert unknown["code"] == "dataset_not_served"
 
 
 def test_a_price_has_its_interval(url: str) -> None:
