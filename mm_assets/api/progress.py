@@ -28,6 +28,7 @@ from mm_assets.engines.shared.progress import Step, read_told
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from mm_assets.orchestration.run import Outcome
     from mm_assets.uploads.check import Report
 
 Line = Callable[[str], None]
@@ -103,6 +104,15 @@ def say_end(ended: Ended, before: str = "") -> None:
         say(f"  … and {len(remedies) - SHOWN_CODES} more")
     if not ended.left_out and ended.todo:
         say(f"  What to do: {ended.todo}")
+
+
+def say_outcome(outcome: Outcome) -> None:
+    """Say of a run that did not fail what it warns of, and how much of it was used."""
+    what = outcome.upload or outcome.job
+    for words in outcome.warnings:
+        warn(f"{what}: {words}")
+    if outcome.ended.words:
+        say_end(outcome.ended, f"{what}: ")
 
 
 class Moment:
