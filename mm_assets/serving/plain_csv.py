@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from mm_assets.contract.dataset import AUTO_ENCODING, DatasetSpec
+from mm_assets.reading.header import folded
 
 MOST_BYTES = 1 << 20
 MOST_ROWS = 1_000
@@ -38,6 +39,9 @@ def plain_rows(data: bytes, spec: DatasetSpec, *, number_rows: bool) -> list[dic
     named = set(header) == names or (number_rows and set(header) == set(spec.columns))
     if not named or len(header) < 2 or len(set(header)) < len(header):
         return None
+    key = folded(spec.id_column)
+    if spec.id_column not in header and any(folded(cell) == key for row in rows for cell in row):
+        return None  # it looks as if the header came later
     numbers = {name for name, kind in spec.kinds.items() if kind == "number"}
     records = []
     for row in rows:
