@@ -88,6 +88,11 @@ def say_problems(report: Report) -> None:
     for table in report.tables:
         if missed := (table.get("read_as") or {}).get("images_not_found"):
             warn(f"{table['file']}: images that rows name and are not in the upload: {missed}")
+        if copy := table.get("copy_of"):
+            warn(
+                f"{table['file']} looks like a copy of {copy['file']} ({copy['same_rows']:,} rows "
+                "are the same); where both have an ID, the row there counts"
+            )
 
 
 def say_end(ended: Ended, before: str = "") -> None:
