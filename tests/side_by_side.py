@@ -31,6 +31,7 @@ SLOW = (
     "tests/test_tour.py",  # a notebook from a frame to predictions
     "tests/packaging/",  # a wheel in an environment of its own
     "tests/api/",
+    "tests/serving/protocols/",  # the same, and clients that are not ours
     "tests/serving/test_processes.py",  # `mm serve` as a process
     "tests/laws/",
     "tests/cli/",  # commands that run Dagster

@@ -37,7 +37,10 @@ def serve(
             min=0, max=65535, envvar="MM_SERVE_PORT", help="0: any free port.", show_default="8080"
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; each holds all models.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, envvar="MM_SERVE_WORKERS", help="Processes; each holds all models."),
+    ] = 1,
     demo: Annotated[
         str | None, typer.Option(help="Serve what the demo of this dataset left behind.")
     ] = None,
