@@ -87,7 +87,9 @@ class Answering:
         try:
             return (await self.service.use(name))[0]
         except Unavailable as error:
-            raise Problem(503, "models_unavailable", error.reason, headers={"Retry-After": "5"}) from None
+            raise Problem(
+                503, "models_unavailable", error.reason, headers={"Retry-After": "5"}
+            ) from None
 
     async def answer(self, name: str, asked: Asked) -> Answered:
         """Raises Problem where nothing can be answered."""
@@ -97,7 +99,10 @@ class Answering:
                 found = await self._answered(name, asked)
         except TimeoutError:
             raise Problem(
-                504, "answer_timeout", f"no answer within {seconds:g} seconds", "Ask for fewer records."
+                504,
+                "answer_timeout",
+                f"no answer within {seconds:g} seconds",
+                "Ask for fewer records.",
             ) from None
         except Overloaded as error:
             raise Problem(
@@ -108,7 +113,9 @@ class Answering:
                 headers={"Retry-After": str(error.retry_after)},
             ) from None
         except Unavailable as error:
-            raise Problem(503, "models_unavailable", error.reason, headers={"Retry-After": "5"}) from None
+            raise Problem(
+                503, "models_unavailable", error.reason, headers={"Retry-After": "5"}
+            ) from None
         _refuse_if_nothing(found)
         return found
 
