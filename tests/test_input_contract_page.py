@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mm_assets.contract.errors import REFUSALS
+from mm_assets.contract.errors import REFUSED_ARCHIVES as REMEDIES
 from mm_assets.contract.ids import MAXIMUM_BYTES
 from mm_assets.reading.table import FIELD_LIMIT
-from mm_assets.uploads.archive import RATIO_FROM, TOTAL_RATIO_FROM, Caps
+from mm_assets.uploads.archives.rules import RATIO_FROM, TOTAL_RATIO_FROM, Caps
 from mm_assets.uploads.deliver import IN_MEMORY
-from mm_assets.uploads.zip_directory import REMEDIES
 from tests.contract_causes import CAUSES
 from tests.contract_page import PAGE, TABLES, made_anew
 from tests.make import dataset
