@@ -84,6 +84,8 @@ def say_problems(report: Report) -> None:
     """Say what would be left out: a line for each code, with the first places and what to do."""
     if report.ended.words:
         say_end(report.ended, "before sending: ")
+    for words in report.first_of_several:
+        warn(words)
 
 
 def say_end(ended: Ended, before: str = "") -> None:
