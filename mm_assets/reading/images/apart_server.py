@@ -89,9 +89,10 @@ def _in_a_fork(asked: dict[str, Any], data: bytes) -> bytes:
 def _limit(maximum_pixels: int) -> None:
     import resource
 
-    for limit, value in ((resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_CORE, 0)):
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(limit, (value, value))
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))  # SIGXCPU, then SIGKILL
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.alarm(20 * SECONDS)  # for a decoder that waits and does not compute
     if sys.platform == "linux":  # elsewhere this limit means something else
         memory = MEMORY + MEMORY_A_PIXEL * maximum_pixels
