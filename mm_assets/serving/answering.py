@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 from mm_assets.contract.dataset import IMAGE, DatasetSpec
 from mm_assets.contract.ids import normalised
 from mm_assets.serving.batching import Overloaded
+from mm_assets.serving.notes import READ, note
 from mm_assets.serving.predictor import WAITING, Answer, Predictor
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.reading import Fault, Read, Reader
@@ -84,10 +86,13 @@ class Answering:
             raise Problem(
                 404, "dataset_not_served", f"no dataset {name!r} is served", f"Served: {known}."
             )
+        note().dataset = name
         try:
             return (await self.service.use(name))[0]
         except Unavailable as error:
-            raise Problem(503, "models_unavailable", error.reason, headers={"Retry-After": "5"}) from None
+            raise Problem(
+                503, "models_unavailable", error.reason, headers={"Retry-After": "5"}
+            ) from None
 
     async def answer(self, name: str, asked: Asked) -> Answered:
         """Raises Problem where nothing can be answered."""
@@ -97,7 +102,10 @@ class Answering:
                 found = await self._answered(name, asked)
         except TimeoutError:
             raise Problem(
-                504, "answer_timeout", f"no answer within {seconds:g} seconds", "Ask for fewer records."
+                504,
+                "answer_timeout",
+                f"no answer within {seconds:g} seconds",
+                "Ask for fewer records.",
             ) from None
         except Overloaded as error:
             raise Problem(
@@ -108,7 +116,10 @@ class Answering:
                 headers={"Retry-After": str(error.retry_after)},
             ) from None
         except Unavailable as error:
-            raise Problem(503, "models_unavailable", error.reason, headers={"Retry-After": "5"}) from None
+            raise Problem(
+                503, "models_unavailable", error.reason, headers={"Retry-After": "5"}
+            ) from None
+        note().answers = found.answers
         _refuse_if_nothing(found)
         return found
 
@@ -122,6 +133,7 @@ class Answering:
             records, images, unused = _beside(predictor.spec, asked)
             self._bounded(len(records))
             reads = await self._records(name, reader, records, images, asked.faults)
+        note().stage(READ, note().began, time.perf_counter())
         return Answered(await self.service.answers(name, reads), unused)
 
     def _bounded(self, count: int) -> None:
