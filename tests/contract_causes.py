@@ -1,6 +1,6 @@
 """What each refusal means and when it comes up: docs/input-contract.md shows it beside its remedy.
 
-The codes and what to do about them are in errors.py and uploads/zip_directory.py; a test holds the
+The codes and what to do about them are in errors.py; a test holds the
 two together. `python -m tests.contract_page` writes the page.
 """
 
@@ -23,7 +23,9 @@ CAUSES: dict[str, str] = {
     "image_unexpected": "An image was sent to a dataset without images (`image_name: null`).",
     "file_type": "Neither a table nor an image, by its bytes: a PDF, a film, a text document, a "
     "web page that calls itself `.xls`, an empty file.",
-    "system_file": "`.DS_Store`, `Thumbs.db`, `desktop.ini`, or something below `__MACOSX/`.",
+    "system_file": "Made by an operating system or a program for itself: `.DS_Store`, `._*`, "
+    "`Thumbs.db`, `desktop.ini`, the locks of office programs (`~$x.xlsx`, `.~lock.x#`), and all "
+    "that lies in a hidden folder (`.git`, `.ipynb_checkpoints`, `.idea`), `__MACOSX` or `@eaDir`.",
     "not_announced": "A folder with `upload.json` holds a file that it does not name.",
     "checksum_differs": "Size or sha256 is not what `upload.json` announces, or the file is gone.",
     "unsafe_name": "A file in a folder is named with `..`, an empty part, a backslash, a control "
@@ -88,21 +90,26 @@ CAUSES: dict[str, str] = {
     "prediction_failed": "The engine fails on this record, and the YAML's "
     "`tolerated_failure_share` lets it wait. The reason holds the engine's words.",
     "label_invalid": "The label is none of `classes`; for a regression, no finite number.",
-    "archive_unreadable": "No zip, cut short, split over several files, or two directories in one "
-    "file.",
+    "archive_unreadable": "No archive that is read here (RAR, for one), cut short, one part of "
+    "several, or a zip with two directories.",
     "archive_corrupt": "A checksum or size is wrong, a local header says other than the directory, "
-    "bytes are hidden behind an entry.",
+    "bytes lie behind an entry or behind the end of the archive.",
     "archive_unsafe_name": "`..`, an absolute path, a drive (`C:`), a backslash, a NUL or another "
-    "control character, an empty part, a part over 255 bytes, no valid UTF-8.",
-    "archive_special_file": "A symbolic link, a device, a pipe, a folder with content.",
-    "archive_encrypted": "An entry needs a password.",
-    "archive_nested": "An archive inside the archive, by its name or by its bytes.",
+    "control character, an empty part, a part over 255 bytes, over 4,096 in all, no "
+    "valid UTF-8.",
+    "archive_special_file": "A symbolic or hard link, a device, a pipe, a sparse file, a folder "
+    "with content.",
+    "archive_encrypted": "It needs a password, or an entry does.",
+    "archive_nested": "An archive in an archive that itself lies in an archive, by its name or by "
+    "its bytes.",
     "archive_name_collision": "The same name twice, names that differ only in case or Unicode "
     "form, or one name for a file and a folder.",
     "archive_overlap": "Two entries share bytes, or an entry lies outside of the file.",
     "archive_too_large": "More than 200,000 entries, an entry over 2 GiB, or more than 200 GiB in "
     "all.",
     "archive_bomb": "An entry over 1 MiB, or all entries together over 64 MiB, that unpack into "
-    "more than 200 times their packed size.",
-    "archive_compression": "A compression other than stored, deflate, bzip2 or LZMA.",
+    "more than 200 times their packed size. What is packed together (`.tar.gz`, 7z) is judged from "
+    "64 MiB on; archives inside count with the one around them.",
+    "archive_compression": "A compression other than stored, deflate, bzip2, LZMA or LZMA2 (PPMd "
+    "and BCJ2 in 7z, for two), or a dictionary over 64 MiB.",
 }

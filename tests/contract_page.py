@@ -9,14 +9,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from mm_assets.contract.errors import REFUSED_ARCHIVES as REMEDIES
 from mm_assets.contract.errors import REFUSED_FILES, REFUSED_ROWS
 from mm_assets.contract.ids import MAXIMUM_BYTES
 from mm_assets.manifest.numbers import MARKERS
 from mm_assets.reading import apart, compressed, header, table, workbook
 from mm_assets.reading.formats import SUFFIXES, Format
-from mm_assets.uploads.archive import Caps
+from mm_assets.uploads.archives.rules import Caps
 from mm_assets.uploads.deliver import IN_MEMORY
-from mm_assets.uploads.zip_directory import REMEDIES
 from tests.contract_causes import CAUSES
 from tests.make import dataset
 
@@ -82,8 +82,9 @@ def of_limits() -> str:
         "memory and processor time for a workbook, Parquet or Arrow": f"{apart.MEMORY / 2**30:g} "
         f"GiB, {apart.SECONDS // 60} minutes",
         "an image": f"{IN_MEMORY >> 20} MiB, {spec.image_maximum_megapixels:g} megapixels",
-        "a zip": f"{caps.entries:,} entries, {caps.total_bytes >> 30} GiB",
-        "an entry of a zip": f"{caps.entry_bytes >> 30} GiB and {caps.ratio} times its packed size",
+        "an archive": f"{caps.entries:,} entries, {caps.total_bytes >> 30} GiB",
+        "an entry of an archive": f"{caps.entry_bytes >> 30} GiB and {caps.ratio} times its "
+        "packed size",
     }
     return rows_of(["what", "at most"], limits.items())
 

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from mm_assets.contract.errors import REFUSALS
+from mm_assets.contract.errors import REFUSED_ARCHIVES as REMEDIES
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.reading.table import ROW_LIMIT
 from mm_assets.tables.open import open_store
-from mm_assets.uploads.zip_directory import REMEDIES
 from tests.make import (
     csv_table,
     dataset,
@@ -136,7 +136,7 @@ def test_every_code_of_a_refusal_has_a_specimen() -> None:
     elsewhere = {
         "image_unexpected", "prediction_failed", "image_not_named", "image_ambiguous",
     }  # fmt: skip
-    assert here | elsewhere == REFUSALS.keys()
+    assert here | elsewhere | REMEDIES.keys() == REFUSALS.keys()
     assert all(todo.endswith(".") for todo in [*REFUSALS.values(), *REMEDIES.values()])
 
 
@@ -253,7 +253,6 @@ BAD_ARCHIVES: dict[str, bytes] = {
     "archive_unsafe_name": zipped(("../evil.csv", b"id\n")),
     "archive_special_file": zipped((link(), b"/etc/passwd")),
     "archive_encrypted": patched(WHOLE, LAST + 8, bytes([WHOLE[LAST + 8] | 1])),
-    "archive_nested": zipped(("photo.jpg", WHOLE)),
     "archive_name_collision": zipped(("GOOD.csv", b"id\n")),
     "archive_overlap": patched(WHOLE, LAST + 42, struct.pack("<I", 10)),
     "archive_too_large": patched(WHOLE, LAST + 24, struct.pack("<I", 0xF000_0000)),
@@ -262,8 +261,37 @@ BAD_ARCHIVES: dict[str, bytes] = {
 }
 
 
+IN_ARCHIVES = {**BAD_ARCHIVES, "archive_nested": zipped(("photo.jpg", WHOLE))}
+
+
 def test_every_code_of_an_archive_has_a_specimen() -> None:
-    assert BAD_ARCHIVES.keys() == REMEDIES.keys()
+    assert IN_ARCHIVES.keys() == REMEDIES.keys()
+
+
+@pytest.mark.parametrize("drop", [drop_zip, drop_folder])
+def test_a_hostile_archive_among_the_files_is_one_refused_file(
+    folder_settings: Settings, drop: Any
+) -> None:
+    lake, store = Lake(folder_settings), open_store(folder_settings)
+    deeper = {"archive_nested": zipped_alone("b.zip", zipped_alone("photo.jpg", WHOLE))}
+    bad = IN_ARCHIVES if drop is drop_zip else IN_ARCHIVES | deeper
+    drop(lake, "u.zip", {**{f"{code}.bin": data for code, data in bad.items()}, **GOOD})
+    document = processed(lake, store, SPEC, "u.zip")
+    receipt = received(lake, SPEC, "u.zip")
+    files = {file["file"]: file for file in rows_of(lake, receipt, "files.parquet")}
+    refused = {name: file["code"] for name, file in files.items() if file["code"]}
+    last = "archive_nested.bin" + ("" if drop is drop_zip else "/b.zip")
+    expected = {f"{code}.bin": code for code in bad if code != "archive_nested"}
+    assert refused == expected | {last: "archive_nested"}
+    assert all(files[name]["reason"] for name in refused)
+    check_good_records(lake, store, document)
+
+
+def zipped_alone(name: str, data: bytes) -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, data)
+    return buffer.getvalue()
 
 
 def everything_below(folder: Path) -> set[str]:

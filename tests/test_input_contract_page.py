@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mm_assets.contract.errors import REFUSALS
+from mm_assets.contract.errors import REFUSED_ARCHIVES as REMEDIES
 from mm_assets.contract.ids import MAXIMUM_BYTES
 from mm_assets.reading.table import FIELD_LIMIT
-from mm_assets.uploads.archive import RATIO_FROM, TOTAL_RATIO_FROM, Caps
+from mm_assets.uploads.archives.rules import RATIO_FROM, TOTAL_RATIO_FROM, Caps
 from mm_assets.uploads.deliver import IN_MEMORY
-from mm_assets.uploads.zip_directory import REMEDIES
 from tests.contract_causes import CAUSES
 from tests.contract_page import PAGE, TABLES, made_anew
 from tests.make import dataset
@@ -100,9 +100,10 @@ def lines_of_the_page() -> dict[str, str]:
     lines: dict[str, str] = {}
     pages = (PAGE, ROOT / "docs" / "serving.md")
     for line in (line for page in pages for line in page.read_text(encoding="utf-8").splitlines()):
-        if match := re.match(r"\| `([a-z0-9_]+)` \|", line):
-            assert match[1] not in lines, f"{match[1]} stands in the page twice"
-            lines[match[1]] = line
+        if re.match(r"\| `[a-z0-9_]+`(, `[a-z0-9_]+`)* \|", line):
+            for code in re.findall(r"`([a-z0-9_]+)`", line.split("|")[1]):
+                assert code not in lines, f"{code} stands in the page twice"
+                lines[code] = line
     return lines
 
 

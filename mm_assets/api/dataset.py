@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.api.predictions import Predictions, modality_of
-from mm_assets.api.progress import say_end, say_problems, telling, telling_bytes
+from mm_assets.api.progress import say_outcome, say_problems, telling, telling_bytes
 from mm_assets.api.results import Outcomes, Receipt, Rows, Uploaded
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.ends import End
@@ -107,13 +107,13 @@ class Dataset:
     ) -> Uploaded:
         """Check records and images, send them, and write the marker last; resumes by itself.
 
-        source: a folder or a zip; or a frame, with `images` as the name of its column, a sequence
-        as long as the frame, a mapping from ID to image(s), or a folder; or None, if there are
-        only images. An image is bytes, a path, a PIL image or an array. name: another name in the
-        inbox. strict: do not send if anything would be refused. anyway: send it even if nothing of
-        it would be used. What would be left out is said before anything is sent, and stands in the
-        answer's `end`, `words` and `report`. Only what is in it is judged: what other uploads hold
-        is not known here.
+        source: a folder or an archive (zip, tar, 7z); or a frame, with `images` as the name of its
+        column, a sequence as long as the frame, a mapping from ID to image(s), or a folder; or
+        None, if there are only images. An image is bytes, a path, a PIL image or an array.
+        name: another name in the inbox. strict: do not send if anything would be refused. anyway:
+        send it even if nothing of it would be used. What would be left out is said before anything
+        is sent, and stands in the answer's `end`, `words` and `report`. Only what is in it is
+        judged: what other uploads hold is not known here.
         Raises UploadError if nothing of it can be used (nothing_used, or the code by which it would
         be refused whole), UsageError.
         """
@@ -193,10 +193,10 @@ class Dataset:
     def sync(self, *, quiet: bool = False, on_outcome: OnOutcome | None = None) -> Outcomes:
         """Look once for finished uploads and take all of them through to predictions, here.
 
-        on_outcome: is given each run's outcome as it ends; by default it is said how an upload
-        ended of which something was left out. The answer's `end` is the worst of all: one of which
-        nothing could be used did not fail. Raises RunFailed, after all of them, if a run or a check
-        failed.
+        on_outcome: is given each run's outcome as it ends; by default it is said what its checks
+        warn of, and how an upload ended of which something was left out. The answer's `end` is the
+        worst of all: one of which nothing could be used did not fail. Raises RunFailed, after all
+        of them, if a run or a check failed.
         """
         return self._run("sync", quiet, on_outcome)
 
@@ -211,9 +211,10 @@ class Dataset:
 
         minutes: for all of its models together, instead of `training_minutes` in the YAML. Ctrl-C
         (in a notebook: stop) while an engine learns keeps the best so far, once it has some; that
-        goes through the gate as any other, and a second Ctrl-C ends it. See `models` for what came
-        of it; the answer's `end` says whether all, some or none of them could be trained to the
-        end. Raises RunFailed, UsageError.
+        goes through the gate as any other, and a second Ctrl-C ends it. What its checks warn of is
+        said, such as a promise that is not reached. See `models` for what came of it; the answer's
+        `end` says whether all, some or none of them could be trained to the end.
+        Raises RunFailed, UsageError.
         """
         if minutes is not None and not 0 < minutes < float("inf"):
             raise UsageError(code="arguments", what=f"minutes must be above 0, not {minutes}")
@@ -244,8 +245,8 @@ class Dataset:
                 outcomes.append(outcome)
                 if on_outcome:
                     on_outcome(outcome)
-                elif not quiet and outcome.ended.words:
-                    say_end(outcome.ended, f"{outcome.upload or outcome.job}: ")
+                elif not quiet:
+                    say_outcome(outcome)
         outcomes.raise_for_failure()
         return outcomes
 

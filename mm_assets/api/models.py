@@ -23,7 +23,7 @@ from mm_assets.registry.champions import (
 )
 from mm_assets.registry.store import Champion, ModelStore, StoredModel
 from mm_assets.training.leaderboard import Leaderboard
-from mm_assets.training.promised import Promised, promised
+from mm_assets.training.promised import Promised, promised, recalibration_of
 
 LISTED = (
     "modality", "version", "created_at", "engine", "metric", "score", "n", "champion",
@@ -69,10 +69,11 @@ def describe_model(
     As a row of `list_models`, and: metrics, baseline, promise (what goes to review, what the rest
     reaches, the curve; training/promised.py), training_counts, candidates, leaderboard
     (training/leaderboard.py; empty for a model without members), image_adds (in words, or ''),
-    recalibrated_from (a version, or None),
-    stopped_early, problem_type, classes, columns, engine_options, libraries, run_id,
-    training_fingerprint, manifest_sha256, files (name, bytes, sha256), bytes, promotions (oldest
-    first). version: or how it begins. Raises ModelError, UsageError.
+    recalibrated_from (a version, or None), recalibration (of a recalibrated model: since, learned,
+    judged, before, after, reason; its `metrics` are still those of the training), stopped_early,
+    problem_type, classes, columns, engine_options, libraries, run_id, training_fingerprint,
+    manifest_sha256, files (name, bytes, sha256), bytes, promotions (oldest first).
+    version: or how it begins. Raises ModelError, UsageError.
     """
     models = ModelStore(lake, spec.dataset)
     found = _named(models, spec, version, modality)
@@ -97,6 +98,7 @@ def describe_model(
         "problem": why_unfit(stored, spec),
         "decision": _decision(stored, spec),
         **{name: manifest.get(name) for name in kept},
+        "recalibration": recalibration_of(manifest),
         "promise": told.to_json() if told else None,
         "leaderboard": board.rows,
         "image_adds": board.image_words,

@@ -28,6 +28,7 @@ from mm_assets.engines.shared.progress import Step, read_told
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from mm_assets.orchestration.run import Outcome
     from mm_assets.uploads.check import Report
 
 Line = Callable[[str], None]
@@ -87,6 +88,11 @@ def say_problems(report: Report) -> None:
     for table in report.tables:
         if missed := (table.get("read_as") or {}).get("images_not_found"):
             warn(f"{table['file']}: images that rows name and are not in the upload: {missed}")
+        if copy := table.get("copy_of"):
+            warn(
+                f"{table['file']} looks like a copy of {copy['file']} ({copy['same_rows']:,} rows "
+                "are the same); where both have an ID, the row there counts"
+            )
 
 
 def say_end(ended: Ended, before: str = "") -> None:
@@ -103,6 +109,15 @@ def say_end(ended: Ended, before: str = "") -> None:
         say(f"  … and {len(remedies) - SHOWN_CODES} more")
     if not ended.left_out and ended.todo:
         say(f"  What to do: {ended.todo}")
+
+
+def say_outcome(outcome: Outcome) -> None:
+    """Say of a run that did not fail what it warns of, and how much of it was used."""
+    what = outcome.upload or outcome.job
+    for words in outcome.warnings:
+        warn(f"{what}: {words}")
+    if outcome.ended.words:
+        say_end(outcome.ended, f"{what}: ")
 
 
 class Moment:

@@ -87,7 +87,12 @@ def show(
             {"figure": name, "model": value, "simplest guess": about["baseline"].get(name)}
             for name, value in about["metrics"].items()
         ]
-        print_rows(figures, ["figure", "model", "simplest guess"], form, "On held-out records")
+        title = "On held-out records"
+        if about["recalibration"]:
+            title += ", of the training: before the recalibration"
+        print_rows(figures, ["figure", "model", "simplest guess"], form, title)
+        if about["recalibration"]:
+            _print_recalibration(about["recalibration"], form)
         if about["promise"]:
             for rows in (ds.promise(version, modality), ds.risk_coverage(version, modality)):
                 print_rows(rows, rows.columns, form, rows.title)
@@ -240,6 +245,18 @@ def _headline(figures: dict[str, Any]) -> str:
 
 def _say_again(champion: Champion) -> None:
     say(f"  mm models promote {champion.version} --modality {champion.modality} --reason again")
+
+
+def _print_recalibration(noted: dict[str, Any], form: Format) -> None:
+    rows = [
+        {"figure": name, "before": before, "after": noted["after"][name]}
+        for name, before in noted["before"].items()
+    ]
+    title = (
+        f"On {noted['judged']:,} labels held back from the recalibration, which learnt from "
+        f"{noted['learned']:,} others"
+    )
+    print_rows(rows, ["figure", "before", "after"], form, title)
 
 
 def _print_members(members: mm.Rows, form: Format) -> None:

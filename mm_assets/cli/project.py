@@ -56,7 +56,7 @@ def init(
         )  # fmt: skip
         todo = "correct what was guessed wrong" if template is None else "change what is not yours"
         good(f"wrote {ds.file}; read it through and {todo}")
-        say(f"Next: mm upload FOLDER_OR_ZIP --dataset {ds.name}, then mm sync, then mm train.")
+        say(f"Next: mm upload FOLDER_OR_ARCHIVE --dataset {ds.name}, then mm sync, then mm train.")
         if ds.drafted is not None and ds.drafted.ended is not None:
             leave(ds.drafted.ended.end)
 

@@ -11,6 +11,7 @@ import typer
 
 import mm_assets as mm
 from mm_assets.cli.errors import speaking_errors
+from mm_assets.cli.serve_keys import file_of_keys
 from mm_assets.display.console import good, say
 from mm_assets.serving.options import LOOPBACK, Options
 
@@ -46,7 +47,10 @@ def serve(
             min=0, max=65535, envvar="MM_SERVE_PORT", help="0: any free port.", show_default="8080"
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; each holds all models.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, envvar="MM_SERVE_WORKERS", help="Processes; each holds all models."),
+    ] = 1,
     demo: Annotated[
         str | None, typer.Option(help="Serve what the demo of this dataset left behind.")
     ] = None,
@@ -67,7 +71,12 @@ def serve(
         list[str] | None, typer.Option(help="A bucket for images at s3:// addresses; repeatable.")
     ] = None,
     keys: Annotated[
-        Path | None, typer.Option(envvar="MM_SERVE_KEYS", help="File of API keys.")
+        Path | None,
+        typer.Option(
+            envvar="MM_SERVE_KEYS",
+            help="File of API keys (`mm serve-keys`).",
+            show_default="<data>/serve-keys.json, if it is there",
+        ),
     ] = None,
     open_: Annotated[
         bool, typer.Option("--open", help="No keys: something else guards the address.")
@@ -106,6 +115,8 @@ def serve(
         ):
             model, host, open_ = [found.model], host or found.host, True
             port = found.port if port is None else port
+        if keys is None and not open_ and (usual := file_of_keys(None)).exists():
+            keys = usual
         options = Options(
             datasets=tuple(dataset or ()), models=tuple(model or ()),
             host=host or LOOPBACK[0], port=8080 if port is None else port,

@@ -16,7 +16,10 @@ from mm_assets.display.console import Format, bad, good, print_json, print_rows,
 
 
 def upload(
-    path: Annotated[Path, typer.Argument(help="A folder or a .zip with tables and images.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A folder or an archive (.zip, .tar.gz, .7z …)."),
+    ],
     dataset: DatasetOption = None,
     name: Annotated[str | None, typer.Option(help="Another name in the inbox.")] = None,
     strict: Annotated[bool, typer.Option(help="Do not send if anything would be refused.")] = False,
@@ -25,7 +28,7 @@ def upload(
     ] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Check a folder or zip locally, send it, and write the marker last. Resumes by itself."""
+    """Check a folder or archive locally, send it, and write the marker last. Resumes by itself."""
     with speaking_errors():
         ds = mm.open(dataset)
         done = ds.upload(path, name=name, strict=strict, anyway=anyway)

@@ -75,7 +75,7 @@ REFUSED_FILES: dict[str, str] = {
     "image_not_named": "Name the file in the `image_column` of a row of the same upload.",
     "image_unexpected": "Leave images out, or set `image_name` in the dataset's YAML.",
     "file_type": "Send only tables (CSV, Excel, Parquet, JSON …) and images (JPEG, PNG, WEBP).",
-    "system_file": "Nothing; the operating system made this file and it holds no data.",
+    "system_file": "Nothing; an operating system or a program made this file for itself.",
     "not_announced": "Name the file in upload.json, or send it in an upload of its own.",
     "checksum_differs": "Send the file again; it is not the one that upload.json announces.",
     "unsafe_name": "Rename the file: no '..', empty parts, backslashes or control characters.",
@@ -114,7 +114,23 @@ REFUSED_ROWS: dict[str, str] = {
     "prediction_failed": "Look at the reason; the record is asked again with the next champion.",
     "label_invalid": "Use one of the classes (or a number, for regression) or leave it blank.",
 }
-REFUSALS = {**REFUSED_FILES, **REFUSED_ROWS}
+# And each code by which an archive is: all of an upload, or one file in it.
+REFUSED_ARCHIVES: dict[str, str] = {
+    "archive_unreadable": "Make the archive again, as one file, and send it whole.",
+    "archive_corrupt": "Make the archive again and send it whole.",
+    "archive_unsafe_name": "Rename the file: a plain relative path, parts up to 255 bytes, "
+    "no '..', no backslashes, no control characters.",
+    "archive_special_file": "Put the files themselves into the archive, not links or devices.",
+    "archive_encrypted": "Make the archive without a password.",
+    "archive_nested": "Unpack the inner archive and send its files directly.",
+    "archive_name_collision": "Give the files names that differ in more than case or accents.",
+    "archive_overlap": "Make the archive again with an ordinary program.",
+    "archive_too_large": "Send several smaller uploads.",
+    "archive_bomb": "Send the file outside of an archive, in a folder, if its content is really "
+    "meant.",
+    "archive_compression": "Make a zip with ordinary compression (deflate), or a .tar.gz.",
+}
+REFUSALS = {**REFUSED_FILES, **REFUSED_ROWS, **REFUSED_ARCHIVES}
 
 
 @dataclass(frozen=True, slots=True)

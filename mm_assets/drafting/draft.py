@@ -25,6 +25,7 @@ from mm_assets.drafting.drafted import (
     tried_on,
     try_draft,
 )
+from mm_assets.drafting.group_hint import group_hint, in_words
 from mm_assets.drafting.image_names import Images, linked_by_columns, match_images
 from mm_assets.drafting.label import Label, draft_label
 from mm_assets.drafting.leaks import leaks
@@ -244,6 +245,7 @@ class _Plan:
             decimal=self.decimal,
             encoding=self.encoding,
             images=self.images,
+            group_hint=group_hint(self.features, self.read.id_column),
         )
 
     def notes(self) -> list[str]:
@@ -262,6 +264,8 @@ class _Plan:
         notes += self.images.notes
         if not self.images.fitting:  # else the images are there
             notes += linked_by_columns(self.features, self.read.id_column)
+        if name := group_hint(self.features, self.read.id_column):
+            notes.append(in_words(name, self.features[name]))
         if len(missing := self._missing()) > 1:
             notes.append(f"taken for missing values: {', '.join(map(repr, missing[1:]))}")
         if self.decimal.sign is not None:

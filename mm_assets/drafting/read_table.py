@@ -63,8 +63,8 @@ def speaking_of_table(path: Path) -> Iterator[None]:
         todos = {
             "table_no_id": "Give the ID column's name as it stands in the header: --id COLUMN.",
             "table_encoding": "Save the table as UTF-8, or name its encoding: --encoding cp1252.",
-            "file_type": "Unpack the zip and give its folder: mm init FOLDER."
-            if path.suffix.lower() == ".zip"
+            "file_type": "Unpack the archive and give its folder: mm init FOLDER."
+            if path.name.lower().endswith((".zip", ".7z", ".tar", ".tar.gz", ".tgz"))
             else "Give a table: CSV, Excel, Parquet, Arrow, JSON Lines or JSON.",
         }
         raise SpecError(

@@ -45,6 +45,7 @@ def spec_text(
     decimal: Decimal,
     encoding: str,
     images: Images,
+    group_hint: str | None = None,
 ) -> str:
     """The YAML of a dataset of a table, with images or without."""
     named = "" if encoding == "auto" else f"  encoding: {scalar(encoding)}\n"
@@ -65,7 +66,7 @@ attributes:
   # number: a quantity. category: one of a few values. text: free words.
   # `age: {{kind: number, required: true}}` refuses rows in which the value is missing.
 {_column_lines(columns)}
-
+{_grouped(group_hint)}
   # What stands for "no value", exactly as written, in every column and the label.
   missing_values: [{", ".join(map(_quoted, missing))}]
 {named}{sign}
@@ -182,6 +183,16 @@ _ENGINES = """
   model_with_image: {engine: automatic}
   model_without_image: {engine: automatic}
   training_minutes: 2 # for both together
+"""
+
+
+def _grouped(hint: str | None) -> str:
+    if hint is None:
+        return ""
+    return f"""
+  # Take the # away if records that share this are alike (views of one patient, ads of one seller):
+  # then they are never on two sides of a split.
+  # group_column: {scalar(hint)}
 """
 
 

@@ -1,6 +1,6 @@
 """Where things lie in the lake: every key is made here and nowhere else.
 
-inbox/<dataset>/NAME.zip | NAME/…               what people drop
+inbox/<dataset>/NAME.zip (.tar.gz, .7z …) | NAME/…               what people drop
 received/<dataset>/NAME/<upload>/…               the same, moved out of the inbox once received
 datasets/<dataset>/pending/<upload>.json         seen, but its predictions are not in the table yet
 datasets/<dataset>/set_aside/<upload>.json       tried in vain; waits for `mm retry`

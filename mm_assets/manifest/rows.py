@@ -467,12 +467,6 @@ _RIVALS = (
     "CREATE TEMP TABLE rivals AS FROM good SEMI JOIN doubled USING (record_id)",
     "CREATE TEMP TABLE compared (n INTEGER, r BIGINT, told VARCHAR)",
 )
-# Of several rows of one record: the first with features, and the first labels-only row.
-_FIRSTS = """
-    CREATE TEMP TABLE firsts AS
-    SELECT *, count(*) OVER (PARTITION BY record_id) > 1 AS joined FROM (
-        SELECT * FROM rivals JOIN compared USING (n, r) QUALIFY row_number() OVER (
-            PARTITION BY record_id, labels_only ORDER BY _file, _line) = 1)"""
 _CHOSEN = """
     CREATE TEMP TABLE chosen AS
     SELECT n, r, labels_only, record_id, label
@@ -483,6 +477,19 @@ _CHOSEN = """
           QUALIFY row_number() OVER (PARTITION BY record_id ORDER BY labels_only) = 1) AS a
     LEFT JOIN (SELECT record_id, label FROM firsts WHERE labels_only) AS b
         ON b.record_id = a.record_id AND NOT a.labels_only"""
+
+
+def _firsts_sql(copies: Sequence[str]) -> str:
+    """Of several rows of one record: the first with features, and the first labels-only row.
+
+    Rows of `copies` (numbers of tables) come last.
+    """
+    last = f"n IN ({', '.join(copies)})" if copies else "false"
+    return f"""
+        CREATE TEMP TABLE firsts AS
+        SELECT *, count(*) OVER (PARTITION BY record_id) > 1 AS joined FROM (
+            SELECT * FROM rivals JOIN compared USING (n, r) QUALIFY row_number() OVER (
+                PARTITION BY record_id, labels_only ORDER BY {last}, _file, _line) = 1)"""
 
 
 def _compared_sql(spec: DatasetSpec, table: _Told, forms: Mapping[str, Form]) -> str:
@@ -551,7 +558,8 @@ def _choose(
         db.execute(statement)
     for table in tables:
         db.execute(_compared_sql(spec, table, forms[table.number]))
-    for statement in (_FIRSTS, _conflicts_sql(spec), _CHOSEN):
+    copies = [str(table.number) for table in tables if table.entry.get("copy_of")]
+    for statement in (_firsts_sql(copies), _conflicts_sql(spec), _CHOSEN):
         db.execute(statement)
     found = _rejects(db, f"{_WRONG} UNION ALL {_BEATEN}"), int(_one(db, _LABELS_JOINED)[0])
     for name in ("conflicts", "firsts", "compared", "rivals"):

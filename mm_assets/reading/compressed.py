@@ -2,7 +2,7 @@
 
 A compressed file is hostile until it is unpacked whole: it may be a bomb, cut short, or ask for
 more memory than there is. What belongs here: gzip, bzip2, xz and Zstandard around one file. What
-does not: archives of several files (uploads/archive.py).
+does not: archives of several files (uploads/archives).
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ def compression_of(head: bytes) -> str | None:
     return None
 
 
+def unpack(stream: BinaryIO, kind: str) -> Iterator[bytes]:
+    """The content of a compressed stream, piece by piece, without any limit on its size.
+
+    kind: as `compression_of` says. Raises TableRefused (table_compressed) when it is damaged or
+    cut short.
+    """
+    return _sound(_UNPACK[kind](stream), kind)
+
+
 def unpacked(
     path: Path,
     target: Path,
@@ -67,7 +76,7 @@ def unpacked(
                 raise _refused("the file is not compressed, or in a way that is not read here")
             size = path.stat().st_size
             done = 0
-            for piece in _sound(_UNPACK[kind](stream), kind):
+            for piece in unpack(stream, kind):
                 if not done:
                     _check_inside(piece)
                 done += len(piece)
@@ -124,8 +133,21 @@ def _gzip(stream: BinaryIO) -> Iterator[bytes]:
 def _zstd(stream: BinaryIO) -> Iterator[bytes]:
     import pyarrow as pa
 
-    with pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd") as unpacker:
+    lent = pa.PythonFile(_Lent(stream), mode="r")
+    with pa.CompressedInputStream(lent, "zstd") as unpacker:
         yield from _read(unpacker)
+
+
+class _Lent:
+    """A stream that pyarrow reads, and does not close: it is somebody else's."""
+
+    closed = False
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.read = stream.read
+
+    def close(self) -> None:
+        pass
 
 
 def _read(unpacker: SupportsRead[bytes]) -> Iterator[bytes]:

@@ -81,8 +81,9 @@ class Answering:
 
     async def predictor(self, name: str) -> Predictor:
         """The dataset's models, loaded if need be. Raises Problem."""
-        if name not in self.service.served:
-            known = ", ".join(sorted(self.service.served)) or "none"
+        visible = self.service.visible()
+        if name not in visible:
+            known = ", ".join(sorted(visible)) or "none"
             raise Problem(
                 404, "dataset_not_served", f"no dataset {name!r} is served", f"Served: {known}."
             )

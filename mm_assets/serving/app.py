@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from mm_assets.contract.settings import Settings
 from mm_assets.serving import inference_v2, native, page, sagemaker
 from mm_assets.serving.answering import Answering
+from mm_assets.serving.entrance import Entrance
 from mm_assets.serving.fetch import fetching
 from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
@@ -42,6 +43,7 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
     app.openapi = describing(app, service)  # type: ignore[method-assign]
     _health(app, service)
     _problems(app)
+    app.add_middleware(Entrance, options=options)
     app.add_middleware(Watched, service=service)  # the outermost
     return app
 

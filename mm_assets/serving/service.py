@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from mm_assets.contract.errors import MMError
 from mm_assets.serving.batching import Lane, LaneClosed
+from mm_assets.serving.entrance import may_see
 from mm_assets.serving.options import Options
 from mm_assets.serving.predictor import Answer, Predictor
 from mm_assets.serving.reading import Read
@@ -101,14 +102,21 @@ class Service:
             raise Unavailable(one.fault)
         return one.predictor, one.lane
 
+    def visible(self) -> dict[str, Served]:
+        """The datasets that whoever asks now may see."""
+        return {name: one for name, one in self.served.items() if may_see(name)}
+
     def readiness(self) -> dict[str, Any]:
-        """What `/ready` says: ready where every dataset can answer; each with its models."""
-        told = {name: _told(one) for name, one in self.served.items()}
-        states = {one["state"] for one in told.values()}
+        """What `/ready` says: ready where every dataset can answer; each that whoever asks may see
+        with its models.
+        """
+        everything = {name: _told(one) for name, one in self.served.items()}
+        told = {name: everything[name] for name in self.visible()}
+        states = {one["state"] for one in everything.values()}
         waits = {"loading", "failed", "no_champion"} | (
             {"resting"} if self.options.preload and self.options.memory_bytes is None else set()
         )
-        ready = bool(told) and not states & waits and not self.draining
+        ready = bool(everything) and not states & waits and not self.draining
         return {"ready": ready, "draining": self.draining, "datasets": told}
 
     # -- loading ------------------------------------------------------------------------------

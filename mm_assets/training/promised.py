@@ -12,6 +12,7 @@ from mm_assets.contract.review import Review
 from mm_assets.display.cells import written_out
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.promise import Promise, promise_of, risk_coverage, upper_bound
+from mm_assets.training.answered import RECALIBRATION
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)  # in review, of the curve
 CHANCE = 0.01  # how seldom a figure may be this far off and still be chance
@@ -26,13 +27,16 @@ class Verdict(NamedTuple):
 class Promised:
     """A model's promise. held_out: see `kept_promise` (calibrate.py); without what was measured of
     another wish, where the YAML asks for another one now. curve: `risk_coverage` at about ten
-    shares. remedy: what to do where the target cannot be promised, else "".
+    shares. remedy: what to do where the target cannot be promised, else "". learnt_from, judged_by:
+    of which records the promise and the figures of `held_out` are, in words.
     """
 
     promise: Promise
     held_out: Mapping[str, Any]
     curve: list[dict[str, float]]
     remedy: str
+    learnt_from: str
+    judged_by: str
 
     @property
     def words(self) -> str:
@@ -47,6 +51,7 @@ class Promised:
         """All of it, as `mm models show --format json` has it."""
         names = ("by", "limit", "share", "accuracy", "at_least", "target", "reached", "n")
         own = {name: getattr(self.promise, name) for name in names}
+        own |= {"learnt_from": self.learnt_from, "judged_by": self.judged_by}
         more = {"held_out": dict(self.held_out), "remedy": self.remedy, "curve": self.curve}
         return {"words": self.words, "curve_words": self.curve_in_words(), **own, **more}
 
@@ -69,6 +74,7 @@ class Promised:
              _percent(held_out.get("coverage"))),
             ("median width, of the number", "", _percent(held_out.get("width"))),
             ("records", f"{promise.n:,}", f"{held_out['n']:,}" if "n" in held_out else ""),
+            ("which records", self.learnt_from, self.judged_by if "n" in held_out else ""),
         ]  # fmt: skip
         names = ("figure", "expected", "held-out")
         return [dict(zip(names, row, strict=True)) for row in rows if any(row[1:])]
@@ -111,7 +117,21 @@ def promised(spec: DatasetSpec, manifest: Mapping[str, Any]) -> Promised | None:
     rows = risk_coverage(calibration.curve, promise.by)
     nearest = [min(rows, key=lambda row: abs(row["share"] - share)) for share in SHARES if rows]
     curve = [row for place, row in enumerate(nearest) if row not in nearest[:place]]
-    return Promised(promise, held_out, curve, _remedy(spec, promise, calibration))
+    return Promised(
+        promise, held_out, curve, _remedy(spec, promise, calibration),
+        calibration.source, _judged_by(manifest),
+    )  # fmt: skip
+
+
+def recalibration_of(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a recalibrated model's manifest says of it (training/recalibrate.py); else None."""
+    noted = manifest.get(RECALIBRATION)
+    names = ("since", "learned", "judged", "before", "after", "reason")
+    return {name: noted[name] for name in names} if noted else None
+
+
+def _judged_by(manifest: Mapping[str, Any]) -> str:
+    return "labels held back" if RECALIBRATION in manifest else "held-out records"
 
 
 def _remedy(spec: DatasetSpec, promise: Promise, calibration: Calibration) -> str:
@@ -144,7 +164,7 @@ def target_is_kept(found: Promised) -> Verdict:
     left = round(held_out["n"] * (1 - held_out["share"]))
     right = round(left * accuracy)
     passed = upper_bound(right, left, CHANCE) >= promise.target
-    said = f"of the {left:,} held-out records outside review {accuracy:.1%} are right"
+    said = f"of the {left:,} {found.judged_by} outside review {accuracy:.1%} are right"
     return Verdict(
         passed, f"{found.words}; {said}{'' if passed else ', less than chance explains'}"
     )
@@ -165,9 +185,10 @@ def coverage_is_kept(manifest: Mapping[str, Any]) -> Verdict:
     n, level, learnt = held_out["n"], held_out["level"], noted["n"]
     inside = min(max(level * (learnt + 1), 1), learnt)
     fewest = float(betabinom.ppf(CHANCE, n, inside, learnt + 1 - inside)) / n
+    numbers = _judged_by(manifest).replace("records", "numbers")
     words = (
-        f"{held_out['coverage']:.1%} of {n:,} held-out numbers lie from lower to upper; the level "
-        f"is {level:.1%}, and chance explains {fewest:.1%} or more"
+        f"{held_out['coverage']:.1%} of {n:,} {numbers} lie from lower to upper; the "
+        f"level is {level:.1%}, and chance explains {fewest:.1%} or more"
     )
     width = f"; the median interval is {written_out(100 * held_out['width'])}% of its number wide"
     return Verdict(held_out["coverage"] >= fewest, words + width)

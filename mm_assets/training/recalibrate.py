@@ -2,8 +2,8 @@
 
 Labels that came after its training take the place of its answers out of fold: from them come a new
 sureness, a new curve for the promise of the review queue and, for numbers, new intervals. The model
-itself is not trained: the new version has the same files. A third of the labels, by a hash of the
-ID, is held back, and the gate judges by them alone.
+itself is not trained: the new version has the same files. A third of the labels is held back, by a
+hash of the group that a record stays with (groups.py), and the gate judges by them alone.
 
 People label doubtful answers first. So of the labelled records in review only as many count as make
 their share what it is among all of the model's answers. What a model never saw (`doubts`) is in
@@ -26,7 +26,7 @@ from mm_assets.contract.review import Tolerance
 from mm_assets.display.cells import written_out
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.confidence import VALUE, as_sure, confidence_of
-from mm_assets.doubt.promise import upper_bound
+from mm_assets.doubt.promise import Bools, upper_bound
 from mm_assets.engines.protocol import Progress
 from mm_assets.lake.layout import of_dataset
 from mm_assets.lake.local import working_folder
@@ -44,6 +44,7 @@ from mm_assets.training.decision import DIGITS, chosen, rule_of
 from mm_assets.training.evaluation import calibration_error, reliability
 from mm_assets.training.gate import Decision
 from mm_assets.training.splits import split_of
+from mm_assets.training.training_set import grouped_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +106,7 @@ def recalibrate_model(
     champion = _champion(models, spec, modality)
     manifest = models.manifest(modality, champion.version, manifest_sha256=champion.manifest_sha256)
     table = _live(models, store, spec, champion, since)
-    is_judged = np.array([_is_judged(one) for one in table["record_id"].to_pylist()], bool)
+    is_judged = _held_back(models, store, spec, table)
     judged = _labels(spec, table.filter(is_judged))
     learned = _labels(spec, table.filter(~is_judged))
     progress(f"{modality}: {len(learned.truth)} labels to learn from, {len(judged.truth)} to judge")
@@ -206,8 +207,18 @@ def _hash(record_id: str) -> bytes:
     return hashlib.sha256(f"review {record_id}".encode("utf-8", "surrogatepass")).digest()
 
 
-def _is_judged(record_id: str) -> bool:
-    return split_of(record_id, JUDGED_SHARE) == "holdout"
+def _held_back(models: ModelStore, store: Store, spec: DatasetSpec, table: pa.Table) -> Bools:
+    """Which records judge: like the split, never one of those that belong together without all."""
+    ids = table["record_id"].combine_chunks()
+    rows, groups = grouped_rows(models.lake, store, spec, ids)
+    group_of = dict(zip(rows["record_id"].to_pylist(), groups.names, strict=True))
+    return np.array([_is_judged(group_of.get(one, one)) for one in ids.to_pylist()], bool)
+
+
+def _is_judged(group: str) -> bool:
+    # By another hash than the split's: by the same one most of the groups that were held out of
+    # the training would judge, and those that the model has met would be learnt from.
+    return split_of(f"recalibration {group}", JUDGED_SHARE) == "holdout"
 
 
 def _labels(spec: DatasetSpec, table: pa.Table) -> _Labels:

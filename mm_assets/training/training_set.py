@@ -17,7 +17,7 @@ from mm_assets.lake.layout import of_dataset, published_key
 from mm_assets.lake.local import sha256_of, working_folder
 from mm_assets.manifest.join import all_rows, with_image_features, with_row_upload
 from mm_assets.tables.store import Store
-from mm_assets.training.groups import groups_of
+from mm_assets.training.groups import Groups, groups_of
 from mm_assets.training.splits import SPLITS, refuse_few_groups, split
 from mm_assets.uploads.likenesses import read_likenesses
 from mm_assets.uploads.received import read_images, read_parquet
@@ -38,12 +38,10 @@ def build_training_set(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    known = with_row_upload(store.look_up(spec.dataset, None), labelled_too=True)
-    rows = all_rows(lake, spec, known)
+    rows, groups = grouped_rows(lake, store, spec)
     rows = with_image_features(lake, spec, rows)
     names = ["record_id", "label", "row_upload", "image_upload", "image_sha256", "features"]
     names += ["image_features"] if spec.image_features else []
-    groups = groups_of(rows, spec, _likenesses(lake, spec, rows))
     sides = split(rows, spec, groups)
     records = rows.select(names).append_column("split", pa.array(sides.sides, pa.string()))
     records = records.append_column("group", pa.array(groups.names, pa.string()))
@@ -74,6 +72,15 @@ def build_training_set(
                 else {item["values"]: item["counts"] for item in labels},
             },
         )
+
+
+def grouped_rows(
+    lake: Lake, store: Store, spec: DatasetSpec, ids: pa.Array | None = None
+) -> tuple[pa.Table, Groups]:
+    """The newest row of every labelled record, or of these, and which of them belong together."""
+    known = with_row_upload(store.look_up(spec.dataset, ids), labelled_too=True)
+    rows = all_rows(lake, spec, known)
+    return rows, groups_of(rows, spec, _likenesses(lake, spec, rows))
 
 
 def _likenesses(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> Sequence[bytes | None]:

@@ -1,7 +1,7 @@
 """What can be said of an upload before it is sent, on the sender's own machine.
 
-A folder or a zip is judged with the very code that receives it, and nothing is kept. What belongs
-here: looking at the local disk. What does not: the lake, which `send.py` talks to.
+A folder or an archive is judged with the very code that receives it, and nothing is kept. What
+belongs here: looking at the local disk. What does not: the lake, which `send.py` talks to.
 """
 
 from __future__ import annotations
@@ -22,11 +22,18 @@ from mm_assets.contract.ends import PLACES, End, Ended, LeftOut, end_of_upload, 
 from mm_assets.contract.errors import Refusal, UploadError
 from mm_assets.lake.layout import MARKER, SIZE_MARKER
 from mm_assets.reading.images import NormalisedImage
-from mm_assets.uploads.archive import open_archive
-from mm_assets.uploads.deliver import IN_MEMORY, Delivered, take_member
+from mm_assets.uploads.archives.opening import (
+    SUFFIXES,
+    open_archive,
+    suffix_of,
+    without_suffix,
+)
+from mm_assets.uploads.clutter import is_clutter_name
+from mm_assets.uploads.delivered import IN_MEMORY, Delivered, take_member
 from mm_assets.uploads.find import UNSAFE, printable
 from mm_assets.uploads.image_file import ImageFile
-from mm_assets.uploads.receive import SYSTEM_NAMES, Packer
+from mm_assets.uploads.inside import archives_opened
+from mm_assets.uploads.receive import Packer
 from mm_assets.uploads.received import refused_by_code
 
 if TYPE_CHECKING:
@@ -106,16 +113,15 @@ def no_progress(_done: int, _total: int, _file: str) -> None:
 
 
 def kind_of(path: Path) -> str:
-    """`folder` or `zip`. Raises UploadError for anything else."""
+    """`folder`, `zip`, `tar` or `7z`. Raises UploadError for anything else."""
     if path.is_dir():
         return "folder"
     if path.is_file():
-        with path.open("rb") as file:
-            if file.read(4) in (b"PK\3\4", b"PK\5\6") or path.suffix.lower() == ".zip":
-                return "zip"
+        if suffix := archive_suffix(path):
+            return {".zip": "zip", ".7z": "7z"}.get(suffix, "tar")
         raise UploadError(
             code="upload_kind",
-            what="this is neither a folder nor a zip",
+            what="this is neither a folder nor an archive (zip, tar, 7z)",
             where=str(path),
             todo="Put the tables and images into one folder and give the folder.",
         )
@@ -123,6 +129,17 @@ def kind_of(path: Path) -> str:
         code="upload_missing", what="there is no such file or folder", where=str(path),
         todo="Check the path.",
     )  # fmt: skip
+
+
+def archive_suffix(path: Path) -> str:
+    """What a local archive is to be called in the inbox: its ending by its bytes, or ''.
+
+    What only calls itself one has the ending that it gives itself; reading says what is wrong.
+    """
+    with reading(path):
+        if found := suffix_of(path, path.name):
+            return found
+    return next((one for one in SUFFIXES if path.name.lower().endswith(one)), "")
 
 
 @contextmanager
@@ -142,7 +159,7 @@ def reading(path: Path) -> Iterator[None]:
 def safe_name(path: Path) -> str:
     """The name under which an upload arrives unless another is given: [A-Za-z0-9._-] only."""
     path = path.resolve()
-    stem = path.stem if path.is_file() and path.suffix.lower() == ".zip" else path.name
+    stem = without_suffix(path.name) if path.is_file() else path.name
     return re.sub(r"[^A-Za-z0-9._-]", "", re.sub(r"\s+", "_", stem)).strip(".")[:100] or "upload"
 
 
@@ -172,7 +189,7 @@ def list_folder(folder: Path) -> tuple[list[LocalFile], list[str], list[Refusal]
 
 
 def _left_out(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX" or name in SYSTEM_NAMES
+    return name.startswith(".") or is_clutter_name(name)
 
 
 def _fault(entry: os.DirEntry[str], name: str) -> str | None:
@@ -232,20 +249,21 @@ def check(
     progress: Progress = no_progress,
     judge_rows: JudgeRows | None = None,
 ) -> Report:
-    """Receive a folder or a zip without sending or keeping it; problems are listed by file.
+    """Receive a folder or an archive without sending or keeping it; problems are listed by file.
 
     Images are decoded on all cores; memory does not depend on the size. With `judge_rows` the rows
     are typed as well, as the manifest will; without it a row that can be read counts as used.
-    Raises UploadError when `path` is neither a folder nor a zip.
+    Raises UploadError when `path` is neither a folder nor an archive.
     """
     report = Report(kind_of(path))
     with tempfile.TemporaryDirectory(prefix="mm-check-") as folder:
-        if report.kind == "zip":
-            files = _from_zip(path, Path(folder), progress)
+        if report.kind == "folder":
+            files, size = _from_folder(path, report, progress), None
         else:
-            files = _from_folder(path, report, progress)
+            files, size = _from_archive(path, Path(folder), progress), path.stat().st_size
+        opened = archives_opened(files, Path(folder), archive_size=size)
         with closing(files):
-            _judge(files, spec, report, Path(folder), judge_rows)
+            _judge(opened, spec, report, Path(folder), judge_rows)
     return report
 
 
@@ -283,12 +301,12 @@ def _judge(
     _fill(report, packer, judged)
 
 
-def _from_zip(path: Path, workdir: Path, progress: Progress) -> Generator[Delivered]:
+def _from_archive(path: Path, workdir: Path, progress: Progress) -> Generator[Delivered]:
     with open_archive(path, where=path.name) as archive:
         if not archive.names:
             raise UploadError(
-                code="upload_empty", what="the zip holds no file", where=str(path),
-                todo="Check the path; put tables and images into the zip.",
+                code="upload_empty", what="the archive holds no file", where=str(path),
+                todo="Check the path; put tables and images into the archive.",
             )  # fmt: skip
         done, total = 0, sum(size for _, size in archive.names)
         for name, stream in archive.entries():

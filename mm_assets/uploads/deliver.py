@@ -1,7 +1,8 @@
 """The files of one upload, one after another, whatever it came as.
 
-A zip is first streamed to local disk, so that what is checked is what is read; a folder's files
-are fetched side by side, a bounded number of bytes ahead. Memory does not depend on the size.
+An archive is first streamed to local disk, so that what is checked is what is read; a folder's
+files are fetched side by side, a bounded number of bytes ahead. Archives among the files are opened
+as well. Memory does not depend on the size.
 """
 
 from __future__ import annotations
@@ -12,49 +13,27 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
 
 from mm_assets.contract.errors import LakeError, UploadError
 from mm_assets.lake.lake import Lake, LakeObject
 from mm_assets.lake.layout import INBOX_NOTE, MARKER, SIZE_MARKER, inbox, of_upload, received
-from mm_assets.lake.local import CHUNK
-from mm_assets.uploads.archive import open_archive
+from mm_assets.uploads.archives.opening import open_archive
+from mm_assets.uploads.delivered import IN_MEMORY, Delivered, take_member
 from mm_assets.uploads.find import UNSAFE, Source, announced_files, folder_identity, printable
+from mm_assets.uploads.inside import archives_opened
 
-IN_MEMORY = 64 << 20  # bytes; a larger file goes through local disk
+__all__ = ["IN_MEMORY", "Delivered", "delivery", "take_member"]
+
 FETCHES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """One file as it arrived. `content` is its bytes, or a local file when it is large.
-
-    keep: that file is the sender's own, and nobody may move or delete it.
-    """
-
-    name: str
-    size: int
-    sha256: str
-    content: bytes | Path
-    problem: str | None = None
-    reason: str = ""
-    keep: bool = False
-
-    @property
-    def head(self) -> bytes:
-        if isinstance(self.content, bytes):
-            return self.content[: 64 << 10]
-        with self.content.open("rb") as file:
-            return file.read(64 << 10)
 
 
 @contextmanager
 def delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterator[Delivered]]:
     """The files of an upload. Raises UploadError when the upload as a whole is refused."""
-    opener = _zip_delivery if source.kind == "zip" else _folder_delivery
+    opener = _folder_delivery if source.kind == "folder" else _archive_delivery
     with opener(lake, _where_it_is(lake, source), workdir) as files:
         yield files
 
@@ -65,7 +44,7 @@ def _where_it_is(lake: Lake, source: Source) -> Source:
     if note is None or not note["moved"]:
         return source
     place = received(source.dataset, source.name, source.upload)
-    key = place + source.name if source.kind == "zip" else place
+    key = place if source.kind == "folder" else place + source.name
     return replace(source, key=key, etag="")
 
 
@@ -80,17 +59,18 @@ def _superseded(lake: Lake, source: Source) -> UploadError:
 
 
 @contextmanager
-def _zip_delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterator[Delivered]]:
-    local = workdir / "upload.zip"
+def _archive_delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterator[Delivered]]:
+    local = workdir / "upload.archive"
     if not _holds(lake, source):
         raise _superseded(lake, source)
     with _staying(lake, source):
         lake.fetch(source.key, local)
     if not _holds(lake, source) or local.stat().st_size != source.size:
         raise _superseded(lake, source)
-    # Named as it was sent, so that a receipt does not hang on where the zip lies by now.
+    # Named as it was sent, so that a receipt does not hang on where the archive lies by now.
     with open_archive(local, where=f"{inbox(source.dataset)}{source.name}") as archive:
-        yield (take_member(name, stream, workdir) for name, stream in archive.entries())
+        members = (take_member(name, stream, workdir) for name, stream in archive.entries())
+        yield archives_opened(members, workdir, archive_size=source.size)
 
 
 @contextmanager
@@ -110,7 +90,7 @@ def _holds(lake: Lake, source: Source) -> bool:
     The same bytes sent again are another delivery. On S3 they have the same ETag, so that only
     the time tells; to the second, because not every server says it more exactly each time.
     """
-    if source.kind == "zip":
+    if source.kind != "folder":
         now = lake.stat(source.key)
         etag = now.etag if now else ""
     else:
@@ -120,22 +100,6 @@ def _holds(lake: Lake, source: Source) -> bool:
         return now is not None
     arrived = datetime.fromisoformat(source.arrived_at)
     return (etag, int(now.modified.timestamp())) == (source.etag, int(arrived.timestamp()))
-
-
-def take_member(name: str, stream: BinaryIO, workdir: Path) -> Delivered:
-    """Read one archive member, into memory if it is small enough, else onto local disk."""
-    data = stream.read(IN_MEMORY + 1)
-    if len(data) <= IN_MEMORY:
-        return Delivered(name, len(data), hashlib.sha256(data).hexdigest(), data)
-    digest, size = hashlib.sha256(data), len(data)
-    path = workdir / f"large-{digest.hexdigest()[:16]}"
-    with path.open("wb") as file:
-        file.write(data)
-        while data := stream.read(CHUNK):
-            digest.update(data)
-            size += len(data)
-            file.write(data)
-    return Delivered(name, size, digest.hexdigest(), path)
 
 
 @contextmanager
@@ -149,7 +113,8 @@ def _folder_delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iter
             marker = lake.read(document.key)
         announced = announced_files(json.loads(marker))
     with ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch") as pool:
-        yield _fetch_folder(lake, source, workdir, announced, pool)
+        files = _fetch_folder(lake, source, workdir, announced, pool)
+        yield archives_opened(files, workdir)
     if not _holds(lake, source):
         raise _superseded(lake, source)
 

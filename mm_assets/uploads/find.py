@@ -1,6 +1,6 @@
 """Which uploads in the inbox are finished.
 
-A zip is finished when it is there. A folder is finished when its marker holds: `upload.json`
+An archive is finished when it is there. A folder is finished when its marker holds: `upload.json`
 names every file with size and sha256; `upload_size.json` says how many files there are. A finished
 upload has a key: short, safe, sorted by the time of arrival, and different for each delivery.
 """
@@ -18,7 +18,10 @@ from typing import Any, Literal
 from mm_assets.contract.errors import LakeError, UploadError
 from mm_assets.lake.lake import Lake, LakeObject
 from mm_assets.lake.layout import MARKER, SIZE_MARKER, inbox, of_upload
+from mm_assets.uploads.archives.opening import SUFFIXES
 
+# By its name: it tells uploads from other files. What an archive is, its bytes say.
+Kind = Literal["zip", "tar", "7z", "folder"]
 # No key with such a part can be read: control characters, backslashes, '', '.', '..', no Unicode.
 UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|(^|/)(\.\.?)?(/|$)")
 
@@ -30,7 +33,7 @@ class Source:
     upload: str
     dataset: str
     name: str
-    kind: Literal["zip", "folder"]
+    kind: Kind
     key: str
     etag: str
     size: int
@@ -80,7 +83,7 @@ def find_uploads(
     `known` holds the keys of uploads that need no second look (the size of a known folder is
     given as 0). What a look costs depends on how
     many uploads lie in the inbox, not on how many files they have: one request for each 1,000
-    zips and folders, one for each folder, and a listing of each folder whose marker is new. Of
+    archives and folders, one for each folder, and a listing of each folder whose marker is new. Of
     the folders it takes `at_most`, those behind `after`, going round.
     """
     objects, names = lake.top(inbox(dataset))
@@ -123,11 +126,20 @@ def _unsafe(name: str) -> Waiting:
 def _of_object(dataset: str, name: str, item: LakeObject) -> Source | Waiting | None:
     if UNSAFE.search(name):
         return _unsafe(name)
-    if name.lower().endswith(".zip"):
-        return _source(dataset, name, "zip", item, item.etag, item.size)
+    if kind := _kind_by_name(name):
+        return _source(dataset, name, kind, item, item.etag, item.size)
     if name in (".DS_Store", "README.md"):
         return None
-    return Waiting(name, "not a .zip, and not in a folder of its own")
+    return Waiting(name, "not a .zip, .tar, .tar.gz or .7z, and not in a folder of its own")
+
+
+def _kind_by_name(name: str) -> Kind | None:
+    name = name.lower()
+    if name.endswith(".zip"):
+        return "zip"
+    if name.endswith(".7z"):
+        return "7z"
+    return "tar" if name.endswith(SUFFIXES) else None
 
 
 def _of_folder(
@@ -201,7 +213,7 @@ def announced_files(document: Any) -> dict[str, tuple[int, str]]:
 def _source(
     dataset: str,
     name: str,
-    kind: Literal["zip", "folder"],
+    kind: Kind,
     item: LakeObject,
     etag: str,
     size: int,

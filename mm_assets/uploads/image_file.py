@@ -10,7 +10,7 @@ from mm_assets.contract.dataset import NamedImage
 from mm_assets.reading.image_features import FEATURE_NAMES
 from mm_assets.reading.images import NormalisedImage
 from mm_assets.reading.likeness import BYTES
-from mm_assets.uploads.deliver import Delivered
+from mm_assets.uploads.delivered import Delivered
 
 ROW_GROUP_BYTES = 8 << 20
 MOST_ROWS = 65_536  # in a group; those without bytes of their own take little

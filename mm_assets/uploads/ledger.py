@@ -18,6 +18,7 @@ from mm_assets.contract.errors import LakeError, UploadError
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload, pending_prefix, set_aside_prefix, uploads_prefix
 from mm_assets.lake.local import utc_now
+from mm_assets.uploads.archives.opening import without_suffix
 from mm_assets.uploads.find import Source, Waiting, look_at, read_source, register
 
 T = TypeVar("T")
@@ -173,7 +174,7 @@ def resolve(lake: Lake, dataset: str, name: str) -> str:
 
     def has_the_name(key: str) -> bool:
         source = lake.read_json(of_upload(dataset, key, "source"))
-        return source is not None and name in (source["name"], source["name"].removesuffix(".zip"))
+        return source is not None and name in (source["name"], without_suffix(source["name"]))
 
     newest_first = keys[::-1]
     for start in range(0, len(keys), 8 * READERS):

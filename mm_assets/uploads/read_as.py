@@ -39,6 +39,11 @@ def in_words(table: Mapping[str, Any], numbers: Mapping[str, Any] | None = None)
     told += [words.format(_listed(facts[key])) for key, words in _SAID.items() if facts.get(key)]
     renamed = list((facts.get("renamed") or {}).items())
     told += [f"'{stands}' is taken for '{name}'" for stands, name in renamed[:_MOST]]
+    if copy := table.get("copy_of"):
+        told.append(
+            f"a copy of {copy['file']}, by its name and {copy['same_rows']:,} rows that are the "
+            "same; where both have an ID, the row there counts"
+        )
     if blank := table.get("blank_rows"):
         told.append(f"rows without any value: {blank}")
     for name, form in list((numbers or {}).items())[:_MOST]:

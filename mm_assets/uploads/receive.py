@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, NamedImage
-from mm_assets.contract.errors import Refusal, UploadError
+from mm_assets.contract.errors import REFUSED_ARCHIVES, Refusal, UploadError
 from mm_assets.contract.ids import fault_of
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
@@ -26,7 +26,10 @@ from mm_assets.lake.local import working_folder
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
 from mm_assets.reading.table import TableRefused, Wanted
 from mm_assets.reading.tables import Table, may_be_table, open_table
-from mm_assets.uploads.deliver import IN_MEMORY, Delivered, delivery
+from mm_assets.uploads.clutter import clutter
+from mm_assets.uploads.copies import note_copies
+from mm_assets.uploads.deliver import delivery
+from mm_assets.uploads.delivered import IN_MEMORY, Delivered
 from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
 from mm_assets.uploads.references import read_references, without_lines
@@ -37,8 +40,6 @@ if TYPE_CHECKING:
 RAW = "raw_uploads"
 NOT_NAMED = "image_not_named"  # whole, but nobody's
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_APPLE_DOUBLE = b"\x00\x05\x16\x07"
-SYSTEM_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 Progress = Callable[[str], None]
 
 
@@ -106,6 +107,7 @@ class Packer:
         self.most_rows = most_rows
         self.wanted = wanted_of(spec)
         self.files: list[dict[str, Any]] = []
+        self.archives: list[dict[str, Any]] = []
         self.tables: list[dict[str, Any]] = []
         self.rejects: list[Refusal] = []
         self.waiting_tables: list[tuple[Delivered, Path]] = []
@@ -135,15 +137,19 @@ class Packer:
         for file, path in sorted(self.waiting_tables, key=lambda item: item[0].name):
             self._add_table(file, path)
             progress(f"table {file.name}: read")
+        note_copies(self.tables, self.folder)
         self._add_rows_of_files()
         if self.unnamed is not None:
             self._name_images(self.unnamed)
 
     def _sort(self, file: Delivered, pool: ThreadPoolExecutor) -> Future[NormalisedImage] | None:
         if file.problem is not None:
-            self._quarantine(file, "unknown", file.problem, file.reason)
-        elif _is_of_system(file):
-            self._quarantine(file, "system", "system_file", "made by an operating system")
+            kind = "archive" if file.problem in REFUSED_ARCHIVES else "unknown"
+            self._quarantine(file, kind, file.problem, file.reason)
+        elif file.holds is not None:
+            self.archives.append({"file": file.name, "bytes": file.size, "files": file.holds})
+        elif reason := clutter(file.name, file.head):
+            self._quarantine(file, "system", "system_file", reason)
         elif file.size == 0:
             named_image = file.name.lower().endswith(IMAGE_SUFFIXES)
             code = "image_empty" if named_image else "file_type"
@@ -373,6 +379,7 @@ class Packer:
                 refused[code] = refused.get(code, 0) + 1
         good = [file for file in self.files if not file.get("code")]
         return {
+            "archives": self.archives,
             "tables": self.tables,
             "counts": {
                 "files": len(self.files),
@@ -384,13 +391,6 @@ class Packer:
             },
             "quarantined_by_code": refused,
         }
-
-
-def _is_of_system(file: Delivered) -> bool:
-    """Whether an operating system made it: by its name, or what macOS lays beside each file."""
-    name = file.name.rpartition("/")[2]
-    beside = name.startswith("._") and file.head.startswith(_APPLE_DOUBLE)
-    return beside or name in SYSTEM_NAMES or file.name.startswith("__MACOSX/")
 
 
 def wanted_of(spec: DatasetSpec) -> Wanted:

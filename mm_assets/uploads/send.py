@@ -1,11 +1,11 @@
-"""Send a folder or a zip into the inbox: `mm upload PATH --dataset D`.
+"""Send a folder or an archive into the inbox: `mm upload PATH --dataset D`.
 
 The marker is written last, so that an upload is never seen half. Sending resumes without any note
 on the sender's disk: what lies in the inbox already is compared with the local file, by size and
 then by content; what was received and moved out of the inbox counts as sent. On S3 the ETag tells
 (the MD5 of one put, or of the MD5s of its parts); in a folder the stored file is read and hashed.
 An ETag that is no MD5 (a bucket with encryption keys of its own) means "differs", and the file is
-sent again. A zip is one object and starts again.
+sent again. An archive is one object and starts again.
 
 A delivery is never mixed with another: files that this folder does not have, or a marker that
 announces other content, make the name taken.
@@ -29,10 +29,12 @@ from mm_assets.contract.errors import UploadError
 from mm_assets.lake.lake import Lake, LakeObject
 from mm_assets.lake.layout import MARKER, SIZE_MARKER, inbox, received
 from mm_assets.lake.local import sha256_of, utc_now
+from mm_assets.uploads.archives.opening import without_suffix
 from mm_assets.uploads.check import (
     LocalFile,
     Progress,
     Report,
+    archive_suffix,
     cannot_be_sent,
     check,
     empty_folder,
@@ -72,22 +74,22 @@ def send(
     name: str | None = None,
     progress: Progress = no_progress,
 ) -> Sent:
-    """Put a folder or a zip into the dataset's inbox; after an interruption, call it again.
+    """Put a folder or an archive into the dataset's inbox; after an interruption, call it again.
 
     `progress` is called in the calling thread; when it raises, sending stops and can be resumed.
     Raises UploadError (`name_taken`: other content lies under this name) and LakeError.
     """
     kind = kind_of(path)
     chosen = _inbox_name(path, name, kind)
-    if kind == "zip":
-        return _send_zip(lake, path, dataset, chosen, progress)
-    return _FolderSending(lake, path, dataset, chosen, progress).run()
+    if kind == "folder":
+        return _FolderSending(lake, path, dataset, chosen, progress).run()
+    return _send_archive(lake, path, dataset, chosen, kind, progress)
 
 
 def _inbox_name(path: Path, name: str | None, kind: str) -> str:
     if name is None:
         return safe_name(path)
-    given = name[:-4] if kind == "zip" and name.lower().endswith(".zip") else name
+    given = name if kind == "folder" else without_suffix(name)
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", given):
         raise UploadError(
             code="upload_name",
@@ -113,13 +115,16 @@ def _newest_received(lake: Lake, dataset: str, name: str) -> str:
     return received(dataset, name, uploads[-1]) if uploads else ""
 
 
-def _send_zip(lake: Lake, path: Path, dataset: str, name: str, progress: Progress) -> Sent:
-    key, size = f"{inbox(dataset)}{name}.zip", path.stat().st_size
+def _send_archive(
+    lake: Lake, path: Path, dataset: str, name: str, kind: str, progress: Progress
+) -> Sent:
+    file_name, size = name + archive_suffix(path), path.stat().st_size
+    key = inbox(dataset) + file_name
     there = lake.stat(key)
     if there is not None and _comparison(lake, LocalFile(name, path, size), there) is None:
-        raise _name_taken(lake, key, "the inbox holds another zip of this name")
-    if there is None and (place := _newest_received(lake, dataset, f"{name}.zip")):
-        there = lake.stat(f"{place}{name}.zip")
+        raise _name_taken(lake, key, "the inbox holds another archive of this name")
+    if there is None and (place := _newest_received(lake, dataset, file_name)):
+        there = lake.stat(place + file_name)
         if there is not None and _comparison(lake, LocalFile(name, path, size), there) is None:
             there = None
         key = there.key if there is not None else key
@@ -127,7 +132,7 @@ def _send_zip(lake: Lake, path: Path, dataset: str, name: str, progress: Progres
         _put_with_progress(lake, key, path, progress)
     progress(size, size, path.name)
     sent = there is None
-    return Sent("zip", name, key, 1, size, int(sent), size * sent, not sent, [])
+    return Sent(kind, name, key, 1, size, int(sent), size * sent, not sent, [])
 
 
 class _Meter:

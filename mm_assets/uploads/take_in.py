@@ -64,7 +64,7 @@ def take_in(
 
 def _objects(lake: Lake, source: Source) -> list[LakeObject]:
     """The objects of a delivery in the inbox, the marker first."""
-    if source.kind == "zip":
+    if source.kind != "folder":
         arrived = datetime.fromisoformat(source.arrived_at)
         return [LakeObject(source.key, source.size, source.etag, arrived)]
     markers = (source.key + MARKER, source.key + SIZE_MARKER)
@@ -93,12 +93,12 @@ def _move_out(lake: Lake, source: Source, note: dict[str, Any], note_key: str) -
     if note["moved"]:
         return ""
     target = received(source.dataset, source.name, source.upload)
-    folder = source.key.rpartition("/")[0] + "/" if source.kind == "zip" else source.key
+    folder = source.key if source.kind == "folder" else source.key.rpartition("/")[0] + "/"
 
     def move(one: tuple[str, str]) -> bool:
         return lake.move(one[0], target + one[0].removeprefix(folder), one[1])
 
-    # Without the marker (or the zip) the rest is no finished upload; if that cannot be moved,
+    # Without the marker (or the archive) the rest is no finished upload; if that cannot be moved,
     # the store has no safe way to, or something newer has taken its place.
     first, *rest = note["objects"]
     if not move(first):

@@ -88,6 +88,19 @@ def test_minutes_reach_every_engine_and_are_shared_by_the_two_models(
     assert limits() == {"with_image": 20, "without_image": 10}
 
 
+def test_what_a_training_warns_of_is_said_in_python_as_on_the_command_line(
+    folder_settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = trained(folder_settings, MEAN, "cat cat cat dog cat dog dog dog", 0)
+    said = [line for line in done.stderr.splitlines() if "promise_reached: " in line]
+    assert [line.split(":")[:3] for line in said] == [["! pets", " train", " promise_reached"]]
+    outcomes = mm.open().train()
+    assert said[0].replace("! pets: ", "! ") in capsys.readouterr().err.splitlines()
+    assert any(words.startswith("promise_reached: ") for words in outcomes[0].warnings)
+    mm.open().train(quiet=True)
+    assert capsys.readouterr().err == ""
+
+
 def limits() -> dict[str, float]:
     """The seconds that the newest model of each modality had."""
     ds, found = mm.open(), {}

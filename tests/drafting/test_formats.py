@@ -439,3 +439,23 @@ def test_images_beside_a_table_are_found_and_hidden_ones_are_not(tmp_path: Path)
     assert source_of(table) == (table, None)
     _photos(tmp_path / "photos", ["P001.jpg"])
     assert source_of(table) == (table, tmp_path)
+
+
+# -- whose a record is ----------------------------------------------------------------------------
+
+
+def test_a_column_of_owners_is_named_as_a_group_and_left_to_the_person(tmp_path: Path) -> None:
+    rows = [{**row, "owner_id": f"O{n % 25}"} for n, row in enumerate(patients())]
+    made = drafted(tmp_path, rows)
+    assert "  # group_column: owner_id\n" in made.text
+    assert load_draft(made.text).group_column is None
+    assert load_draft(made.text.replace("# group_column", "group_column")).group_column
+    (note,) = [note for note in made.notes if "group_column" in note]
+    assert note.startswith("column 'owner_id' has 25 values for 60 rows")
+
+
+@pytest.mark.parametrize("column", ["owner", "town"])
+def test_where_nothing_is_shared_or_said_no_group_is_named(column: str, tmp_path: Path) -> None:
+    values = range(60) if column == "owner" else [n % 25 for n in range(60)]
+    rows = [{**row, column: f"O{n}"} for n, row in zip(values, patients(), strict=True)]
+    assert "group_column" not in drafted(tmp_path, rows).text

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mm_assets.api.models import describe_model, rollback
+from mm_assets.api.models import describe_model, promise_of_model, rollback
 from mm_assets.api.recalibrate import Recalibrated, recalibrate
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
@@ -29,6 +29,7 @@ from mm_assets.tables.dynamodb.store import DynamoDBStore
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 from mm_assets.training.decision import chosen
+from mm_assets.training.promised import target_is_kept
 from mm_assets.training.recalibrate import JUDGED_SHARE
 from mm_assets.training.splits import split_of
 from mm_assets.training.training_set import build_training_set
@@ -94,9 +95,9 @@ class World:
 
     def train(self, calibration: Calibration, power: float = 1.0, **more: Any) -> None:
         """A champion that learnt from 60 records, which are as sure as `calibration` says."""
-        rows = [f"t{i},{i % 10},{i if self.spec.is_regression else ['cat', 'dog'][i % 2]}"
+        rows = [f"t{i},{i % 10},{i if self.spec.is_regression else ['cat', 'dog'][i % 2]},t{i}"
                 for i in range(60)]  # fmt: skip
-        self.upload("first", "id,age,label", rows)
+        self.upload("first", "id,age,label,house", rows)
         document = build_training_set(self.lake, self.store, self.spec, run_id="run")
         self.folder.mkdir()
         (self.folder / "power.txt").write_text(str(power))
@@ -183,7 +184,16 @@ def test_a_model_that_is_too_sure_is_cured(world: World) -> None:
     assert manifest["calibration"]["sureness"] == pytest.approx(1 / 3, rel=0.3)
     assert manifest["calibration"]["source"] == "labels that came later"
     assert manifest["files"] == world.models.manifest(WITHOUT, before.version)["files"]
-    assert describe_model(world.lake, world.spec)["recalibrated_from"] == before.version
+    told = describe_model(world.lake, world.spec)
+    assert told["recalibrated_from"] == before.version
+    assert told["recalibration"]["judged"] == told["promise"]["held_out"]["n"] == found.judged
+    assert told["recalibration"]["after"] == found.after
+    assert told["promise"]["learnt_from"] == "labels that came later"
+    assert told["promise"]["judged_by"] == "labels held back"
+    assert (
+        "labels held back outside review"
+        in target_is_kept(promise_of_model(world.lake, world.spec)).words
+    )
     said = {row["record_id"]: row["prediction"] for row in world.rows()}
     world.predict(upload)
     assert {row["record_id"]: row["prediction"] for row in world.rows()} == said
@@ -217,7 +227,7 @@ def test_what_the_labels_held_back_call_worse_is_stored_but_not_promoted(world: 
     world.train(believed(1.0))
 
     def truth(record_id: str, age: float, draw: np.random.Generator) -> str:
-        if split_of(record_id, JUDGED_SHARE) == "holdout":
+        if split_of(f"recalibration {record_id}", JUDGED_SHARE) == "holdout":
             return "cat" if age > 5 else "dog"
         return str(draw.choice(["cat", "dog"]))
 
@@ -228,6 +238,27 @@ def test_what_the_labels_held_back_call_worse_is_stored_but_not_promoted(world: 
     assert found.reason.startswith("Not promoted: log loss ")
     assert world.champion == champion
     assert found.version in world.models.versions(WITHOUT)
+
+
+def test_what_belongs_together_is_held_back_together(
+    folder_settings: Settings, tmp_path: Path
+) -> None:
+    """Of each house half of the records are always right: they may not judge what they taught."""
+    world = made(folder_settings, tmp_path, group_column="house")
+    world.train(believed(1.0))
+    draw = np.random.default_rng(0)
+    ages = {f"a{i}": round(float(draw.uniform(0, 10)), 3) for i in range(400)}
+    house = {name: int(name[1:]) % 40 for name in ages}
+    found = [f"{name},{age},{house[name]}" for name, age in ages.items()]
+    world.predict(world.upload("a", "id,age,house", found))
+    held = {n for n in range(40) if split_of(f"recalibration house={n}", JUDGED_SHARE) == "holdout"}
+    wrong = {name: ("dog" if age > 5 else "cat") for name, age in ages.items()}
+    right = {name: ("cat" if age > 5 else "dog") for name, age in ages.items()}
+    labels = {name: (right if house[name] in held else wrong)[name] for name in ages}
+    world.upload("labels", "id,label", [f"{name},{label}" for name, label in labels.items()])
+    told = world.recalibrate()
+    assert told.judged == sum(house[name] in held for name in ages)
+    assert told.promise["held_out"]["errors"] == 0  # none of the houses that were learnt from
 
 
 def test_too_few_labels_teach_nothing(world: World) -> None:

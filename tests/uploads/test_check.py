@@ -122,7 +122,7 @@ def test_the_check_says_what_the_receiving_side_will_say(
 def test_a_zip_that_would_be_refused_whole_is_told_as_refused(
     tmp_path: Path, spec: DatasetSpec
 ) -> None:
-    for number, files in enumerate(({"../x.csv": b"id\n"}, {"inner.zip": b"PK\3\4"}, {})):
+    for number, files in enumerate(({"../x.csv": b"id\n"}, {})):
         path = zipped(tmp_path / f"{number}.zip", files)
         refused = check(path, spec).refused
         assert refused is not None

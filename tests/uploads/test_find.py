@@ -218,7 +218,9 @@ def test_placeholders_that_consoles_make_are_no_files(
 def test_a_loose_file_is_explained_and_a_read_me_is_not(lake: Lake) -> None:
     for name in ("t.csv", "README.md", ".DS_Store"):
         lake.write(f"inbox/pets/{name}", b"")
-    assert waiting(lake) == {"t.csv": "not a .zip, and not in a folder of its own"}
+    assert waiting(lake) == {
+        "t.csv": "not a .zip, .tar, .tar.gz or .7z, and not in a folder of its own"
+    }
 
 
 @pytest.mark.parametrize("hostile", ["", "..", ".", "a\tb", "a\\b", "x\x7f"])

@@ -74,7 +74,9 @@ _FROM_SCRATCH: dict[str, Any] = {
 }
 
 # What is other for an image network that begins with the embedded weights: the later a layer, the
-# faster it learns, and eight epochs do. The best is kept, not a mean: the first epochs are far off.
+# faster it learns, for eight epochs, and the best of them is kept instead of a mean of several.
+# Chosen by hand: docs/results.md has no figures of them. docs/engines.md has those of an earlier
+# trial with other rates and larger images, where frozen features did better.
 _WARM: dict[str, Any] = {
     "optim.lr": 3e-3,
     "optim.lr_choice": "layerwise_decay",

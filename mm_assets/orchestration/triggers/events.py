@@ -36,7 +36,7 @@ LOOKING_SECONDS = 30.0  # a tick looks at no further place after this
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where in the inbox something happened: a zip, or a folder."""
+    """Where in the inbox something happened: an archive, or a folder."""
 
     dataset: str
     name: str

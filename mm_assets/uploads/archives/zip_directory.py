@@ -1,6 +1,6 @@
 """The directory of a zip: which entries there are and where they lie, as the file states it.
 
-Only the form is judged here; whether what it states may be trusted is `archive.py`'s matter.
+Only the form is judged here; whether what it states may be trusted is the matter of `zip_file.py`.
 Python's zipfile is not used: it cuts names at a NUL and reads a directory of any size.
 """
 
@@ -13,31 +13,16 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from mm_assets.contract.errors import UploadError
+from mm_assets.uploads.archives.rules import Caps, check_count, refusal
 
 _END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _CENTRAL = struct.Struct("<4sBBHHHHHIIIHHHHHII")
 _FULL16, FULL32 = 0xFFFF, 0xFFFF_FFFF
 _UTF8 = 0x0800
 
-# Each code by which an archive is refused: what a person does about it.
-REMEDIES = {
-    "archive_unreadable": "Make the zip again and send it whole.",
-    "archive_corrupt": "Make the zip again and send it whole.",
-    "archive_unsafe_name": "Rename the file: a plain relative path, parts up to 255 bytes, "
-    "no '..', no backslashes, no control characters.",
-    "archive_special_file": "Put the files themselves into the zip, not links or devices.",
-    "archive_encrypted": "Make the zip without a password.",
-    "archive_nested": "Unpack the inner archive and zip its files directly.",
-    "archive_name_collision": "Give the files names that differ in more than case or accents.",
-    "archive_overlap": "Make the zip again with an ordinary zip program.",
-    "archive_too_large": "Send several smaller uploads.",
-    "archive_bomb": "Send the file outside of a zip, in a folder, if its content is really meant.",
-    "archive_compression": "Make the zip with ordinary compression (deflate).",
-}
-
 
 @dataclass(slots=True)
-class Entry:
+class ZipEntry:
     name: str
     raw_name: bytes
     flags: int
@@ -54,31 +39,26 @@ class Entry:
         return self.name.endswith("/")
 
 
-def refusal(code: str, what: str, where: str, name: str | None = None) -> UploadError:
-    place = where if name is None else f"{where}, entry {name[:200]!a}"
-    return UploadError(code=code, what=what, where=place, todo=REMEDIES[code])
-
-
 def read_directory(
-    file: BinaryIO, file_size: int, where: str, maximum_entries: int
-) -> tuple[list[Entry], int]:
+    file: BinaryIO, file_size: int, where: str, caps: Caps
+) -> tuple[list[ZipEntry], int]:
     """All entries as they are listed, and the position where the list starts.
 
     Raises UploadError when the file is no zip, or cut short, or lists too many entries.
     """
-    return _Directory(file, file_size, where, maximum_entries).read()
+    return _Directory(file, file_size, where, caps).read()
 
 
 class _Directory:
     """Reads the records at the end of the file and then the list of entries."""
 
-    def __init__(self, file: BinaryIO, file_size: int, where: str, maximum_entries: int) -> None:
+    def __init__(self, file: BinaryIO, file_size: int, where: str, caps: Caps) -> None:
         self._file = file
         self._size = file_size
         self._where = where
-        self._maximum_entries = maximum_entries
+        self._caps = caps
 
-    def read(self) -> tuple[list[Entry], int]:
+    def read(self) -> tuple[list[ZipEntry], int]:
         """All entries as they are listed, and the position where the list starts."""
         end_at, disks, count, size, offset = self._end_record()
         list_end = end_at
@@ -86,9 +66,7 @@ class _Directory:
             list_end, disks, count, size, offset = self._end_record_64(end_at)
         if disks:
             raise self._unreadable("the archive is split over several files")
-        if count > self._maximum_entries:
-            what = f"{count:,} entries; at most {self._maximum_entries:,} are accepted"
-            raise refusal("archive_too_large", what, self._where)
+        check_count(count, self._where, self._caps)
         start = list_end - size
         if start < 0 or offset > start:
             raise self._unreadable("the directory lies outside of the file; it may be cut short")
@@ -137,7 +115,7 @@ class _Directory:
         disk, list_disk, here, count, size, offset = struct.unpack_from("<IIQQQQ", record, 16)
         return at, disk | list_disk | (here ^ count), count, size, offset
 
-    def _entry(self, shift: int) -> Entry:
+    def _entry(self, shift: int) -> ZipEntry:
         fixed = self._file.read(_CENTRAL.size)
         if len(fixed) < _CENTRAL.size or fixed[:4] != b"PK\1\2":
             raise self._unreadable("the directory lists fewer entries than it says")
@@ -157,7 +135,7 @@ class _Directory:
             raise self._unreadable("the archive is split over several files")
         size, packed, offset = values
         mode = attributes >> 16
-        return Entry(name, raw_name, flags, method, crc, packed, size, offset + shift, mode)
+        return ZipEntry(name, raw_name, flags, method, crc, packed, size, offset + shift, mode)
 
     def _decoded(self, raw: bytes, flags: int, fields: dict[int, bytes]) -> str:
         """UTF-8 if flagged so, told so by Info-ZIP's field, or if it is; else the old DOS set."""
