@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,15 @@ import mm_assets as mm
 from mm_assets.cli.errors import speaking_errors
 from mm_assets.cli.serve_keys import file_of_keys
 from mm_assets.display.console import good, say
+from mm_assets.serving.options import LOOPBACK, Options
+
+logger = logging.getLogger(__name__)
+
+
+class LogFormat(StrEnum):
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
 
 
 def serve(
@@ -74,10 +84,25 @@ def serve(
     record: Annotated[
         bool, typer.Option(help="Keep what was asked as uploads, for monitoring and review.")
     ] = False,
+    max_records: Annotated[
+        int, typer.Option(min=1, help="Records in one request.")
+    ] = Options.most_records,
+    max_body_mb: Annotated[
+        float, typer.Option(min=0.001, help="Megabytes of a body, unpacked as well.")
+    ] = Options.most_bytes / 2**20,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, help="Records of a dataset that may wait; then 503.")
+    ] = Options.most_waiting,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds for a body to come, and for its answer.")
+    ] = Options.seconds,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Of stderr. auto: text on a terminal, else JSON.")
+    ] = LogFormat.AUTO,
 ) -> None:
     """Answer over HTTP with the champions, until Ctrl-C; a promotion is taken up by itself."""
     from mm_assets.serving.container import of_sagemaker
-    from mm_assets.serving.options import LOOPBACK, Options
+    from mm_assets.serving.logs import configure
     from mm_assets.serving.server import serve as run
 
     with speaking_errors():
@@ -98,9 +123,12 @@ def serve(
             workers=workers, preload=preload, refresh_seconds=refresh,
             memory_bytes=int(memory * 2**30) if memory else None,
             allow_urls=tuple(allow_url or ()), allow_buckets=tuple(allow_bucket or ()),
-            keys=keys, open=open_, record=record,
+            keys=keys, open=open_, record=record, log_format=log_format.value,
+            most_records=max_records, most_bytes=int(max_body_mb * 2**20),
+            most_waiting=max_waiting, seconds=timeout,
         )  # fmt: skip
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-        say("Looking for champions …")
-        run(options, on_ready=lambda at: good(f"{at} is up, {at}/docs explains it; Ctrl-C ends it"))
-        good("All that was asked is answered")
+        for_people = configure(options.log_format)
+        tell, end = (say, good) if for_people else (logger.info, logger.info)
+        tell("Looking for champions …")
+        run(options, on_ready=lambda at: end(f"{at} is up, {at}/docs explains it; Ctrl-C ends it"))
+        end("All that was asked is answered")

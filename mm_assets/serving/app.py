@@ -19,6 +19,7 @@ from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.service import Service, Source
+from mm_assets.serving.watched import Watched
 
 
 def make_app(options: Options, sources: Mapping[str, Source], settings: Settings) -> FastAPI:
@@ -43,6 +44,7 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
     _health(app, service)
     _problems(app)
     app.add_middleware(Entrance, options=options)
+    app.add_middleware(Watched, service=service)  # the outermost
     return app
 
 
