@@ -19,7 +19,11 @@ from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.service import Service, Source
+<<<<<<< HEAD
 from mm_assets.serving.watched import Watched
+=======
+from mm_assets.serving.sources import clean_up
+>>>>>>> wproto
 
 
 def make_app(options: Options, sources: Mapping[str, Source], settings: Settings) -> FastAPI:
@@ -32,6 +36,7 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
         await service.start()
         yield
         await service.close()
+        clean_up()
 
     app = FastAPI(
         title="mm-assets", version=_version(), lifespan=lifespan, docs_url=None, redoc_url=None
