@@ -19,11 +19,8 @@ from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.service import Service, Source
-<<<<<<< HEAD
-from mm_assets.serving.watched import Watched
-=======
 from mm_assets.serving.sources import clean_up
->>>>>>> wproto
+from mm_assets.serving.watched import Watched
 
 
 def make_app(options: Options, sources: Mapping[str, Source], settings: Settings) -> FastAPI:
