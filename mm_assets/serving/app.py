@@ -15,6 +15,8 @@ from mm_assets.serving import inference_v2, native, page, sagemaker
 from mm_assets.serving.answering import Answering
 from mm_assets.serving.entrance import Entrance
 from mm_assets.serving.fetch import fetching
+from mm_assets.serving.metrics import Metrics
+from mm_assets.serving.metrics import routes as figures
 from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
@@ -27,12 +29,14 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
     """sources: dataset to what loads it. settings: where the lake is that images may lie in."""
     service = Service(options, sources)
     answering = Answering(service, fetching(options, settings))
+    metrics = Metrics(service)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.start()
-        yield
-        await service.close()
+        async with metrics.looking():
+            await service.start()
+            yield
+            await service.close()
         clean_up()
 
     app = FastAPI(
@@ -42,11 +46,12 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
     for protocol in (native, sagemaker, inference_v2):
         app.include_router(protocol.routes(answering))
     app.include_router(page.routes(service))
+    app.include_router(figures(metrics))
     app.openapi = describing(app, service)  # type: ignore[method-assign]
     _health(app, service)
     _problems(app)
     app.add_middleware(Entrance, options=options)
-    app.add_middleware(Watched, service=service)  # the outermost
+    app.add_middleware(Watched, service=service, ended=metrics.request)  # the outermost
     return app
 
 

@@ -56,6 +56,14 @@ def sources(
     return found
 
 
+def of_environment(options: Options) -> tuple[Settings, dict[str, Source]]:
+    """The settings that the environment says, and the `sources` of its project. Raises MMError."""
+    from mm_assets.contract.spec_file import load_specs
+
+    settings = Settings.from_environment()
+    return settings, sources(options, settings, load_specs(settings.defs_folder))
+
+
 def _refuse_double(found: Mapping[str, Source], name: str) -> None:
     if name in found:
         raise UsageError(code="arguments", what=f"the dataset {name!r} is named twice")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.errors import MMError, ModelError
 from mm_assets.serving.logs import configure
+from mm_assets.serving.metrics import forget, sharing
 from mm_assets.serving.options import Options
 
 if TYPE_CHECKING:
@@ -61,14 +62,16 @@ def run_here(
 
 def work(document: dict[str, Any], listener: socket.socket, told: Pipe) -> None:
     """What a worker does; it sends a word once it takes requests, and ends with its parent."""
-    from mm_assets.serving.server import create
+    from mm_assets.serving.app import make_app
+    from mm_assets.serving.sources import of_environment
 
     options = Options.from_document(document)
     configure(options.log_format)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        app = create(options)
+        settings, found = of_environment(options)
+        app = make_app(options, found, settings)
     except MMError as error:
         logger.error("%s", error)
         sys.exit(1)
@@ -105,10 +108,11 @@ class Workers:
         self._workers = [_Worker() for _ in range(options.workers)]
         self._wake, self._woken = multiprocessing.Pipe(duplex=False)
         self._signals = 0
+        self._figures = ""
 
     def run(self) -> None:
         """Until a signal; raises ModelError (workers_ended) where none can be kept running."""
-        with self._listening_for_signals():
+        with sharing() as self._figures, self._listening_for_signals():
             try:
                 while not self._signals:
                     self._start_due()
@@ -157,6 +161,8 @@ class Workers:
 
     def _bury(self, worker: _Worker, process: SpawnProcess) -> None:
         process.join()
+        if process.pid is not None:
+            forget(self._figures, process.pid)
         lived = time.monotonic() - worker.began
         worker.failures = worker.failures + 1 if lived < SOON else 0
         pause = min(2.0 ** (worker.failures - 1), MOST_PAUSE) if worker.failures else 0.0
