@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from mm_assets.contract.settings import Settings
 from mm_assets.serving import inference_v2, native, page, sagemaker
 from mm_assets.serving.answering import Answering
-from mm_assets.serving.fetch import fetching
+from mm_assets.serving.fetch import Fetching
 from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
@@ -23,13 +23,15 @@ from mm_assets.serving.service import Service, Source
 def make_app(options: Options, sources: Mapping[str, Source], settings: Settings) -> FastAPI:
     """sources: dataset to what loads it. settings: where the lake is that images may lie in."""
     service = Service(options, sources)
-    answering = Answering(service, fetching(options, settings))
+    fetch = Fetching(options, settings)
+    answering = Answering(service, fetch)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.start()
         yield
         await service.close()
+        await fetch.aclose()
 
     app = FastAPI(
         title="mm-assets", version=_version(), lifespan=lifespan, docs_url=None, redoc_url=None

@@ -63,6 +63,8 @@ def serve(
 
 def check(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = None) -> None:
     """Raises what would keep the service from starting: wrong datasets, no keys where needed."""
+    from mm_assets.serving.fetch import allow_list
+
     if options.host not in LOOPBACK and options.keys is None and not options.open:
         raise UsageError(
             code="keys_needed",
@@ -70,6 +72,7 @@ def check(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = 
             todo="Make a key (`mm serve-keys add NAME`) and serve with --keys, or say --open if "
             "something else guards the address.",
         )
+    allow_list(options)
     if own is None:
         _of_environment(options)
 
