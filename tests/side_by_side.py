@@ -18,6 +18,7 @@ AUTOGLUON = (
     "tests/engines/test_autogluon.py",
     "tests/engines/test_automatic.py::test_autogluon_learns_as_a_member_and_travels",
     "tests/engines/test_bad_input.py",
+    "tests/serving/test_equality_autogluon.py",
 )
 # A process that has two tests left reserves the next file. Small tests behind the kills keep it
 # from reserving one for minutes.
@@ -31,6 +32,8 @@ SLOW = (
     "tests/test_tour.py",  # a notebook from a frame to predictions
     "tests/packaging/",  # a wheel in an environment of its own
     "tests/api/",
+    "tests/serving/protocols/",  # the same, and clients that are not ours
+    "tests/serving/test_equality.py",
     "tests/serving/test_processes.py",  # `mm serve` as a process
     "tests/laws/",
     "tests/cli/",  # commands that run Dagster

@@ -17,7 +17,7 @@ from mm_assets.predictions import unlike
 from mm_assets.predictions.predict import predictions_name
 from mm_assets.tables.store import Query, Store
 from mm_assets.uploads import ledger
-from mm_assets.uploads.read_as import in_words
+from mm_assets.uploads.read_as import first_of, firsts_in_words, in_words
 from mm_assets.uploads.received import end_so_far, read_parquet, read_receipt
 
 
@@ -28,7 +28,8 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
     images = own_images(lake, raw)
     known = store.look_up(spec.dataset, images["record_id"].combine_chunks())
     fates = {row["file"]: row for row in image_fates(upload, images, known).to_pylist()}
-    files = [_file(row, fates) for row in read_parquet(lake, raw, "files.parquet").to_pylist()]
+    received = read_parquet(lake, raw, "files.parquet").to_pylist()
+    files = [_file(row, fates) for row in received]
     manifest = lake.read_json(of_upload(spec.dataset, upload, MANIFEST))
     merged = lake.read_json(of_upload(spec.dataset, upload, "predictions"))
     newest = merged or manifest
@@ -65,6 +66,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
             for table in raw["tables"]
         ],
         "unlike": unlike.in_words(_predicted(lake, spec, upload)),
+        "first_of_several": firsts_in_words(received),
         "files": files,
         "rejects": rejects,
     }
@@ -87,6 +89,9 @@ def _file(row: dict[str, Any], fates: dict[str, Any]) -> dict[str, Any]:
     if found is None:
         return {**file, "fate": "used", "code": None, "reason": None, "todo": None}
     reason, todo = _WORDS[found["fate"]]
+    if several := first_of(row.get("frames")):
+        reason = f"{reason}; {several}" if reason else several
+        todo = todo or "Send the others as images of their own, if they matter."
     return {**file, "fate": found["fate"], "code": None, "reason": reason, "todo": todo}
 
 

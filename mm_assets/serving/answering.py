@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from mm_assets.contract.dataset import IMAGE, DatasetSpec
 from mm_assets.contract.ids import normalised
 from mm_assets.reading.images import NormalisedImage
 from mm_assets.serving.batching import Overloaded
+from mm_assets.serving.notes import READ, note
 from mm_assets.serving.predictor import WAITING, Answer, Predictor
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.reading import Fault, Read, Reader
@@ -80,11 +82,13 @@ class Answering:
 
     async def predictor(self, name: str) -> Predictor:
         """The dataset's models, loaded if need be. Raises Problem."""
-        if name not in self.service.served:
-            known = ", ".join(sorted(self.service.served)) or "none"
+        visible = self.service.visible()
+        if name not in visible:
+            known = ", ".join(sorted(visible)) or "none"
             raise Problem(
                 404, "dataset_not_served", f"no dataset {name!r} is served", f"Served: {known}."
             )
+        note().dataset = name
         try:
             return (await self.service.use(name))[0]
         except Unavailable as error:
@@ -117,6 +121,7 @@ class Answering:
             raise Problem(
                 503, "models_unavailable", error.reason, headers={"Retry-After": "5"}
             ) from None
+        note().answers = found.answers
         _refuse_if_nothing(found)
         return found
 
@@ -130,6 +135,7 @@ class Answering:
             records, images, unused = _beside(predictor.spec, asked)
             self._bounded(len(records))
             reads = await self._records(reader, records, images, asked.faults)
+        note().stage(READ, note().began, time.perf_counter())
         return Answered(await self.service.answers(name, reads), unused)
 
     def _bounded(self, count: int) -> None:

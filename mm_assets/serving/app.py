@@ -13,11 +13,13 @@ from starlette.exceptions import HTTPException
 from mm_assets.contract.settings import Settings
 from mm_assets.serving import inference_v2, native, page, sagemaker
 from mm_assets.serving.answering import Answering
+from mm_assets.serving.entrance import Entrance
 from mm_assets.serving.fetch import Fetching
 from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.service import Service, Source
+from mm_assets.serving.watched import Watched
 
 
 def make_app(options: Options, sources: Mapping[str, Source], settings: Settings) -> FastAPI:
@@ -43,6 +45,8 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
     app.openapi = describing(app, service)  # type: ignore[method-assign]
     _health(app, service)
     _problems(app)
+    app.add_middleware(Entrance, options=options)
+    app.add_middleware(Watched, service=service)  # the outermost
     return app
 
 

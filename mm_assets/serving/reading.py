@@ -20,6 +20,7 @@ from mm_assets.manifest.plain import PlainReader, Value
 from mm_assets.manifest.rows import typed_files
 from mm_assets.reading.addresses import REMEDIES
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
+from mm_assets.serving.plain_csv import plain_rows
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered
 from mm_assets.uploads.receive import Packer
 
@@ -36,6 +37,10 @@ TODO = {
     "object_too_large": "Name a smaller image, or upload it.",
     "object_failed": "Look at the reason; then ask again.",
 }
+
+
+class Doubled(dict[str, Any]):
+    """A JSON object in which a key stands twice: which value counts cannot be known."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,11 @@ class Reader:
 
         A record without an ID is called by its place, counted from 1. Its label is not looked at.
         """
+        if isinstance(record, Doubled):
+            name = record.get(self.spec.id_column, place + 1)
+            return Read(
+                str(name), None, fault=Fault("row_json", "a key stands in the object twice")
+            )
         seen = image if isinstance(image, NormalisedImage) else self.image(image)
         told = {name: value for name, value in record.items() if name not in self._not_asked}
         if self.spec.records == "images":
@@ -121,6 +131,8 @@ class Reader:
         """Whether `record` reads it at once; else it takes some ten milliseconds."""
         told = {name: value for name, value in record.items() if name not in self._not_asked}
         told.setdefault(self.spec.id_column, "1")
+        if isinstance(record, Doubled):
+            return True
         return self.spec.records == "images" or self._plain.read(told) is not None
 
     def table(
@@ -130,10 +142,21 @@ class Reader:
 
         number_rows: rows of a table without IDs are called by their places, counted from 1.
         """
+        if (reads := self._plain_table(data, number_rows=number_rows)) is not None:
+            return reads
         found = self._table(data, name)
         if number_rows and isinstance(found, Fault) and found.code == "table_no_id":
             return self._table(data, name, number_rows=True)
         return found
+
+    def _plain_table(self, data: bytes, *, number_rows: bool) -> list[Read] | None:
+        reads = []
+        for n, row in enumerate(plain_rows(data, self.spec, number_rows=number_rows) or (), 1):
+            plain = self._plain.read({self.spec.id_column: str(n), **row})
+            if plain is None:
+                return None
+            reads.append(Read(plain.record_id, plain.features))
+        return reads or None
 
     def _table(self, data: bytes, name: str, *, number_rows: bool = False) -> list[Read] | Fault:
         with working_folder("serving") as folder:

@@ -62,7 +62,7 @@ def messy() -> dict[str, bytes]:
         "P02-1.jpg": plain_image((100, 90, 60), kind="JPEG")[:-10],
         "P03-1.png": b"",
         "cover.jpg": plain_image((100, 90, 60), kind="JPEG"),
-        "anim-1.gif": b"GIF89a....",
+        "raw-1.cr3": b"\0\0\0\x18ftypcrx \0\0\0\1",
         "report.pdf": b"%PDF-1.7 ...",
     }
 
@@ -74,7 +74,7 @@ EXPECTED = {
     "P02-1.jpg": "image_unreadable",
     "P03-1.png": "image_empty",
     "cover.jpg": "image_name",
-    "anim-1.gif": "image_type",
+    "raw-1.cr3": "image_type",
     "report.pdf": "file_type",
 }
 
