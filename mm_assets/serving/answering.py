@@ -15,6 +15,7 @@ from typing import Any
 
 from mm_assets.contract.dataset import IMAGE, DatasetSpec
 from mm_assets.contract.ids import normalised
+from mm_assets.reading.images import NormalisedImage
 from mm_assets.serving.batching import Overloaded
 from mm_assets.serving.notes import READ, note
 from mm_assets.serving.predictor import WAITING, Answer, Predictor
@@ -23,8 +24,8 @@ from mm_assets.serving.reading import Fault, Read, Reader
 from mm_assets.serving.service import Service, Unavailable
 
 Record = Mapping[str, Any]
-# What fetches an image by its address: an URL, `s3://…` or the name of one in the lake.
-Fetch = Callable[[str, str], Awaitable[bytes | Fault]]
+# What fetches an image of a dataset: by its URL, `s3://…` or the name of one in the lake.
+Fetch = Callable[[DatasetSpec, str], Awaitable[bytes | NormalisedImage | Fault]]
 AT_ONCE = 8  # images of one request that are fetched at the same time
 _IMAGE_KEYS = ("base64", "url", "s3", "name")
 
@@ -133,7 +134,7 @@ class Answering:
         else:
             records, images, unused = _beside(predictor.spec, asked)
             self._bounded(len(records))
-            reads = await self._records(name, reader, records, images, asked.faults)
+            reads = await self._records(reader, records, images, asked.faults)
         note().stage(READ, note().began, time.perf_counter())
         return Answered(await self.service.answers(name, reads), unused)
 
@@ -159,7 +160,6 @@ class Answering:
 
     async def _records(
         self,
-        name: str,
         reader: Reader,
         records: Sequence[Record],
         images: Sequence[Any],
@@ -175,14 +175,14 @@ class Answering:
             if place in faults:
                 return Read(str(place + 1), None, fault=faults[place])
             async with limit:
-                data = await self._bytes(name, images[place])
+                data = await self._bytes(reader.spec, images[place])
                 return await self._in_pool(reader.record, records[place], place, data)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(place)) for place in range(len(records))]
         return [task.result() for task in tasks]
 
-    async def _bytes(self, name: str, said: Any) -> bytes | Fault | None:
+    async def _bytes(self, spec: DatasetSpec, said: Any) -> bytes | NormalisedImage | Fault | None:
         """The bytes of an image, as a request names it."""
         if said is None or isinstance(said, bytes):
             return said
@@ -194,7 +194,7 @@ class Answering:
         (kind,) = kinds
         if kind == "base64":
             return await self._in_pool(_decoded, said[kind])
-        return await self.fetch(name, said[kind])
+        return await self.fetch(spec, said[kind])
 
     async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.pool, work, *arguments)

@@ -14,7 +14,7 @@ from mm_assets.contract.settings import Settings
 from mm_assets.serving import inference_v2, native, page, sagemaker
 from mm_assets.serving.answering import Answering
 from mm_assets.serving.entrance import Entrance
-from mm_assets.serving.fetch import fetching
+from mm_assets.serving.fetch import Fetching
 from mm_assets.serving.metrics import Metrics
 from mm_assets.serving.metrics import routes as figures
 from mm_assets.serving.openapi import describing
@@ -28,7 +28,8 @@ from mm_assets.serving.watched import Watched
 def make_app(options: Options, sources: Mapping[str, Source], settings: Settings) -> FastAPI:
     """sources: dataset to what loads it. settings: where the lake is that images may lie in."""
     service = Service(options, sources)
-    answering = Answering(service, fetching(options, settings))
+    fetch = Fetching(options, settings)
+    answering = Answering(service, fetch)
     metrics = Metrics(service)
 
     @asynccontextmanager
@@ -37,6 +38,7 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
             await service.start()
             yield
             await service.close()
+        await fetch.aclose()
         clean_up()
 
     app = FastAPI(

@@ -18,6 +18,7 @@ from mm_assets.contract.ids import fault_of, normalised
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.plain import PlainReader, Value
 from mm_assets.manifest.rows import typed_files
+from mm_assets.reading.addresses import REMEDIES
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
 from mm_assets.serving.plain_csv import plain_rows
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered
@@ -25,8 +26,17 @@ from mm_assets.uploads.receive import Packer
 
 HEAD = 4096
 TABLE = "records"
-_NO_IMAGE = "Send the record's image with it; each record of this dataset is an image."
-TODO = {"image_needed": _NO_IMAGE}  # beside errors.REFUSALS: only a request can lack its image
+# Beside errors.REFUSALS: what can only be wrong with a request; and addresses.REMEDIES.
+TODO = {
+    "image_needed": "Send the record's image with it; each record of this dataset is an image.",
+    "image_base64": "Encode the bytes of the file as base64.",
+    "image_reference": "Send one of base64, url, s3 and name, as a text.",
+    "image_not_known": "Name an image that was taken in with an upload of this dataset.",
+    "bucket_not_allowed": "Ask whoever runs this to allow the bucket (`--allow-bucket BUCKET`).",
+    "object_missing": "Check the bucket and the key; the key stands as it is, not escaped.",
+    "object_too_large": "Name a smaller image, or upload it.",
+    "object_failed": "Look at the reason; then ask again.",
+}
 
 
 class Doubled(dict[str, Any]):
@@ -42,7 +52,7 @@ class Fault:
 
     @property
     def todo(self) -> str:
-        return REFUSALS.get(self.code) or TODO.get(self.code, "")
+        return REFUSALS.get(self.code) or TODO.get(self.code) or REMEDIES.get(self.code, "")
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "reason": self.reason, "todo": self.todo}

@@ -48,6 +48,7 @@ def serve(
 
 def check(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = None) -> None:
     """Raises what would keep the service from starting: wrong datasets, no keys where needed."""
+    from mm_assets.serving.fetch import allow_list
     from mm_assets.serving.sources import of_environment
 
     if options.host not in LOOPBACK and options.keys is None and not options.open:
@@ -56,5 +57,6 @@ def check(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = 
             what=f"whoever reaches {options.host} could ask this service. Make a key "
             "(`mm serve-keys add NAME`), or say --open if something else guards the address",
         )
+    allow_list(options)
     if own is None:
         of_environment(options)
