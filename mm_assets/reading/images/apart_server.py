@@ -46,12 +46,18 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints is no part of an answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is asked to stop is the one who asks
     _load()
-    while select.select([0], [], [], IDLE)[0]:
-        lengths = _read(LENGTHS.size)
-        if len(lengths) < LENGTHS.size:
-            return
-        question, data = (_read(size) for size in LENGTHS.unpack(lengths))
-        _write(out, _in_a_fork(json.loads(question), data))
+    while select.select([0], [], [], IDLE)[0] and _answer_one(out):
+        pass
+
+
+def _answer_one(out: int) -> bool:
+    """False when there is nobody any more who asks."""
+    lengths = _read(LENGTHS.size)
+    if len(lengths) < LENGTHS.size:
+        return False
+    question, data = (_read(size) for size in LENGTHS.unpack(lengths))
+    _write(out, _in_a_fork(json.loads(question), data))
+    return True
 
 
 def _load() -> None:
@@ -130,9 +136,7 @@ def decoded(asked: dict[str, Any], data: bytes) -> bytes:
     with Image.open(io.BytesIO(data), formats=[kind]) as image:
         check_size(*image.size, asked["maximum_pixels"])
         told = Told(**asked["told"])
-        made = upright(
-            image, asked["longest_side"], told, to_srgb, lambda _: contextlib.nullcontext()
-        )
+        made = upright(image, image.size, asked["longest_side"], told, to_srgb)
     said = {"size": made.rgb.size, "width": made.width, "height": made.height,
             "frames": made.frames}  # fmt: skip
     return packed(said, made.rgb.tobytes())
