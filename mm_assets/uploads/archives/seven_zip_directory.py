@@ -306,7 +306,7 @@ class _Reader:
         for folder, count in zip(folders, counts, strict=True):
             some = [self._number() for _ in range(count - 1)] if kind == _SIZES else []
             last = folder.size - sum(some)
-            if last < 0 or len(some) != max(0, count - 1):
+            if last < 0 or len(some) != max(0, count - 1) or (last and not count):
                 raise self._fault()
             sizes.append([*some, last] if count else [])
         kind = self._byte() if kind == _SIZES else kind
