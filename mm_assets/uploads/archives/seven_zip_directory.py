@@ -87,16 +87,12 @@ def read_start(file: BinaryIO, file_size: int, where: str) -> tuple[bytes, int]:
         raise unreadable(what, where)
     if end < file_size:
         raise refusal("archive_corrupt", "bytes lie behind the end of the archive", where)
-    data = _within(file, _START.size + offset, size, where)
+    check_directory_size(size, where)
+    file.seek(_START.size + offset)
+    data = file.read(size)
     if zlib.crc32(data) != crc:
         raise refusal("archive_corrupt", "the checksum of its directory is wrong", where)
     return data, _START.size + offset
-
-
-def _within(file: BinaryIO, at: int, size: int, where: str) -> bytes:
-    check_directory_size(size, where)
-    file.seek(at)
-    return file.read(size)
 
 
 def check_directory_size(size: int, where: str) -> None:
