@@ -58,5 +58,11 @@ def check(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = 
             "(`mm serve-keys add NAME`), or say --open if something else guards the address",
         )
     allow_list(options)
+    if options.record and options.models:
+        raise UsageError(
+            code="arguments",
+            what="--record keeps records in the project's lake, and exported models (--model) "
+            "belong to none",
+        )
     if own is None:
         of_environment(options)
