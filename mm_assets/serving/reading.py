@@ -43,6 +43,20 @@ class Doubled(dict[str, Any]):
     """A JSON object in which a key stands twice: which value counts cannot be known."""
 
 
+class Spelled(float):
+    """A number of JSON that Python would write otherwise, such as 1.10; as text it is as it was."""
+
+    def __new__(cls, text: str) -> Spelled:
+        found = super().__new__(cls, text)
+        found._text = text
+        return found
+
+    _text: str
+
+    def __str__(self) -> str:
+        return self._text
+
+
 @dataclass(frozen=True)
 class Fault:
     """Why a record, or its image, is refused."""
@@ -117,7 +131,7 @@ class Reader:
                 str(name), None, fault=Fault("row_json", "a key stands in the object twice")
             )
         seen = image if isinstance(image, NormalisedImage) else self.image(image)
-        told = {name: value for name, value in record.items() if name not in self._not_asked}
+        told = self._told(record)
         if self.spec.records == "images":
             return self._image_alone(told, place, image, seen)
         if self.spec.id_column not in told:
@@ -127,9 +141,16 @@ class Reader:
             return _with_image(plain.record_id, plain.features, seen)
         return _with_image(*self._judged(told), seen)
 
+    def _told(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What counts of a record; an ID that is a number is text, spelled as it was sent."""
+        told = {name: value for name, value in record.items() if name not in self._not_asked}
+        if isinstance(given := told.get(self.spec.id_column), Spelled):
+            told[self.spec.id_column] = str(given)
+        return told
+
     def is_plain(self, record: Mapping[str, Any]) -> bool:
         """Whether `record` reads it at once; else it takes some ten milliseconds."""
-        told = {name: value for name, value in record.items() if name not in self._not_asked}
+        told = self._told(record)
         told.setdefault(self.spec.id_column, "1")
         if isinstance(record, Doubled):
             return True
