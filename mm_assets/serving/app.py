@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -25,7 +27,13 @@ from mm_assets.serving.problems import Problem
 from mm_assets.serving.record import Recorder
 from mm_assets.serving.service import Service, Source
 from mm_assets.serving.sources import clean_up
+from mm_assets.serving.traces import traces_asked_for
 from mm_assets.serving.watched import Watched
+
+# FastAPI's own OpenTelemetry would tell what exceptions say, and they quote records; ours does not.
+NOTHING_OF_ITS_OWN: Any = {
+    "tracing": False, "metrics": False, "logs": False, "auto_configure": False,
+}  # fmt: skip
 
 
 def make_app(options: Options, sources: Mapping[str, Source], settings: Settings) -> FastAPI:
@@ -34,7 +42,7 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
     fetch = Fetching(options, settings)
     recorder = recorder_of(options, settings)
     answering = Answering(service, fetch, recorder)
-    metrics = Metrics(service)
+    metrics, traces = Metrics(service), traces_asked_for()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -48,10 +56,17 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
             if recorder is not None:
                 await recorder.close()
         await fetch.aclose()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
         clean_up()
 
     app = FastAPI(
-        title="mm-assets", version=_version(), lifespan=lifespan, docs_url=None, redoc_url=None
+        title="mm-assets",
+        version=_version(),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=NOTHING_OF_ITS_OWN,
     )
     app.state.options, app.state.service, app.state.answering = options, service, answering
     for protocol in (native, sagemaker, inference_v2):
@@ -62,7 +77,12 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
     _health(app, service)
     _problems(app)
     app.add_middleware(Entrance, options=options)
-    app.add_middleware(Watched, service=service, ended=metrics.request)  # the outermost
+    app.add_middleware(
+        Watched,
+        service=service,
+        began=[traces.began] if traces else [],
+        ended=[metrics.request, *([traces.ended] if traces else [])],
+    )  # the outermost
     return app
 
 
