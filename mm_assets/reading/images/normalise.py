@@ -147,5 +147,5 @@ class _Room:
 
 
 # In blocks this large malloc gives memory back at once; of smaller ones each thread keeps an image.
-Image.core.set_block_size(64 << 20)
+Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 _ROOM = _Room(_PIXELS_A_CORE * (os.cpu_count() or 1))
