@@ -23,6 +23,7 @@ from PIL import (
     ImageFile,
     PpmImagePlugin,
     TiffImagePlugin,
+    UnidentifiedImageError,
 )
 
 from mm_assets.reading.images.apart import LENGTHS, NO_MEMORY
@@ -133,9 +134,14 @@ def decoded(asked: dict[str, Any], data: bytes) -> bytes:
             if kind == "HEIF"
             else f"Pillow is built without {kind} here",
         )
-    with Image.open(io.BytesIO(data), formats=[kind]) as image:
+    told = Told(**asked["told"])
+    try:
+        opened = Image.open(io.BytesIO(data), formats=[kind])
+    except UnidentifiedImageError:
+        bits = f" ({told.bits} bits a value)" if told.bits else ""
+        raise ValueError(f"it is damaged, or of a kind that Pillow does not read{bits}") from None
+    with opened as image:
         check_size(*image.size, asked["maximum_pixels"])
-        told = Told(**asked["told"])
         made = upright(image, image.size, asked["longest_side"], told, to_srgb)
     said = {"size": made.rgb.size, "width": made.width, "height": made.height,
             "frames": made.frames}  # fmt: skip
