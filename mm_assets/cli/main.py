@@ -7,7 +7,18 @@ import warnings
 
 import typer
 
-from mm_assets.cli import answers, dev, models, project, review, runs, serve, uploads, workflow
+from mm_assets.cli import (
+    answers,
+    dev,
+    models,
+    project,
+    review,
+    runs,
+    serve,
+    serve_keys,
+    uploads,
+    workflow,
+)
 from mm_assets.cli.errors import Commands
 
 app = typer.Typer(
@@ -27,6 +38,7 @@ for command in COMMANDS:
     app.command()(command)
 app.add_typer(models.app, name="models")
 app.add_typer(review.app, name="review")
+app.add_typer(serve_keys.app, name="serve-keys")
 app.add_typer(workflow.app, name="workflow")
 
 

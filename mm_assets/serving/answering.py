@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import os
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +17,19 @@ from typing import Any
 
 from mm_assets.contract.dataset import IMAGE, DatasetSpec
 from mm_assets.contract.ids import normalised
+from mm_assets.reading.images import NormalisedImage
 from mm_assets.serving.batching import Overloaded
+from mm_assets.serving.notes import READ, note
 from mm_assets.serving.predictor import WAITING, Answer, Predictor
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.reading import Fault, Read, Reader
+from mm_assets.serving.record import Asked as Kept
+from mm_assets.serving.record import Recorder
 from mm_assets.serving.service import Service, Unavailable
 
 Record = Mapping[str, Any]
-# What fetches an image by its address: an URL, `s3://…` or the name of one in the lake.
-Fetch = Callable[[str, str], Awaitable[bytes | Fault]]
+# What fetches an image of a dataset: by its URL, `s3://…` or the name of one in the lake.
+Fetch = Callable[[DatasetSpec, str], Awaitable[bytes | NormalisedImage | Fault]]
 AT_ONCE = 8  # images of one request that are fetched at the same time
 _IMAGE_KEYS = ("base64", "url", "s3", "name")
 
@@ -73,20 +78,24 @@ class Answered:
 class Answering:
     """Answers what is asked of the datasets of a service. `fetch` gets images by address."""
 
-    def __init__(self, service: Service, fetch: Fetch) -> None:
+    def __init__(self, service: Service, fetch: Fetch, recorder: Recorder | None = None) -> None:
+        """recorder: keeps what is asked; None: nobody does."""
         self.service = service
         self.fetch = fetch
         self._reading: Counter[str] = Counter()  # records of each dataset that are being read
+        self.recorder = recorder
         # Decoding releases the interpreter's lock, so threads are enough.
         self.pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
     async def predictor(self, name: str) -> Predictor:
         """The dataset's models, loaded if need be. Raises Problem."""
-        if name not in self.service.served:
-            known = ", ".join(sorted(self.service.served)) or "none"
+        visible = self.service.visible()
+        if name not in visible:
+            known = ", ".join(sorted(visible)) or "none"
             raise Problem(
                 404, "dataset_not_served", f"no dataset {name!r} is served", f"Served: {known}."
             )
+        note().dataset = name
         try:
             return (await self.service.use(name))[0]
         except Unavailable as error:
@@ -119,6 +128,7 @@ class Answering:
             raise Problem(
                 503, "models_unavailable", error.reason, headers={"Retry-After": "5"}
             ) from None
+        note().answers = found.answers
         _refuse_if_nothing(found)
         return found
 
@@ -129,12 +139,22 @@ class Answering:
         if asked.table is not None:
             with self._room(name, 1):
                 reads = await self._table(reader, asked.table, number_rows=asked.number_rows)
+            kept = [Kept(read, None, named=not asked.number_rows) for read in reads]
         else:
             records, images, unused = _beside(predictor.spec, asked)
             self._bounded(len(records))
+            sent: dict[int, bytes] = {}
             with self._room(name, len(records)):
-                reads = await self._records(name, reader, records, images, asked.faults)
-        return Answered(await self.service.answers(name, reads), unused)
+                reads = await self._records(reader, records, images, asked.faults, sent)
+            kept = [
+                Kept(read, sent.get(n), named=predictor.spec.id_column in record)
+                for n, (read, record) in enumerate(zip(reads, records, strict=True))
+            ]
+        note().stage(READ, note().began, time.perf_counter())
+        answers = await self.service.answers(name, reads)
+        if self.recorder is not None:
+            self.recorder.note(predictor.spec, kept)
+        return Answered(answers, unused)
 
     @contextmanager
     def _room(self, name: str, count: int) -> Iterator[None]:
@@ -174,13 +194,16 @@ class Answering:
 
     async def _records(
         self,
-        name: str,
         reader: Reader,
         records: Sequence[Record],
         images: Sequence[Any],
         faults: Mapping[int, Fault],
+        sent: dict[int, bytes],
     ) -> list[Read]:
-        """Plain records without images are read here and now, all else in a thread."""
+        """Plain records without images are read here and now, all else in a thread.
+
+        sent: is given the bytes of images, by the record's place, if they are kept.
+        """
         plain = not faults and all(image is None for image in images)
         if plain and all(map(reader.is_plain, records)):
             return [reader.record(record, place) for place, record in enumerate(records)]
@@ -190,14 +213,16 @@ class Answering:
             if place in faults:
                 return Read(str(place + 1), None, fault=faults[place])
             async with limit:
-                data = await self._bytes(name, images[place])
+                data = await self._bytes(reader.spec, images[place])
+                if self.recorder is not None and isinstance(data, bytes):
+                    sent[place] = data
                 return await self._in_pool(reader.record, records[place], place, data)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(place)) for place in range(len(records))]
         return [task.result() for task in tasks]
 
-    async def _bytes(self, name: str, said: Any) -> bytes | Fault | None:
+    async def _bytes(self, spec: DatasetSpec, said: Any) -> bytes | NormalisedImage | Fault | None:
         """The bytes of an image, as a request names it."""
         if said is None or isinstance(said, bytes):
             return said
@@ -209,7 +234,7 @@ class Answering:
         (kind,) = kinds
         if kind == "base64":
             return await self._in_pool(_decoded, said[kind])
-        return await self.fetch(name, said[kind])
+        return await self.fetch(spec, said[kind])
 
     async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.pool, work, *arguments)

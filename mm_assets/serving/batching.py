@@ -8,6 +8,8 @@ waits is bounded; a request beyond that is refused at once, with the time after 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import math
 import time
 from collections import deque
@@ -15,6 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from mm_assets.serving.notes import ANSWER, WAIT, note
 from mm_assets.serving.predictor import Answer
 from mm_assets.serving.reading import Read
 
@@ -35,11 +38,12 @@ class LaneClosed(Exception):  # noqa: N818
     """This lane takes nothing more."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Waiting:
     reads: Sequence[Read]
     answers: asyncio.Future[list[Answer]]
     since: float
+    began: float = 0.0
 
 
 class Lane:
@@ -60,7 +64,10 @@ class Lane:
         self._rate = 0.0  # records a second, lately
         self._came = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="answer")
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        # It outlives the request that it is made for, so it takes nothing of that along.
+        self._task = asyncio.get_running_loop().create_task(
+            self._run(), context=contextvars.Context()
+        )
         self._closed = False
 
     @property
@@ -75,10 +82,25 @@ class Lane:
         if self._records and self._records + len(reads) > self._most_waiting:
             raise Overloaded(max(1, math.ceil(self._records / self._rate)) if self._rate else 1)
         future: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(reads, future, time.monotonic()))
+        waiting = _Waiting(reads, future, time.perf_counter())
+        self._waiting.append(waiting)
         self._records += len(reads)
         self._came.set()
-        return await future
+        try:
+            answers = await future
+        except asyncio.CancelledError:
+            self._leave(waiting)
+            raise
+        told = note()
+        told.stage(WAIT, waiting.since, waiting.began)
+        told.stage(ANSWER, waiting.began, time.perf_counter())
+        return answers
+
+    def _leave(self, waiting: _Waiting) -> None:
+        """Who went away makes room for others at once, unless it is being answered already."""
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(waiting)
+            self._records -= len(waiting.reads)
 
     async def close(self) -> None:
         """Answer what waits, then stop."""
@@ -94,14 +116,16 @@ class Lane:
             self._came.clear()
             while some := self._next():
                 reads = [read for one in some for read in one.reads]
-                began = time.monotonic()
+                began = time.perf_counter()
+                for one in some:
+                    one.began = began
                 try:
                     said = await loop.run_in_executor(self._thread, self._work, reads)
                 except Exception as error:  # noqa: BLE001  whoever asked is told
                     _fail(some, error)
                 else:
                     _tell(some, said)
-                took = time.monotonic() - began
+                took = time.perf_counter() - began
                 self._rate = 0.8 * self._rate + 0.2 * len(reads) / max(took, 1e-6)
                 self._seen(len(reads), began - some[0].since, took)
             if self._closed:

@@ -52,14 +52,16 @@ def describing(app: FastAPI, service: Service) -> Callable[[], Document]:
     def described() -> Document:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
         loaded = {
-            name: one.predictor for name, one in service.served.items() if one.predictor is not None
+            name: one.predictor
+            for name, one in service.visible().items()
+            if one.predictor is not None
         }
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas |= {"Answer": _answer(), "Problem": _problem()}
         schemas |= {f"{name}-record": record(one.spec) for name, one in loaded.items()}
-        _fill_native(document, sorted(service.served), loaded)
+        _fill_native(document, sorted(service.visible()), loaded)
         _fill_sagemaker(document, loaded)
-        _fill_inference(document, sorted(service.served), loaded)
+        _fill_inference(document, sorted(service.visible()), loaded)
         return document
 
     return described

@@ -31,7 +31,7 @@ def routes(service: Service) -> APIRouter:
         page = _template().render(
             title=document["info"]["title"],
             version=document["info"]["version"],
-            datasets=[_dataset(one, address, key) for one in service.served.values()],
+            datasets=[_dataset(one, address, key) for one in service.visible().values()],
             endpoints=[
                 {"method": method.upper(), "path": path, "summary": one[method].get("summary", "")}
                 for path, one in document["paths"].items()

@@ -8,6 +8,8 @@ from typing import Any
 
 from starlette.responses import Response
 
+from mm_assets.serving.notes import note
+
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -27,6 +29,7 @@ class Problem(Exception):  # noqa: N818  it is an answer
         self.status, self.code, self.what, self.todo = status, code, what, todo
         self.headers = headers or {}
         self.more = more
+        note().problem = code
         super().__init__(status, code, what, todo)
 
     def as_document(self) -> dict[str, Any]:
@@ -39,6 +42,8 @@ class Problem(Exception):  # noqa: N818  it is an answer
         }
         if self.todo:
             document["todo"] = self.todo
+        if request_id := note().request_id:
+            document["request_id"] = request_id
         return {**document, **self.more}
 
     def response(self) -> Response:

@@ -90,7 +90,7 @@ async def _invoked(answering: Answering, request: Request, endpoint: str = "") -
 
 def _dataset(answering: Answering, request: Request, endpoint: str) -> str:
     """Which dataset is asked. Raises Problem."""
-    served = answering.service.served
+    served = answering.service.visible()
     for part in request.headers.get(ATTRIBUTES, "").replace(";", ",").split(","):
         key, _, value = part.partition("=")
         if key.strip().lower() == "dataset":

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from mm_assets.contract.errors import UsageError
 from mm_assets.contract.packages import optional
 from mm_assets.contract.settings import Settings
-from mm_assets.contract.spec_file import load_specs
 from mm_assets.serving.options import LOOPBACK, Options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from fastapi import FastAPI
+    from collections.abc import Mapping
 
     from mm_assets.serving.service import Source
-
-HANDED_ON = "MM_SERVING"  # the options, for worker processes
-DRAIN_SECONDS = 30
 
 
 def serve(
@@ -33,82 +25,44 @@ def serve(
     """Serve until SIGINT or SIGTERM; what came before it is answered.
 
     The environment says where the project and its lake are, unless `own` does: settings, and
-    dataset to what loads it; in one process. on_ready: is told the address once the port is open.
-    Raises UsageError, SettingsError, SpecError, LakeError, ModelError before that.
+    dataset to what loads it; in one process. on_ready: is told the address once requests are taken.
+    Raises UsageError, SettingsError, SpecError, LakeError, ModelError before that, and
+    ModelError (workers_ended) where no process can be kept running.
     """
-    uvicorn = optional("uvicorn", "serve", "mm serve")
+    optional("uvicorn", "serve", "mm serve")
     optional("fastapi", "serve", "mm serve")
     check(options, own)
-    settings: dict[str, Any] = {
-        "host": options.host,
-        "port": options.port,
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "timeout_graceful_shutdown": DRAIN_SECONDS,
-        "timeout_keep_alive": 65,
-        "backlog": 1024,
-    }
-    address = f"http://{f'[{options.host}]' if ':' in options.host else options.host}"
-    if options.workers == 1:
-        app = create(options, own)
-        server = uvicorn.Server(uvicorn.Config(app, **settings))
-        _telling(server, lambda port: on_ready(f"{address}:{port}"))
-        server.run()
-        return
-    with _handed_on(options):
-        on_ready(f"{address}:{options.port}")
-        uvicorn.run(f"{__name__}:create", factory=True, workers=options.workers, **settings)
+    from mm_assets.serving.app import make_app
+    from mm_assets.serving.connections import address_of, listen
+    from mm_assets.serving.sources import of_environment
+    from mm_assets.serving.workers import Workers, run_here
+
+    with listen(options) as listener:
+        up = partial(on_ready, address_of(listener, options))
+        if options.workers == 1:
+            settings, found = own or of_environment(options)
+            run_here(make_app(options, found, settings), options, listener, up=up)
+        else:
+            Workers(options, listener, up=up).run()
 
 
 def check(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = None) -> None:
     """Raises what would keep the service from starting: wrong datasets, no keys where needed."""
+    from mm_assets.serving.fetch import allow_list
+    from mm_assets.serving.sources import of_environment
+
     if options.host not in LOOPBACK and options.keys is None and not options.open:
         raise UsageError(
             code="keys_needed",
-            what=f"whoever reaches {options.host} could ask this service",
-            todo="Make a key (`mm serve-keys add NAME`) and serve with --keys, or say --open if "
-            "something else guards the address.",
+            what=f"whoever reaches {options.host} could ask this service. Make a key "
+            "(`mm serve-keys add NAME`), or say --open if something else guards the address",
+        )
+    allow_list(options)
+    if options.record and options.models:
+        raise UsageError(
+            code="arguments",
+            what="--record keeps records in the project's lake, and exported models (--model) "
+            "belong to none",
         )
     if own is None:
-        _of_environment(options)
-
-
-def create(
-    options: Options | None = None, own: tuple[Settings, Mapping[str, Source]] | None = None
-) -> FastAPI:
-    """The application; options: those that `serve` handed on to this process."""
-    from mm_assets.serving.app import make_app
-
-    if options is None:
-        options = Options.from_document(json.loads(os.environ[HANDED_ON]))
-    settings, found = own or _of_environment(options)
-    return make_app(options, found, settings)
-
-
-def _of_environment(options: Options) -> tuple[Settings, Mapping[str, Source]]:
-    from mm_assets.serving.sources import sources
-
-    settings = Settings.from_environment()
-    return settings, sources(options, settings, load_specs(settings.defs_folder))
-
-
-@contextmanager
-def _handed_on(options: Options) -> Iterator[None]:
-    os.environ[HANDED_ON] = json.dumps(options.as_document())
-    try:
-        yield
-    finally:
-        os.environ.pop(HANDED_ON, None)
-
-
-def _telling(server: Any, tell: Callable[[int], None]) -> None:
-    """Have `tell` called with the port once the server listens."""
-    startup = server.startup
-
-    async def telling(sockets: Any = None) -> None:
-        await startup(sockets)
-        if server.started:
-            tell(server.servers[0].sockets[0].getsockname()[1])
-
-    server.startup = telling
+        of_environment(options)

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from mm_assets.contract.errors import MMError
 from mm_assets.serving.batching import Lane, LaneClosed
+from mm_assets.serving.entrance import may_see
 from mm_assets.serving.options import Options
 from mm_assets.serving.predictor import Answer, Predictor
 from mm_assets.serving.reading import Read
@@ -32,7 +33,7 @@ class Served:
     bytes: int = 0
     fault: str = ""
     used: int = 0  # of the last use, counted up
-    loading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    loading: asyncio.Task[None] | None = None
 
 
 class Unavailable(Exception):  # noqa: N818
@@ -51,8 +52,10 @@ class Service:
         self.served = {name: Served(name, source) for name, source in sources.items()}
         self.draining = False
         self.on_batch: Callable[[str, int, float, float], None] = lambda _d, _n, _w, _s: None
+        self.on_promotion: Callable[[str], None] = lambda _: None
+        self._closed = False
         self._clock = 0
-        self._loading = asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -62,12 +65,17 @@ class Service:
             self._tasks.append(loop.create_task(self._preload()))
         self._tasks.append(loop.create_task(self._watch()))
 
+    def drain(self) -> None:
+        """Say that this process is going down; what comes is answered as before."""
+        self.draining = True
+
     async def close(self) -> None:
         """Answer what waits, then let everything go."""
-        self.draining = True
-        for task in self._tasks:
+        self.draining = self._closed = True
+        loading = [one.loading for one in self.served.values() if one.loading is not None]
+        for task in (tasks := [*self._tasks, *loading]):
             task.cancel()
-        for task in self._tasks:
+        for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         for one in self.served.values():
@@ -89,25 +97,27 @@ class Service:
         one = self.served[name]
         self._clock += 1
         one.used = self._clock
-        while one.predictor is None or one.lane is None:
+        while one.predictor is None or one.lane is None:  # it may be let go again at once
             if one.state == "failed":  # `_watch` tries again, not every request
                 raise Unavailable(one.fault)
-            # One dataset at a time, so that each one's memory is known. It may be let go again
-            # before its turn comes here.
-            async with self._loading:
-                await self._load(one)
-            if self.draining and one.predictor is None:
-                raise Unavailable("the service is going down")
+            await self._load(one)
         return one.predictor, one.lane
 
+    def visible(self) -> dict[str, Served]:
+        """The datasets that whoever asks now may see."""
+        return {name: one for name, one in self.served.items() if may_see(name)}
+
     def readiness(self) -> dict[str, Any]:
-        """What `/ready` says: ready where every dataset can answer; each with its models."""
-        told = {name: _told(one) for name, one in self.served.items()}
-        states = {one["state"] for one in told.values()}
+        """What `/ready` says: ready where every dataset can answer; each that whoever asks may see
+        with its models.
+        """
+        everything = {name: _told(one) for name, one in self.served.items()}
+        told = {name: everything[name] for name in self.visible()}
+        states = {one["state"] for one in everything.values()}
         waits = {"loading", "failed", "no_champion"} | (
             {"resting"} if self.options.preload and self.options.memory_bytes is None else set()
         )
-        ready = bool(told) and not states & waits and not self.draining
+        ready = bool(everything) and not states & waits and not self.draining
         return {"ready": ready, "draining": self.draining, "datasets": told}
 
     # -- loading ------------------------------------------------------------------------------
@@ -116,33 +126,44 @@ class Service:
         for one in self.served.values():
             one.state = "loading" if one.predictor is None else one.state
         for one in self.served.values():
-            await self._load(one)
+            if not self.draining:
+                await self._load(one)
 
     async def _load(self, one: Served) -> None:
-        async with one.loading:
-            if one.predictor is not None or self.draining:
-                return
-            one.state = "loading"
-            before = _resident()
-            try:
-                predictor = await asyncio.to_thread(one.source)
-            except MMError as error:
-                one.state, one.fault = "failed", f"[{error.code}] {error.what}. {error.todo}"
-                logger.error("%s: %s", one.name, one.fault)
-                return
-            except Exception as error:
-                one.state, one.fault = "failed", f"{type(error).__name__}: {error}"
-                logger.exception("%s cannot be loaded", one.name)
-                return
-            # Another one's memory may come free meanwhile, so the most that was ever seen.
-            one.bytes = max(_resident() - before, one.bytes, 1)
-            one.predictor, one.state, one.fault = predictor, "ready", ""
-            one.lane = Lane(
-                predictor.answer,
-                most_waiting=self.options.most_waiting,
-                seen=lambda n, waited, took: self.on_batch(one.name, n, waited, took),
-            )
-            await self._make_room(one)
+        """Once for all who wait for it; it goes on when they have gone. Raises Unavailable."""
+        if self._closed:
+            raise Unavailable("the service has ended")
+        if one.loading is None or one.loading.done():
+            one.loading = asyncio.get_running_loop().create_task(self._loaded(one))
+        await asyncio.shield(one.loading)
+
+    async def _loaded(self, one: Served) -> None:
+        async with self._one_at_a_time:  # so that the memory of each is known
+            if one.predictor is None:
+                await self._read(one)
+
+    async def _read(self, one: Served) -> None:
+        one.state = "loading"
+        before = _resident()
+        try:
+            predictor = await asyncio.to_thread(one.source)
+        except MMError as error:
+            one.state, one.fault = "failed", f"[{error.code}] {error.what}. {error.todo}"
+            logger.error("%s: %s", one.name, one.fault)
+            return
+        except Exception as error:
+            one.state, one.fault = "failed", f"{type(error).__name__}: {error}"
+            logger.exception("%s cannot be loaded", one.name)
+            return
+        # Another one's memory may come free meanwhile, so the most that was ever seen.
+        one.bytes = max(_resident() - before, one.bytes, 1)
+        one.predictor, one.state, one.fault = predictor, "ready", ""
+        one.lane = Lane(
+            predictor.answer,
+            most_waiting=self.options.most_waiting,
+            seen=lambda n, waited, took: self.on_batch(one.name, n, waited, took),
+        )
+        await self._make_room(one)
 
     async def _make_room(self, newest: Served) -> None:
         """Let the datasets go that were not used for longest, until the rest fits."""
@@ -177,6 +198,7 @@ class Service:
                     m.value: predictor.champions.version(m) for m in predictor.spec.modalities
                 }
                 logger.info("%s: now answered by %s", one.name, versions)
+                self.on_promotion(one.name)
             one.fault = ""
         except Exception as error:  # noqa: BLE001  what is loaded goes on answering
             fault = f"promotions can't be looked for: {type(error).__name__}: {error}"

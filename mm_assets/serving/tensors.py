@@ -36,7 +36,7 @@ class Tensor:
 
 
 def refused(what: str, todo: str = "") -> Problem:
-    return Problem(400, "tensor", what, todo)
+    return Problem(400, "tensor_invalid", what, todo)
 
 
 def split_body(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:

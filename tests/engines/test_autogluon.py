@@ -19,7 +19,7 @@ from mm_assets.engines.autogluon.engine import AutoGluonEngine
 from mm_assets.engines.autogluon.predictor import image_input
 from mm_assets.engines.autogluon.presets import build_text_backbone
 from mm_assets.engines.protocol import Task
-from mm_assets.engines.shared import backbones
+from mm_assets.engines.shared import backbones, guards
 from mm_assets.engines.shared.eyes import Eyes, rounded
 from mm_assets.engines.shared.weights import weights_for
 from mm_assets.lake.lake import Lake
@@ -29,6 +29,7 @@ from mm_assets.registry.store import REQUIRED, ModelStore
 from tests.engines import frames
 from tests.engines.frames import imaged, imports, learn, refused
 from tests.engines.test_weights import rare_task
+from tests.engines.threads import assert_same_for_threads
 from tests.make import dataset, plain_image
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test may ask the hub
@@ -170,6 +171,31 @@ def test_neighbours_do_not_matter(model):
     alone = pd.concat([model.predict(frame.iloc[[n]]) for n in range(0, 70, 3)])
     np.testing.assert_allclose(backwards, together, atol=1e-5)
     np.testing.assert_allclose(alone, together.loc[alone.index], atol=1e-5)
+
+
+def test_the_network_gets_and_says_what_it_does_when_autogluon_asks_it(model):
+    import torch
+
+    frame = features(8)
+    frame["price"] = [np.nan, 1e30, -1e30, 0.0, *frame["price"].iloc[4:]]
+    frame["brand"] = [None, "never seen", "", *frame["brand"].iloc[3:]]
+    frame["title"] = [None, "", "words " * 300, *frame["title"].iloc[3:]]
+    prepared = guards.prepared_frame(frame, model.columns, model._ranges)
+    for member in model._members:
+        for some in (prepared, prepared.iloc[[1]]):
+            batch = some[member._columns].reset_index(drop=True)
+            learner, processors = member.learner, member._batches._processors
+            asked = {"df_preprocessor": learner._df_preprocessor, "data_processors": processors}
+            theirs = learner.process_batch(data=batch, **asked)
+            ours = member._batches.batch(batch)
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+            said = learner.realtime_predict(data=batch, **asked, num_gpus=0, precision=32)
+            expected = torch.log_softmax(said[0]["logits"].double(), dim=1)
+            np.testing.assert_allclose(member.outputs(some), expected, rtol=0, atol=1e-9)
+
+
+def test_many_threads_get_the_answers_that_one_gets(model):
+    assert_same_for_threads(model, features(12), within=1e-5)
 
 
 def test_strange_neighbours_do_not_matter_either(model):

@@ -20,7 +20,8 @@ from mm_assets.reading.image_features import image_features
 from mm_assets.reading.images import normalise
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
-from mm_assets.training.train import TrainingResult, names_of, train_model
+from mm_assets.training.candidates import names_of
+from mm_assets.training.train import TrainingResult, train_model
 from mm_assets.training.training_set import build_training_set, labelled_frame, records_for
 from mm_assets.uploads.received import read_image_features, read_parquet
 from tests.kill.engine import NearestMean

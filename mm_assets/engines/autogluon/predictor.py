@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mm_assets.engines.autogluon.batches import Batches
 from mm_assets.engines.autogluon.blend import combined
-from mm_assets.engines.autogluon.library import quiet
 from mm_assets.engines.shared.guards import REGRESSION, check_columns, prepared_frame
 from mm_assets.engines.shared.weights import unweighted
 
@@ -38,21 +39,23 @@ class AutoGluonPredictor:
         """
         check_columns(frame, self.columns)
         prepared = prepared_frame(frame, self.columns, self._ranges)
-        with quiet():
-            outputs = [member.outputs(prepared) for member in self._members]
+        outputs = [member.outputs(prepared) for member in self._members]
         values = combined(outputs, self._weights, self.classes)
         values = unweighted(values, self.classes, self._class_weights)
         return pd.DataFrame(values, index=frame.index, columns=self.classes or ["value"])
 
 
 class Member:
-    """One trained learner and the columns it sees."""
+    """One trained learner and the columns it sees. Its network stays as it is from now on."""
 
     def __init__(self, learner: Any, columns: list[str]) -> None:
+        import torch
+
         self.learner = learner
         self._columns = columns
-        # The label's processor would look for a label.
-        self._processors = {k: v for k, v in learner._data_processors.items() if k != "label"}
+        self._batches = Batches(learner, PREDICTION_BATCH)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._network = learner._model.to(self._device).eval()
 
     def outputs(self, prepared: pd.DataFrame) -> np.ndarray:
         """[records, classes] log probabilities, or [records, 1] values for regression."""
@@ -68,19 +71,36 @@ class Member:
         learner = self.learner
         if batch.empty:
             return np.empty((0, learner._output_shape))
-        # AutoGluon's own `predict_proba` infers column types from each batch, and builds a Trainer.
-        with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
-            output = learner.realtime_predict(
-                data=batch,
-                df_preprocessor=learner._df_preprocessor,
-                data_processors=self._processors,
-                num_gpus=0,
-                precision=32,
-            )
-        logits = output[0]["logits"].double()
+        logits = self._logits(batch).double()
         if learner.problem_type != REGRESSION:
             return torch.log_softmax(logits, dim=1).numpy()
         return learner._df_preprocessor.label_scaler.inverse_transform(logits.reshape(-1, 1))
+
+    def _logits(self, batch: pd.DataFrame) -> Any:
+        """As AutoGluon's `realtime_predict`, which moves and sets the whole network each time.
+
+        Its `predict_proba` infers column types from each batch, and builds a Trainer.
+        """
+        import torch
+        from autogluon.multimodal.models.utils import run_model
+        from autogluon.multimodal.utils.device import move_to_device
+
+        tensors = move_to_device(self._batches.batch(batch), self._device)
+        with self._exactly(), torch.inference_mode():
+            output = run_model(self._network, tensors)
+            if self.learner._model_postprocess_fn:
+                output = self.learner._model_postprocess_fn(output)
+        return output[self._network.prefix]["logits"].cpu()
+
+    def _exactly(self) -> AbstractContextManager[None]:
+        if self._device.type == "cpu":
+            return nullcontext()
+        import torch
+
+        flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+            benchmark=False, deterministic=True, allow_tf32=False
+        )
+        return flags
 
 
 def image_input(learner: Any) -> list[Any] | None:

@@ -1,0 +1,103 @@
+"""Who comes in: by a key, or from this machine alone.
+
+Without keys the service is for programs on this machine, and not for web pages that are looked at
+there: a page of another origin is refused, and so is a host name that only pretends to be this
+machine (DNS rebinding). With keys each request brings one, and a dataset beyond its scope does not
+exist for it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mm_assets.serving.keys import Keys
+from mm_assets.serving.options import LOOPBACK, Options
+from mm_assets.serving.problems import Problem
+
+# What whoever asks may see; None: everything.
+_visible: ContextVar[frozenset[str] | None] = ContextVar("visible", default=None)
+OPEN = ("/live", "/ready", "/ping", "/v2/health/live", "/v2/health/ready")
+METRICS = "/metrics"
+
+
+def may_see(dataset: str) -> bool:
+    """Whether the request that is answered now may ask this dataset."""
+    visible = _visible.get()
+    return visible is None or dataset in visible
+
+
+class Entrance:
+    """Lets requests in, or answers with a problem."""
+
+    def __init__(self, app: ASGIApp, options: Options) -> None:
+        """Raises SettingsError if there is a file of keys that cannot be read."""
+        self.app = app
+        self._keys = Keys(options.keys) if options.keys is not None else None
+        self._local = self._keys is None and not options.open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            visible = self._seen_by(scope)
+        except Problem as problem:
+            await problem.response()(scope, receive, send)
+            return
+        token = _visible.set(visible)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            _visible.reset(token)
+
+    def _seen_by(self, scope: Scope) -> frozenset[str] | None:
+        """The datasets that the request may see; None for all. Raises Problem."""
+        headers = Headers(scope=scope)
+        if self._local:
+            _refuse_strangers(headers)
+        if self._keys is None:
+            return None
+        given = _given(headers)
+        key = self._keys.key_of(given) if given else None
+        if key is None:
+            if scope["path"] in OPEN and not given:
+                return frozenset()
+            what = "the API key is not valid" if given else "an API key is needed"
+            raise Problem(
+                401, "key_invalid" if given else "key_missing", what,
+                "Send `Authorization: Bearer KEY`; `mm serve-keys add NAME` makes one.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
+        if scope["path"] == METRICS and key.datasets is not None:
+            raise Problem(403, "key_scope", "this key is for some datasets, not for all figures")
+        return None if key.datasets is None else frozenset(key.datasets)
+
+
+def _given(headers: Headers) -> str:
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get("x-api-key", "").strip()
+
+
+def _refuse_strangers(headers: Headers) -> None:
+    host = _name_of(f"//{headers.get('host', '')}")
+    if host not in LOOPBACK:
+        raise Problem(
+            403, "host_unknown", "this service is for programs on this machine",
+            "Ask for 127.0.0.1 or localhost; for others make keys (`mm serve-keys add NAME`).",
+        )  # fmt: skip
+    origin = headers.get("origin")
+    if origin is not None and _name_of(origin) not in LOOPBACK:
+        raise Problem(403, "origin_unknown", "web pages of elsewhere may not ask this service")
+
+
+def _name_of(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
