@@ -9,13 +9,13 @@ from __future__ import annotations
 # Each with examples where they help. Written for Markdown.
 CAUSES: dict[str, str] = {
     "image_unreadable": "The image is cut short, damaged, or no image at all although its name "
-    "says so.",
+    "says so; or its decoder breaks down over it, or takes more than a minute.",
     "image_empty": "The file is named as an image and has no content.",
-    "image_too_large": "More pixels than `image_maximum_megapixels` (default 25 megapixels), a "
-    "side over 65,535, or a file over 64 MiB. Judged from the header, before anything is "
-    "decoded.",
-    "image_type": "A GIF, TIFF, SVG, HEIC, BMP, camera raw … by its bytes, or an animation. The "
-    "name's ending does not matter.",
+    "image_too_large": "More pixels than `image_maximum_megapixels` (default 50 megapixels), a "
+    "side over 65,535, or a file over 64 MiB, judged from the header before anything is "
+    "decoded; or one that takes far more memory to decode than its pixels do.",
+    "image_type": "A camera raw, DICOM, SVG, Photoshop, JPEG 2000, JPEG XL, icon … by its bytes. "
+    "The name's ending does not matter.",
     "image_name": "The name does not fit `image_name`, or no record can have the ID in it (blank, "
     "or with control characters).",
     "image_not_named": "With `image_column`: no row of the same upload names this file, and an "

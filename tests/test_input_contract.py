@@ -82,7 +82,7 @@ BAD_FILES: dict[str, tuple[str, bytes]] = {
         b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", 13_000, 13_000, 8, 2, 0, 0, 0)
         + bytes(20),
     ),
-    "image_type": ("photo-1.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+    "image_type": ("photo-1.jpg", b"\0\0\0\x18ftypcrx \0\0\0\1crx isom"),
     "image_name": ("cover.png", draw_image(4)),
     "file_type": ("letter.csv", b"%PDF-1.7\n"),
     "system_file": (".DS_Store", b"\0\0\0\1Bud1"),

@@ -100,8 +100,8 @@ def lines_of_the_page() -> dict[str, str]:
     lines: dict[str, str] = {}
     pages = (PAGE, ROOT / "docs" / "serving.md")
     for line in (line for page in pages for line in page.read_text(encoding="utf-8").splitlines()):
-        if re.match(r"\| `[a-z0-9_]+`(, `[a-z0-9_]+`)* \|", line):
-            for code in re.findall(r"`([a-z0-9_]+)`", line.split("|")[1]):
+        if re.match(r"\| `[a-z][a-z0-9_]+`(, `[a-z][a-z0-9_]+`)* \|", line):
+            for code in re.findall(r"`([a-z][a-z0-9_]+)`", line.split("|")[1]):
                 assert code not in lines, f"{code} stands in the page twice"
                 lines[code] = line
     return lines

@@ -42,7 +42,7 @@ class ExportedModel:
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
         """A row for each row of `data`, as `Dataset.predict` has it.
 
-        data: the dataset's columns, perhaps its ID, and `image`: the bytes of a JPEG, PNG or WEBP
+        data: the dataset's columns, perhaps its ID, and `image`: the bytes of an image file
         file, or the same in base64, or None. Raises UsageError, UploadError, ModelError.
         """
         import pandas as pd

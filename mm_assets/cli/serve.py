@@ -65,7 +65,15 @@ def serve(
         typer.Option(min=0.1, help="Gigabytes for models; those unused for longest are let go."),
     ] = None,
     allow_url: Annotated[
-        list[str] | None, typer.Option(help="A host that images may be fetched from; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="A host that images may be fetched from: example.org, *.example.org, "
+            "example.org:8443; repeatable."
+        ),
+    ] = None,
+    private_host: Annotated[
+        list[str] | None,
+        typer.Option(help="The same, and it may be in your own network; repeatable."),
     ] = None,
     allow_bucket: Annotated[
         list[str] | None, typer.Option(help="A bucket for images at s3:// addresses; repeatable.")
@@ -122,7 +130,8 @@ def serve(
             host=host or LOOPBACK[0], port=8080 if port is None else port,
             workers=workers, preload=preload, refresh_seconds=refresh,
             memory_bytes=int(memory * 2**30) if memory else None,
-            allow_urls=tuple(allow_url or ()), allow_buckets=tuple(allow_bucket or ()),
+            allow_urls=tuple(allow_url or ()), private_hosts=tuple(private_host or ()),
+            allow_buckets=tuple(allow_bucket or ()),
             keys=keys, open=open_, record=record, log_format=log_format.value,
             most_records=max_records, most_bytes=int(max_body_mb * 2**20),
             most_waiting=max_waiting, seconds=timeout,

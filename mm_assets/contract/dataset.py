@@ -112,7 +112,7 @@ class DatasetSpec(Strict):
         (), description="Numbers about the image that models see beside the columns."
     )
     image_longest_side: int = Field(256, ge=16, le=4096, description="Pixels after normalising.")
-    image_maximum_megapixels: float = Field(25, gt=0)
+    image_maximum_megapixels: float = Field(50, gt=0)
     model_with_image: tuple[EngineSpec, ...] = Field(
         (EngineSpec(),), description="One engine, or a list of engines that compete."
     )
@@ -480,6 +480,8 @@ class DatasetSpec(Strict):
         for name in ("decimal", "group_column", "time_column", "image_column", "image_separator"):
             if said[name] is None:  # as it was before there was one
                 del said[name]
+        if said["image_maximum_megapixels"] == 50:
+            said["image_maximum_megapixels"] = 25.0  # as it was when that was the default
         if said["encoding"] == AUTO_ENCODING:
             said["encoding"] = "utf-8"
         text = json.dumps(said, sort_keys=False)

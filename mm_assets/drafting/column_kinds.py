@@ -26,7 +26,7 @@ _DATE = re.compile(
     r"|[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
     r"|[0-9]{1,2}\.? [A-Za-zÀ-ž]{3,9}\.? [0-9]{4}|[A-Za-z]{3,9}\.? [0-9]{1,2}, [0-9]{4}"
 )
-_SUFFIX = r"\.(jpe?g|png|webp|gif|tiff?|bmp|heic)"
+_SUFFIX = r"\.(jpe?g|jpe|jfif|a?png|webp|gif|tiff?|bmp|hei[cf]|avif)"
 IMAGE_FILES = re.compile(rf"(?!https?:)[^;|]+{_SUFFIX}(\s*[;|,]\s*[^;|]+{_SUFFIX})*", re.IGNORECASE)
 WEB_ADDRESS = re.compile(r"(https?|ftp|s3)://\S+.*", re.IGNORECASE)
 _NOT_LEARNT = (

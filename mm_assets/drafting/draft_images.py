@@ -41,7 +41,8 @@ def draft_images(folder: Path, dataset: str | None = None) -> Drafted:
     files = [file.name for file in images]
     if not files:
         raise SpecError(
-            code="init_no_images", what="the folder holds no JPEG, PNG or WEBP", where=str(folder),
+            code="init_no_images", what="the folder holds no image (JPEG, PNG, HEIC, TIFF …)",
+            where=str(folder),
             todo="Name the folder that holds a folder of images for each class.",
         )  # fmt: skip
     sample = files[:: 1 + len(files) // FILES_TRIED]

@@ -14,8 +14,8 @@ from mm_assets.contract.errors import SpecError
 from mm_assets.drafting.column_kinds import IMAGE_FILES, NUMBERS_SHARE, WEB_ADDRESS
 from mm_assets.drafting.image_columns import ImageColumn, find_image_column
 from mm_assets.drafting.profile import Profile, quoted, shown
+from mm_assets.reading.images.formats import SUFFIXES as IMAGE_SUFFIXES
 from mm_assets.uploads.check import LocalFile, list_folder
-from mm_assets.uploads.receive import IMAGE_SUFFIXES
 
 FILES_TRIED = 5_000
 _MOST_BESIDE = 50_000  # files; a folder with more is not the table's own
@@ -74,7 +74,7 @@ def match_images(
     """
     files = images_of(folder) if folder.is_dir() else []
     if not files:
-        there = "the folder holds no JPEG, PNG or WEBP"
+        there = "the folder holds no image (JPEG, PNG, HEIC, TIFF …)"
         raise SpecError(
             code="init_no_images",
             what=there if folder.is_dir() else "there is no such folder",

@@ -48,19 +48,20 @@ def tries(patience: Patience) -> Iterator[bool]:
         time.sleep(pause)
 
 
-def connect_boto3(settings: Settings) -> Any:
+def connect_boto3(settings: Settings, patience: Patience | None = None) -> Any:
     """A boto3 client. Raises ValueError for an endpoint that is no URL."""
     import boto3
     from botocore.config import Config
 
+    patience = patience or PATIENCE
     return boto3.session.Session().client(
         "s3",
         endpoint_url=settings.aws_endpoint_url,
         region_name=settings.region,
         config=Config(
-            connect_timeout=PATIENCE.connecting,
-            read_timeout=PATIENCE.silence,
-            retries={"mode": "standard", "total_max_attempts": PATIENCE.attempts},
+            connect_timeout=patience.connecting,
+            read_timeout=patience.silence,
+            retries={"mode": "standard", "total_max_attempts": patience.attempts},
             max_pool_connections=32,
         ),
     )

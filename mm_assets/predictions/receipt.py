@@ -17,7 +17,7 @@ from mm_assets.predictions import unlike
 from mm_assets.predictions.predict import predictions_name
 from mm_assets.tables.store import Query, Store
 from mm_assets.uploads import ledger
-from mm_assets.uploads.read_as import in_words
+from mm_assets.uploads.read_as import first_of, firsts_in_words, in_words
 from mm_assets.uploads.received import end_so_far, read_parquet, read_receipt
 
 
@@ -28,13 +28,15 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
     images = own_images(lake, raw)
     known = store.look_up(spec.dataset, images["record_id"].combine_chunks())
     fates = {row["file"]: row for row in image_fates(upload, images, known).to_pylist()}
-    files = [_file(row, fates) for row in read_parquet(lake, raw, "files.parquet").to_pylist()]
+    received = read_parquet(lake, raw, "files.parquet").to_pylist()
+    files = [_file(row, fates) for row in received]
     manifest = lake.read_json(of_upload(spec.dataset, upload, MANIFEST))
     merged = lake.read_json(of_upload(spec.dataset, upload, "predictions"))
     newest = merged or manifest
     ended = read_ended(newest) if newest else end_so_far(lake, raw)
     rejects = read_parquet(lake, manifest or raw, "rejects.parquet").to_pylist()
     predicted = store.read(spec.dataset, Query(upload=upload))
+    archives = raw.get("archives", [])  # absent where an older version received it
     by_fate: dict[str, int] = {}
     for file in files:
         by_fate[file["fate"]] = by_fate.get(file["fate"], 0) + 1
@@ -47,6 +49,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
         "refused": raw["refused"],
         "counts": {
             "files": len(files),
+            **({"archives opened": len(archives)} if archives else {}),
             **{f"files {fate}": number for fate, number in sorted(by_fate.items())},
             "rows": raw["counts"]["rows"],
             "rows rejected": len(rejects),
@@ -55,6 +58,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
             "predictions": predicted.num_rows,
             "predictions to review": sum(predicted["needs_review"].to_pylist()),
         },
+        "archives": archives,
         "tables": [
             {
                 "table": table["file"],
@@ -65,6 +69,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
             for table in raw["tables"]
         ],
         "unlike": unlike.in_words(_predicted(lake, spec, upload)),
+        "first_of_several": firsts_in_words(received),
         "files": files,
         "rejects": rejects,
     }
@@ -87,6 +92,9 @@ def _file(row: dict[str, Any], fates: dict[str, Any]) -> dict[str, Any]:
     if found is None:
         return {**file, "fate": "used", "code": None, "reason": None, "todo": None}
     reason, todo = _WORDS[found["fate"]]
+    if several := first_of(row.get("frames")):
+        reason = f"{reason}; {several}" if reason else several
+        todo = todo or "Send the others as images of their own, if they matter."
     return {**file, "fate": found["fate"], "code": None, "reason": reason, "todo": todo}
 
 

@@ -163,7 +163,7 @@ class Objects(Source):
         exact = values.to_pylist()
         for row in pc.indices_nonzero(rows).to_pylist():
             with contextlib.suppress(RecursionError, ValueError):
-                exact[row] = json.loads(texts[row].as_py(), parse_float=str)[key]
+                exact[row] = json.loads(texts[row].as_py(), parse_float=str, parse_int=str)[key]
         return pa.array(exact, pa.string())
 
 
@@ -185,10 +185,11 @@ def _refuse_columns(text: str, wanted: Wanted) -> None:
 # -- DuckDB ---------------------------------------------------------------------------------------
 
 
-def _invalid() -> Any:
+def _invalid() -> tuple[type[Exception], ...]:
+    """What DuckDB raises for a text that is no JSON; its words about it may end in half a sign."""
     import duckdb
 
-    return duckdb.InvalidInputException
+    return duckdb.InvalidInputException, UnicodeDecodeError
 
 
 def _asked(connection: Any, texts: pa.Array, query: str) -> pa.Table:

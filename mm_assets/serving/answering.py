@@ -15,16 +15,19 @@ from typing import Any
 
 from mm_assets.contract.dataset import IMAGE, DatasetSpec
 from mm_assets.contract.ids import normalised
+from mm_assets.reading.images import NormalisedImage
 from mm_assets.serving.batching import Overloaded
 from mm_assets.serving.notes import READ, note
 from mm_assets.serving.predictor import WAITING, Answer, Predictor
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.reading import Fault, Read, Reader
+from mm_assets.serving.record import Asked as Kept
+from mm_assets.serving.record import Recorder
 from mm_assets.serving.service import Service, Unavailable
 
 Record = Mapping[str, Any]
-# What fetches an image by its address: an URL, `s3://…` or the name of one in the lake.
-Fetch = Callable[[str, str], Awaitable[bytes | Fault]]
+# What fetches an image of a dataset: by its URL, `s3://…` or the name of one in the lake.
+Fetch = Callable[[DatasetSpec, str], Awaitable[bytes | NormalisedImage | Fault]]
 AT_ONCE = 8  # images of one request that are fetched at the same time
 _IMAGE_KEYS = ("base64", "url", "s3", "name")
 
@@ -73,9 +76,11 @@ class Answered:
 class Answering:
     """Answers what is asked of the datasets of a service. `fetch` gets images by address."""
 
-    def __init__(self, service: Service, fetch: Fetch) -> None:
+    def __init__(self, service: Service, fetch: Fetch, recorder: Recorder | None = None) -> None:
+        """recorder: keeps what is asked; None: nobody does."""
         self.service = service
         self.fetch = fetch
+        self.recorder = recorder
         # Decoding releases the interpreter's lock, so threads are enough.
         self.pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
@@ -130,12 +135,21 @@ class Answering:
         unused: Sequence[str] = ()
         if asked.table is not None:
             reads = await self._table(reader, asked.table, number_rows=asked.number_rows)
+            kept = [Kept(read, None, named=not asked.number_rows) for read in reads]
         else:
             records, images, unused = _beside(predictor.spec, asked)
             self._bounded(len(records))
-            reads = await self._records(name, reader, records, images, asked.faults)
+            sent: dict[int, bytes] = {}
+            reads = await self._records(reader, records, images, asked.faults, sent)
+            kept = [
+                Kept(read, sent.get(n), named=predictor.spec.id_column in record)
+                for n, (read, record) in enumerate(zip(reads, records, strict=True))
+            ]
         note().stage(READ, note().began, time.perf_counter())
-        return Answered(await self.service.answers(name, reads), unused)
+        answers = await self.service.answers(name, reads)
+        if self.recorder is not None:
+            self.recorder.note(predictor.spec, kept)
+        return Answered(answers, unused)
 
     def _bounded(self, count: int) -> None:
         most = self.service.options.most_records
@@ -159,13 +173,16 @@ class Answering:
 
     async def _records(
         self,
-        name: str,
         reader: Reader,
         records: Sequence[Record],
         images: Sequence[Any],
         faults: Mapping[int, Fault],
+        sent: dict[int, bytes],
     ) -> list[Read]:
-        """Plain records without images are read here and now, all else in a thread."""
+        """Plain records without images are read here and now, all else in a thread.
+
+        sent: is given the bytes of images, by the record's place, if they are kept.
+        """
         plain = not faults and all(image is None for image in images)
         if plain and all(map(reader.is_plain, records)):
             return [reader.record(record, place) for place, record in enumerate(records)]
@@ -175,14 +192,16 @@ class Answering:
             if place in faults:
                 return Read(str(place + 1), None, fault=faults[place])
             async with limit:
-                data = await self._bytes(name, images[place])
+                data = await self._bytes(reader.spec, images[place])
+                if self.recorder is not None and isinstance(data, bytes):
+                    sent[place] = data
                 return await self._in_pool(reader.record, records[place], place, data)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(place)) for place in range(len(records))]
         return [task.result() for task in tasks]
 
-    async def _bytes(self, name: str, said: Any) -> bytes | Fault | None:
+    async def _bytes(self, spec: DatasetSpec, said: Any) -> bytes | NormalisedImage | Fault | None:
         """The bytes of an image, as a request names it."""
         if said is None or isinstance(said, bytes):
             return said
@@ -194,7 +213,7 @@ class Answering:
         (kind,) = kinds
         if kind == "base64":
             return await self._in_pool(_decoded, said[kind])
-        return await self.fetch(name, said[kind])
+        return await self.fetch(spec, said[kind])
 
     async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.pool, work, *arguments)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
-from mm_assets.serving.reading import Doubled
+from mm_assets.serving.reading import Doubled, Spelled
 
 PACKED = {"gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd"}
+_MOST_DIGITS = 400  # of a number; no float has as many before its point
 _LARGER = "Send fewer records, smaller images, or an upload (`mm upload`)."
 
 
@@ -39,11 +42,10 @@ async def read_body(
         if len(body) > most_bytes:
             what = f"the body has more than {most_bytes:,} bytes"
             raise BodyRefused(413, "body_too_large", what, _LARGER)
-    return (
-        _unpacked(bytes(body), PACKED[encoding], most_unpacked)
-        if encoding in PACKED
-        else bytes(body)
-    )
+    if encoding not in PACKED:
+        return bytes(body)
+    # In a thread, because of some megabytes it takes long enough to hold others up.
+    return await asyncio.to_thread(_unpacked, bytes(body), PACKED[encoding], most_unpacked)
 
 
 def _unpacked(body: bytes, codec: str, most: int) -> bytes:
@@ -64,16 +66,23 @@ def _unpacked(body: bytes, codec: str, most: int) -> bytes:
 
 
 def parse_json(data: bytes) -> Any:
-    """JSON in UTF-8. An object with a key twice is a `Doubled`. Raises BodyRefused."""
+    """JSON in UTF-8, read as rows of JSON Lines are in an upload. Raises BodyRefused.
+
+    An object with a key twice is a `Doubled`. NaN is None; Infinity, and a number beyond what
+    numbers can be, is its text; a number that Python would write otherwise is a `Spelled`.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _no_json(f"byte {error.start} is not UTF-8") from None
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        return json.loads(
+            text, object_pairs_hook=_object, parse_constant=_no_number,
+            parse_float=_fraction, parse_int=_whole,
+        )  # fmt: skip
     except RecursionError:
         raise _no_json("it is nested too deeply") from None
-    except ValueError as error:  # also of a number with thousands of digits
+    except ValueError as error:
         raise _no_json(str(error).split(";")[0][:200]) from None
 
 
@@ -82,8 +91,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found if len(found) == len(pairs) else Doubled(found)
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON: send null where there is no value")
+def _fraction(text: str) -> float | str:
+    """A number; one beyond what numbers can be is its text, as it is in a table of an upload."""
+    found = float(text)
+    if math.isinf(found):
+        return text
+    return found if repr(found) == text else Spelled(text)
+
+
+def _whole(text: str) -> int | str:
+    return int(text) if len(text) < _MOST_DIGITS else text
+
+
+def _no_number(name: str) -> str | None:
+    """What JSON itself does not have, but libraries write: as in a table of an upload."""
+    return None if name == "NaN" else name
 
 
 def _no_json(why: str) -> BodyRefused:

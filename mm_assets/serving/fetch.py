@@ -1,18 +1,175 @@
-"""Images by address."""
+"""Images by address: URLs and buckets that were allowed, and what the lake has already."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.errors import MMError
 from mm_assets.contract.settings import Settings
-from mm_assets.serving.answering import Fetch
+from mm_assets.lake.errors import speaking
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.s3 import Patience, connect_boto3
+from mm_assets.reading.addresses import AllowList, FetchRefused
+from mm_assets.reading.fetch import SECONDS, Fetcher
+from mm_assets.reading.images import NormalisedImage
 from mm_assets.serving.options import Options
 from mm_assets.serving.reading import Fault
 
+AT_ONCE = 8  # objects read at the same time; each may hold as much as a body
+# A client waits, so a try is soon given up.
+PATIENCE = Patience(attempts=2, connecting=3.0, silence=SECONDS)
+STORE_SECONDS = 5.0  # for a table that another process holds
 
-def fetching(options: Options, settings: Settings) -> Fetch:
-    """What fetches images for this service."""
-    del options, settings
 
-    async def fetch(_dataset: str, _address: str) -> bytes | Fault:
-        return Fault("url_not_allowed", "images are not fetched from there")
+def allow_list(options: Options) -> AllowList:
+    """The hosts of the options; a private host need not be named twice. Raises UsageError."""
+    return AllowList.of((*options.allow_urls, *options.private_hosts), options.private_hosts)
 
-    return fetch
+
+class Fetching:
+    """Fetches images for a service."""
+
+    def __init__(self, options: Options, settings: Settings) -> None:
+        """settings: where the lake is, and S3. Raises UsageError for a host that is none."""
+        self._allowed = allow_list(options)
+        self._fetcher: Fetcher | None = None
+        self._buckets = _Buckets(options, settings)
+        # What was exported needs no lake, so none is asked.
+        self._has_lake = bool(options.datasets) or not options.models
+        self._stored = _Stored(settings)
+        self._most_bytes = options.most_bytes
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch")
+
+    async def __call__(self, spec: DatasetSpec, address: str) -> bytes | NormalisedImage | Fault:
+        """The image at `http(s)://…`, `s3://bucket/key`, or of a name that the lake knows."""
+        begin = address[:8].lower()
+        if begin.startswith(("http://", "https://")):
+            return await self._by_url(address)
+        if begin.startswith("s3://"):
+            return await self._in_thread(self._buckets.get, address[len("s3://") :])
+        if not self._has_lake:
+            return Fault("image_not_known", "this service has no lake")
+        return await self._in_thread(self._stored.get, spec, address)
+
+    async def aclose(self) -> None:
+        """Close the connections that were kept."""
+        if self._fetcher is not None:
+            await self._fetcher.aclose()
+            self._fetcher = None
+
+    async def _by_url(self, url: str) -> bytes | Fault:
+        if self._fetcher is None:
+            self._fetcher = Fetcher(self._allowed, most_bytes=self._most_bytes)
+        try:
+            return await self._fetcher.get(url)
+        except FetchRefused as error:
+            return Fault(error.code, error.reason)
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(SECONDS + STORE_SECONDS):
+                return await loop.run_in_executor(self._threads, work, *arguments)
+        except TimeoutError:
+            return Fault("object_failed", "it took too long")
+
+
+class _Buckets:
+    """Objects of the buckets that were allowed."""
+
+    def __init__(self, options: Options, settings: Settings) -> None:
+        self._allowed = frozenset(options.allow_buckets)
+        self._most_bytes = options.most_bytes
+        self._settings = settings
+
+    @cached_property
+    def _client(self) -> Any:
+        return connect_boto3(self._settings, PATIENCE)
+
+    def get(self, place: str) -> bytes | Fault:
+        """place: bucket/key, the key as it is."""
+        bucket, _, key = place.partition("/")
+        if bucket not in self._allowed:
+            return Fault("bucket_not_allowed", f"{bucket[:80]!a} is not among the allowed buckets")
+        if not key or len(key.encode("utf-8", "replace")) > 1024:  # as long as S3 takes them
+            return Fault("object_missing", "the address holds no key")
+        try:
+            return self._read(bucket, key)
+        except MMError as error:
+            missing = error.code in ("lake_not_found", "lake_no_bucket")
+            code = "object_missing" if missing else "object_failed"
+            return Fault(code, f"[{error.code}] {error.what}")
+        except ValueError as error:  # half a character; an endpoint that is no URL
+            return Fault("object_failed", f"the address cannot be asked for: {error}")
+
+    def _read(self, bucket: str, key: str) -> bytes | Fault:
+        too_large = Fault("object_too_large", f"it has more than {self._most_bytes:,} bytes")
+        with speaking(f"s3://{bucket}/{key}", folder=False):
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+            with answer["Body"] as body:
+                if answer["ContentLength"] > self._most_bytes:
+                    return too_large
+                data: bytes = body.read(self._most_bytes + 1)
+        return data if len(data) <= self._most_bytes else too_large
+
+
+class _Stored:
+    """The images that came with uploads, as they were normalised then."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _lake(self) -> Lake:
+        return Lake(self._settings)
+
+    def get(self, spec: DatasetSpec, name: str) -> NormalisedImage | Fault:
+        """name: that of the file, or where names of files yield no IDs, the ID of its record."""
+        named = spec.named_image(name)
+        record_id = named.record_id if named and named.record_id else name
+        try:
+            found = self._newest(spec, record_id)
+            if found is None or (named and not _is_named(found["image_file"], name)):
+                return Fault("image_not_known", f"{name[:80]!a} is no record's newest image")
+            return self._image(spec, found["image_upload"], found["image_sha256"])
+        except MMError as error:
+            return Fault("object_failed", f"[{error.code}] {error.what}")
+
+    def _newest(self, spec: DatasetSpec, record_id: str) -> dict[str, Any] | None:
+        """Where the newest image of a record is."""
+        import pyarrow as pa
+
+        from mm_assets.tables.open import open_store
+
+        if not (self._settings.is_dynamodb or self._settings.table_path.exists()):
+            return None  # nothing was taken in yet, and no table is to be made here
+        try:
+            wanted = pa.array([record_id], pa.string())
+        except UnicodeError:
+            return None
+        store = open_store(self._settings, STORE_SECONDS)
+        (row,) = store.look_up(spec.dataset, wanted).to_pylist()
+        return row if row["image_upload"] is not None else None
+
+    def _image(self, spec: DatasetSpec, upload: str, sha256: str) -> NormalisedImage:
+        import pyarrow as pa
+
+        from mm_assets.uploads.received import read_image_features, read_images
+
+        (data,) = (some[sha256] for some in read_images(self._lake, spec.dataset, upload, {sha256}))
+        measured: dict[str, float] = {}
+        if spec.image_features:
+            listed = read_image_features(self._lake, spec, upload, pa.array([sha256]))
+            (row,) = listed["features"].to_pylist()
+            measured = {feature.value: row[feature.column] for feature in spec.image_features}
+        return NormalisedImage(data, 0, 0, measured, b"")  # of the rest nobody asks
+
+
+def _is_named(file: str, name: str) -> bool:
+    """Whether a file of an upload is the one that is named, with its folder or without."""
+    return file == name or file.rpartition("/")[2] == name

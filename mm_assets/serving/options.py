@@ -16,9 +16,9 @@ class Options:
     most_records: in one request. most_bytes: of a body as it comes, and after unpacking.
     most_waiting: records that may wait in a dataset's lane. seconds: for one request.
     memory_bytes: what models of all datasets may take; None: no limit. allow_urls, allow_buckets:
-    where images may be fetched from. private_hosts: those of allow_urls that may be in an internal
-    network. keys: file of API keys; None: none are asked for. open: something else guards an
-    address that is not this machine's own. record: keep answered records as uploads.
+    where images may be fetched from. private_hosts: hosts that are allowed, too, and may be in an
+    internal network. keys: file of API keys; None: none are asked for. open: something else guards
+    an address that is not this machine's own. record: keep answered records as uploads.
     log_format: of what is written to stderr; auto: text on a terminal, else JSON.
     """
 

@@ -18,6 +18,7 @@ from mm_assets.contract.ids import fault_of, normalised
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.plain import PlainReader, Value
 from mm_assets.manifest.rows import typed_files
+from mm_assets.reading.addresses import REMEDIES
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
 from mm_assets.serving.plain_csv import plain_rows
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered
@@ -25,12 +26,35 @@ from mm_assets.uploads.receive import Packer
 
 HEAD = 4096
 TABLE = "records"
-_NO_IMAGE = "Send the record's image with it; each record of this dataset is an image."
-TODO = {"image_needed": _NO_IMAGE}  # beside errors.REFUSALS: only a request can lack its image
+# Beside errors.REFUSALS: what can only be wrong with a request; and addresses.REMEDIES.
+TODO = {
+    "image_needed": "Send the record's image with it; each record of this dataset is an image.",
+    "image_base64": "Encode the bytes of the file as base64.",
+    "image_reference": "Send one of base64, url, s3 and name, as a text.",
+    "image_not_known": "Name an image that was taken in with an upload of this dataset.",
+    "bucket_not_allowed": "Ask whoever runs this to allow the bucket (`--allow-bucket BUCKET`).",
+    "object_missing": "Check the bucket and the key; the key stands as it is, not escaped.",
+    "object_too_large": "Name a smaller image, or upload it.",
+    "object_failed": "Look at the reason; then ask again.",
+}
 
 
 class Doubled(dict[str, Any]):
     """A JSON object in which a key stands twice: which value counts cannot be known."""
+
+
+class Spelled(float):
+    """A number of JSON that Python would write otherwise, such as 1.10; as text it is as it was."""
+
+    def __new__(cls, text: str) -> Spelled:
+        found = super().__new__(cls, text)
+        found._text = text
+        return found
+
+    _text: str
+
+    def __str__(self) -> str:
+        return self._text
 
 
 @dataclass(frozen=True)
@@ -42,7 +66,7 @@ class Fault:
 
     @property
     def todo(self) -> str:
-        return REFUSALS.get(self.code) or TODO.get(self.code, "")
+        return REFUSALS.get(self.code) or TODO.get(self.code) or REMEDIES.get(self.code, "")
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "reason": self.reason, "todo": self.todo}
@@ -107,7 +131,7 @@ class Reader:
                 str(name), None, fault=Fault("row_json", "a key stands in the object twice")
             )
         seen = image if isinstance(image, NormalisedImage) else self.image(image)
-        told = {name: value for name, value in record.items() if name not in self._not_asked}
+        told = self._told(record)
         if self.spec.records == "images":
             return self._image_alone(told, place, image, seen)
         if self.spec.id_column not in told:
@@ -117,9 +141,16 @@ class Reader:
             return _with_image(plain.record_id, plain.features, seen)
         return _with_image(*self._judged(told), seen)
 
+    def _told(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What counts of a record; an ID that is a number is text, spelled as it was sent."""
+        told = {name: value for name, value in record.items() if name not in self._not_asked}
+        if isinstance(given := told.get(self.spec.id_column), Spelled):
+            told[self.spec.id_column] = str(given)
+        return told
+
     def is_plain(self, record: Mapping[str, Any]) -> bool:
         """Whether `record` reads it at once; else it takes some ten milliseconds."""
-        told = {name: value for name, value in record.items() if name not in self._not_asked}
+        told = self._told(record)
         told.setdefault(self.spec.id_column, "1")
         if isinstance(record, Doubled):
             return True

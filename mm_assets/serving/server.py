@@ -48,6 +48,7 @@ def serve(
 
 def check(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = None) -> None:
     """Raises what would keep the service from starting: wrong datasets, no keys where needed."""
+    from mm_assets.serving.fetch import allow_list
     from mm_assets.serving.sources import of_environment
 
     if options.host not in LOOPBACK and options.keys is None and not options.open:
@@ -55,6 +56,13 @@ def check(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = 
             code="keys_needed",
             what=f"whoever reaches {options.host} could ask this service. Make a key "
             "(`mm serve-keys add NAME`), or say --open if something else guards the address",
+        )
+    allow_list(options)
+    if options.record and options.models:
+        raise UsageError(
+            code="arguments",
+            what="--record keeps records in the project's lake, and exported models (--model) "
+            "belong to none",
         )
     if own is None:
         of_environment(options)

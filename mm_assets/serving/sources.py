@@ -83,9 +83,16 @@ def _cache(settings: Settings, name: str) -> Path:
 
 @cache
 def _own_folder() -> Path:
-    folder = Path(mkdtemp(prefix="mm-models-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    atexit.register(clean_up)
+    return Path(mkdtemp(prefix="mm-models-"))
+
+
+def clean_up() -> None:
+    """Remove the folder of this process, if there is one; a process that a signal ends has no
+    other moment for it than the end of its application."""
+    if _own_folder.cache_info().currsize:
+        shutil.rmtree(_own_folder(), ignore_errors=True)
+        _own_folder.cache_clear()
 
 
 def export_folder(path: Path) -> Path:

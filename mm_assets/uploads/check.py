@@ -22,17 +22,13 @@ from mm_assets.contract.ends import PLACES, End, Ended, LeftOut, end_of_upload, 
 from mm_assets.contract.errors import Refusal, UploadError
 from mm_assets.lake.layout import MARKER, SIZE_MARKER
 from mm_assets.reading.images import NormalisedImage
-from mm_assets.uploads.archives.opening import (
-    SUFFIXES,
-    open_archive,
-    suffix_of,
-    without_suffix,
-)
+from mm_assets.uploads.archives.opening import SUFFIXES, open_archive, suffix_of, without_suffix
 from mm_assets.uploads.clutter import is_clutter_name
 from mm_assets.uploads.delivered import IN_MEMORY, Delivered, take_member
 from mm_assets.uploads.find import UNSAFE, printable
 from mm_assets.uploads.image_file import ImageFile
 from mm_assets.uploads.inside import archives_opened
+from mm_assets.uploads.read_as import firsts_in_words
 from mm_assets.uploads.receive import Packer
 from mm_assets.uploads.received import refused_by_code
 
@@ -61,7 +57,8 @@ class Report:
 
     problems: each refused file and row; of those that only typing finds the first LISTED of each
     code, while `unlisted` counts the others. left_out: hidden and system files.
-    ended: how it would end if it were all that ever came.
+    ended: how it would end if it were all that ever came. first_of_several: in words, of which
+    files only the first image would be used.
     """
 
     kind: str
@@ -72,6 +69,7 @@ class Report:
     refused: UploadError | None = None
     unlisted: dict[str, int] = field(default_factory=dict)
     ended: Ended = field(default_factory=lambda: Ended(End.USED))
+    first_of_several: list[str] = field(default_factory=list)
 
     @property
     def problems_by_code(self) -> dict[str, int]:
@@ -87,6 +85,7 @@ class Report:
             "problems": [problem.as_dict() for problem in self.problems],
             "problems_by_code": self.problems_by_code,
             "left_out": self.left_out,
+            "first_of_several": self.first_of_several,
             "refused": refused,
             **{name: self.ended.as_document()[name] for name in ("end", "end_words")},
         }
@@ -341,6 +340,7 @@ def _fill(report: Report, packer: Packer, judged: Judged | None) -> None:
     summary = packer.summary()
     report.counts, report.tables = summary["counts"], summary["tables"]
     files: list[Refusal] = []
+    report.first_of_several = firsts_in_words(sorted(packer.files, key=lambda one: one["file"]))
     system = 0
     for file in packer.files:
         code = file.get("code")

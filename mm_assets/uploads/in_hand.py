@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import WHOLE_NAME, DatasetSpec
 from mm_assets.contract.errors import UploadError, UsageError
 from mm_assets.contract.ids import fault_of, normalised
+from mm_assets.reading.images.formats import HEAD, SUFFIX, format_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 TABLE = "records.csv"
 _ENTRY_DATE = (1980, 1, 1, 0, 0, 0)  # the same records are the same bytes
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
-_SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp"}
 
 
 @dataclass(frozen=True)
@@ -369,7 +369,7 @@ def _file_name(spec: DatasetSpec, record_id: str, number: int, label: str, data:
 
 
 def _suffix(data: bytes) -> str:
-    return next((suffix for magic, suffix in _SUFFIXES.items() if data.startswith(magic)), ".png")
+    return SUFFIX.get(format_of(data[:HEAD]) or "", ".png")
 
 
 def _other(one: str, another: str) -> bool:

@@ -1,12 +1,14 @@
-"""How a table was read, in words: what was decided about it, and nothing that goes without saying.
+"""How a file was read, in words: what was decided about it, and nothing that goes without saying.
 
 The facts are those that a format's source noted; see mm_assets/reading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from mm_assets.contract.visible import visible
 
 _FORMATS = {
     "delimited": "text", "json_lines": "JSON Lines", "json_array": "JSON", "parquet": "Parquet",
@@ -70,3 +72,20 @@ def _listed(said: Any) -> str:
     names = said if isinstance(said, list) else [said]
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     return ", ".join(map(str, names[:_MOST])) + more
+
+
+def first_of(frames: int | None) -> str | None:
+    """What is used of an image file that holds several; None if it holds one."""
+    if frames is None or frames < 2:
+        return None
+    return f"it holds {frames:,} images (frames or pages); the first is used"
+
+
+def firsts_in_words(files: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Of which files only the first image is used. files: rows of files.parquet."""
+    several = [(one["file"], one["frames"]) for one in files if (one.get("frames") or 1) > 1]
+    if not several:
+        return []
+    named = _listed([f"{visible(file)} ({frames:,})" for file, frames in several])
+    number = f"{len(several):,} file{'s' * (len(several) > 1)}"
+    return [f"only the first image is used of {number} with several frames or pages: {named}"]

@@ -24,6 +24,7 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
+from mm_assets.reading.images.formats import SUFFIXES as IMAGE_SUFFIXES
 from mm_assets.reading.table import TableRefused, Wanted
 from mm_assets.reading.tables import Table, may_be_table, open_table
 from mm_assets.uploads.clutter import clutter
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 RAW = "raw_uploads"
 NOT_NAMED = "image_not_named"  # whole, but nobody's
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 Progress = Callable[[str], None]
 
 
@@ -225,7 +225,8 @@ class Packer:
         self.images.add(file, named, image)
         if self.spec.records == "images":
             self.named_by_files.append((named, file.name))
-        self._note(file, "image", record_id=named.record_id, width=image.width, height=image.height)
+        size = {"width": image.width, "height": image.height, "frames": image.frames}
+        self._note(file, "image", record_id=named.record_id, **size)
 
     def _add_table(self, file: Delivered, path: Path) -> None:
         name = f"rows-{len(self.tables):04d}.parquet"
@@ -436,7 +437,8 @@ def _files_table(files: list[dict[str, Any]]) -> pa.Table:
     text, number = pa.string(), pa.int64()
     schema = pa.schema(
         [("file", text), ("kind", text), ("bytes", number), ("sha256", text), ("code", text),
-         ("reason", text), ("record_id", text), ("width", number), ("height", number)]
+         ("reason", text), ("record_id", text), ("width", number), ("height", number),
+         ("frames", number)]
     )  # fmt: skip
     return pa.Table.from_pylist(files, schema=schema)
 

@@ -98,6 +98,26 @@ def test_a_list_or_an_object_is_a_reject_only_where_it_is_wanted(tmp_path: Path,
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("sign", ["०", "é", "💐", "٠"])
+@pytest.mark.parametrize("before", range(4))
+def test_a_broken_line_costs_only_itself_whatever_sign_stands_where_it_breaks(
+    tmp_path: Path, sign: str, before: int
+) -> None:
+    """DuckDB tells of it with the text up to there, which may end in the middle of a sign."""
+    blanks = " " * before
+    broken = f'{{"id": "a", {blanks}"v": -0.{sign}{sign}{sign}, "w": "{sign * 40}"}}\n'
+    table = lines_table(tmp_path, broken + '{"id": "b", "v": 1, "w": "x"}\n')
+    assert [row[1] for row in rows_of(table)] == ["b"]
+    assert [reject.code for reject in table.rejects] == ["row_json"]
+
+
+def test_a_number_that_is_an_id_is_exact_beside_one_with_thousands_of_digits(
+    tmp_path: Path,
+) -> None:
+    table = lines_table(tmp_path, '{"id": 1.10, "v": ' + "9" * 5000 + "}\n")
+    assert [row[1] for row in rows_of(table)] == ["1.10"]
+
+
 def test_nan_is_missing_and_the_text_nan_is_not(tmp_path: Path) -> None:
     table = lines_table(tmp_path, '{"id": "a", "v": NaN}\n{"id": "b", "v": "NaN"}\n')
     assert rows_of(table) == [(1, "a", None), (2, "b", "NaN")]

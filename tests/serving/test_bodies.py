@@ -10,11 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mm_assets.serving.bodies import BodyRefused, parse_json, read_body
-from mm_assets.serving.reading import Doubled
+from mm_assets.serving.reading import Doubled, Reader
+from tests.make import dataset
 
 MOST = 10_000
 
@@ -85,8 +86,8 @@ def test_other_encodings_are_refused_in_words(encoding: str) -> None:
 
 
 NOT_JSON = [
-    b"", b"{", b"\xff", b'{"a": NaN}', b'{"a": -Infinity}', b"[" * 100_000, b'{"a": 1} {"b": 2}',
-    b'{"a": ' + b"9" * 5000 + b"}", "\ufeff".encode("utf-16"), b'{"a": \x00}', b"'a'",
+    b"", b"{", b"\xff", b'{"a": -NaN}', b'{"a": nan}', b"[" * 100_000, b'{"a": 1} {"b": 2}',
+    b'{"a": 01}', b'{"a": 1e}', "\ufeff".encode("utf-16"), b'{"a": \x00}', b"'a'",
 ]  # fmt: skip
 
 
@@ -102,6 +103,34 @@ def test_an_object_with_a_key_twice_is_marked_and_its_neighbours_are_not() -> No
     twice, once = parse_json(b'\xef\xbb\xbf[{"a": 1, "a": 2}, {"a": 1}]')
     assert isinstance(twice, Doubled)
     assert not isinstance(once, Doubled)
+
+
+NUMBERS = [
+    "0", "-0", "1", "1.10", "1.0", "-0.0", "1e5", "1E5", "0.1e1", "1e22", "1e-7", "1.0e-7", "NaN",
+    "1e999", "-1e999", "Infinity", "-Infinity", "9" * 30, "9" * 400, "9" * 5000, "9007199254740993",
+    "123456789012345678.5", "12345678901234567.0", "null", "true", "1e308",
+]  # fmt: skip
+number = st.sampled_from(NUMBERS) | st.from_regex(
+    r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,20})?", fullmatch=True
+)
+READER = Reader(dataset())
+
+
+@settings(max_examples=25)
+@given(number | st.just('"a"'), number, number)
+@example('"a"', "NaN", "NaN")
+@example("1.10", "9" * 5000, "9" * 5000)
+@example("123456789012345678.5", "1e999", "1e999")
+def test_a_number_is_read_as_it_is_in_an_upload(record_id: str, age: str, colour: str) -> None:
+    if record_id in ("null", "NaN"):  # in an upload such a row is no record at all
+        return
+    body = f'{{"id": {record_id}, "age": {age}, "colour": {colour}}}'.encode()
+    (batch,) = READER.table(body + b"\n", "record.jsonl")
+    served = READER.record(parse_json(body))
+    assert served.features == batch.features
+    assert (served.fault and served.fault.code) == (batch.fault and batch.fault.code)
+    if batch.record_id:
+        assert served.record_id == batch.record_id
 
 
 plain = st.recursive(

@@ -250,7 +250,7 @@ async def serving(*names: str, **changes: Any) -> AsyncIterator[httpx.AsyncClien
     app = make_app(options, sources(options, settings, specs), settings)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             client.app = app  # type: ignore[attr-defined]
             yield client
 

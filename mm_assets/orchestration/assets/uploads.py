@@ -13,7 +13,7 @@ from mm_assets.orchestration.scope import (
     told,
 )
 from mm_assets.uploads.find import read_source
-from mm_assets.uploads.read_as import in_words
+from mm_assets.uploads.read_as import firsts_in_words, in_words
 from mm_assets.uploads.received import end_so_far, read_parquet, read_sample_images
 from mm_assets.uploads.take_in import take_in
 
@@ -45,6 +45,8 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         for table in receipt["tables"]:
             metadata[f"table {table['file']}"] = in_words(table)
         files = read_parquet(lake.lake(), receipt, "files.parquet")
+        if firsts := firsts_in_words(files.select(["file", "frames"]).to_pylist()):
+            metadata["first of several"] = firsts[0]
         quarantined = files.filter(files["code"].is_valid())
         if quarantined.num_rows:
             metadata["quarantined files"] = shown_table(quarantined, ["file", "code", "reason"])
