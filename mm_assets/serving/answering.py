@@ -7,8 +7,10 @@ import base64
 import binascii
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -80,6 +82,7 @@ class Answering:
         """recorder: keeps what is asked; None: nobody does."""
         self.service = service
         self.fetch = fetch
+        self._reading: Counter[str] = Counter()  # records of each dataset that are being read
         self.recorder = recorder
         # Decoding releases the interpreter's lock, so threads are enough.
         self.pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
@@ -134,13 +137,15 @@ class Answering:
         reader = predictor.reader
         unused: Sequence[str] = ()
         if asked.table is not None:
-            reads = await self._table(reader, asked.table, number_rows=asked.number_rows)
+            with self._room(name, 1):
+                reads = await self._table(reader, asked.table, number_rows=asked.number_rows)
             kept = [Kept(read, None, named=not asked.number_rows) for read in reads]
         else:
             records, images, unused = _beside(predictor.spec, asked)
             self._bounded(len(records))
             sent: dict[int, bytes] = {}
-            reads = await self._records(reader, records, images, asked.faults, sent)
+            with self._room(name, len(records)):
+                reads = await self._records(reader, records, images, asked.faults, sent)
             kept = [
                 Kept(read, sent.get(n), named=predictor.spec.id_column in record)
                 for n, (read, record) in enumerate(zip(reads, records, strict=True))
@@ -150,6 +155,22 @@ class Answering:
         if self.recorder is not None:
             self.recorder.note(predictor.spec, kept)
         return Answered(answers, unused)
+
+    @contextmanager
+    def _room(self, name: str, count: int) -> Iterator[None]:
+        """Room for records that are going to be read, which can take longer than to answer them.
+
+        Raises Overloaded where as many as may wait are being read, or wait already.
+        """
+        lane = self.service.served[name].lane
+        waiting = self._reading[name] + (lane.waiting if lane else 0)
+        if waiting and waiting + count > self.service.options.most_waiting:
+            raise Overloaded(1)
+        self._reading[name] += count
+        try:
+            yield
+        finally:
+            self._reading[name] -= count
 
     def _bounded(self, count: int) -> None:
         most = self.service.options.most_records

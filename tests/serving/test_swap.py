@@ -75,7 +75,7 @@ async def service_of(
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://here", timeout=60
+            transport=transport, base_url="http://127.0.0.1", timeout=60
         ) as client:
             client.service = app.state.service  # type: ignore[attr-defined]
             yield client
