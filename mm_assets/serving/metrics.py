@@ -18,6 +18,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from mm_assets.serving.logs import QUIET
 from mm_assets.serving.notes import Note
 from mm_assets.serving.service import Service
 
@@ -28,7 +29,7 @@ CONFIDENCE = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 OTHER = "other"
 _PROTOCOLS = {
     "v1": "native", "v2": "inference_v2", "invocations": "sagemaker", "endpoints": "sagemaker",
-    "ping": "sagemaker", "execution-parameters": "sagemaker",
+    "execution-parameters": "sagemaker",
 }  # fmt: skip
 
 
@@ -95,7 +96,7 @@ class Metrics:
 
     def request(self, note: Note) -> None:
         """A request has ended."""
-        protocol = _PROTOCOLS.get(note.path.split("/", 2)[1] if note.path else "", OTHER)
+        protocol = _protocol(note.path)
         self._of(self._requests, protocol, str(note.status)).inc()
         if note.status >= 400 and note.problem:
             self._of(self._problems, protocol, note.problem).inc()
@@ -184,6 +185,13 @@ class Metrics:
             MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
         encode, media_type = choose_encoder(accept)
         return encode(registry), media_type
+
+
+def _protocol(path: str) -> str:
+    """Looks of machines apart, so that their 503 while models load are no failures of others."""
+    if path in QUIET:
+        return "health"
+    return _PROTOCOLS.get(path.split("/", 2)[1] if path else "", OTHER)
 
 
 def routes(metrics: Metrics) -> APIRouter:

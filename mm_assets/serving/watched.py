@@ -24,7 +24,7 @@ Headers = Mapping[bytes, bytes]
 REQUEST_ID = b"x-request-id"
 _SAFE = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 GONE = 499  # as nginx says it: the client went away
-MOST_CONNECTIONS = 1_000
+MOST_CONNECTIONS = 1_000  # of one process
 
 
 class Watched:
@@ -37,10 +37,8 @@ class Watched:
         service: Service,
         began: Sequence[Callable[[Note, Headers], None]] = (),
         ended: Sequence[Callable[[Note], None]] = (),
-        most_connections: int = MOST_CONNECTIONS,
     ) -> None:
         self.app, self.service, self.began, self.ended = app, service, began, ended
-        self.most_connections = most_connections
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -55,8 +53,8 @@ class Watched:
         body = _Body(receive, answer, headers, self.service)
         try:
             connections = scope.get("state", {}).get("connections", 0)
-            if connections > self.most_connections:
-                await answer.instead(_crowded(self.most_connections))
+            if connections > MOST_CONNECTIONS:
+                await answer.instead(_crowded(MOST_CONNECTIONS))
             else:
                 await self._answered(scope, body, answer)
         finally:

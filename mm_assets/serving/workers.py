@@ -6,6 +6,7 @@ start is started again later and later; where none can be kept running, the serv
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -36,6 +37,7 @@ SOON = 10.0  # seconds: who dies within them would die again
 MOST_PAUSE = 30.0  # between two starts
 MOST_FAILURES = 4  # in a row, of every worker, after which the service ends
 BEYOND = 5.0  # seconds after the time for draining, after which a worker is killed
+OPEN_FILES = 4_096
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -50,6 +52,7 @@ def run_here(
     """Serve in this process until it is told to end."""
     from mm_assets.serving.connections import Server, make_config
 
+    _allow_files()
     server = Server(
         make_config(app, options),
         listener,
@@ -58,6 +61,17 @@ def run_here(
         is_worker=is_worker,
     )
     server.serve_on_it()
+
+
+def _allow_files() -> None:
+    """Each connection is an open file; many systems begin with 1,024 or 256 for all."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def work(document: dict[str, Any], listener: socket.socket, told: Pipe) -> None:

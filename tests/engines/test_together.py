@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mm_assets.engines.shared.together import Together
+from mm_assets.engines.shared.together import FEW, Together, few_in_one_thread
 
 
 def noted(said: list[str]) -> Together:
@@ -39,6 +40,22 @@ def test_threads_that_overlap_open_it_once_and_the_last_one_closes_it() -> None:
     with together:
         pass
     assert said == ["open", "close"] * 2
+
+
+def test_products_of_few_rows_are_made_in_one_thread_and_all_others_as_before() -> None:
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def of_numpy() -> list[int]:
+        found = [one for one in threadpool_info() if one["user_api"] == "blas"]
+        return [one["num_threads"] for one in found if "numpy" in one["filepath"]]
+
+    importlib.import_module("numpy")  # and with it its BLAS
+    with threadpool_limits(2, "blas"):
+        with few_in_one_thread(FEW):
+            assert set(of_numpy()) == {1}
+        assert set(of_numpy()) == {2}
+        with few_in_one_thread(FEW + 1):
+            assert set(of_numpy()) == {2}
 
 
 def test_it_is_closed_after_an_error_too() -> None:

@@ -185,6 +185,7 @@ def test_the_figures_tell_what_was_asked_and_answered(client: TestClient, pets_l
     assert found["requests_total", "native", "200"] == 1
     assert found["requests_total", "native", "422"] == 1
     assert found["requests_total", "native", "404"] == 1
+    assert found["requests_total", "health", "200"] >= 1  # the look at /ready
     assert found["problems_total", "dataset_not_served", "native"] == 1
     assert found["refusals_total", "table_columns", "pets_like"] == 1
     review = sum(answer["needs_review"] for answer in answers)
@@ -204,6 +205,26 @@ def test_the_figures_tell_what_was_asked_and_answered(client: TestClient, pets_l
     assert found["records_waiting", "pets_like"] == 0
     assert found["dataset_ready", "pets_like"] == 1
     assert found[("memory_bytes",)] > 1e6
+
+
+def test_promotions_that_are_taken_up_are_counted(trained_pets: World) -> None:
+    class Promoted(Predictor):
+        looks = 0
+
+        def refresh(self) -> bool:
+            super().refresh()
+            self.looks += 1
+            return self.looks == 2  # the first is that of the start
+
+    made = Promoted(trained_pets.ds._models, trained_pets.ds.spec)
+    app = make_app(
+        Options(refresh_seconds=0.05), {"pets_like": lambda: made}, trained_pets.ds.settings
+    )
+    with TestClient(app, base_url="http://127.0.0.1:8080") as client:
+        end = time.monotonic() + 20
+        while made.looks < 4 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert figures(client)["promotions_total", "pets_like"] == 1
 
 
 def test_nothing_that_a_client_chooses_becomes_a_label(

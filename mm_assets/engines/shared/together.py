@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import cache
 from types import TracebackType
 from typing import Any
+
+FEW = 64  # records
 
 
 class Together:
@@ -38,3 +42,15 @@ class Together:
             self._inside -= 1
             if not self._inside:
                 self._stack.close()
+
+
+def few_in_one_thread(records: int) -> AbstractContextManager[None]:
+    """For products of matrices: where rows are few, threads wait longer than they compute."""
+    return _in_one_thread() if records <= FEW else nullcontext()
+
+
+@cache
+def _in_one_thread() -> Together:
+    pools = importlib.import_module("threadpoolctl").ThreadpoolController()
+    blas = pools.select(user_api="blas")
+    return Together(lambda: blas.limit(limits=1))
