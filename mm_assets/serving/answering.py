@@ -21,6 +21,7 @@ from mm_assets.serving.notes import READ, note
 from mm_assets.serving.predictor import WAITING, Answer, Predictor
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.reading import Fault, Read, Reader
+from mm_assets.serving.record import Recorder, Sent
 from mm_assets.serving.service import Service, Unavailable
 
 Record = Mapping[str, Any]
@@ -72,11 +73,15 @@ class Answered:
 
 
 class Answering:
-    """Answers what is asked of the datasets of a service. `fetch` gets images by address."""
+    """Answers what is asked of the datasets of a service.
 
-    def __init__(self, service: Service, fetch: Fetch) -> None:
+    fetch: gets images by address. recorder: keeps what is answered; None: nothing does.
+    """
+
+    def __init__(self, service: Service, fetch: Fetch, recorder: Recorder | None = None) -> None:
         self.service = service
         self.fetch = fetch
+        self.recorder = recorder
         # Decoding releases the interpreter's lock, so threads are enough.
         self.pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
@@ -129,14 +134,18 @@ class Answering:
         predictor = await self.predictor(name)
         reader = predictor.reader
         unused: Sequence[str] = ()
+        sent: list[Sent] = []
         if asked.table is not None:
             reads = await self._table(reader, asked.table, number_rows=asked.number_rows)
         else:
             records, images, unused = _beside(predictor.spec, asked)
             self._bounded(len(records))
-            reads = await self._records(reader, records, images, asked.faults)
+            reads, sent = await self._records(reader, records, images, asked.faults)
         note().stage(READ, note().began, time.perf_counter())
-        return Answered(await self.service.answers(name, reads), unused)
+        answers = await self.service.answers(name, reads)
+        if self.recorder is not None:
+            self.recorder.keep(predictor.spec, reads, sent, answers)
+        return Answered(answers, unused)
 
     def _bounded(self, count: int) -> None:
         most = self.service.options.most_records
@@ -164,23 +173,31 @@ class Answering:
         records: Sequence[Record],
         images: Sequence[Any],
         faults: Mapping[int, Fault],
-    ) -> list[Read]:
-        """Plain records without images are read here and now, all else in a thread."""
+    ) -> tuple[list[Read], list[Sent]]:
+        """Plain records without images are read here and now, all else in a thread.
+
+        With the images as they came, if answers are kept.
+        """
+        sent: list[Sent] = []
         plain = not faults and all(image is None for image in images)
         if plain and all(map(reader.is_plain, records)):
-            return [reader.record(record, place) for place, record in enumerate(records)]
+            return [reader.record(record, place) for place, record in enumerate(records)], sent
         limit = asyncio.Semaphore(AT_ONCE)
+        if self.recorder is not None:
+            sent = [None] * len(records)
 
         async def one(place: int) -> Read:
             if place in faults:
                 return Read(str(place + 1), None, fault=faults[place])
             async with limit:
                 data = await self._bytes(reader.spec, images[place])
+                if sent:
+                    sent[place] = data
                 return await self._in_pool(reader.record, records[place], place, data)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(place)) for place in range(len(records))]
-        return [task.result() for task in tasks]
+        return [task.result() for task in tasks], sent
 
     async def _bytes(self, spec: DatasetSpec, said: Any) -> bytes | NormalisedImage | Fault | None:
         """The bytes of an image, as a request names it."""

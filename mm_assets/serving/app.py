@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -18,6 +19,7 @@ from mm_assets.serving.fetch import Fetching
 from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
+from mm_assets.serving.record import recording
 from mm_assets.serving.service import Service, Source
 from mm_assets.serving.watched import Watched
 
@@ -26,14 +28,19 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
     """sources: dataset to what loads it. settings: where the lake is that images may lie in."""
     service = Service(options, sources)
     fetch = Fetching(options, settings)
-    answering = Answering(service, fetch)
+    recorder = recording(settings) if options.record else None
+    answering = Answering(service, fetch, recorder)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if recorder is not None:
+            recorder.start()
         await service.start()
         yield
         await service.close()
         await fetch.aclose()
+        if recorder is not None:
+            await asyncio.to_thread(recorder.close)
 
     app = FastAPI(
         title="mm-assets", version=_version(), lifespan=lifespan, docs_url=None, redoc_url=None

@@ -57,6 +57,12 @@ def check(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = 
             todo="Make a key (`mm serve-keys add NAME`) and serve with --keys, or say --open if "
             "something else guards the address.",
         )
+    if options.record and options.models:
+        raise UsageError(
+            code="arguments",
+            what="models that were exported have no inbox in which answered records could be kept",
+            todo="Take --record out, or serve datasets of the project.",
+        )
     allow_list(options)
     if own is None:
         _of_environment(options)

@@ -274,7 +274,7 @@ def _images(
         yield from _of_folder(Path(images))
         return
     for record_id, number, data in _each(ids, images):
-        yield _file_name(spec, record_id, number, label_of.get(record_id, ""), data), data
+        yield image_file_name(spec, record_id, number, label_of.get(record_id, ""), data), data
 
 
 def _each(ids: Sequence[str], images: Any) -> Iterator[tuple[str, int, bytes]]:
@@ -346,7 +346,7 @@ def _bytes(image: Any, record_id: str) -> bytes:
     return buffer.getvalue()
 
 
-def _file_name(spec: DatasetSpec, record_id: str, number: int, label: str, data: bytes) -> str:
+def image_file_name(spec: DatasetSpec, record_id: str, number: int, label: str, data: bytes) -> str:
     """A name from which `image_name` reads this ID again. Raises UploadError where none does."""
     shape = spec.image_name or "{id}"
     parts = {"{id}": record_id, "{n}": str(number), "{label}": label, "*": "x"}
