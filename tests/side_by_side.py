@@ -34,6 +34,8 @@ SLOW = (
     "tests/api/",
     "tests/serving/protocols/",  # the same, and clients that are not ours
     "tests/serving/test_equality.py",
+    "tests/serving/test_hostile.py",
+    "tests/serving/test_swap.py",
     "tests/serving/test_processes.py",  # `mm serve` as a process
     "tests/laws/",
     "tests/cli/",  # commands that run Dagster

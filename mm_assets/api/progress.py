@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,9 +54,10 @@ def telling(words: str, *, quiet: bool = False, lines: bool = False) -> Iterator
     where there is one, what libraries and processes of Dagster write is not shown.
     """
     if quiet:
-        yield Told(_nothing, _nothing)
+        with _without_widgets():
+            yield Told(_nothing, _nothing)
     elif _in_notebook():
-        with _notebook_line(words) as live:
+        with _without_widgets(), _notebook_line(words) as live:
             yield Told(say, live)
     else:
         with straight_to_the_terminal(alone=lines), err.status(line(words)) as status:
@@ -187,6 +189,14 @@ def _in_notebook() -> bool:
     """Whether this is a Jupyter kernel; IPython is not imported to find out."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+@contextmanager
+def _without_widgets() -> Iterator[None]:
+    """Without the warning that tqdm, which a library imports, misses the widgets of notebooks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        yield
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from mm_assets.contract.limits import ImageFeature
 from mm_assets.engines.protocol import Progress, Vectors
 from mm_assets.engines.shared.decoded import decoded
 from mm_assets.engines.shared.eyes import Eyes, kept_eyes
+from mm_assets.engines.shared.together import few_in_one_thread
 from mm_assets.reading.image_features import image_features
 
 Points = npt.NDArray[np.float32]
@@ -92,7 +93,8 @@ class FamiliarImages:
         some = list(there.values())
         numbers = _numbers(some)
         asked = _points(self.eyes.embed(some), numbers, self.mean, self.scale)
-        away = _nearest(self._points, self._squares, asked).round(DIGITS).tolist()
+        with few_in_one_thread(len(asked)):
+            away = _nearest(self._points, self._squares, asked).round(DIGITS).tolist()
         return {
             place: f"unlike all {len(self.points):,} images of training that it was compared with: "
             f"{distance:.2f} from the nearest, and {self.limit:.2f} is far"

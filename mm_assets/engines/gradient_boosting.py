@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,8 +25,9 @@ from mm_assets.engines.protocol import Progress, Task, Vectors
 from mm_assets.engines.shared.encoding import Encoder, Encoding, learn_encoding
 from mm_assets.engines.shared.engine_file import read_record, reading, write_record
 from mm_assets.engines.shared.eyes import keep_eyes, kept_eyes
-from mm_assets.engines.shared.guards import check_columns, prepared_frame
+from mm_assets.engines.shared.guards import check_columns, prepared_columns
 from mm_assets.engines.shared.prepared import Prepared, prepare
+from mm_assets.engines.shared.quick import Columns, columns_of
 from mm_assets.engines.shared.refusals import (
     first_line,
     refuse_hyperparameter,
@@ -106,7 +108,8 @@ class GradientBoostingEngine:
             _matrix(
                 xgboost,
                 encoder,
-                frame,
+                columns_of(frame),
+                len(frame),
                 progress,
                 _targets(truth, learnt.classes),
                 weights=weights_of(truth, task.class_weights),
@@ -194,7 +197,9 @@ class GradientBoostingPredictor:
     def __init__(self, booster: Any, encoder: Encoder, record: dict[str, Any]) -> None:
         self.classes: list[str] | None = record["classes"]
         self.columns: dict[str, str] = dict(record["columns"])
-        self._booster = booster
+        booster.set_param({"nthread": 1})
+        self._boosters = {1: booster}  # by their number of threads
+        self._lock = threading.Lock()
         self._encoder = encoder
         self._ranges: dict[str, list[float]] = record["number_ranges"]
         self._weights: dict[str, float] | None = record.get("class_weights")
@@ -204,7 +209,7 @@ class GradientBoostingPredictor:
 
         Raises ModelError (model_columns_differ, number_not_finite, image_missing).
         """
-        said = self._booster.predict(self._matrix(frame)).astype(np.float64)
+        said = self._asked(frame).astype(np.float64)
         if self.classes is None:
             return pd.DataFrame({"value": said}, index=frame.index)
         if said.ndim == 1:  # binary: of the second class
@@ -235,7 +240,7 @@ class GradientBoostingPredictor:
         return [text for part in parts for text in part]
 
     def _reasons(self, frame: pd.DataFrame, said: list[str]) -> list[str]:
-        shares = self._booster.predict(self._matrix(frame), pred_contribs=True)
+        shares = self._asked(frame, pred_contribs=True)
         if self.classes is not None:
             chosen = np.array([self.classes.index(name) for name in said])
             if shares.ndim == 2:
@@ -249,13 +254,28 @@ class GradientBoostingPredictor:
 
     def _matrix(self, frame: pd.DataFrame) -> Any:
         check_columns(frame, self.columns)
-        prepared = prepared_frame(frame, self.columns, self._ranges)
-        threads = 1 if len(frame) <= _FEW else 0  # 0: as many as there are processors
-        self._booster.set_param({"nthread": threads})
-        return _matrix(_xgboost(), self._encoder, prepared, lambda _: None, threads=threads)
+        prepared = prepared_columns(frame, self.columns, self._ranges)
+        return _matrix(
+            _xgboost(), self._encoder, prepared, len(frame), lambda _: None,
+            threads=_threads(len(frame)),
+        )  # fmt: skip
+
+    def _asked(self, frame: pd.DataFrame, **options: bool) -> Any:
+        """XGBoost's answer. Of a booster that others ask, the number of threads may not change."""
+        threads = _threads(len(frame))
+        with self._lock:
+            if threads not in self._boosters:
+                self._boosters[threads] = self._boosters[1].copy()
+                self._boosters[threads].set_param({"nthread": threads})
+            booster = self._boosters[threads]
+        return booster.predict(self._matrix(frame), **options)
 
 
 # -- how XGBoost is asked -------------------------------------------------------------------------
+
+
+def _threads(records: int) -> int:
+    return 1 if records <= _FEW else 0  # 0: as many as there are processors
 
 
 def _xgboost() -> Any:
@@ -265,14 +285,15 @@ def _xgboost() -> Any:
 def _matrix(
     xgboost: Any,
     encoder: Encoder,
-    frame: pd.DataFrame,
+    columns: Columns,
+    records: int,
     progress: Progress,
     targets: np.ndarray | None = None,
     threads: int = 0,
     weights: np.ndarray | None = None,
 ) -> Any:
     return xgboost.DMatrix(
-        encoder.encode(frame, progress),
+        encoder.encode(columns, records, progress),
         label=targets,
         weight=weights,
         feature_types=encoder.feature_types,

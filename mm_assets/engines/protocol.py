@@ -72,6 +72,9 @@ class Vectors(Protocol):
 class Predictor(Protocol):
     """A loaded model.
 
+    Several threads may ask one loaded model at once, and each is told what it would be told alone:
+    nothing that is asked of it changes it, and what it keeps for later calls is behind a lock.
+
     It may also have `reasons(frame) -> list[str]`: in a few words for each record, what its
     prediction hangs on. People see them in the review queue. Where these speak for or against a
     class, `reasons_for(frame, said)` instead: `said` is the class that each record's answer is.

@@ -8,9 +8,11 @@ verified first, as the model store does.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,14 +24,16 @@ from mm_assets.engines.protocol import Progress, Task
 from mm_assets.engines.shared.backbones import pixels
 from mm_assets.engines.shared.encoding import WORD
 from mm_assets.engines.shared.engine_file import read_record, reading, write_record
-from mm_assets.engines.shared.guards import check_columns, prepared_frame
+from mm_assets.engines.shared.guards import check_columns, prepared_columns
 from mm_assets.engines.shared.prepared import prepare
+from mm_assets.engines.shared.quick import Columns, Table, columns_of
 from mm_assets.engines.shared.refusals import (
     first_line,
     refuse,
     refuse_hyperparameter,
     refuse_value,
 )
+from mm_assets.engines.shared.together import Together
 from mm_assets.engines.shared.weights import unweighted, weights_of
 
 ENGINE = "sklearn"
@@ -125,7 +129,10 @@ class SklearnPredictor:
         self._steps = steps
         self._ranges: dict[str, list[float]] = record["number_ranges"]
         self._weights: dict[str, float] | None = record.get("class_weights")
-        self._threads = importlib.import_module("threadpoolctl").ThreadpoolController()
+        pools = importlib.import_module("threadpoolctl").ThreadpoolController()
+        self._openmp = pools.select(user_api="openmp")  # has a number of threads for each thread
+        blas = pools.select(user_api="blas")
+        self._alone = Together(lambda: _in_one_thread(blas))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """As `Predictor.predict`; a record's answer is the same in any batch within 1e-9.
@@ -133,12 +140,11 @@ class SklearnPredictor:
         Raises ModelError (model_columns_differ, number_not_finite, image_missing).
         """
         check_columns(frame, self.columns)
-        prepared = prepared_frame(frame, self.columns, self._ranges)
+        prepared = prepared_columns(frame, self.columns, self._ranges)
         names = self.classes or ["value"]
         if frame.empty:
             return pd.DataFrame(np.empty((0, len(names))), index=frame.index, columns=names)
-        with self._threads.limit(limits=1), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with self._alone, self._openmp.limit(limits=1):
             matrix = self._preparation.apply(prepared)
             if self.classes is None:
                 values = np.asarray(self._steps.predict(matrix), dtype=np.float64).reshape(-1, 1)
@@ -147,6 +153,14 @@ class SklearnPredictor:
                 values = np.asarray(self._steps.predict_proba(matrix), dtype=np.float64)[:, places]
                 values = unweighted(values, self.classes, self._weights)
         return pd.DataFrame(values, index=frame.index, columns=names)
+
+
+@contextlib.contextmanager
+def _in_one_thread(blas: Any) -> Iterator[None]:
+    """Without warnings, too."""
+    with blas.limit(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 # -- the steps ------------------------------------------------------------------------------------
@@ -285,19 +299,22 @@ class _Preparation:
 
     def __init__(self, transformer: Any, used: dict[str, str], side: int | None) -> None:
         self.transformer = transformer
-        self._table = [column for column, kind in used.items() if kind != "image"]
+        self._columns = [column for column, kind in used.items() if kind != "image"]
+        self._table: Table | None = None
         self._images = [column for column, kind in used.items() if kind == "image"]
         self._size = (side or 0, side or 0)
 
     def fit(self, frame: pd.DataFrame) -> np.ndarray:
         if self.transformer is not None:
-            self.transformer.fit(frame[self._table])
-        return self.apply(frame)
+            self.transformer.fit(frame[self._columns])
+        return self.apply(columns_of(frame))
 
-    def apply(self, frame: pd.DataFrame) -> np.ndarray:
-        parts = [self.transformer.transform(frame[self._table])] if self._table else []
+    def apply(self, columns: Columns) -> np.ndarray:
+        if self._table is None and self._columns:
+            self._table = Table(self.transformer)
+        parts = [self._table.rows(columns)] if self._table is not None else []
         parts += [
-            np.stack([pixels(one, self._size).ravel() for one in frame[column]])
+            np.stack([pixels(one, self._size).ravel() for one in columns[column]])
             for column in self._images
         ]
         return np.concatenate(parts, axis=1, dtype=np.float64)

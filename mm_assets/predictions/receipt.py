@@ -36,6 +36,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
     ended = read_ended(newest) if newest else end_so_far(lake, raw)
     rejects = read_parquet(lake, manifest or raw, "rejects.parquet").to_pylist()
     predicted = store.read(spec.dataset, Query(upload=upload))
+    archives = raw.get("archives", [])  # absent where an older version received it
     by_fate: dict[str, int] = {}
     for file in files:
         by_fate[file["fate"]] = by_fate.get(file["fate"], 0) + 1
@@ -48,6 +49,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
         "refused": raw["refused"],
         "counts": {
             "files": len(files),
+            **({"archives opened": len(archives)} if archives else {}),
             **{f"files {fate}": number for fate, number in sorted(by_fate.items())},
             "rows": raw["counts"]["rows"],
             "rows rejected": len(rejects),
@@ -56,6 +58,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
             "predictions": predicted.num_rows,
             "predictions to review": sum(predicted["needs_review"].to_pylist()),
         },
+        "archives": archives,
         "tables": [
             {
                 "table": table["file"],

@@ -7,8 +7,10 @@ import base64
 import binascii
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,7 +23,7 @@ from mm_assets.serving.notes import READ, note
 from mm_assets.serving.predictor import WAITING, Answer, Predictor
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.reading import Fault, Read, Reader
-from mm_assets.serving.record import Recorder, Sent
+from mm_assets.serving.record import Recorder
 from mm_assets.serving.service import Service, Unavailable
 
 Record = Mapping[str, Any]
@@ -73,14 +75,13 @@ class Answered:
 
 
 class Answering:
-    """Answers what is asked of the datasets of a service.
-
-    fetch: gets images by address. recorder: keeps what is answered; None: nothing does.
-    """
+    """Answers what is asked of the datasets of a service. `fetch` gets images by address."""
 
     def __init__(self, service: Service, fetch: Fetch, recorder: Recorder | None = None) -> None:
+        """recorder: keeps what is answered; None: nobody does."""
         self.service = service
         self.fetch = fetch
+        self._reading: Counter[str] = Counter()  # records of each dataset that are being read
         self.recorder = recorder
         # Decoding releases the interpreter's lock, so threads are enough.
         self.pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
@@ -134,18 +135,36 @@ class Answering:
         predictor = await self.predictor(name)
         reader = predictor.reader
         unused: Sequence[str] = ()
-        sent: list[Sent] = []
+        sent: dict[int, bytes | NormalisedImage] = {}
         if asked.table is not None:
-            reads = await self._table(reader, asked.table, number_rows=asked.number_rows)
+            with self._room(name, 1):
+                reads = await self._table(reader, asked.table, number_rows=asked.number_rows)
         else:
             records, images, unused = _beside(predictor.spec, asked)
             self._bounded(len(records))
-            reads, sent = await self._records(reader, records, images, asked.faults)
+            with self._room(name, len(records)):
+                reads = await self._records(reader, records, images, asked.faults, sent)
         note().stage(READ, note().began, time.perf_counter())
         answers = await self.service.answers(name, reads)
         if self.recorder is not None:
             self.recorder.keep(predictor.spec, reads, sent, answers)
         return Answered(answers, unused)
+
+    @contextmanager
+    def _room(self, name: str, count: int) -> Iterator[None]:
+        """Room for records that are going to be read, which can take longer than to answer them.
+
+        Raises Overloaded where as many as may wait are being read, or wait already.
+        """
+        lane = self.service.served[name].lane
+        waiting = self._reading[name] + (lane.waiting if lane else 0)
+        if waiting and waiting + count > self.service.options.most_waiting:
+            raise Overloaded(1)
+        self._reading[name] += count
+        try:
+            yield
+        finally:
+            self._reading[name] -= count
 
     def _bounded(self, count: int) -> None:
         most = self.service.options.most_records
@@ -173,31 +192,29 @@ class Answering:
         records: Sequence[Record],
         images: Sequence[Any],
         faults: Mapping[int, Fault],
-    ) -> tuple[list[Read], list[Sent]]:
+        sent: dict[int, bytes | NormalisedImage],
+    ) -> list[Read]:
         """Plain records without images are read here and now, all else in a thread.
 
-        With the images as they came, if answers are kept.
+        sent: is given the images as they came, by the record's place, if answers are kept.
         """
-        sent: list[Sent] = []
         plain = not faults and all(image is None for image in images)
         if plain and all(map(reader.is_plain, records)):
-            return [reader.record(record, place) for place, record in enumerate(records)], sent
+            return [reader.record(record, place) for place, record in enumerate(records)]
         limit = asyncio.Semaphore(AT_ONCE)
-        if self.recorder is not None:
-            sent = [None] * len(records)
 
         async def one(place: int) -> Read:
             if place in faults:
                 return Read(str(place + 1), None, fault=faults[place])
             async with limit:
                 data = await self._bytes(reader.spec, images[place])
-                if sent:
+                if self.recorder is not None and isinstance(data, bytes | NormalisedImage):
                     sent[place] = data
                 return await self._in_pool(reader.record, records[place], place, data)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(place)) for place in range(len(records))]
-        return [task.result() for task in tasks], sent
+        return [task.result() for task in tasks]
 
     async def _bytes(self, spec: DatasetSpec, said: Any) -> bytes | NormalisedImage | Fault | None:
         """The bytes of an image, as a request names it."""

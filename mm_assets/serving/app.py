@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,12 +17,21 @@ from mm_assets.serving import inference_v2, native, page, sagemaker
 from mm_assets.serving.answering import Answering
 from mm_assets.serving.entrance import Entrance
 from mm_assets.serving.fetch import Fetching
+from mm_assets.serving.metrics import Metrics
+from mm_assets.serving.metrics import routes as figures
 from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.record import recording
 from mm_assets.serving.service import Service, Source
+from mm_assets.serving.sources import clean_up
+from mm_assets.serving.traces import traces_asked_for
 from mm_assets.serving.watched import Watched
+
+# FastAPI's own OpenTelemetry would tell what exceptions say, and they quote records; ours does not.
+NOTHING_OF_ITS_OWN: Any = {
+    "tracing": False, "metrics": False, "logs": False, "auto_configure": False,
+}  # fmt: skip
 
 
 def make_app(options: Options, sources: Mapping[str, Source], settings: Settings) -> FastAPI:
@@ -30,30 +40,46 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
     fetch = Fetching(options, settings)
     recorder = recording(settings) if options.record else None
     answering = Answering(service, fetch, recorder)
+    metrics, traces = Metrics(service), traces_asked_for()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if recorder is not None:
-            recorder.start()
-        await service.start()
-        yield
-        await service.close()
+        async with metrics.looking():
+            await service.start()
+            if recorder is not None:
+                recorder.start()
+            yield
+            await service.close()
+            if recorder is not None:
+                await asyncio.to_thread(recorder.close)
         await fetch.aclose()
-        if recorder is not None:
-            await asyncio.to_thread(recorder.close)
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
+        clean_up()
 
     app = FastAPI(
-        title="mm-assets", version=_version(), lifespan=lifespan, docs_url=None, redoc_url=None
+        title="mm-assets",
+        version=_version(),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=NOTHING_OF_ITS_OWN,
     )
     app.state.options, app.state.service, app.state.answering = options, service, answering
     for protocol in (native, sagemaker, inference_v2):
         app.include_router(protocol.routes(answering))
     app.include_router(page.routes(service))
+    app.include_router(figures(metrics))
     app.openapi = describing(app, service)  # type: ignore[method-assign]
     _health(app, service)
     _problems(app)
     app.add_middleware(Entrance, options=options)
-    app.add_middleware(Watched, service=service)  # the outermost
+    app.add_middleware(
+        Watched,
+        service=service,
+        began=[traces.began] if traces else [],
+        ended=[metrics.request, *([traces.ended] if traces else [])],
+    )  # the outermost
     return app
 
 

@@ -29,15 +29,9 @@ def configure(form: LogFormat) -> bool:
 
     auto: text on a terminal, else JSON.
     """
-    handler: logging.Handler
     for_people = form == "text" or (form == "auto" and sys.stderr.isatty())
-    if for_people:
-        handler = _ForPeople()
-    else:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_Lines())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_ForPeople() if for_people else _ForPrograms()]
     root.setLevel(logging.WARNING)
     for name in OURS:
         logging.getLogger(name).setLevel(logging.INFO)
@@ -81,7 +75,8 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     """What it was caused by, first to last."""
     found: list[BaseException] = []
     while error is not None and error not in found:
-        found.insert(0, error)
+        parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        found = [*(one for part in parts for one in _chain(part)), error, *found]
         error = error.__cause__ or error.__context__
     return found
 
@@ -99,8 +94,14 @@ def _places(error: BaseException) -> list[str]:
     ]
 
 
-class _Lines(logging.Formatter):
+class _ForPrograms(logging.Handler):
     """One JSON object a line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except Exception:  # noqa: BLE001  as every handler of logging
+            self.handleError(record)
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC)
@@ -114,7 +115,8 @@ class _Lines(logging.Formatter):
         if (note := CURRENT.get()) is not None:
             document.setdefault("request_id", note.request_id)
         if record.exc_info:
-            document["traceback"] = self.formatException(record.exc_info).splitlines()
+            told = traceback.format_exception(*record.exc_info)
+            document["traceback"] = "".join(told).splitlines()
         return json.dumps(document, ensure_ascii=True, default=str)
 
 

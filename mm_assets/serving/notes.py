@@ -34,6 +34,7 @@ class Note:
     answers: Sequence[dict[str, Any]] = ()
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
     trace_id: str = ""
+    span: Any = None  # of OpenTelemetry, where it is asked for
 
     def stage(self, name: str, began: float, ended: float) -> None:
         self.stages[name] = (began, ended)

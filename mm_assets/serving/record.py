@@ -32,12 +32,11 @@ from mm_assets.contract.errors import MMError, UploadError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.reading.images import NormalisedImage
-from mm_assets.serving.reading import Fault, Read
+from mm_assets.serving.reading import Read
 from mm_assets.uploads.in_hand import image_file_name, write_zip
 from mm_assets.uploads.send import send
 
 logger = logging.getLogger(__name__)
-Sent = bytes | NormalisedImage | Fault | None
 # Puts a zip into the inbox of a dataset under a name.
 Send = Callable[[str, Path, str], None]
 TABLE = "records.jsonl"
@@ -51,8 +50,8 @@ class Limits:
     """records, seconds: after which a buffer is sent. queued_bytes: that wait to be written;
     kept_bytes: on the disk, that wait to be sent."""
 
-    records: int = 5_000
-    seconds: float = 600.0
+    records: int = 500
+    seconds: float = 60.0
     queued_bytes: int = 64 << 20
     kept_bytes: int = 1 << 30
 
@@ -126,17 +125,17 @@ class Recorder:
         self,
         spec: DatasetSpec,
         reads: Sequence[Read],
-        sent: Sequence[Sent],
+        sent: Mapping[int, bytes | NormalisedImage],
         answers: Sequence[Mapping[str, Any]],
     ) -> None:
         """Keep the records that have an answer. Returns at once and raises nothing.
 
-        sent: the images as they came, [records] or none at all.
+        sent: the images as they came, by the record's place.
         """
         for place, (read, answer) in enumerate(zip(reads, answers, strict=True)):
             if answer["prediction"] is None:
                 continue
-            image = sent[place] if place < len(sent) and read.image is not None else None
+            image = sent.get(place) if read.image is not None else None
             try:
                 self._put(_kept(spec, read, image))
             except UploadError as error:  # no file can be called so that its name yields this ID
@@ -267,7 +266,7 @@ def recording(settings: Settings) -> Recorder:
     return Recorder(settings.data_folder / "serving" / "recorded", to_inbox)
 
 
-def _kept(spec: DatasetSpec, read: Read, image: Sent) -> _Kept:
+def _kept(spec: DatasetSpec, read: Read, image: bytes | NormalisedImage | None) -> _Kept:
     """Raises UploadError where the name of no file yields the record's ID."""
     record_id = f"served-{uuid.uuid4().hex}" if read.numbered else read.record_id
     data = image.data if isinstance(image, NormalisedImage) else image
@@ -279,7 +278,7 @@ def _kept(spec: DatasetSpec, read: Read, image: Sent) -> _Kept:
     row = None if spec.records == "images" else {spec.id_column: record_id, **(read.features or {})}
     if row is not None and spec.image_column is not None:
         row[spec.image_column] = file or None
-    return _Kept(spec.dataset, record_id, row, file, data if isinstance(data, bytes) else b"")
+    return _Kept(spec.dataset, record_id, row, file, data or b"")
 
 
 def _new_name() -> str:

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING
 from mm_assets.contract.errors import UsageError
 from mm_assets.contract.packages import optional
 from mm_assets.contract.settings import Settings
-from mm_assets.contract.spec_file import load_specs
 from mm_assets.serving.options import LOOPBACK, Options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from fastapi import FastAPI
 
     from mm_assets.serving.service import Source
 
@@ -35,13 +32,16 @@ def serve(
     optional("uvicorn", "serve", "mm serve")
     optional("fastapi", "serve", "mm serve")
     check(options, own)
+    from mm_assets.serving.app import make_app
     from mm_assets.serving.connections import address_of, listen
+    from mm_assets.serving.sources import of_environment
     from mm_assets.serving.workers import Workers, run_here
 
     with listen(options) as listener:
         up = partial(on_ready, address_of(listener, options))
         if options.workers == 1:
-            run_here(create(options, own), options, listener, up=up)
+            settings, found = own or of_environment(options)
+            run_here(make_app(options, found, settings), options, listener, up=up)
         else:
             Workers(options, listener, up=up).run()
 
@@ -49,35 +49,20 @@ def serve(
 def check(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = None) -> None:
     """Raises what would keep the service from starting: wrong datasets, no keys where needed."""
     from mm_assets.serving.fetch import allow_list
+    from mm_assets.serving.sources import of_environment
 
     if options.host not in LOOPBACK and options.keys is None and not options.open:
         raise UsageError(
             code="keys_needed",
-            what=f"whoever reaches {options.host} could ask this service",
-            todo="Make a key (`mm serve-keys add NAME`) and serve with --keys, or say --open if "
-            "something else guards the address.",
+            what=f"whoever reaches {options.host} could ask this service. Make a key "
+            "(`mm serve-keys add NAME`), or say --open if something else guards the address",
         )
+    allow_list(options)
     if options.record and options.models:
         raise UsageError(
             code="arguments",
-            what="models that were exported have no inbox in which answered records could be kept",
-            todo="Take --record out, or serve datasets of the project.",
+            what="--record keeps records in the project's lake, and exported models (--model) "
+            "belong to none",
         )
-    allow_list(options)
     if own is None:
-        _of_environment(options)
-
-
-def create(options: Options, own: tuple[Settings, Mapping[str, Source]] | None = None) -> FastAPI:
-    """The application of one process."""
-    from mm_assets.serving.app import make_app
-
-    settings, found = own or _of_environment(options)
-    return make_app(options, found, settings)
-
-
-def _of_environment(options: Options) -> tuple[Settings, Mapping[str, Source]]:
-    from mm_assets.serving.sources import sources
-
-    settings = Settings.from_environment()
-    return settings, sources(options, settings, load_specs(settings.defs_folder))
+        of_environment(options)

@@ -55,6 +55,7 @@ class Service:
         self.on_promotion: Callable[[str], None] = lambda _: None
         self._closed = False
         self._clock = 0
+        self._one_at_a_time = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -96,10 +97,10 @@ class Service:
         one = self.served[name]
         self._clock += 1
         one.used = self._clock
-        if one.predictor is None or one.lane is None:
+        while one.predictor is None or one.lane is None:  # it may be let go again at once
+            if one.state == "failed":  # `_watch` tries again, not every request
+                raise Unavailable(one.fault)
             await self._load(one)
-        if one.predictor is None or one.lane is None:
-            raise Unavailable(one.fault)
         return one.predictor, one.lane
 
     def visible(self) -> dict[str, Served]:
@@ -137,8 +138,11 @@ class Service:
         await asyncio.shield(one.loading)
 
     async def _loaded(self, one: Served) -> None:
-        if one.predictor is not None:
-            return
+        async with self._one_at_a_time:  # so that the memory of each is known
+            if one.predictor is None:
+                await self._read(one)
+
+    async def _read(self, one: Served) -> None:
         one.state = "loading"
         before = _resident()
         try:
@@ -151,7 +155,8 @@ class Service:
             one.state, one.fault = "failed", f"{type(error).__name__}: {error}"
             logger.exception("%s cannot be loaded", one.name)
             return
-        one.bytes = max(_resident() - before, 1)
+        # Another one's memory may come free meanwhile, so the most that was ever seen.
+        one.bytes = max(_resident() - before, one.bytes, 1)
         one.predictor, one.state, one.fault = predictor, "ready", ""
         one.lane = Lane(
             predictor.answer,
@@ -216,7 +221,10 @@ def _told(one: Served) -> dict[str, Any]:
 
 
 def _resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Bytes of memory that this process holds, without what nobody needs."""
+    import gc
+
     import psutil
 
+    gc.collect()
     return int(psutil.Process().memory_info().rss)

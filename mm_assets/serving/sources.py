@@ -56,6 +56,14 @@ def sources(
     return found
 
 
+def of_environment(options: Options) -> tuple[Settings, dict[str, Source]]:
+    """The settings that the environment says, and the `sources` of its project. Raises MMError."""
+    from mm_assets.contract.spec_file import load_specs
+
+    settings = Settings.from_environment()
+    return settings, sources(options, settings, load_specs(settings.defs_folder))
+
+
 def _refuse_double(found: Mapping[str, Source], name: str) -> None:
     if name in found:
         raise UsageError(code="arguments", what=f"the dataset {name!r} is named twice")
@@ -75,9 +83,16 @@ def _cache(settings: Settings, name: str) -> Path:
 
 @cache
 def _own_folder() -> Path:
-    folder = Path(mkdtemp(prefix="mm-models-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    atexit.register(clean_up)
+    return Path(mkdtemp(prefix="mm-models-"))
+
+
+def clean_up() -> None:
+    """Remove the folder of this process, if there is one; a process that a signal ends has no
+    other moment for it than the end of its application."""
+    if _own_folder.cache_info().currsize:
+        shutil.rmtree(_own_folder(), ignore_errors=True)
+        _own_folder.cache_clear()
 
 
 def export_folder(path: Path) -> Path:

@@ -11,31 +11,32 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from mm_assets.serving.logs import log_failure, log_request
 from mm_assets.serving.notes import CURRENT, WHOLE, Note
-from mm_assets.serving.problems import MEDIA_TYPE, Problem
+from mm_assets.serving.problems import Problem
 from mm_assets.serving.service import Service
 
 Message = MutableMapping[str, Any]
+Headers = Mapping[bytes, bytes]
 REQUEST_ID = b"x-request-id"
 _SAFE = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 GONE = 499  # as nginx says it: the client went away
-MOST_CONNECTIONS = 1_000
+MOST_CONNECTIONS = 1_000  # of one process
 
 
 class Watched:
-    """app: what answers. ended: is told of each request's note at its end."""
+    """app: what answers. began, ended: are told of each request's note."""
 
     def __init__(
         self,
         app: Any,
         *,
         service: Service,
-        began: Callable[[Note, Any], None] = lambda _note, _headers: None,
-        ended: Callable[[Note], None] = lambda _: None,
+        began: Sequence[Callable[[Note, Headers], None]] = (),
+        ended: Sequence[Callable[[Note], None]] = (),
     ) -> None:
         self.app, self.service, self.began, self.ended = app, service, began, ended
 
@@ -46,17 +47,23 @@ class Watched:
         headers = dict(scope["headers"])
         note = Note(_request_id(headers.get(REQUEST_ID)), scope["method"])
         token = CURRENT.set(note)
-        self.began(note, headers)
+        for tell in self.began:
+            tell(note, headers)
         answer = _Answer(send, note, self.service)
         body = _Body(receive, answer, headers, self.service)
         try:
-            await self._answered(scope, body, answer)
+            connections = scope.get("state", {}).get("connections", 0)
+            if connections > MOST_CONNECTIONS:
+                await answer.instead(_crowded(MOST_CONNECTIONS))
+            else:
+                await self._answered(scope, body, answer)
         finally:
             body.end()
             note.stage(WHOLE, note.began, time.perf_counter())
             note.path = getattr(scope.get("route"), "path", "")
             log_request(note)
-            self.ended(note)
+            for ended in self.ended:
+                ended(note)
             CURRENT.reset(token)
 
     async def _answered(self, scope: Any, body: _Body, answer: _Answer) -> None:
@@ -83,9 +90,7 @@ class Watched:
 class _Body:
     """The request as it comes in: within its time, and watched for its sender going away."""
 
-    def __init__(
-        self, receive: Any, answer: _Answer, headers: dict[bytes, bytes], service: Service
-    ) -> None:
+    def __init__(self, receive: Any, answer: _Answer, headers: Headers, service: Service) -> None:
         self.receive, self.answer, self.headers, self.service = receive, answer, headers, service
         self.gone = False
         self._due = asyncio.get_running_loop().time() + service.options.seconds
@@ -174,13 +179,8 @@ def _request_id(said: bytes | None) -> str:
     return secrets.token_hex(16)
 
 
-def crowded(connections: int, most: int) -> Problem | None:
-    """What to say where too many are connected."""
-    if connections <= most:
-        return None
-    return Problem(503, "too_many_connections", f"more than {most:,} connections are open",
-                   "Try again in a second.",
-                   headers={"Retry-After": "1", "Connection": "close"})  # fmt: skip
-
-
-__all__ = ["MEDIA_TYPE", "Watched"]
+def _crowded(most: int) -> Problem:
+    return Problem(
+        503, "too_many_connections", f"more than {most:,} connections are open",
+        "Try again in a second.", headers={"Retry-After": "1"},
+    )  # fmt: skip

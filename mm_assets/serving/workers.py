@@ -6,6 +6,7 @@ start is started again later and later; where none can be kept running, the serv
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.errors import MMError, ModelError
 from mm_assets.serving.logs import configure
+from mm_assets.serving.metrics import forget, sharing
 from mm_assets.serving.options import Options
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ SOON = 10.0  # seconds: who dies within them would die again
 MOST_PAUSE = 30.0  # between two starts
 MOST_FAILURES = 4  # in a row, of every worker, after which the service ends
 BEYOND = 5.0  # seconds after the time for draining, after which a worker is killed
+OPEN_FILES = 4_096
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -49,6 +52,7 @@ def run_here(
     """Serve in this process until it is told to end."""
     from mm_assets.serving.connections import Server, make_config
 
+    _allow_files()
     server = Server(
         make_config(app, options),
         listener,
@@ -59,16 +63,29 @@ def run_here(
     server.serve_on_it()
 
 
+def _allow_files() -> None:
+    """Each connection is an open file; many systems begin with 1,024 or 256 for all."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def work(document: dict[str, Any], listener: socket.socket, told: Pipe) -> None:
     """What a worker does; it sends a word once it takes requests, and ends with its parent."""
-    from mm_assets.serving.server import create
+    from mm_assets.serving.app import make_app
+    from mm_assets.serving.sources import of_environment
 
     options = Options.from_document(document)
     configure(options.log_format)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        app = create(options)
+        settings, found = of_environment(options)
+        app = make_app(options, found, settings)
     except MMError as error:
         logger.error("%s", error)
         sys.exit(1)
@@ -105,10 +122,11 @@ class Workers:
         self._workers = [_Worker() for _ in range(options.workers)]
         self._wake, self._woken = multiprocessing.Pipe(duplex=False)
         self._signals = 0
+        self._figures = ""
 
     def run(self) -> None:
         """Until a signal; raises ModelError (workers_ended) where none can be kept running."""
-        with self._listening_for_signals():
+        with sharing() as self._figures, self._listening_for_signals():
             try:
                 while not self._signals:
                     self._start_due()
@@ -157,6 +175,8 @@ class Workers:
 
     def _bury(self, worker: _Worker, process: SpawnProcess) -> None:
         process.join()
+        if process.pid is not None:
+            forget(self._figures, process.pid)
         lived = time.monotonic() - worker.began
         worker.failures = worker.failures + 1 if lived < SOON else 0
         pause = min(2.0 ** (worker.failures - 1), MOST_PAUSE) if worker.failures else 0.0

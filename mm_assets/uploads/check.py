@@ -22,12 +22,7 @@ from mm_assets.contract.ends import PLACES, End, Ended, LeftOut, end_of_upload, 
 from mm_assets.contract.errors import Refusal, UploadError
 from mm_assets.lake.layout import MARKER, SIZE_MARKER
 from mm_assets.reading.images import NormalisedImage
-from mm_assets.uploads.archives.opening import (
-    SUFFIXES,
-    open_archive,
-    suffix_of,
-    without_suffix,
-)
+from mm_assets.uploads.archives.opening import SUFFIXES, open_archive, suffix_of, without_suffix
 from mm_assets.uploads.clutter import is_clutter_name
 from mm_assets.uploads.delivered import IN_MEMORY, Delivered, take_member
 from mm_assets.uploads.find import UNSAFE, printable

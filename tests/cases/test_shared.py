@@ -89,7 +89,7 @@ def test_codes_that_became_floats_are_all_there(folder_settings: Settings) -> No
         assert (counts["records"], counts["rejected"]) == (counts["rows"], 0)
 
 
-def test_no_image_and_no_archive_ends_in_silence(folder_settings: Settings) -> None:
+def test_no_image_ends_in_silence(folder_settings: Settings) -> None:
     """Each is used, or has a code and words; which images are taken is told elsewhere."""
     lake, store = Lake(folder_settings), open_store(folder_settings)
     drop_folder(lake, "images", files_of(FOLDER / "images"))
@@ -99,8 +99,16 @@ def test_no_image_and_no_archive_ends_in_silence(folder_settings: Settings) -> N
     good = sum(one["kind"] == "image" and not one["code"] for one in files)
     fates = ("used", "duplicate", "superseded", "orphaned")
     assert good == sum(document["counts"][f"images_{fate}"] for fate in fates) > 10
-    for path in sorted((FOLDER / "zips").glob("*.zip")):
+
+
+# What becomes of each archive, and of the folder with one in it; the others are used.
+ARCHIVES = {"z9_clutter.zip": End.IN_PART, "z10_case_dup.zip": End.NOTHING}
+
+
+def test_each_archive_is_used_or_refused_in_words() -> None:
+    for path in sorted((FOLDER / "zips").iterdir()):
         report = check(path, SPEC, judge_rows=judge_rows)
+        assert report.ended.end is ARCHIVES.get(path.name, End.USED), path.name
         assert (report.ended.end is End.NOTHING) == (report.refused is not None), path.name
         if report.refused:
             assert report.refused.todo, path.name

@@ -15,6 +15,7 @@ from mm_assets.doubt.familiar import Familiar
 from mm_assets.doubt.familiar_numbers import learn_ranges
 from mm_assets.doubt.familiar_text import script_of
 from mm_assets.engines.shared.spellings import Spellings
+from tests.engines.threads import told
 
 COLUMNS = {
     "age": "number", "price": "number", "visits": "number", "colour": "category",
@@ -63,6 +64,19 @@ def learnt(frame: pd.DataFrame, columns: dict[str, str] | None = None) -> Famili
 @pytest.fixture(scope="module")
 def known() -> Familiar:
     return learnt(pets(600, 0))
+
+
+def test_many_threads_find_the_doubts_that_one_finds(known: Familiar) -> None:
+    asked = pets(60, 1)
+    asked.loc[::4, "price"] = 1e9
+    asked.loc[::5, "colour"] = "Plum"
+    asked.loc[::6, "note"] = "красная собака лежит"
+    asked.loc[::7, "age"] = np.nan
+    kinds = set()
+    for found, expected in told(known.doubts, asked):
+        assert found == expected
+        kinds |= {one.code for own in found for one in own}
+    assert kinds == {"far_number", "unseen_category", "other_script", "missing_value"}
 
 
 def said(known: Familiar, **values: Any) -> list[str]:

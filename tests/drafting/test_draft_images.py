@@ -9,7 +9,9 @@ import pytest
 from mm_assets.contract.errors import SpecError
 from mm_assets.drafting.draft_images import draft_images
 from mm_assets.drafting.yaml_text import load_draft
+from mm_assets.uploads.check import check
 from tests.make import draw_image
+from tests.reading import heic_files as heic
 
 
 def folder_of(tmp_path: Path, *files: str) -> Path:
@@ -40,6 +42,19 @@ def test_the_shape_of_the_paths_is_found(
     assert (spec.records, spec.image_name, spec.classes) == ("images", shape, classes)
     assert spec.problem_type == ("binary" if len(classes) == 2 else "multiclass")
     assert name == spec.dataset == "my_photos"
+
+
+def test_a_folder_of_heic_is_drafted(tmp_path: Path) -> None:
+    names = ("cat/IMG_1.HEIC", "cat/IMG_2.HEIC", "dog/IMG_3.heic", "dog/IMG_4.heif")
+    files = (heic.PLAIN, heic.TURNED, heic.TEN_BITS, heic.THREE)
+    for number, name in enumerate(names):
+        path = tmp_path / "phone" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(files[number])
+    spec = load_draft(draft_images(tmp_path / "phone").text)
+    assert (spec.image_name, spec.classes) == ("{label}/{id}", ("cat", "dog"))
+    report = check(tmp_path / "phone", spec)
+    assert (report.counts["images"], report.problems) == (4, [])
 
 
 def test_images_in_no_folder_are_said_to_be_predicted(tmp_path: Path) -> None:

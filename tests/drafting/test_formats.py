@@ -215,7 +215,7 @@ def test_a_zip_is_to_be_unpacked_first(tmp_path: Path) -> None:
     path.write_bytes(zipped({"t.csv": text_of(patients()).encode()}))
     with pytest.raises(SpecError) as caught:
         draft_spec(path, None)
-    assert "Unpack the zip" in caught.value.todo
+    assert "Unpack the archive" in caught.value.todo
 
 
 def test_an_id_that_repeats_only_far_down_is_no_guess(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mm_assets.engines.gradient_boosting import GradientBoostingEngine
 from mm_assets.engines.shared import backbones, encoding
 from mm_assets.engines.shared.eyes import Eyes
 from tests.engines.frames import COLUMNS, imaged, imports, learn, records, refused
+from tests.engines.threads import assert_same_for_threads, told
 from tests.make import draw_image
 
 QUICK = {"n_estimators": 40, "learning_rate": 0.3}
@@ -109,6 +110,13 @@ def test_a_record_among_thousands_gets_the_same_prediction(model):
     alone = model.predict(features())
     among = model.predict(pd.concat([features(), records(5000, seed=2)[[*COLUMNS]]]))
     pd.testing.assert_frame_equal(among.iloc[:60], alone, check_exact=True)
+
+
+def test_many_threads_get_the_answers_that_one_gets(model):
+    many = records(1200, seed=3)[[*COLUMNS]]  # which other threads than those of few answer
+    assert_same_for_threads(model, many, within=0)
+    for answer, expected in told(model.reasons, many.iloc[:20]):
+        assert answer == expected
 
 
 def test_missing_unseen_and_huge_values_still_get_a_probability(model):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mm_assets.engines.rules.engine import RulesEngine
 from tests.engines.frames import imports, learn, refused
+from tests.engines.threads import assert_same_for_threads, told
 from tests.make import draw_image
 
 SHARPNESS = "image_laplacian_variance"
@@ -170,6 +171,12 @@ def test_neighbours_and_order_do_not_matter(model, chosen):
     some = model.predict(features().iloc[chosen])
     pd.testing.assert_frame_equal(some, together.iloc[chosen], check_exact=True)
     assert model.reasons(features().iloc[chosen[:1]]) == [model.reasons(features())[chosen[0]]]
+
+
+def test_many_threads_get_the_answers_that_one_gets(model):
+    assert_same_for_threads(model, features(), within=0)
+    for answer, expected in told(model.reasons, features(20)):
+        assert answer == expected
 
 
 def test_many_records_keep_their_order(model):

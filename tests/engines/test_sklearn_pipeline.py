@@ -1,6 +1,7 @@
 """The sklearn engine: pipelines as the YAML names them, on made-up records."""
 
 import shutil
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from mm_assets.engines.sklearn_pipeline import SklearnEngine
 from tests.engines.frames import COLUMNS, imaged, imports, learn, records, refused
+from tests.engines.threads import assert_same_for_threads
 
 LOGISTIC = "sklearn.linear_model.LogisticRegression"
 FOREST = "sklearn.ensemble.RandomForestClassifier"
@@ -132,6 +134,17 @@ def test_neighbours_and_order_do_not_matter(trained, logistic, chosen):
         together = model.predict(features())
         some = model.predict(features().iloc[chosen])
         pd.testing.assert_frame_equal(some, together.iloc[chosen], rtol=0, atol=1e-9)
+
+
+def test_many_threads_get_the_answers_that_one_gets_and_leave_the_process_as_it_was(
+    trained, logistic
+):
+    from threadpoolctl import threadpool_info
+
+    before = threadpool_info(), list(warnings.filters)
+    for model in (load(trained[0]), logistic):
+        assert_same_for_threads(model, features())
+    assert (threadpool_info(), list(warnings.filters)) == before
 
 
 def test_missing_unseen_and_huge_values_still_get_a_probability(logistic):

@@ -74,10 +74,12 @@ def _known(frame: pd.DataFrame) -> list[tuple[float | None, int | None]]:
     ]
 
 
-def save(models: ModelStore, spec: DatasetSpec, modality: Modality, number: int) -> str:
+def save(
+    models: ModelStore, spec: DatasetSpec, modality: Modality, number: int, engine: str = ENGINE
+) -> str:
     """Store the model of this number; returns its version."""
     manifest = {
-        "engine": {"engine": ENGINE}, "problem_type": "binary", "classes": ["cat", "dog"],
+        "engine": {"engine": engine}, "problem_type": "binary", "classes": ["cat", "dog"],
         "columns": spec.features(modality), "metrics": {}, "baseline": {}, "n": 1,
         "training_fingerprint": str(number), "training_counts": {}, "spec_fingerprint": "0",
     }  # fmt: skip

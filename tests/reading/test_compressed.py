@@ -25,7 +25,7 @@ from mm_assets.reading.compressed import (
     unpacked,
 )
 from mm_assets.reading.table import TableRefused
-from mm_assets.uploads import archive
+from mm_assets.uploads.archives import rules
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
@@ -123,9 +123,9 @@ def test_a_tar_inside_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_limits_are_those_of_an_entry_in_a_zip() -> None:
-    caps = archive.Caps()
+    caps = rules.CAPS
     assert (caps.entry_bytes, caps.ratio) == (LIMIT_BYTES, LIMIT_RATIO)
-    assert RATIO_FROM == archive.RATIO_FROM
+    assert RATIO_FROM == rules.RATIO_FROM
 
 
 @pytest.mark.parametrize("kind", KINDS)

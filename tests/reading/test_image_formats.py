@@ -405,6 +405,12 @@ def test_a_cameras_raw_image_is_not_taken_for_its_thumbnail(
     assert "JPEG" in error.reason
 
 
+def test_a_tiff_that_pillow_does_not_read_is_refused_in_words() -> None:
+    data = tiff(np.zeros((8, 10), np.uint8), {256: (4, 8), 258: (3, 10)})
+    reason = refused(data, "image_unreadable").reason
+    assert "Pillow does not read (10 bits a value)" in reason
+
+
 def test_what_is_not_taken_says_what_to_do() -> None:
     assert "window" in refused(bytes(128) + b"DICM", "image_type").reason
     assert "render" in refused(b"<svg xmlns='x'>", "image_type").reason

@@ -90,6 +90,18 @@ def test_what_breaks_over_a_profile_leaves_the_image_as_it_is(
     assert run(saved(photo(), "PNG", icc_profile=WIDE)) != plain
 
 
+def test_a_fork_of_the_process_asks_servers_of_its_own() -> None:
+    whole, servers = run(TIFF), apart._SERVERS
+    assert not servers._idle.empty()
+    if (child := os.fork()) == 0:
+        same = apart._SERVERS is servers or run(TIFF) != whole
+        while not apart._SERVERS._idle.empty():
+            apart._SERVERS._idle.get().end()
+        os._exit(same)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert run(TIFF) == whole
+
+
 ALONE = """
 import os, sys
 from mm_assets.reading.images import normalise

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +20,12 @@ import pytest
 from tests.serving.conftest import Server, World
 
 Serving = Callable[..., Server]
+
+ENDS_AT_ONCE = """
+import os, sys
+if any("spawn_main" in one for one in sys.orig_argv):
+    os._exit(9)
+"""
 
 
 class Load:
@@ -133,12 +140,45 @@ def test_workers_end_with_their_parent(serving: Serving) -> None:
     assert not any(map(psutil.pid_exists, workers))
 
 
-def test_workers_that_cannot_start_end_the_service_in_words(serving: Serving) -> None:
-    # What only a worker meets: it reads the options again, and the environment no longer fits.
-    server = serving("--workers", "2", until_ready=False, MM_TESTED_WORKER_ENDS="1")
-    assert server.process.wait(120) == 1
-    assert "ended by itself" in server.log
+def test_workers_that_cannot_start_end_the_service_in_words(
+    serving: Serving, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(ENDS_AT_ONCE)
+    places = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    server = serving("--workers", "2", until_ready=False, PYTHONPATH=places)
+    assert server.process.wait(180) == 1
+    assert server.log.count("ended by itself (status 9)") == 8
+    assert "another is started in 4 seconds" in server.log
     assert "workers_ended" in server.log
+
+
+def test_figures_are_those_of_all_workers(serving: Serving, trained_pets: World) -> None:
+    server = serving("--workers", "2")
+    asked = 40
+    for place in range(asked):  # each over a connection of its own, so that both get some
+        assert server.predict("pets_like", trained_pets.record(place % 10)).status_code == 200
+    told = 'mm_serve_requests_total{protocol="native",status="200"} '
+    for _ in range(4):
+        (line,) = (one for one in server.ask("GET", "/metrics").text.splitlines()
+                   if one.startswith(told))  # fmt: skip
+        assert float(line.removeprefix(told)) == asked
+    folder = psutil.Process(_workers(server)[0]).environ()["PROMETHEUS_MULTIPROC_DIR"]
+    assert len({name.split("_")[-1] for name in os.listdir(folder) if "counter" in name}) == 2
+    assert server.stop() == 0
+    assert not Path(folder).exists()
+
+
+def test_each_line_of_the_log_is_json_from_start_to_end(
+    serving: Serving, trained_pets: World
+) -> None:
+    server = serving("--log-format", "json")
+    server.predict("pets_like", trained_pets.record())
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    messages = [line["message"] for line in lines]
+    assert any(f"{server.url} is up" in message for message in messages)
+    assert "Shutting down" in messages
+    assert [line["status"] for line in lines if line["message"] == "request"] == [200]
 
 
 def test_a_port_that_is_taken_is_said(serving: Serving, trained_pets: World) -> None:

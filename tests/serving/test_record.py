@@ -18,6 +18,7 @@ import pytest
 
 import mm_assets as mm
 from mm_assets.contract.errors import LakeError, UsageError
+from mm_assets.reading.images import NormalisedImage
 from mm_assets.serving.options import Options
 from mm_assets.serving.reading import Reader
 from mm_assets.serving.record import TABLE, Limits, Recorder
@@ -79,7 +80,7 @@ def keep(recorder: Recorder, *records: dict[str, Any], images: Any = (), spec: A
     sent = [*images, *[None] * (len(records) - len(images))]
     reads = [reader.record(record, n, sent[n]) for n, record in enumerate(records)]
     answers = [{"prediction": None if read.features is None else "yes"} for read in reads]
-    recorder.keep(spec, reads, sent, answers)
+    recorder.keep(spec, reads, {n: one for n, one in enumerate(sent) if one}, answers)
 
 
 def until(is_so: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -104,6 +105,34 @@ def test_records_and_images_are_one_upload_at_the_end(
     ]
     assert files == {"a-1.png": WHITE}
     assert made.counts == {"kept": 3, "sent": 3, "uploads": 1}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"decimal": ","}, {"encoding": "cp1252"}, {"missing_values": ["?", "-1"]}],
+    ids=str,
+)
+def test_an_upload_is_read_as_the_request_was(
+    recorder: Callable[..., Recorder], inbox: Inbox, how: dict[str, Any]
+) -> None:
+    spec = dataset(image_name="{id}-{n}", **how)
+    reader, made = Reader(spec), recorder()
+    values = [
+        (1.234, "1.234"), (1234.567, "a,b"), (1e-7, "💐"), (-0.0, 'say "x"\nno'), (None, None),
+        (-1, "-1"), ("1,5", "true"), (12345678, " x "), (0.1, "00"),
+    ]  # fmt: skip
+    records = [
+        {"id": str(n), "age": age, "colour": colour} for n, (age, colour) in enumerate(values)
+    ]
+    keep(made, *records, spec=spec)
+    made.close()
+    told = "".join(json.dumps(row) + "\n" for row in inbox.rows).encode()
+    again = {read.record_id: read for read in reader.table(told, TABLE)}
+    read = {one.record_id: one for one in map(reader.record, records) if one.features is not None}
+    assert len(read) >= 8
+    assert {name: one.features for name, one in again.items()} == {
+        name: one.features for name, one in read.items()
+    }
 
 
 def test_what_was_refused_the_label_and_other_columns_are_not_kept(
@@ -146,6 +175,18 @@ def test_records_without_an_id_get_one_that_no_other_has(
     ids = [row["id"] for row in inbox.rows]
     assert len(set(ids)) == len(ids) == 7
     assert sum(one.startswith("served-") for one in ids) == 6
+
+
+def test_an_image_of_the_lake_goes_along_as_it_was_normalised(
+    recorder: Callable[..., Recorder], inbox: Inbox
+) -> None:
+    made = recorder()
+    image = READER.image(WHITE)
+    assert isinstance(image, NormalisedImage)
+    keep(made, {"id": "a", "age": 1, "colour": "red"}, images=[image])
+    made.close()
+    ((_, files),) = inbox.came.values()
+    assert files == {"a-1.png": image.data}
 
 
 def test_images_alone_and_a_column_of_names_are_kept_as_such_datasets_have_them(
@@ -279,7 +320,7 @@ def test_an_id_that_no_file_name_can_hold_costs_its_record_alone(
 
 
 def test_exported_models_have_no_inbox() -> None:
-    with pytest.raises(UsageError, match="no inbox"):
+    with pytest.raises(UsageError, match="belong to none"):
         check(Options(record=True, models=(Path("model"),)))
 
 
@@ -306,7 +347,7 @@ def test_what_a_service_said_is_what_the_table_says_later(
     newest = ds.uploads()[0]
     assert newest["name"].startswith("served-")
     assert newest["state"] == "done"
-    kept = {row["record_id"]: row for row in ds.predictions()}
+    kept = {row["record_id"]: row for row in ds.predictions().to_dict("records")}
     for answer in [*said["predictions"], *rows]:
         row = kept[answer["record_id"]]
         for name in ("prediction", "modality", "model_version", "needs_review", "doubts"):

@@ -7,16 +7,20 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import UploadError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
+from mm_assets.predictions.receipt import build_receipt
+from mm_assets.tables.open import open_store
 from mm_assets.uploads.check import check
 from mm_assets.uploads.find import find_uploads
 from mm_assets.uploads.receive import receive
 from mm_assets.uploads.send import send
-from tests.make import plain_image
+from tests.make import drop_folder, plain_image, processed, received, rows_of
+from tests.reading import heic_files as heic
 
 
 @pytest.fixture
@@ -145,3 +149,30 @@ def test_large_files_of_the_sender_stay_where_they_are(
     assert report.problems_by_code == {"file_type": 1}
     assert report.counts["rows"] == 1
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
+def test_a_folder_of_a_phone_and_a_scanner_is_used_and_says_what_is_the_first_of_several(
+    tmp_path: Path, spec: DatasetSpec, settings: Settings
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "P01-1.heic").write_bytes(heic.PLAIN)
+    (folder / "P02-1.HEIC").write_bytes(heic.THREE)
+    page = Image.new("L", (60, 40), 200)
+    page.save(folder / "P03-1.tiff", save_all=True, append_images=[page, page, page])
+    report = check(folder, spec)
+    assert (report.counts["images"], report.problems) == (3, [])
+    assert report.as_dict()["first_of_several"] == report.first_of_several
+    (words,) = report.first_of_several
+    assert words.endswith("2 files with several frames or pages: P02-1.HEIC (3), P03-1.tiff (4)")
+    lake, store = Lake(settings), open_store(settings)
+    drop_folder(lake, "u", {file.name: file.read_bytes() for file in folder.iterdir()})
+    processed(lake, store, spec, "u")
+    listed = rows_of(lake, received(lake, spec, "u"), "files.parquet")
+    frames = {file["file"]: file["frames"] for file in listed}
+    assert frames == {"P01-1.heic": 1, "P02-1.HEIC": 3, "P03-1.tiff": 4}
+    receipt = build_receipt(lake, store, spec, received(lake, spec, "u")["upload"])
+    assert receipt["first_of_several"] == report.first_of_several
+    reasons = {file["file"]: file["reason"] for file in receipt["files"]}
+    assert "3 images" not in (reasons["P01-1.heic"] or "")
+    assert "it holds 3 images" in reasons["P02-1.HEIC"]

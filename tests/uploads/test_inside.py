@@ -17,6 +17,7 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import inbox
 from mm_assets.manifest.before import judge_rows
+from mm_assets.predictions.receipt import build_receipt
 from mm_assets.tables.open import open_store
 from mm_assets.uploads.archives.rules import CAPS, Caps
 from mm_assets.uploads.check import check, safe_name
@@ -133,6 +134,8 @@ def test_an_archive_among_the_files_is_opened(
     assert (opened["file"], opened["files"]) == ("in/images.bin", 2)
     files = [file["file"] for file in rows_of(lake, receipt, "files.parquet")]
     assert files == ["in/images.bin/a.png", "in/images.bin/b.png", "t.csv"]
+    told = build_receipt(lake, open_store(folder_settings), SPEC, receipt["upload"])
+    assert (told["archives"], told["counts"]["archives opened"]) == ([opened], 1)
 
 
 def test_what_is_sent_from_a_folder_with_archives_is_what_was_checked(

@@ -18,6 +18,7 @@ from mm_assets.engines.protocol import Predictor
 from mm_assets.engines.shared.guards import check_columns, prepared_columns
 from mm_assets.engines.shared.quick import Columns
 from mm_assets.engines.shared.sureness import as_sure as powered
+from mm_assets.engines.shared.together import few_in_one_thread
 
 Floats = npt.NDArray[np.float64]
 
@@ -81,11 +82,12 @@ class AutomaticPredictor:
         answers = {}
         if self._members:
             seen = self._seen(prepared)
-            for name, member in self._members.items():
-                matrix = matrix_of(name, seen)
-                answers[name] = mean_answer(
-                    member.models, matrix, self.classes, member.scale, self._class_weights
-                )
+            with few_in_one_thread(len(frame)):
+                for name, member in self._members.items():
+                    matrix = matrix_of(name, seen)
+                    answers[name] = mean_answer(
+                        member.models, matrix, self.classes, member.scale, self._class_weights
+                    )
         if self._autogluon is not None:
             predictor, scale = self._autogluon
             said = predictor.predict(frame)

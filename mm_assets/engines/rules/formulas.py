@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
@@ -109,15 +109,12 @@ class Formulas:
 
         What is NULL, or can't be computed for a record, is false.
         """
-        found = [
-            self._run(f"TRY({formula.sql})", formula, values, count) for formula in self.formulas
-        ]
+        found = self._run("TRY({})", self.formulas, values, count)
         return np.stack([np.ma.filled(one, False) for one in found], axis=1).astype(bool)
 
     def numbers(self, values: Mapping[str, np.ndarray], count: int) -> np.ndarray:
         """[records] the value of the first formula; NaN where it has none."""
-        formula = self.formulas[0]
-        found = self._run(f"TRY(CAST({formula.sql} AS DOUBLE))", formula, values, count)
+        [found] = self._run("TRY(CAST({} AS DOUBLE))", self.formulas[:1], values, count)
         return np.ma.filled(found.astype(np.float64), np.nan)
 
     # -- reading ----------------------------------------------------------------------------------
@@ -271,17 +268,22 @@ class Formulas:
             table[self._safe[name]] = pa.repeat(pa.scalar(value), count)
         self._connection.register("frame", pa.table(table))
 
-    def _run(self, sql: str, formula: Formula, values: Mapping[str, np.ndarray], count: int) -> Any:
-        """[records] what the expression gives; masked where it is NULL."""
+    def _run(
+        self, sql: str, formulas: Sequence[Formula], values: Mapping[str, np.ndarray], count: int
+    ) -> list[Any]:
+        """[records] what each formula gives, inside this expression; masked where it is NULL."""
         import duckdb
 
+        found = []
         with self._turn:
             self._show(values, count)
-            try:
-                answer = self._connection.execute(f"SELECT {sql} AS found FROM frame")
-                return answer.fetchnumpy()["found"]
-            except duckdb.Error as error:
-                self._invalid(formula.title, formula.text, str(error))
+            for formula in formulas:
+                try:
+                    asked = f"SELECT {sql.format(formula.sql)} AS found FROM frame"
+                    found.append(self._connection.execute(asked).fetchnumpy()["found"])
+                except duckdb.Error as error:
+                    self._invalid(formula.title, formula.text, str(error))
+        return found
 
 
 def _parts(tree: Any) -> Iterator[dict[str, Any]]:

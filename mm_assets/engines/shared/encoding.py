@@ -12,6 +12,7 @@ import pandas as pd
 from mm_assets.engines.protocol import Progress
 from mm_assets.engines.shared.eyes import Eyes
 from mm_assets.engines.shared.prepared import RARE, Prepared
+from mm_assets.engines.shared.quick import Columns, Words
 
 LEVELS = 255  # categories of one column that are told apart
 WORDS = 1000  # of one text column that are looked for
@@ -71,8 +72,8 @@ class Encoder:
             column: {level: float(code) for code, level in enumerate(levels)}
             for column, levels in encoding.levels.items()
         }
-        self._vectorizers = {
-            column: _vectorizer(words, encoding.weights[column])
+        self._words = {
+            column: Words(_vectorizer(words, encoding.weights[column]))
             for column, words in encoding.words.items()
         }
         # Of each feature of the matrix: its column, and its word if it is one.
@@ -89,18 +90,19 @@ class Encoder:
         self.feature_types = [_CODES[encoding.columns[column]] for column in plain]
         self.feature_types += ["q"] * (len(self._features) - len(plain))
 
-    def encode(self, frame: pd.DataFrame, progress: Progress) -> Any:
+    def encode(self, columns: Columns, records: int, progress: Progress) -> Any:
         """[records, features]: a float array, NaN for missing; sparse if there are words."""
-        if frame.empty:
+        if not records:
             return np.empty((0, len(self._features)))
-        parts: list[np.ndarray] = [np.empty((len(frame), 0))]
+        parts: list[np.ndarray] = [np.empty((records, 0))]
         for column in self._plain:
-            codes = self._codes.get(column)
-            values = frame[column] if codes is None else frame[column].map(codes)
-            parts.append(values.to_numpy(dtype=np.float64)[:, None])
-        parts += [self._embedded(frame[column], progress) for column in self._images]
+            values, codes = columns[column], self._codes.get(column)
+            if codes is not None:
+                values = np.array([codes.get(one, np.nan) for one in values])
+            parts.append(values[:, None])
+        parts += [self._embedded(columns[column], progress) for column in self._images]
         dense = np.concatenate(parts, axis=1)
-        if not self._vectorizers:
+        if not self._words:
             return dense
         from scipy import sparse
 
@@ -108,10 +110,10 @@ class Encoder:
         rows, width = dense.shape
         places = np.tile(np.arange(width), rows), np.arange(rows + 1) * width
         whole = sparse.csr_matrix((dense.ravel(), *places), shape=dense.shape)
-        words = [v.transform(frame[column]) for column, v in self._vectorizers.items()]
+        words = [own.rows(columns[column]) for column, own in self._words.items()]
         return sparse.hstack([whole, *words], format="csr")
 
-    def _embedded(self, images: pd.Series, progress: Progress) -> np.ndarray:
+    def _embedded(self, images: np.ndarray, progress: Progress) -> np.ndarray:
         assert self._eyes is not None  # noqa: S101  a column of images is used only with some
         return self._eyes.embed(images.tolist(), progress)
 

@@ -153,3 +153,12 @@ def _of_ended(status: int) -> dict[str, Any]:
 
 
 _SERVERS = _Servers()
+
+
+def _start_anew() -> None:
+    """In a fork of this process: two that ask the same server would get each other's answers."""
+    global _SERVERS  # noqa: PLW0603
+    _SERVERS = _Servers()
+
+
+os.register_at_fork(after_in_child=_start_anew)

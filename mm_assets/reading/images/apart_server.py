@@ -23,6 +23,7 @@ from PIL import (
     ImageFile,
     PpmImagePlugin,
     TiffImagePlugin,
+    UnidentifiedImageError,
 )
 
 from mm_assets.reading.images.apart import LENGTHS, NO_MEMORY
@@ -46,12 +47,18 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints is no part of an answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is asked to stop is the one who asks
     _load()
-    while select.select([0], [], [], IDLE)[0]:
-        lengths = _read(LENGTHS.size)
-        if len(lengths) < LENGTHS.size:
-            return
-        question, data = (_read(size) for size in LENGTHS.unpack(lengths))
-        _write(out, _in_a_fork(json.loads(question), data))
+    while select.select([0], [], [], IDLE)[0] and _answer_one(out):
+        pass
+
+
+def _answer_one(out: int) -> bool:
+    """False when there is nobody any more who asks."""
+    lengths = _read(LENGTHS.size)
+    if len(lengths) < LENGTHS.size:
+        return False
+    question, data = (_read(size) for size in LENGTHS.unpack(lengths))
+    _write(out, _in_a_fork(json.loads(question), data))
+    return True
 
 
 def _load() -> None:
@@ -127,12 +134,15 @@ def decoded(asked: dict[str, Any], data: bytes) -> bytes:
             if kind == "HEIF"
             else f"Pillow is built without {kind} here",
         )
-    with Image.open(io.BytesIO(data), formats=[kind]) as image:
+    told = Told(**asked["told"])
+    try:
+        opened = Image.open(io.BytesIO(data), formats=[kind])
+    except UnidentifiedImageError:
+        bits = f" ({told.bits} bits a value)" if told.bits else ""
+        raise ValueError(f"it is damaged, or of a kind that Pillow does not read{bits}") from None
+    with opened as image:
         check_size(*image.size, asked["maximum_pixels"])
-        told = Told(**asked["told"])
-        made = upright(
-            image, asked["longest_side"], told, to_srgb, lambda _: contextlib.nullcontext()
-        )
+        made = upright(image, image.size, asked["longest_side"], told, to_srgb)
     said = {"size": made.rgb.size, "width": made.width, "height": made.height,
             "frames": made.frames}  # fmt: skip
     return packed(said, made.rgb.tobytes())

@@ -6,9 +6,8 @@ import io
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from PIL import Image, ImageFile, WebPImagePlugin
 
@@ -24,6 +23,7 @@ from mm_assets.reading.images.formats import (
 from mm_assets.reading.images.pixels import (
     Told,
     Upright,
+    fitting,
     scale_transparent_colour,
     told_by_tags,
     upright,
@@ -74,15 +74,30 @@ def _here(kind: str, data: bytes, longest_side: int, maximum_pixels: int) -> Upr
     whole.verify(kind, data, maximum_pixels)
     # AutoGluon sets this to True for the whole process; a cut-off image would turn grey.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    with Image.open(io.BytesIO(data), formats=[kind]) as image:
-        check_size(*image.size, maximum_pixels)
+    with ExitStack() as room:  # left when what was decoded is gone
+        return _opened(kind, data, longest_side, maximum_pixels, room)
+
+
+def _opened(
+    kind: str, data: bytes, longest_side: int, maximum_pixels: int, room: ExitStack
+) -> Upright:
+    # Closing it gives its memory back; `with` alone would leave that to the garbage collector.
+    with closing(Image.open(io.BytesIO(data), formats=[kind])) as image:
+        width, height = image.size
+        check_size(width, height, maximum_pixels)
         told = Told()
         if kind == "PNG":
             scale_transparent_colour(image, depth=data[24])
             told = Told(bits=whole.significant_bits(data))
-        weight = 2 if kind == "WEBP" else 1  # libwebp keeps a second canvas
-        room = partial(_ROOM.of, weight=weight)
-        return upright(image, longest_side, told, apart.to_srgb, room)
+        # JPEG decodes straight to 1/2, 1/4 or 1/8; elsewhere this does nothing.
+        image.draft(None, fitting(width, height, longest_side))
+        pixels = image.size[0] * image.size[1]
+        if kind == "WEBP":
+            pixels *= 2  # libwebp keeps a second canvas
+        elif image.info.get("progressive"):  # libjpeg keeps all of it
+            pixels = width * height
+        room.enter_context(_ROOM.of(pixels))
+        return upright(image, (width, height), longest_side, told, apart.to_srgb)
 
 
 def _apart(kind: str, data: bytes, longest_side: int, maximum_pixels: int) -> Upright:
@@ -118,8 +133,8 @@ class _Room:
         self._changed = threading.Condition()
 
     @contextmanager
-    def of(self, pixels: int, weight: int = 1) -> Iterator[None]:
-        wanted = min(pixels * weight, self._pixels)
+    def of(self, pixels: int) -> Iterator[None]:
+        wanted = min(pixels, self._pixels)
         with self._changed:
             self._changed.wait_for(lambda: self._used + wanted <= self._pixels)
             self._used += wanted
@@ -131,4 +146,6 @@ class _Room:
                 self._changed.notify_all()
 
 
+# In blocks this large malloc gives memory back at once; of smaller ones each thread keeps an image.
+Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 _ROOM = _Room(_PIXELS_A_CORE * (os.cpu_count() or 1))

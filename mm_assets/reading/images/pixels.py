@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from PIL import Image
@@ -13,7 +12,6 @@ from mm_assets.reading.images.depth import eight_bits
 from mm_assets.reading.images.formats import DECODER_FAULTS
 
 ToSRGB = Callable[[Image.Image, bytes | None], Image.Image | None]
-Room = Callable[[int], AbstractContextManager[None]]
 # Views of a scene in a JPEG; its other parts (previews, maps of depth or light) are no images.
 _VIEWS = {
     "Multi-Frame Image (Disparity)", "Multi-Frame Image (Panorama)",
@@ -70,21 +68,18 @@ def told_by_tags(tags: dict[int, tuple[int, ...]], frames: int) -> Told:
 
 
 def upright(
-    image: Image.Image, longest_side: int, told: Told, to_srgb: ToSRGB, room: Room
+    image: Image.Image, size: tuple[int, int], longest_side: int, told: Told, to_srgb: ToSRGB
 ) -> Upright:
-    """Decode the first image of an open file. room: held while all its pixels are in memory."""
-    width, height = image.size
+    """Decode the first image of an open file. size: in the file; a JPEG may be reduced already."""
+    width, height = size
     frames = told.frames or _frames(image)
     target = fitting(width, height, longest_side)
-    # JPEG decodes straight to 1/2, 1/4 or 1/8; elsewhere this does nothing.
-    image.draft(None, target)
-    with room(image.size[0] * image.size[1]):
-        image.load()
-        orientation = _orientation(image)
-        profile = _profile(image)
-        image = _eight_bit(image, told, keeps_ink=bool(profile))
-        if image.size != target:
-            image = image.resize(target, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    image.load()
+    orientation = _orientation(image)
+    profile = _profile(image)
+    image = _eight_bit(image, told, keeps_ink=bool(profile))
+    if image.size != target:
+        image = image.resize(target, Image.Resampling.LANCZOS, reducing_gap=2.0)
     image = _in_srgb(image, profile, to_srgb)
     if orientation in _TURNS:
         image = image.transpose(_TURNS[orientation])

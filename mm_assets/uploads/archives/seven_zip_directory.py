@@ -87,16 +87,12 @@ def read_start(file: BinaryIO, file_size: int, where: str) -> tuple[bytes, int]:
         raise unreadable(what, where)
     if end < file_size:
         raise refusal("archive_corrupt", "bytes lie behind the end of the archive", where)
-    data = _within(file, _START.size + offset, size, where)
+    check_directory_size(size, where)
+    file.seek(_START.size + offset)
+    data = file.read(size)
     if zlib.crc32(data) != crc:
         raise refusal("archive_corrupt", "the checksum of its directory is wrong", where)
     return data, _START.size + offset
-
-
-def _within(file: BinaryIO, at: int, size: int, where: str) -> bytes:
-    check_directory_size(size, where)
-    file.seek(at)
-    return file.read(size)
 
 
 def check_directory_size(size: int, where: str) -> None:
@@ -306,7 +302,7 @@ class _Reader:
         for folder, count in zip(folders, counts, strict=True):
             some = [self._number() for _ in range(count - 1)] if kind == _SIZES else []
             last = folder.size - sum(some)
-            if last < 0 or len(some) != max(0, count - 1):
+            if last < 0 or len(some) != max(0, count - 1) or (last and not count):
                 raise self._fault()
             sizes.append([*some, last] if count else [])
         kind = self._byte() if kind == _SIZES else kind

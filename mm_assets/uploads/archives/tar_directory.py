@@ -28,6 +28,7 @@ _LONGEST_EXTENSION = 1 << 20  # bytes of one extended header; file systems' attr
 _READ_AHEAD = 512 << 10  # packed bytes that may be read before they are needed
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _LINKS = {tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link"}
+_SPARSE_KEYS = b"GNU.sparse."
 _SPARSE = "a sparse file; make the archive without holes in files (no --sparse)"
 
 
@@ -134,7 +135,7 @@ class _Extended:
 
     @property
     def is_sparse(self) -> bool:
-        return any(key.startswith("GNU.sparse.") for key in (*self.once, *self.always))
+        return self.get("sparse") is not None
 
 
 def walk(source: TarSource, where: str) -> Iterator[TarEntry]:
@@ -196,7 +197,7 @@ def _extension(source: TarSource, info: tarfile.TarInfo, where: str) -> bytes:
 
 
 def _records(data: bytes, where: str) -> dict[str, bytes]:
-    """`LENGTH KEY=VALUE\\n`, where the length counts all of it."""
+    """`LENGTH KEY=VALUE\\n`, where the length counts all of it; those that count here."""
     found: dict[str, bytes] = {}
     at = 0
     while at < len(data):
@@ -206,7 +207,10 @@ def _records(data: bytes, where: str) -> dict[str, bytes]:
         key, equals, value = record[len(digits) + 1 : -1].partition(b"=")
         if not equals or len(record) != length or record[-1:] != b"\n" or not key:
             raise refusal("archive_corrupt", "an extended header cannot be read", where)
-        found[key.decode("utf-8", "replace")] = value
+        if key.startswith(_SPARSE_KEYS):
+            found["sparse"] = b""
+        elif key in (b"path", b"size"):  # others are not kept, so that memory stays flat
+            found[key.decode()] = value
         at += length
     return found
 

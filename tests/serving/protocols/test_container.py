@@ -67,7 +67,11 @@ def test_the_models_folder_is_served_where_sagemaker_asks_and_nothing_is_written
     here.mkdir()
     read_only(model, here)
     port = free_port()
-    told = {"SM_MODEL_DIR": str(model), "SAGEMAKER_BIND_TO_PORT": str(port)}
+    (tmp_path / "tmp").mkdir()
+    told = {
+        "SM_MODEL_DIR": str(model), "SAGEMAKER_BIND_TO_PORT": str(port),
+        "TMPDIR": str(tmp_path / "tmp"),
+    }  # fmt: skip
     guard = AS_ANYBODY if os.geteuid() == 0 and shutil.which("setpriv") else ()
     with serving(here, environment=told, before=guard) as address:
         assert address == f"http://127.0.0.1:{port}"
@@ -77,6 +81,7 @@ def test_the_models_folder_is_served_where_sagemaker_asks_and_nothing_is_written
     assert answer == served_project.predictor("pets").predict(RECORD)[0]
     assert hashes(model) == before
     assert list(here.iterdir()) == []
+    assert list((tmp_path / "tmp").glob("mm-*")) == []
 
 
 def test_a_model_may_be_named_by_the_environment(served_project: Project, tmp_path: Path) -> None:

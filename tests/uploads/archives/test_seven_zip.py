@@ -346,6 +346,12 @@ def test_packed_bytes_that_reach_into_the_directory_are_refused() -> None:
     refused(data, "archive_overlap")
 
 
+def test_packed_bytes_that_belong_to_no_file_are_refused() -> None:
+    data = sevened({"a": PHOTO}, COPY, directory=lambda made: made.replace(
+        b"\x08\x0d" + number(1), b"\x08\x0d" + number(0)))  # fmt: skip
+    refused(data, "archive_unreadable")
+
+
 def test_coders_in_a_circle_are_refused() -> None:
     folder = number(2) + coder_of(b"\x21", b"\x08") * 2 + number(0) + number(0)
     refused(sevened({"a": PHOTO}, folder=folder), "archive_unreadable")

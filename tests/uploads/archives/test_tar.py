@@ -259,6 +259,17 @@ def test_an_extended_header_of_any_size_is_not_read_into_memory() -> None:
         refused(data, "archive_too_large")
 
 
+def test_headers_for_all_entries_take_no_memory_however_many_there_are() -> None:
+    parts = []
+    for number in range(40):  # 40 MB of them
+        record = b" k%d=" % number + bytes([65 + number]) * 1_000_000 + b"\n"
+        record = b"%d" % (len(record) + 7) + record
+        parts.append(raw_tar((b"x", record), kind=b"g")[:-1024])
+    data = b"".join(parts) + raw_tar((b"a", b"1"))
+    with no_more_memory_than(8 << 20):
+        assert read_all(data) == {"a": b"1"}
+
+
 @pytest.mark.parametrize("record", [b"", b"9 a=b\n", b"99999 a=b\n", b"5 a=b", b"x a=b\n",
                                     b"6 ab\n\n", b"-6 a=b\n", b"5 =b\n"])  # fmt: skip
 def test_an_extended_header_that_cannot_be_read_is_refused(record: bytes) -> None:
@@ -299,7 +310,7 @@ def test_a_damaged_header_in_the_middle_is_not_taken_for_the_end() -> None:
 
 
 def test_an_extended_header_without_an_entry_is_refused() -> None:
-    refused(raw_tar((b"x", b"8 a=bcd\n"), kind=b"x"), "archive_corrupt")
+    refused(raw_tar((b"x", b"10 path=b\n"), kind=b"x"), "archive_corrupt")
 
 
 @pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz"])
