@@ -1,0 +1,89 @@
+"""`python -m benchmarks.serve`: serve the demo's champions by every way, and show what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from benchmarks.serve import page
+from benchmarks.serve.in_process import many_records, one_record
+from benchmarks.serve.load import closed, steady
+from benchmarks.serve.servers import SERVERS, running
+from benchmarks.serve.world import World
+
+out, err = Console(), Console(stderr=True)
+LOADS = (8, 32)  # clients; the better of them is the highest load
+SHARE = 0.8
+
+
+def run(
+    servers: Annotated[str, typer.Option(help="Some of them, with commas.")] = "",
+    seconds: Annotated[float, typer.Option(min=0.5, help="For each measurement.")] = 5.0,
+    records: Annotated[int, typer.Option(min=100, help="For the batch path.")] = 2_000,
+    port: Annotated[int, typer.Option(help="Where the servers listen, one at a time.")] = 8190,
+    demo: Annotated[Path | None, typer.Option(help="What `make demo` left; default: here.")] = None,
+    write: Annotated[bool, typer.Option(help="Put it into docs/results.md.")] = False,
+) -> None:
+    """Needs what `make demo` left behind. A server that does not start is named, and left out."""
+    names = [name.strip() for name in servers.split(",") if name.strip()] or list(SERVERS)
+    world = World.open(demo)
+    err.print("training an AutoGluon model, unless it is there …")
+    world.train()
+    results: dict[str, Any] = {"about": about(), "http": {}}
+    err.print("one record in process …")
+    results["one"] = one_record(world, seconds / 2)
+    err.print("many records …")
+    results["many"] = many_records(world, records)
+    for name in names:
+        err.print(f"{name} …")
+        try:
+            with running(name, port):
+                results["http"][name] = asyncio.run(measure(world, name, port, seconds))
+        except (RuntimeError, OSError, asyncio.IncompleteReadError) as error:
+            err.print(f"[bold red]left out[/] {name}: {error}")
+        port += 1
+    out.print(Markdown(page.section(results)))
+    if write:
+        page.put(results)
+
+
+async def measure(
+    world: World, name: str, port: int, seconds: float
+) -> dict[str, dict[str, float]]:
+    """One server: alone, at its highest load, and steadily at SHARE of it."""
+    path, found = SERVERS[name].path, {}
+    for with_image in (False, True):
+        bodies = world.bodies(with_image=with_image, count=500)
+        await closed(port, path, bodies, clients=2, seconds=1.0)  # warm
+        alone = await closed(port, path, bodies, clients=1, seconds=seconds)
+        loaded = [
+            await closed(port, path, bodies, clients=clients, seconds=seconds) for clients in LOADS
+        ]
+        highest = max(one.rate for one in loaded)
+        at = await steady(port, path, bodies, rate=max(1.0, SHARE * highest), seconds=seconds)
+        found["with image" if with_image else "without image"] = {
+            "alone": alone.p50, "highest": highest, "p50": at.p50, "p99": at.p99,
+            "refused": at.refused + sum(one.refused for one in [alone, *loaded]),
+        }  # fmt: skip
+    return found
+
+
+def about() -> dict[str, str]:
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "cores": str(os.cpu_count()),
+        "load": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+if __name__ == "__main__":
+    typer.run(run)
