@@ -22,6 +22,8 @@ from benchmarks.serve.world import World
 out, err = Console(), Console(stderr=True)
 LOADS = (8, 32)  # clients; the better of them is the highest load
 SHARE = 0.8
+EACH = 50  # records in a request
+BODIES = 2_000  # no image comes twice before so many
 
 
 def run(
@@ -47,6 +49,8 @@ def run(
         try:
             with running(name, port):
                 results["http"][name] = asyncio.run(measure(world, name, port, seconds))
+                if name == "ours":
+                    results["together"] = asyncio.run(together(world, port, seconds))
         except (RuntimeError, OSError, asyncio.IncompleteReadError) as error:
             err.print(f"[bold red]left out[/] {name}: {error}")
         port += 1
@@ -61,7 +65,7 @@ async def measure(
     """One server: alone, at its highest load, and steadily at SHARE of it."""
     path, found = SERVERS[name].path, {}
     for with_image in (False, True):
-        bodies = world.bodies(with_image=with_image, count=500)
+        bodies = world.bodies(with_image=with_image, count=BODIES)
         await closed(port, path, bodies, clients=2, seconds=1.0)  # warm
         alone = await closed(port, path, bodies, clients=1, seconds=seconds)
         loaded = [
@@ -74,6 +78,14 @@ async def measure(
             "refused": at.refused + sum(one.refused for one in [alone, *loaded]),
         }  # fmt: skip
     return found
+
+
+async def together(world: World, port: int, seconds: float) -> float:
+    """Records a second where each request to ours has EACH of them."""
+    bodies = world.many(EACH, 40)
+    path = SERVERS["ours"].path
+    await closed(port, path, bodies, clients=2, seconds=1.0)
+    return EACH * (await closed(port, path, bodies, clients=4, seconds=seconds)).rate
 
 
 def about() -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,35 +36,40 @@ def warm(ask: Callable[[], Any], seconds: float) -> float:
 def one_record(world: World, seconds: float) -> dict[str, float]:
     """Seconds for one record, by what it is and who answers."""
     found: dict[str, float] = {}
-    predictor, records = world.predictor(), world.records()
+    records, images = world.records(), world.images()
+    predictor, same = world.predictor(), world.predictor_of_autogluon()
     found["ours, without image"] = warm(lambda: predictor.predict(next(records)), seconds)
-    images = itertools.cycle(world.images)
-    found["ours, with image"] = warm(
-        lambda: predictor.predict(next(records), next(images)), seconds
-    )
-    found["ours, 12 megapixels"] = warm(
-        lambda: predictor.predict(next(records), world.photo), seconds
-    )
-    same = world.predictor_of_autogluon()
-    found["ours around AutoGluon, with image"] = warm(
-        lambda: same.predict(next(records), next(images)), seconds
-    )
-    found["ours around AutoGluon, 12 megapixels"] = warm(
-        lambda: same.predict(next(records), world.photo), seconds
-    )
+    for way, one in (("ours", predictor), ("ours around AutoGluon", same)):
+        found[f"{way}, with image"] = _each(
+            partial(one.predict, next(records)), islice(images, int(30 * seconds))
+        )
+        found[f"{way}, 12 megapixels"] = _each(partial(one.predict, next(records)), world.photos)
     people, columns = autogluon(world), list(world.spec.columns)
     with tempfile.TemporaryDirectory() as folder:
-        photo, small = Path(folder, "photo.jpg"), Path(folder, "small.jpg")
-        photo.write_bytes(world.photo)
-        small.write_bytes(world.images[0])
 
         def asked(path: Path) -> Any:
             row = {name: next(records)[name] for name in columns}
             return people.predict_proba(pd.DataFrame([{**row, "image": str(path)}]))
 
-        found["predict_proba, with image"] = warm(lambda: asked(small), seconds)
-        found["predict_proba, 12 megapixels"] = warm(lambda: asked(photo), seconds)
+        for what, some in (
+            ("with image", list(islice(images, int(30 * seconds)))),
+            ("12 megapixels", world.photos),
+        ):
+            paths = [Path(folder, f"{what} {n}.jpg") for n in range(len(some))]
+            for path, data in zip(paths, some, strict=True):
+                path.write_bytes(data)
+            found[f"predict_proba, {what}"] = _each(asked, paths)
     return found
+
+
+def _each(ask: Callable[[Any], Any], some: Iterable[Any]) -> float:
+    """The median of the seconds that each takes, once; the first ones are to get warm."""
+    taken = []
+    for one in some:
+        begin = time.perf_counter()
+        ask(one)
+        taken.append(time.perf_counter() - begin)
+    return median(taken[min(WARM, len(taken) // 3) :])
 
 
 def many_records(world: World, count: int) -> dict[str, float]:
@@ -71,7 +77,7 @@ def many_records(world: World, count: int) -> dict[str, float]:
     import mm_assets as mm
 
     ds = mm.Dataset(world.spec, world.settings)
-    frame = pd.DataFrame(list(itertools.islice(world.records(), count)))
+    frame = pd.DataFrame(list(islice(world.records(), count)))
     ds.predict(frame.head(20), quiet=True)
     begin = time.perf_counter()
     ds.predict(frame, quiet=True)

@@ -6,9 +6,8 @@ Plain sockets and no HTTP library, because on two cores the client's work is tak
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -88,17 +87,17 @@ async def _chunks(reader: asyncio.StreamReader) -> None:
 
 
 async def closed(
-    port: int, path: str, bodies: Sequence[bytes], *, clients: int, seconds: float
+    port: int, path: str, bodies: Iterator[bytes], *, clients: int, seconds: float
 ) -> Measured:
     """So many clients, each with one request on its way."""
-    found, next_body = Measured(), itertools.cycle(bodies)
+    found = Measured()
     end = time.perf_counter() + seconds
 
     async def one() -> None:
         client = Client(port, path)
         while time.perf_counter() < end:
             begin = time.perf_counter()
-            found.note(await client.ask(next(next_body)), time.perf_counter() - begin)
+            found.note(await client.ask(next(bodies)), time.perf_counter() - begin)
         client.close()
 
     begin = time.perf_counter()
@@ -108,19 +107,19 @@ async def closed(
 
 
 async def steady(
-    port: int, path: str, bodies: Sequence[bytes], *, rate: float, seconds: float
+    port: int, path: str, bodies: Iterator[bytes], *, rate: float, seconds: float
 ) -> Measured:
     """So many requests a second, at random moments, whether or not earlier ones are answered.
 
     A request's time counts from the moment at which it was due.
     """
-    found, next_body = Measured(), itertools.cycle(bodies)
+    found = Measured()
     idle: list[Client] = []
     tasks: list[asyncio.Task[None]] = []
 
     async def one(due: float) -> None:
         client = idle.pop() if idle else Client(port, path)
-        found.note(await client.ask(next(next_body)), time.perf_counter() - due)
+        found.note(await client.ask(next(bodies)), time.perf_counter() - due)
         idle.append(client)
 
     gaps = np.random.default_rng(0).exponential(1 / rate, max(1, int(rate * seconds)))

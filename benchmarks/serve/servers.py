@@ -81,7 +81,7 @@ def _as_png(data: bytes, side: int) -> bytes:
 
 
 def predict_proba(world: World, port: int) -> None:
-    """FastAPI around AutoGluon's `predict_proba`."""
+    """FastAPI around AutoGluon's `predict_proba`, which threads can't call at the same time."""
     import pandas as pd
     from fastapi import FastAPI
 
@@ -90,7 +90,7 @@ def predict_proba(world: World, port: int) -> None:
     columns = list(world.spec.columns)
 
     @app.post("/predict")
-    def predict(record: dict[str, Any]) -> dict[str, Any]:
+    async def predict(record: dict[str, Any]) -> dict[str, Any]:
         image = base64.b64decode(record["image"]) if record.get("image") else None
         row = {**{name: record.get(name) for name in columns}, "image": image}
         said = predictor.predict_proba(pd.DataFrame([row]))
@@ -112,24 +112,7 @@ def litserve(_: World, port: int) -> None:
     """LitServe's batches around our `Predictor`."""
     import litserve as ls  # type: ignore[import-untyped]
 
-    class Api(ls.LitAPI):  # type: ignore[misc]
-        def setup(self, device: Any) -> None:  # noqa: ARG002
-            self.predictor = World.here().predictor()
-
-        def decode_request(self, request: dict[str, Any]) -> dict[str, Any]:
-            return request
-
-        def batch(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            return list(inputs)
-
-        def predict(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            return _asked(self.predictor, batch)
-
-        def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            return output
-
-        def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
-            return output
+    from benchmarks.serve.lit import Api
 
     api = Api(max_batch_size=64, batch_timeout=0.002)
     ls.LitServer(api, accelerator="cpu", timeout=60).run(
@@ -153,7 +136,7 @@ def ray_serve(_: World, port: int) -> None:
 
         @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.002)
         async def many(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            return _asked(self.predictor, records)
+            return asked(self.predictor, records)
 
         async def __call__(self, request: Request) -> dict[str, Any]:
             if request.method != "POST":
@@ -166,7 +149,8 @@ def ray_serve(_: World, port: int) -> None:
         time.sleep(1)
 
 
-def _asked(predictor: Any, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def asked(predictor: Any, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Answers for records whose key `image` may hold base64."""
     images = [r.pop("image", None) for r in records]
     data = [None if image is None else base64.b64decode(image) for image in images]
     said: list[dict[str, Any]] = predictor.predict(records, data)

@@ -27,6 +27,7 @@ from mm_assets.serving.predictor import Predictor
 DATASET = "pets"
 JOINT = ("ft_transformer", "hf_text", "timm_image", "fusion_mlp")
 PHOTO_SIDES = (4000, 3000)  # 12 megapixels
+PHOTOS = 12
 MODEL = "model"
 Record = dict[str, Any]
 
@@ -88,9 +89,22 @@ class World:
         return [{str(name): value for name, value in row.items()} for row in found]
 
     @cached_property
-    def images(self) -> list[bytes]:
+    def _drawn(self) -> list[bytes]:
         folder = self._uploads / "unlabelled" / "images"
         return [path.read_bytes() for path in sorted(folder.glob("*-1.jpg"))[:100]]
+
+    def images(self) -> Iterator[bytes]:
+        """Endless, and no two are alike: nobody can have looked at one before."""
+        from PIL import Image, ImageDraw
+
+        for number in itertools.count():
+            with Image.open(io.BytesIO(self._drawn[number % len(self._drawn)])) as image:
+                other = image.convert("RGB")
+            colour = (number % 251, number * 7 % 251, number * 31 % 251)
+            ImageDraw.Draw(other).rectangle((2, 2, 22, 22), colour)
+            written = io.BytesIO()
+            other.save(written, "JPEG", quality=90)
+            yield written.getvalue()
 
     def records(self) -> Iterator[Record]:
         """Endless, each with an ID of its own."""
@@ -98,27 +112,35 @@ class World:
             row = self.rows[number % len(self.rows)]
             yield {**row, self.spec.id_column: f"B{number:07d}"}
 
-    def bodies(self, *, with_image: bool, count: int) -> list[bytes]:
-        """Requests of one record each."""
-        found = []
-        for number, record in enumerate(itertools.islice(self.records(), count)):
+    def bodies(self, *, with_image: bool, count: int) -> Iterator[bytes]:
+        """Requests of one record each; they begin again when so many were asked."""
+        found, images = [], self.images()
+        for record in itertools.islice(self.records(), count):
             if with_image:
-                image = self.images[number % len(self.images)]
-                record["image"] = base64.b64encode(image).decode()
+                record["image"] = base64.b64encode(next(images)).decode()
             found.append(json.dumps(record).encode())
-        return found
+        return itertools.cycle(found)
+
+    def many(self, each: int, count: int) -> Iterator[bytes]:
+        """Requests of so many records each."""
+        records = self.records()
+        bodies = [json.dumps(list(itertools.islice(records, each))).encode() for _ in range(count)]
+        return itertools.cycle(bodies)
 
     @cached_property
-    def photo(self) -> bytes:
-        """A JPEG of 12 megapixels, as a camera writes it."""
+    def photos(self) -> list[bytes]:
+        """JPEGs of 12 megapixels, as a camera writes them."""
         from PIL import Image
 
-        written = io.BytesIO()
-        with Image.open(io.BytesIO(self.images[0])) as image:
-            large = image.convert("RGB").resize(PHOTO_SIDES, Image.Resampling.BICUBIC)
-            noise = Image.effect_noise(PHOTO_SIDES, 24).convert("RGB")
+        noise = Image.effect_noise(PHOTO_SIDES, 24).convert("RGB")
+        found = []
+        for small in itertools.islice(self.images(), PHOTOS):
+            written = io.BytesIO()
+            with Image.open(io.BytesIO(small)) as image:
+                large = image.convert("RGB").resize(PHOTO_SIDES, Image.Resampling.BICUBIC)
             Image.blend(large, noise, 0.15).save(written, "JPEG", quality=92)
-        return written.getvalue()
+            found.append(written.getvalue())
+        return found
 
     # -- AutoGluon ------------------------------------------------------------------------------
 

@@ -1,0 +1,32 @@
+"""LitServe's side: what its workers ask. It starts them afresh, so the class stands in a module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import litserve as ls  # type: ignore[import-untyped]
+
+from benchmarks.serve.servers import asked
+from benchmarks.serve.world import World
+
+
+class Api(ls.LitAPI):  # type: ignore[misc]
+    """Batches of records, asked of our `Predictor`."""
+
+    def setup(self, device: Any) -> None:  # noqa: ARG002
+        self.predictor = World.here().predictor()
+
+    def decode_request(self, request: dict[str, Any]) -> dict[str, Any]:
+        return request
+
+    def batch(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return list(inputs)
+
+    def predict(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return asked(self.predictor, batch)
+
+    def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return output
+
+    def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
+        return output
