@@ -89,8 +89,8 @@ def _goals(results: dict[str, Any]) -> str:
         ["p99 at 80% of the highest load", "at most 3 times the median",
          f"{plain['p99'] / plain['p50']:.1f} times"],
         ["throughput under load", "at least 0.8 of the batch path",
-         f"{plain['highest'] / many['batch']:.2f} of {many['batch']:.0f} records/s; "
-         f"{results['together'] / many['batch']:.2f} with 50 records a request"],
+         (f"{plain['highest'] / many['batch']:.2f} of {many['batch']:.0f} records/s; "
+          f"{results['together'] / many['batch']:.2f} with 50 records a request")],
         ["a JPEG of 12 megapixels, beside `predict_proba`", "at least 5 times faster",
          f"{ratio:.1f} times; around the same model {same:.1f} times"],
     ]  # fmt: skip
