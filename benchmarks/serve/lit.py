@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import litserve as ls  # type: ignore[import-untyped]
+import litserve as ls
 
 from benchmarks.serve.servers import asked
 from benchmarks.serve.world import World

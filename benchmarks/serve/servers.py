@@ -110,7 +110,7 @@ def autogluon(world: World) -> Any:
 
 def litserve(_: World, port: int) -> None:
     """LitServe's batches around our `Predictor`."""
-    import litserve as ls  # type: ignore[import-untyped]
+    import litserve as ls
 
     from benchmarks.serve.lit import Api
 

@@ -23,7 +23,6 @@ from mm_assets.serving.notes import READ, note
 from mm_assets.serving.predictor import WAITING, Answer, Predictor
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.reading import Fault, Read, Reader
-from mm_assets.serving.record import Asked as Kept
 from mm_assets.serving.record import Recorder
 from mm_assets.serving.service import Service, Unavailable
 
@@ -79,7 +78,7 @@ class Answering:
     """Answers what is asked of the datasets of a service. `fetch` gets images by address."""
 
     def __init__(self, service: Service, fetch: Fetch, recorder: Recorder | None = None) -> None:
-        """recorder: keeps what is asked; None: nobody does."""
+        """recorder: keeps what is answered; None: nobody does."""
         self.service = service
         self.fetch = fetch
         self._reading: Counter[str] = Counter()  # records of each dataset that are being read
@@ -136,24 +135,19 @@ class Answering:
         predictor = await self.predictor(name)
         reader = predictor.reader
         unused: Sequence[str] = ()
+        sent: dict[int, bytes | NormalisedImage] = {}
         if asked.table is not None:
             with self._room(name, 1):
                 reads = await self._table(reader, asked.table, number_rows=asked.number_rows)
-            kept = [Kept(read, None, named=not asked.number_rows) for read in reads]
         else:
             records, images, unused = _beside(predictor.spec, asked)
             self._bounded(len(records))
-            sent: dict[int, bytes] = {}
             with self._room(name, len(records)):
                 reads = await self._records(reader, records, images, asked.faults, sent)
-            kept = [
-                Kept(read, sent.get(n), named=predictor.spec.id_column in record)
-                for n, (read, record) in enumerate(zip(reads, records, strict=True))
-            ]
         note().stage(READ, note().began, time.perf_counter())
         answers = await self.service.answers(name, reads)
         if self.recorder is not None:
-            self.recorder.note(predictor.spec, kept)
+            self.recorder.keep(predictor.spec, reads, sent, answers)
         return Answered(answers, unused)
 
     @contextmanager
@@ -198,11 +192,11 @@ class Answering:
         records: Sequence[Record],
         images: Sequence[Any],
         faults: Mapping[int, Fault],
-        sent: dict[int, bytes],
+        sent: dict[int, bytes | NormalisedImage],
     ) -> list[Read]:
         """Plain records without images are read here and now, all else in a thread.
 
-        sent: is given the bytes of images, by the record's place, if they are kept.
+        sent: is given the images as they came, by the record's place, if answers are kept.
         """
         plain = not faults and all(image is None for image in images)
         if plain and all(map(reader.is_plain, records)):
@@ -214,7 +208,7 @@ class Answering:
                 return Read(str(place + 1), None, fault=faults[place])
             async with limit:
                 data = await self._bytes(reader.spec, images[place])
-                if self.recorder is not None and isinstance(data, bytes):
+                if self.recorder is not None and isinstance(data, bytes | NormalisedImage):
                     sent[place] = data
                 return await self._in_pool(reader.record, records[place], place, data)
 

@@ -13,8 +13,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from mm_assets.contract.settings import Settings
-from mm_assets.contract.spec_file import load_specs
-from mm_assets.lake.lake import Lake
 from mm_assets.serving import inference_v2, native, page, sagemaker
 from mm_assets.serving.answering import Answering
 from mm_assets.serving.entrance import Entrance
@@ -24,7 +22,7 @@ from mm_assets.serving.metrics import routes as figures
 from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
-from mm_assets.serving.record import Recorder
+from mm_assets.serving.record import recording
 from mm_assets.serving.service import Service, Source
 from mm_assets.serving.sources import clean_up
 from mm_assets.serving.traces import traces_asked_for
@@ -40,7 +38,7 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
     """sources: dataset to what loads it. settings: where the lake is that images may lie in."""
     service = Service(options, sources)
     fetch = Fetching(options, settings)
-    recorder = recorder_of(options, settings)
+    recorder = recording(settings) if options.record else None
     answering = Answering(service, fetch, recorder)
     metrics, traces = Metrics(service), traces_asked_for()
 
@@ -49,12 +47,11 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
         async with metrics.looking():
             await service.start()
             if recorder is not None:
-                specs = load_specs(settings.defs_folder)
-                await recorder.start({name: specs[name] for name in sources if name in specs})
+                recorder.start()
             yield
             await service.close()
             if recorder is not None:
-                await recorder.close()
+                await asyncio.to_thread(recorder.close)
         await fetch.aclose()
         if traces is not None:
             await asyncio.to_thread(traces.close)
@@ -84,13 +81,6 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
         ended=[metrics.request, *([traces.ended] if traces else [])],
     )  # the outermost
     return app
-
-
-def recorder_of(options: Options, settings: Settings) -> Recorder | None:
-    """What keeps the records that are asked, if that is wanted."""
-    if not options.record:
-        return None
-    return Recorder(Lake(settings), settings.data_folder / "serving")
 
 
 def _health(app: FastAPI, service: Service) -> None:

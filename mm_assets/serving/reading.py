@@ -77,13 +77,14 @@ class Read:
     """One record of a request.
 
     features: its typed values; None if it is refused, then `fault` says why. With features `fault`
-    says why its image is left out.
+    says why its image is left out. numbered: it came without an ID, and is called by its place.
     """
 
     record_id: str
     features: Mapping[str, Value] | None
     image: NormalisedImage | None = None
     fault: Fault | None = None
+    numbered: bool = False
 
 
 class Reader:
@@ -134,12 +135,12 @@ class Reader:
         told = self._told(record)
         if self.spec.records == "images":
             return self._image_alone(told, place, image, seen)
-        if self.spec.id_column not in told:
+        if numbered := self.spec.id_column not in told:
             told[self.spec.id_column] = str(place + 1)
         plain = self._plain.read(told)
-        if plain is not None:
-            return _with_image(plain.record_id, plain.features, seen)
-        return _with_image(*self._judged(told), seen)
+        found = (plain.record_id, plain.features) if plain is not None else self._judged(told)
+        read = _with_image(*found, seen)
+        return replace(read, numbered=True) if numbered else read
 
     def _told(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """What counts of a record; an ID that is a number is text, spelled as it was sent."""
@@ -176,7 +177,9 @@ class Reader:
             plain = self._plain.read({self.spec.id_column: str(n), **row})
             if plain is None:
                 return None
-            reads.append(Read(plain.record_id, plain.features))
+            reads.append(
+                Read(plain.record_id, plain.features, numbered=self.spec.id_column not in row)
+            )
         return reads or None
 
     def _table(self, data: bytes, name: str, *, number_rows: bool = False) -> list[Read] | Fault:
@@ -208,7 +211,9 @@ class Reader:
             found[line or 0] = Read(record_id or "", None, fault=fault)
         reads = [found[line] for line in sorted(found)]
         if number_rows:
-            reads = [replace(read, record_id=str(n)) for n, read in enumerate(reads, 1)]
+            reads = [
+                replace(read, record_id=str(n), numbered=True) for n, read in enumerate(reads, 1)
+            ]
         return reads
 
     # -- what is not plain --
@@ -249,10 +254,12 @@ class Reader:
         seen: NormalisedImage | Fault | None,
     ) -> Read:
         given = record.get(self.spec.id_column)
+        numbered = False
         if given is None:
             by_content = isinstance(sent, bytes) and "{id}" not in (self.spec.image_name or "")
             whole = hashlib.sha256(sent).hexdigest() if isinstance(sent, bytes) else ""
             given = whole[:CONTENT_ID] if by_content else str(place + 1)
+            numbered = not by_content
         record_id = normalised(given if isinstance(given, str) else json.dumps(given))
         if fault := fault_of(record_id):
             return Read(record_id, None, fault=Fault(*fault))
@@ -260,7 +267,7 @@ class Reader:
             seen = Fault("image_needed", "the record has no image")
         if isinstance(seen, Fault):
             return Read(record_id, None, fault=seen)
-        return Read(record_id, {}, seen)
+        return Read(record_id, {}, seen, numbered=numbered)
 
 
 def _with_image(

@@ -1,201 +1,331 @@
-"""Records that were answered, kept as uploads: live traffic comes in by the same door as all else.
+"""Answered records, kept as uploads (`mm serve --record`): through the door that all data takes.
 
-What was asked is noted on disk and sent, some records at a time, into the dataset's inbox; from
-there the ordinary flow takes it, so monitoring, drift and the review queue see it. What a process
-left behind when it died is sent by the next one. Nobody waits for any of it: what cannot be noted
-in time is dropped, and said.
+What was answered is written into a buffer on this machine's disk; every so many records or minutes
+a buffer is sent into the dataset's inbox, as one upload. Nobody who asks waits for it: what does
+not fit into the queue or onto the disk is dropped, counted and said. A crash loses what was not
+written yet; what lies in a buffer is sent by the next service that starts with the same folder.
+
+Of a record that is asked several times before a buffer is sent, the last one is in it. Records
+without an ID get one. Labels are not kept: whoever may ask must not be able to teach.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import contextlib
+import fcntl
 import json
 import logging
-import os
-import tempfile
+import queue
+import shutil
+import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.errors import MMError
+from mm_assets.contract.errors import MMError, UploadError
+from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
+from mm_assets.reading.images import NormalisedImage
 from mm_assets.serving.reading import Read
-from mm_assets.uploads.in_hand import in_hand, write_zip
+from mm_assets.uploads.in_hand import image_file_name, write_zip
 from mm_assets.uploads.send import send
 
 logger = logging.getLogger(__name__)
-MOST_RECORDS = 500  # in one upload
-SECONDS = 60.0  # after which what was noted is sent
-MOST_PENDING = 256  # requests that wait to be noted
+# Puts a zip into the inbox of a dataset under a name.
+Send = Callable[[str, Path, str], None]
+TABLE = "records.jsonl"
+_ROWS, _LOCK, _SEALED = "rows", "lock", ".sealed"
+_PAUSES = (1.0, 5.0, 30.0, 120.0, 300.0)  # seconds between tries to send
+_SAY_AGAIN = 60.0
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a request asked. image: the bytes that came. named: whether the record came with an ID;
-    else it gets one that nobody else has.
-    """
+class Limits:
+    """records, seconds: after which a buffer is sent. queued_bytes: that wait to be written;
+    kept_bytes: on the disk, that wait to be sent."""
 
-    read: Read
-    image: bytes | None
-    named: bool
+    records: int = 500
+    seconds: float = 60.0
+    queued_bytes: int = 64 << 20
+    kept_bytes: int = 1 << 30
 
 
-class Recorder:
-    """Keeps what is asked of datasets in a lake. Of one event loop."""
+@dataclass(frozen=True)
+class _Kept:
+    """A record on its way to the disk. row: None where only its image is sent."""
 
-    def __init__(
-        self,
-        lake: Lake,
-        folder: Path,
-        *,
-        most_records: int = MOST_RECORDS,
-        seconds: float = SECONDS,
-    ) -> None:
-        """folder: where records lie until they are sent."""
-        self.dropped = 0
-        self._lake, self._folder = lake, folder
-        self._most_records, self._seconds = most_records, seconds
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")  # one writes, and sends
-        self._pending = 0
-        self._open: dict[str, _Open] = {}
-        self._specs: dict[str, DatasetSpec] = {}
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self, specs: Mapping[str, DatasetSpec]) -> None:
-        """Send what was left behind, and from now on what is noted. specs: of the datasets."""
-        self._specs.update(specs)
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    def note(self, spec: DatasetSpec, asked: Sequence[Asked]) -> None:
-        """Keep these records; those that were refused are none. Returns at once."""
-        if self._pending >= MOST_PENDING:
-            self.dropped += len(asked)
-            if self.dropped == len(asked) or self.dropped % 1_000 < len(asked):
-                logger.warning("%d records were not kept: the disk is too slow", self.dropped)
-            return
-        self._pending += 1
-        self._specs.setdefault(spec.dataset, spec)
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._noted, spec, asked)
-        future.add_done_callback(self._done)
-
-    async def close(self) -> None:
-        """Send all that was noted."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._send_all, True)
-        self._thread.shutdown()
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._send_all, False)
-            await asyncio.sleep(min(self._seconds, 5.0))
-
-    def _done(self, future: asyncio.Future[None]) -> None:
-        self._pending -= 1
-        if not future.cancelled() and (error := future.exception()) is not None:
-            self.dropped += 1
-            logger.warning("what was asked could not be kept: %s", error)
-
-    # -- in the recorder's own thread ---------------------------------------------------------
-
-    def _noted(self, spec: DatasetSpec, asked: Sequence[Asked]) -> None:
-        name = spec.dataset
-        opened = self._open.get(name)
-        if opened is None:
-            folder = self._folder / name
-            folder.mkdir(parents=True, exist_ok=True)
-            moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-            path = folder / f"served-{moment}-{uuid.uuid4().hex[:8]}.{os.getpid()}.jsonl"
-            opened = self._open[name] = _Open(path, time.monotonic())
-        with opened.path.open("a", encoding="utf-8") as file:
-            for one in asked:
-                if one.read.features is None:
-                    continue
-                record_id = one.read.record_id if one.named else f"served-{uuid.uuid4().hex}"
-                image = base64.b64encode(one.image).decode() if one.image is not None else None
-                line = {"id": record_id, "features": dict(one.read.features), "image": image}
-                file.write(json.dumps(line) + "\n")
-                opened.records += 1
-        if opened.records >= self._most_records:
-            self._close(name)
-
-    def _close(self, name: str) -> None:
-        self._open.pop(name)
-
-    def _send_all(self, everything: bool) -> None:
-        for name, opened in list(self._open.items()):
-            if everything or time.monotonic() - opened.since >= self._seconds:
-                self._close(name)
-        mine = {opened.path for opened in self._open.values()}
-        for name, spec in self._specs.items():
-            for path in sorted((self._folder / name).glob("served-*.jsonl")):
-                if path not in mine and (claimed := _claimed(path)) is not None:
-                    self._send(spec, claimed)
-
-    def _send(self, spec: DatasetSpec, path: Path) -> None:
-        """One file as one upload; it stays for the next time if the lake cannot be reached."""
-        import pandas as pd
-
-        records = {one["id"]: one for one in _lines(path)}  # of one ID the newest
-        if not records:
-            path.unlink()
-            return
-        rows = [{spec.id_column: i, **one["features"]} for i, one in records.items()]
-        frame = pd.DataFrame(rows, dtype=object)
-        images: Any = None
-        if spec.has_images:
-            images = [
-                base64.b64decode(o["image"]) if o["image"] else None for o in records.values()
-            ]
-        try:
-            with tempfile.TemporaryDirectory(prefix="mm-served-") as folder:
-                made = Path(folder) / "served.zip"
-                write_zip(made, in_hand(spec, frame, images, labels=False).files())
-                send(self._lake, made, spec.dataset, path.name.split(".")[0])
-        except MMError as error:
-            logger.warning("%s: what was asked is kept, and not sent yet: %s", spec.dataset, error)
-            return
-        path.unlink()
+    dataset: str
+    record_id: str
+    row: dict[str, Any] | None
+    file: str = ""
+    image: bytes = b""
 
 
 @dataclass
-class _Open:
-    path: Path
-    since: float
+class _Buffer:
+    folder: Path
+    began: float = field(default_factory=time.monotonic)
     records: int = 0
 
 
-def _claimed(path: Path) -> Path | None:
-    """The file, if it is this process's own or that of one which is gone; renamed to be ours."""
-    stem, pid = path.name.removesuffix(".jsonl").rsplit(".", 1)
-    if pid == str(os.getpid()):
-        return path
-    if not pid.isdigit() or _is_alive(int(pid)):
+class Recorder:
+    """Keeps what a service answers. counts: `kept`, `dropped`, `sent` (records), `uploads`.
+
+    folder: on this machine's disk; several processes may share it.
+    """
+
+    def __init__(self, folder: Path, send: Send, limits: Limits | None = None) -> None:
+        self.counts: Counter[str] = Counter()
+        self._folder, self._send, self._limits = folder, send, limits or Limits()
+        self._own = folder / _new_name()
+        self._queue: queue.SimpleQueue[_Kept | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # of the two sums
+        self._queued = self._on_disk = 0
+        self._buffers: dict[str, _Buffer] = {}
+        self._wake, self._ending = threading.Event(), threading.Event()
+        self._told = 0.0
+        self._writer = threading.Thread(target=self._write_all, name="record", daemon=True)
+        self._sender = threading.Thread(target=self._send_all, name="record-send", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write and to send, first of all what an earlier service left behind.
+
+        Raises OSError if the folder cannot be written.
+        """
+        hidden = self._own.with_name(f".{self._own.name}")
+        hidden.mkdir(parents=True)
+        self._held = (hidden / _LOCK).open("w")
+        fcntl.flock(self._held, fcntl.LOCK_EX)
+        hidden.rename(self._own)  # nobody sees it without its lock
+        self._on_disk = sum(_size(path) for path in self._folder.rglob("*"))
+        self._writer.start()
+        self._sender.start()
+
+    def close(self, seconds: float = 20.0) -> None:
+        """Write what waits and send it; what is not sent by then, the next service sends."""
+        end = time.monotonic() + seconds
+        self._queue.put(None)
+        self._writer.join(seconds)
+        self._ending.set()
+        self._wake.set()
+        self._sender.join(max(0.0, end - time.monotonic()))
+        if not self._sender.is_alive() and not any(self._own.glob("*/*")):
+            shutil.rmtree(self._own, ignore_errors=True)
+        self._held.close()
+
+    # -- keeping ------------------------------------------------------------------------------
+
+    def keep(
+        self,
+        spec: DatasetSpec,
+        reads: Sequence[Read],
+        sent: Mapping[int, bytes | NormalisedImage],
+        answers: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Keep the records that have an answer. Returns at once and raises nothing.
+
+        sent: the images as they came, by the record's place.
+        """
+        for place, (read, answer) in enumerate(zip(reads, answers, strict=True)):
+            if answer["prediction"] is None:
+                continue
+            image = sent.get(place) if read.image is not None else None
+            try:
+                self._put(_kept(spec, read, image))
+            except UploadError as error:  # no file can be called so that its name yields this ID
+                self._drop(error.what)
+            except Exception as error:  # noqa: BLE001  whoever asked has an answer by now
+                self._drop(f"{type(error).__name__}: {error}")
+
+    def _put(self, kept: _Kept) -> None:
+        size = len(kept.image) + 1_000
+        with self._lock:
+            if self._on_disk + self._queued + size > self._limits.kept_bytes:
+                return self._drop("too much waits to be sent")
+            if self._queued + size > self._limits.queued_bytes:
+                return self._drop("the disk does not keep up")
+            self._queued += size
+        self._queue.put(kept)
         return None
-    ours = path.with_name(f"{stem}.{os.getpid()}.jsonl")
+
+    def _drop(self, why: str) -> None:
+        self.counts["dropped"] += 1
+        if time.monotonic() - self._told > _SAY_AGAIN or not self._told:
+            self._told = time.monotonic()
+            total = self.counts["dropped"]
+            logger.warning("answered records are not kept: %s (%d so far)", why, total)
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def _write_all(self) -> None:
+        ended = False
+        while not ended:
+            try:
+                kept = self._queue.get(timeout=min(1.0, self._limits.seconds / 4))
+                ended = kept is None
+                if kept is not None:
+                    self._write(kept)
+            except queue.Empty:
+                pass
+            except Exception as error:  # noqa: BLE001  the next one may do
+                self._drop(f"they cannot be written: {error}")
+            for dataset, buffer in list(self._buffers.items()):
+                old = time.monotonic() - buffer.began >= self._limits.seconds
+                if old or ended or buffer.records >= self._limits.records:
+                    self._seal(dataset)
+
+    def _write(self, kept: _Kept) -> None:
+        with self._lock:
+            self._queued -= len(kept.image) + 1_000
+        buffer = self._buffers.get(kept.dataset) or self._new(kept.dataset)
+        line = {"id": kept.record_id, "row": kept.row, "file": kept.file, "at": buffer.records}
+        data = ("\n" + json.dumps(line)).encode()  # not even a torn line spoils the next
+        if kept.file:
+            (buffer.folder / str(buffer.records)).write_bytes(kept.image)
+        with (buffer.folder / _ROWS).open("ab") as rows:
+            rows.write(data)
+        buffer.records += 1
+        with self._lock:
+            self._on_disk += len(data) + len(kept.image)
+        self.counts["kept"] += 1
+
+    def _new(self, dataset: str) -> _Buffer:
+        buffer = _Buffer(self._own / dataset / _new_name())
+        buffer.folder.mkdir(parents=True)
+        self._buffers[dataset] = buffer
+        return buffer
+
+    def _seal(self, dataset: str) -> None:
+        folder = self._buffers.pop(dataset).folder
+        with contextlib.suppress(OSError):  # it stays; the next service sends it
+            folder.rename(folder.with_name(folder.name + _SEALED))
+            self._wake.set()
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def _send_all(self) -> None:
+        failures = 0
+        while True:
+            ending = self._ending.is_set()  # before the look: what was sealed until then is seen
+            self._wake.clear()
+            try:
+                self._send_what_lies()
+                failures = 0
+            except (MMError, OSError) as error:
+                failures += 1
+                logger.warning("answered records cannot be sent yet: %s", error)
+            if ending:
+                return
+            self._wake.wait(_PAUSES[min(failures, len(_PAUSES)) - 1] if failures else 60.0)
+
+    def _send_what_lies(self) -> None:
+        """Every buffer that is whole. Raises the last error, after all were tried."""
+        fault: Exception | None = None
+        for run in sorted(self._folder.glob("[!.]*")):
+            with _left_behind(run) as is_left:
+                for buffer in sorted(run.glob("*/*" if is_left else f"*/*{_SEALED}")):
+                    if not is_left and run != self._own:
+                        break  # its own service sends it
+                    try:
+                        self._send_one(buffer)
+                    except (MMError, OSError) as error:
+                        fault = error
+                if is_left and not any(run.glob("*/*")):
+                    shutil.rmtree(run)
+        if fault is not None:
+            raise fault
+
+    def _send_one(self, buffer: Path) -> None:
+        size = sum(map(_size, buffer.rglob("*")))
+        lines = _lines(buffer)
+        if lines:
+            packed = buffer / "upload.zip"
+            digest = write_zip(packed, _files(buffer, lines))
+            name = f"served-{buffer.name.removesuffix(_SEALED)}-{digest}"
+            self._send(buffer.parent.name, packed, name)
+            self.counts["sent"] += len(lines)
+            self.counts["uploads"] += 1
+        shutil.rmtree(buffer)
+        with self._lock:
+            self._on_disk = max(0, self._on_disk - size)
+
+
+def recording(settings: Settings) -> Recorder:
+    """Keeps answered records of a project: in its data folder, then in the inbox of its lake."""
+    lake = Lake(settings)
+
+    def to_inbox(dataset: str, path: Path, name: str) -> None:
+        send(lake, path, dataset, name)
+
+    return Recorder(settings.data_folder / "serving" / "recorded", to_inbox)
+
+
+def _kept(spec: DatasetSpec, read: Read, image: bytes | NormalisedImage | None) -> _Kept:
+    """Raises UploadError where the name of no file yields the record's ID."""
+    record_id = f"served-{uuid.uuid4().hex}" if read.numbered else read.record_id
+    data = image.data if isinstance(image, NormalisedImage) else image
+    if spec.records == "images" or (data and spec.image_column is None):
+        assert isinstance(data, bytes)  # noqa: S101  or it had no answer
+        file = image_file_name(spec, record_id, 1, "", data)
+    else:
+        file = f"{uuid.uuid4().hex}.png" if data else ""
+    row = None if spec.records == "images" else {spec.id_column: record_id, **(read.features or {})}
+    if row is not None and spec.image_column is not None:
+        row[spec.image_column] = file or None
+    return _Kept(spec.dataset, record_id, row, file, data or b"")
+
+
+def _new_name() -> str:
+    """A name that comes after those before it."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:6]}"
+
+
+@contextlib.contextmanager
+def _left_behind(run: Path) -> Iterator[bool]:
+    """Whether the service that wrote into a folder has ended; then it is this one's meanwhile."""
     try:
-        return path.rename(ours)
-    except OSError:  # another process was faster
-        return None
+        lock = (run / _LOCK).open("r+")
+    except OSError:  # another service has just sent all of it
+        yield False
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
-def _is_alive(pid: int) -> bool:
-    import psutil
+def _lines(buffer: Path) -> list[dict[str, Any]]:
+    """The last line of each record, in their order. A line that a crash cut off is none."""
+    last: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for text in (buffer / _ROWS).read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                line = json.loads(text)
+                last.pop(line["id"], None)
+                last[line["id"]] = line
+    return list(last.values())
 
-    return bool(psutil.pid_exists(pid))
+
+def _files(buffer: Path, lines: Sequence[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
+    rows = [line["row"] for line in lines if line["row"] is not None]
+    if rows:
+        yield TABLE, "".join(json.dumps(row) + "\n" for row in rows).encode()
+    for line in lines:
+        if line["file"]:
+            yield line["file"], (buffer / str(line["at"])).read_bytes()
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file; a last line that a crash cut short is none."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
-            yield json.loads(line)
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0

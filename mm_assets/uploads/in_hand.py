@@ -191,7 +191,7 @@ def _table(
     if spec.is_regression:
         numeric.add(spec.label_column)
     missing = "" if "" in spec.missing_values else next(iter(spec.missing_values), "")
-    text, lines = _csv(frame[columns], numeric, missing)
+    text, lines = _csv(frame[columns], numeric, missing, spec.decimal or ".")
     try:
         return text.encode(spec.written_encoding), lines
     except UnicodeEncodeError as error:
@@ -204,10 +204,15 @@ def _table(
         ) from None
 
 
-def _csv(frame: pd.DataFrame, numeric: Container[str], missing: str) -> tuple[str, list[int]]:
+def _csv(
+    frame: pd.DataFrame, numeric: Container[str], missing: str, decimal: str = "."
+) -> tuple[str, list[int]]:
     """The frame as CSV, and the physical line on which each row begins."""
     texts = [
-        [_text(value, as_name=name not in numeric, missing=missing) for value in frame[name]]
+        [
+            _text(value, as_name=name not in numeric, missing=missing, decimal=decimal)
+            for value in frame[name]
+        ]
         for name in frame.columns
     ]
     text = io.StringIO(newline="")
@@ -221,7 +226,7 @@ def _csv(frame: pd.DataFrame, numeric: Container[str], missing: str) -> tuple[st
     return text.getvalue(), lines
 
 
-def _text(value: Any, *, as_name: bool, missing: str = "") -> str:
+def _text(value: Any, *, as_name: bool, missing: str = "", decimal: str = ".") -> str:
     """A cell as text, so that reading it gives the value again.
 
     as_name: an ID, a category or a label: pandas writes 1 as 1.0 where the column has a gap, and
@@ -237,7 +242,7 @@ def _text(value: Any, *, as_name: bool, missing: str = "") -> str:
             return missing
         if as_name and number.is_integer() and abs(number) < 2**53:
             return str(int(number))
-        return repr(number)
+        return repr(number) if as_name else repr(number).replace(".", decimal)
     return str(value)
 
 
@@ -274,7 +279,7 @@ def _images(
         yield from _of_folder(Path(images))
         return
     for record_id, number, data in _each(ids, images):
-        yield _file_name(spec, record_id, number, label_of.get(record_id, ""), data), data
+        yield image_file_name(spec, record_id, number, label_of.get(record_id, ""), data), data
 
 
 def _each(ids: Sequence[str], images: Any) -> Iterator[tuple[str, int, bytes]]:
@@ -346,7 +351,7 @@ def _bytes(image: Any, record_id: str) -> bytes:
     return buffer.getvalue()
 
 
-def _file_name(spec: DatasetSpec, record_id: str, number: int, label: str, data: bytes) -> str:
+def image_file_name(spec: DatasetSpec, record_id: str, number: int, label: str, data: bytes) -> str:
     """A name from which `image_name` reads this ID again. Raises UploadError where none does."""
     shape = spec.image_name or "{id}"
     parts = {"{id}": record_id, "{n}": str(number), "{label}": label, "*": "x"}

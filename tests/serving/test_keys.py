@@ -157,11 +157,12 @@ def test_without_keys_only_programs_on_this_machine_are_answered(trained_prices:
             ({"Host": "[::1"}, "host_unknown"),
             ({"Origin": "https://evil.example"}, "origin_unknown"),
             ({"Origin": "null"}, "origin_unknown"),
+            ({"Origin": "http://127.0.0.1:3000"}, "origin_unknown"),
         ):
             answer = client.post(path, headers=headers, **asked)
             assert (answer.status_code, answer.json()["code"]) == (403, code)
         for headers in ({"Host": "localhost:9"}, {"Host": "[::1]:8080"},
-                        {"Origin": "http://localhost:8080"}):  # fmt: skip
+                        {"Origin": "http://127.0.0.1:8080"}):  # fmt: skip
             assert client.post(path, headers=headers, **asked).status_code == 200
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,9 +140,8 @@ def serving(
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     end = time.monotonic() + SECONDS
     while time.monotonic() < end and process.poll() is None:
-        told = [word for word in log.read_text().split() if word.startswith("http://")]
-        if " is up" in log.read_text():
-            address = told[-2].replace("0.0.0.0", "127.0.0.1").rstrip(",")
+        if told := re.search(r"(http://[^\s\"]+) is up", log.read_text()):
+            address = told[1].replace("0.0.0.0", "127.0.0.1")
             if status(f"{address}/ready") == 200:
                 return address
         time.sleep(0.1)

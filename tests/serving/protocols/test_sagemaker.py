@@ -73,7 +73,7 @@ def test_ping_says_why_nothing_can_be_answered(served_project: Project) -> None:
         raise ModelError(code="model_tampered", what="a file differs", todo="Train it again.")
 
     app = make_app(Options(), {"pets": broken}, served_project.settings)
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         while "loading" in (answer := client.get("/ping")).text:
             time.sleep(0.01)
     assert answer.status_code == 503
