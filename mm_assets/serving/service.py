@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class Service:
         for one in self.served.values():
             if one.lane is not None:
                 await one.lane.close()
+        gc.unfreeze()
 
     async def answers(self, name: str, reads: Sequence[Read]) -> list[Answer]:
         """Raises KeyError for a dataset that is not served, Unavailable, Overloaded."""
@@ -164,6 +166,7 @@ class Service:
             seen=lambda n, waited, took: self.on_batch(one.name, n, waited, took),
         )
         await self._make_room(one)
+        await asyncio.to_thread(_settle)
 
     async def _make_room(self, newest: Served) -> None:
         """Let the datasets go that were not used for longest, until the rest fits."""
@@ -199,6 +202,7 @@ class Service:
                 }
                 logger.info("%s: now answered by %s", one.name, versions)
                 self.on_promotion(one.name)
+                await asyncio.to_thread(_settle)
             one.fault = ""
         except Exception as error:  # noqa: BLE001  what is loaded goes on answering
             fault = f"promotions can't be looked for: {type(error).__name__}: {error}"
@@ -220,10 +224,19 @@ def _told(one: Served) -> dict[str, Any]:
     }
 
 
+def _settle() -> None:
+    """Have the collector of garbage pass over what is loaded.
+
+    Else it looks through all of it again and again: millions of objects, most of them of libraries.
+    Meanwhile nobody is answered, for half a second. What was let go is collected before.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 def _resident() -> int:
     """Bytes of memory that this process holds, without what nobody needs."""
-    import gc
-
     import psutil
 
     gc.collect()
