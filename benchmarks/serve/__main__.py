@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from benchmarks.serve.world import World
 out, err = Console(), Console(stderr=True)
 LOADS = (8, 32)  # clients; the better of them is the highest load
 SHARE = 0.8
+ROUNDS = 2  # what else the machine does comes and goes
 EACH = 50  # records in a request
 BODIES = 2_000  # no image comes twice before so many
 
@@ -62,20 +64,27 @@ def run(
 async def measure(
     world: World, name: str, port: int, seconds: float
 ) -> dict[str, dict[str, float]]:
-    """One server: alone, at its highest load, and steadily at SHARE of it."""
+    """One server: alone, at its highest load, and steadily at SHARE of it. Of ROUNDS the best."""
     path, found = SERVERS[name].path, {}
     for with_image in (False, True):
         bodies = world.bodies(with_image=with_image, count=BODIES)
-        await closed(port, path, bodies, clients=2, seconds=1.0)  # warm
-        alone = await closed(port, path, bodies, clients=1, seconds=seconds)
+        ask = partial(closed, port, path, bodies)
+        await ask(clients=2, seconds=1.0)  # warm
+        alone = [await ask(clients=1, seconds=seconds) for _ in range(ROUNDS)]
         loaded = [
-            await closed(port, path, bodies, clients=clients, seconds=seconds) for clients in LOADS
+            await ask(clients=clients, seconds=seconds) for clients in LOADS for _ in range(ROUNDS)
         ]
         highest = max(one.rate for one in loaded)
-        at = await steady(port, path, bodies, rate=max(1.0, SHARE * highest), seconds=seconds)
+        if not highest:
+            raise RuntimeError(f"it answers with {alone[0].statuses}")
+        at = [
+            await steady(port, path, bodies, rate=SHARE * highest, seconds=seconds)
+            for _ in range(ROUNDS)
+        ]
+        best = min(at, key=lambda one: one.p99)
         found["with image" if with_image else "without image"] = {
-            "alone": alone.p50, "highest": highest, "p50": at.p50, "p99": at.p99,
-            "refused": at.refused + sum(one.refused for one in [alone, *loaded]),
+            "alone": min(one.p50 for one in alone), "highest": highest,
+            "p50": best.p50, "p99": best.p99, "refused": best.refused,
         }  # fmt: skip
     return found
 

@@ -16,9 +16,6 @@ class Api(ls.LitAPI):  # type: ignore[misc]
     def setup(self, device: Any) -> None:  # noqa: ARG002
         self.predictor = World.here().predictor()
 
-    def decode_request(self, request: dict[str, Any]) -> dict[str, Any]:
-        return request
-
     def batch(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return list(inputs)
 
@@ -26,7 +23,4 @@ class Api(ls.LitAPI):  # type: ignore[misc]
         return asked(self.predictor, batch)
 
     def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return output
-
-    def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
         return output

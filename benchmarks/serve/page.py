@@ -46,7 +46,7 @@ def _opening(about: dict[str, str]) -> str:
         f"Measured {about['date']} on {about['machine']}, in one run, with the demo of the "
         "pets: `python -m benchmarks.serve`. The client runs on the same cores. Compare the "
         "ratios; the milliseconds are of this machine, which did other work beside it "
-        f"(load {about['load']} on {about['cores']} cores)."
+        f"(load {about['load']} on {about['cores']} cores); of two rounds the better one counts."
     )
 
 
