@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -121,5 +122,6 @@ def _exporter(wanted: str) -> Any:
         names = ("otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http",)
     for name in names:
         for found in importlib.metadata.entry_points(group=_GROUP, name=name):
-            return found.load()()
+            # The console's own default is what stdout was when the package was first imported.
+            return found.load()(**({"out": sys.stdout} if name == "console" else {}))
     raise LookupError(f"no exporter {wanted!r} is installed")

@@ -100,7 +100,7 @@ time.sleep(600)
 def test_what_a_process_leaves_behind_is_ended_too_even_if_it_does_not_listen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mm_assets.orchestration.dev.PATIENCE", 4)
+    monkeypatch.setattr("mm_assets.orchestration.dev.PATIENCE", 8)
     process = subprocess.Popen(
         [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, start_new_session=True
     )

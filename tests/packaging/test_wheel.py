@@ -183,7 +183,7 @@ def test_mm_dev_serves_the_folder_and_ends_with_all_that_it_started(stranger) ->
         started = psutil.Process(dev.pid).children(recursive=True)
         assert len(started) >= 4  # dagster dev, UI, daemon, code server
         dev.send_signal(signal.SIGINT)
-        assert dev.wait(60) == 0
+        assert dev.wait(150) == 0
     finally:
         dev.kill()
     assert "Dagster has ended, with all that it had started" in log.read_text()
