@@ -8,9 +8,8 @@ import typer
 
 import mm_assets as mm
 from mm_assets.cli.errors import speaking_errors
+from mm_assets.contract.listening import LOOPBACK, url_of
 from mm_assets.display.console import good, say, warn
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def dev(
@@ -31,7 +30,7 @@ def dev(
             settings = left_behind(settings, demo)
         if host not in LOOPBACK:
             warn(f"whoever reaches {host} can use the UI: it has no login")
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        address = url_of(host, port)
         say(f"Starting Dagster on {settings.defs_folder} …")
         run_dev(
             settings, host, port,

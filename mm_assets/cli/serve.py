@@ -12,8 +12,9 @@ import typer
 import mm_assets as mm
 from mm_assets.cli.errors import speaking_errors
 from mm_assets.cli.serve_keys import file_of_keys
+from mm_assets.contract.listening import LOOPBACK
 from mm_assets.display.console import good, say
-from mm_assets.serving.options import LOOPBACK, Options
+from mm_assets.serving.options import Options
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ not: what they serve (`code_location.py`).
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import signal
@@ -24,6 +23,7 @@ import psutil
 import yaml
 
 from mm_assets.contract.errors import MMError, SettingsError
+from mm_assets.contract.listening import cannot_listen
 from mm_assets.contract.settings import Settings
 from mm_assets.orchestration.run import open_instance, prepare_home
 
@@ -68,26 +68,13 @@ def run_dev(
 
 def check_address(host: str, port: int) -> None:
     """Raises SettingsError (port_taken, address_unusable) if nothing can listen there."""
-    where = f"{host}:{port}"
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(found[0], socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(found[4])
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SettingsError(
-                code="port_taken",
-                what=f"something listens on port {port} already",
-                where=where,
-                todo=f"End it, or choose another port: --port {port + 1}.",
-            ) from None
-        raise SettingsError(
-            code="address_unusable",
-            what=f"nothing can listen there: {error.strerror or error}",
-            where=where,
-            todo="Choose another --host or --port.",
-        ) from None
+        raise cannot_listen(error, host, port, f": --port {port + 1}.") from None
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import signal
 import socket
 import time
@@ -22,7 +21,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mm_assets.contract.errors import SettingsError
+from mm_assets.contract.listening import cannot_listen, url_of
 from mm_assets.serving.options import Options
 
 HEAD_SECONDS = 10.0
@@ -184,22 +183,10 @@ def listen(options: Options) -> socket.socket:
     try:
         return socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        where = f"{options.host}:{options.port}"
-        if error.errno == errno.EADDRINUSE:
-            raise SettingsError(
-                code="port_taken",
-                what=f"something listens on port {options.port} already",
-                where=where,
-                todo="End it, or choose another port; `--port 0` takes any that is free.",
-            ) from None
-        raise SettingsError(
-            code="address_unusable",
-            what=f"nothing can listen there: {error.strerror or error}",
-            where=where,
-            todo="Choose another --host or --port.",
+        raise cannot_listen(
+            error, options.host, options.port, "; `--port 0` takes any that is free."
         ) from None
 
 
 def address_of(listener: socket.socket, options: Options) -> str:
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    return f"http://{host}:{listener.getsockname()[1]}"
+    return url_of(options.host, listener.getsockname()[1])

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mm_assets.contract.listening import LOOPBACK
 from mm_assets.serving.keys import Keys
-from mm_assets.serving.options import LOOPBACK, Options
+from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
 
 # What whoever asks may see; None: everything.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -284,8 +284,3 @@ def _with_image(
 
 def _delivered(name: str, data: bytes) -> Delivered:
     return Delivered(name, len(data), hashlib.sha256(data).hexdigest(), data)
-
-
-def needs_look(records: Sequence[Mapping[str, Any]], reader: Reader) -> bool:
-    """Whether any of the records takes long to read."""
-    return not all(map(reader.is_plain, records))

@@ -7,9 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mm_assets.contract.errors import UsageError
+from mm_assets.contract.listening import LOOPBACK
 from mm_assets.contract.packages import optional
 from mm_assets.contract.settings import Settings
-from mm_assets.serving.options import LOOPBACK, Options
+from mm_assets.serving.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

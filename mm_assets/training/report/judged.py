@@ -19,8 +19,9 @@ from mm_assets.registry.loading import load_model, other_wording, spellings_of
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.registry.versions import refuse_other_version
 from mm_assets.training.calibrate import answered
+from mm_assets.training.candidates import evaluated
 from mm_assets.training.decision import DecisionRule, chosen, rule_of
-from mm_assets.training.evaluation import Evaluation, evaluate
+from mm_assets.training.evaluation import Evaluation
 from mm_assets.training.records import TrainingRecords, read_records
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Judged:
 
     def evaluated(self, predicted: pd.DataFrame, rule: DecisionRule | None) -> Evaluation:
         """What others reached on the same records."""
-        return _evaluated(self.spec, self.data, predicted, rule)
+        return evaluated(self.spec, self.data, predicted, rule)
 
 
 def judge(
@@ -113,7 +114,7 @@ def judge(
         is_new=manifest["training_fingerprint"] != data.document["fingerprint"],
         predictor=predictor,
         predicted=predicted,
-        evaluation=_evaluated(spec, data, predicted, rule),
+        evaluation=evaluated(spec, data, predicted, rule),
         rule=rule,
         calibration=calibration,
         promise=promise,
@@ -135,17 +136,3 @@ def _said(spec: DatasetSpec, predicted: pd.DataFrame, rule: DecisionRule | None)
     if spec.is_regression:
         return predicted[VALUE].to_numpy(dtype=np.float64)
     return predicted.columns.astype(str).to_numpy()[chosen(predicted, rule)]
-
-
-def _evaluated(
-    spec: DatasetSpec, data: TrainingRecords, predicted: pd.DataFrame, rule: DecisionRule | None
-) -> Evaluation:
-    return evaluate(
-        data.truth,
-        predicted,
-        problem_type=spec.problem_type,
-        training_labels=data.learned_from(spec.label_column),
-        metric=spec.judged_by,
-        rule=rule,
-        positive_class=spec.positive_class,
-    )

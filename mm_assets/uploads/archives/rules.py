@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, Self
 
 from mm_assets.contract.errors import REFUSED_ARCHIVES, UploadError
 
@@ -67,17 +68,21 @@ class Entry(Protocol):
     def is_folder(self) -> bool: ...
 
 
-class Archive(Protocol):
-    """An archive whose directory is sound; made by `open_archive`, used by one thread."""
+class Archive(ABC):
+    """An archive whose directory is sound; made by `open_archive`, used by one thread.
+
+    kind: zip, tar or 7z.
+    """
+
+    kind: str
+    _file: BinaryIO
 
     @property
-    def kind(self) -> str:
-        """zip, tar or 7z."""
-
-    @property
+    @abstractmethod
     def names(self) -> list[tuple[str, int]]:
         """Each file's name and unpacked size, in the order in which they lie in the archive."""
 
+    @abstractmethod
     def entries(self) -> Iterator[tuple[str, BinaryIO]]:
         """Each file in order, as (name, stream). A stream lives until the next one is asked for.
 
@@ -85,9 +90,14 @@ class Archive(Protocol):
         bytes do not agree with the directory, and at the latest at the end of the entry.
         """
 
-    def __enter__(self) -> Archive: ...
-    def __exit__(self, *_: object) -> None: ...
-    def close(self) -> None: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def refusal(code: str, what: str, where: str, name: str | None = None) -> UploadError:

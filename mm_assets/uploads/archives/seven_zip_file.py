@@ -21,6 +21,7 @@ from mm_assets.uploads.archives.inflate import Inflate, Stored, Unpacker
 from mm_assets.uploads.archives.rules import (
     CHUNK,
     MAXIMUM_DICTIONARY,
+    Archive,
     Caps,
     PieceStream,
     check_entry_size,
@@ -53,7 +54,7 @@ _BRANCHES = {
 }  # fmt: skip
 
 
-class SevenZipArchive:
+class SevenZipArchive(Archive):
     """A 7z whose directory is sound. Raises UploadError with an archive_* code."""
 
     kind = "7z"
@@ -78,20 +79,9 @@ class SevenZipArchive:
 
     @property
     def names(self) -> list[tuple[str, int]]:
-        """Each file's name and unpacked size, in the order in which they lie in the archive."""
         return [(entry.name, entry.size) for entry in self._entries]
 
-    def __enter__(self) -> SevenZipArchive:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._file.close()
-
     def entries(self) -> Iterator[tuple[str, BinaryIO]]:
-        """Each file in order, as (name, stream); see `rules.Archive`."""
         number, source = -1, None
         for entry in self._entries:
             if entry.folder is None:

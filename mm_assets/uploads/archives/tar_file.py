@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 
 from mm_assets.uploads.archives.rules import (
     CHUNK,
+    Archive,
     Caps,
     PieceStream,
     check_count,
@@ -26,7 +27,7 @@ from mm_assets.uploads.archives.tar_directory import TarEntry, TarSource, walk
 _LONGEST_NAMES = 64 << 20  # characters of all names together
 
 
-class TarArchive:
+class TarArchive(Archive):
     """A tar that was read through once. Raises UploadError with an archive_* code.
 
     compression: gzip, bzip2, xz or zstd; None if it is not packed.
@@ -46,20 +47,9 @@ class TarArchive:
 
     @property
     def names(self) -> list[tuple[str, int]]:
-        """Each file's name and unpacked size, in the order in which they lie in the archive."""
         return self._names
 
-    def __enter__(self) -> TarArchive:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._file.close()
-
     def entries(self) -> Iterator[tuple[str, BinaryIO]]:
-        """Each file in order, as (name, stream); see `rules.Archive`."""
         source = self._source()
         for entry in walk(source, self._where):
             if not entry.is_folder:

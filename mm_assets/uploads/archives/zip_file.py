@@ -25,6 +25,7 @@ from mm_assets.uploads.archives.rules import (
     CHUNK,
     MAXIMUM_DICTIONARY,
     RATIO_FROM,
+    Archive,
     Caps,
     PieceStream,
     check_entry_size,
@@ -42,7 +43,7 @@ _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 _STREAMED, _PATCHED, _LZMA_ENDS = 0x0008, 0x0020, 0x0002
 
 
-class ZipArchive:
+class ZipArchive(Archive):
     """A zip whose directory is sound. Raises UploadError with an archive_* code."""
 
     kind = "zip"
@@ -61,24 +62,9 @@ class ZipArchive:
 
     @property
     def names(self) -> list[tuple[str, int]]:
-        """Each file's name and unpacked size, in the order in which they lie in the archive."""
         return [(entry.name, entry.size) for entry in self._entries]
 
-    def __enter__(self) -> ZipArchive:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._file.close()
-
     def entries(self) -> Iterator[tuple[str, BinaryIO]]:
-        """Each file in order, as (name, stream). A stream lives until the next one is asked for.
-
-        What the reader leaves unread is read and verified too. Raises UploadError as soon as the
-        bytes do not agree with the directory, and at the latest at the end of the entry.
-        """
         for entry in self._entries:
             stream = _EntryStream(self._file, entry, self._where, self._caps)
             yield entry.name, cast("BinaryIO", stream)
