@@ -347,7 +347,9 @@ def test_changed_bytes_never_raise_anything_but_upload_errors(
         assert code.startswith("archive_")
 
 
-names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+# In a tar a name ends at NUL, so Python's writer writes `0\\0` as `0`: nobody could read it back.
+letters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+names = st.text(letters, min_size=1, max_size=30)
 
 
 @quick
