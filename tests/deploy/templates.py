@@ -24,7 +24,11 @@ EXPORTS = {
     "Bucket": "mm-lake",
     "BucketArn": "arn:aws:s3:::mm-lake",
     "Lake": "s3://mm-lake/lake",
-    "LakeArn": "arn:aws:s3:::mm-lake/lake",
+    "Logs": "arn:aws:s3:::mm-lake/logs/*",
+    **{
+        folder.capitalize(): f"arn:aws:s3:::mm-lake/lake/{folder}/*"
+        for folder in ("inbox", "datasets", "probes", "doctor", "received")
+    },
     "Prefix": "lake",
     "Table": "mm-table",
     "TableArn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/mm-table",
@@ -33,6 +37,7 @@ EXPORTS = {
     "KeyArn": KEY,
     "TasksGroup": "sg-tasks",
     "Subnets": "subnet-a,subnet-b",
+    "DatabaseHost": "127.0.0.1",
 }
 HERE = {
     "Cluster": CLUSTER,
@@ -81,6 +86,9 @@ def resolved(value: Any, names: dict[str, Any] | None = None) -> Any:
         known = {**known, **resolved(more_names, names)}
         filled = re.sub(r"\$\{([^!}]+)\}", lambda found: known[found[1]], text)
         return filled.replace("${!", "${")
+    if function == "Fn::FindInMap":
+        first, second, third = argument
+        return template("app")["Mappings"][first][second][third]
     if function == "Fn::Split":
         return resolved(argument[1], names).split(argument[0])
     if function == "Fn::Select":

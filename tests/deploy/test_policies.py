@@ -7,18 +7,20 @@ server cannot see is listed here, each with its reason.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.compute_log_manager import ComputeIOType
 
 import mm_assets as mm
 from mm_assets.orchestration.history import held_open
 from mm_assets.orchestration.run import Runner
 from tests.deploy.flow import BUCKET, Flow
-from tests.deploy.recorder import Need, Recorded, recording_server
-from tests.deploy.templates import Grant, grants_of
+from tests.deploy.recorder import Recorded, recording_server
+from tests.deploy.templates import grants_of
 
 SENSORS = {"s3_events": "", "uploads": "upload", "training": "train", "repredict": "predict",
            "monitoring": "monitor"}  # fmt: skip
@@ -42,6 +44,16 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
         patch.undo()
 
 
+def instance_logs(instance: dg.DagsterInstance) -> Any:
+    """The logs of Dagster in S3, with a client of its own: a role is chosen when one is made."""
+    logs = dg.DagsterInstance.from_ref(instance.get_ref()).compute_log_manager
+    shutil.rmtree(logs.local_manager._base_dir, ignore_errors=True)  # what S3 has, not this disk
+    return logs
+
+
+TICK = ["sensors", "s3_events", "1"]
+
+
 def tell(flow: Flow, instance: dg.DagsterInstance) -> None:
     """The story: somebody sends, it is taken through, served, and looked at."""
     with flow.acting("CodeServer"):
@@ -54,18 +66,24 @@ def tell(flow: Flow, instance: dg.DagsterInstance) -> None:
     with flow.acting("Run"):
         flow.send_what_breaks_off("datasets/pets/big")
         flow.write_what_another_has_written()
+    with flow.acting("CodeServer"), instance_logs(instance).open_log_stream(
+        TICK, ComputeIOType.STDERR
+    ) as stream:
+        stream.write("what a sensor says")
+    with flow.acting("Webserver"):
+        logs = instance_logs(instance)
+        assert logs.get_log_keys_for_log_key_prefix(TICK[:-1], ComputeIOType.STDERR)
+        assert logs.get_log_data(TICK).stderr == b"what a sensor says"
     with flow.acting("Serve"):
         flow.serve()
     with flow.acting("Operator"):
         flow.look_after()
 
 
-# What no request shows, by role: the agents of AWS in the container, not the code, ask for these.
-UNSEEN: dict[str, set[str]] = {}
 ASKED_BY_CODE = (*TASKS, *PEOPLE)
 
 
-@pytest.mark.parametrize("role", ASKED_BY_CODE)
+@pytest.mark.parametrize("role", [*ASKED_BY_CODE, "Webserver"])
 def test_nothing_that_the_code_asks_is_refused(recorded: Recorded, role: str) -> None:
     grants = grants_of(role)
     refused = {need for need in recorded.needs[role] if not any(g.covers(need) for g in grants)}
