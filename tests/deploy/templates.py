@@ -83,7 +83,7 @@ def resolved(value: Any, names: dict[str, Any] | None = None) -> Any:
         return EXPORTS[argument["Fn::Sub"].partition("}-")[2]]
     if function == "Fn::Sub":
         text, more_names = argument if isinstance(argument, list) else (argument, {})
-        known = {**known, **resolved(more_names, names)}
+        known |= {name: resolved(inner, names) for name, inner in more_names.items()}
         filled = re.sub(r"\$\{([^!}]+)\}", lambda found: known[found[1]], text)
         return filled.replace("${!", "${")
     if function == "Fn::FindInMap":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -35,6 +36,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
         flow = Flow(tmp_path_factory.mktemp("aws") / "project", endpoint, patch)
         logs = {"module": "dagster_aws.s3.compute_log_manager", "class": "S3ComputeLogManager",
                 "config": {"bucket": BUCKET, "prefix": "logs",
+                           "local_dir": str(flow.root / "logs"),
                            "endpoint_url": endpoint}}  # fmt: skip
         home = str(flow.root / "home")
         with dg.instance_for_test(temp_dir=home, overrides={"compute_logs": logs}) as instance:
@@ -47,7 +49,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
 def instance_logs(instance: dg.DagsterInstance) -> Any:
     """The logs of Dagster in S3, with a client of its own: a role is chosen when one is made."""
     logs = dg.DagsterInstance.from_ref(instance.get_ref()).compute_log_manager
-    shutil.rmtree(logs.local_manager._base_dir, ignore_errors=True)  # what S3 has, not this disk
+    # `local_dir` above, or this is the machine's whole /tmp: it emptied everybody's.
+    own = Path(logs.local_manager._base_dir)
+    assert own.name == "logs"  # noqa: S101
+    shutil.rmtree(own, ignore_errors=True)  # what S3 has, not this disk
     return logs
 
 
