@@ -18,7 +18,9 @@ from urllib.parse import parse_qs, unquote
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
-KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/mm-key"  # the bucket and the queues are encrypted with it
+KEY = (
+    f"arn:aws:kms:{REGION}:{ACCOUNT}:key/mm-key"  # the bucket and the queues are encrypted with it
+)
 DECRYPT, ENCRYPT = "kms:Decrypt", "kms:GenerateDataKey"
 # Made by a setup that is no role of the template.
 NOBODY = "testing"
@@ -112,7 +114,9 @@ def of_ecs(operation: str, body: dict[str, Any]) -> Told:
         return name, [Need(name, "*")]
     if operation == "RunTask":
         definition = str(body["taskDefinition"])
-        arn = definition if definition.startswith("arn:") else f"{place}:task-definition/{definition}"
+        arn = (
+            definition if definition.startswith("arn:") else f"{place}:task-definition/{definition}"
+        )
         tags = [Need("ecs:TagResource", f"{place}:task/{cluster}/*")] if body.get("tags") else []
         return name, [Need(name, arn), *tags]
     if operation in ("DescribeTasks", "StopTask"):

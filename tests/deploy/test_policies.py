@@ -71,9 +71,10 @@ def tell(flow: Flow, instance: dg.DagsterInstance) -> None:
     with flow.acting("Run"):
         flow.send_what_breaks_off("datasets/pets/big")
         flow.write_what_another_has_written()
-    with flow.acting("CodeServer"), instance_logs(instance).open_log_stream(
-        TICK, ComputeIOType.STDERR
-    ) as stream:
+    with (
+        flow.acting("CodeServer"),
+        instance_logs(instance).open_log_stream(TICK, ComputeIOType.STDERR) as stream,
+    ):
         stream.write("what a sensor says")
     with flow.acting("Webserver"):
         logs = instance_logs(instance)
