@@ -113,10 +113,8 @@ def of_ecs(operation: str, body: dict[str, Any]) -> Told:
     if operation == "DescribeTaskDefinition":  # AWS knows no resource for this one
         return name, [Need(name, "*")]
     if operation == "RunTask":
-        definition = str(body["taskDefinition"])
-        arn = (
-            definition if definition.startswith("arn:") else f"{place}:task-definition/{definition}"
-        )
+        arn = str(body["taskDefinition"])
+        assert arn.startswith("arn:"), "a task definition by its name could be any version of it"
         tags = [Need("ecs:TagResource", f"{place}:task/{cluster}/*")] if body.get("tags") else []
         return name, [Need(name, arn), *tags]
     if operation in ("DescribeTasks", "StopTask"):

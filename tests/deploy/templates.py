@@ -66,7 +66,7 @@ def resources(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def resolved(value: Any, names: dict[str, Any] | None = None) -> Any:
-    """A value of a template as CloudFormation would make it. Raises KeyError for an unknown name."""
+    """A value as CloudFormation would make it. Raises KeyError for an unknown name."""
     known = {**PSEUDO, **HERE, **(names or {})}
     if isinstance(value, list):
         return [resolved(one, names) for one in value]

@@ -39,9 +39,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
                            "local_dir": str(flow.root / "logs"),
                            "endpoint_url": endpoint}}  # fmt: skip
         home = str(flow.root / "home")
-        with dg.instance_for_test(temp_dir=home, overrides={"compute_logs": logs}) as instance:
-            with held_open(instance):
-                tell(flow, instance)
+        made = dg.instance_for_test(temp_dir=home, overrides={"compute_logs": logs})
+        with made as instance, held_open(instance):
+            tell(flow, instance)
         yield seen
         patch.undo()
 
