@@ -18,9 +18,8 @@ from urllib.parse import parse_qs, unquote
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
-KEY = (
-    f"arn:aws:kms:{REGION}:{ACCOUNT}:key/mm-key"  # the bucket and the queues are encrypted with it
-)
+# The bucket and the queues are encrypted with it.
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/mm-key"
 DECRYPT, ENCRYPT = "kms:Decrypt", "kms:GenerateDataKey"
 # Made by a setup that is no role of the template.
 NOBODY = "testing"
