@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mm_assets.contract.errors import SpecError
+from mm_assets.contract.ids import fault_of
 from mm_assets.drafting.profile import Profile, argument, shown
+from mm_assets.reading.images_inside import PATH, SHA256
 
 # How the columns are called, in any case, with words apart by blanks, _, - or a capital letter.
 _ID = {"id", "ids", "key", "uuid", "guid", "identifier", "file name", "filename"}
@@ -41,10 +43,28 @@ def guess_id(profiles: Mapping[str, Profile]) -> Guess:
             spoilt.append((name, _fault(profile)))
         elif unique:
             others.append((name, "no value stands twice or is missing"))
+    if not (named or spoilt) and (own := _of_images(profiles)):
+        return own
     plain = [one for one in named if _words(one[0]) == ["id"]]
     if len(named) == 1 or len(plain) == 1:
         return Guess(*(plain or named)[0])
     return Guess("", candidates=(*named, *spoilt, *others))
+
+
+def _of_images(profiles: Mapping[str, Profile]) -> Guess | None:
+    """The path of an image inside the table, or else its sha256: rows of which nothing else tells
+    which is which.
+    """
+    found: list[tuple[str, str]] = []
+    for end, because in ((PATH, "the file that the image was"), (SHA256, "made of its bytes")):
+        for name, profile in profiles.items():
+            if not (name.endswith(end) and name.removesuffix(end) in profiles):
+                continue
+            if profile.repeats or profile.missing or not profile.values:
+                found.append((name, _fault(profile)))
+            elif not any(map(fault_of, profile.values)):
+                return Guess(name, f"no column is an ID; each image has another one, {because}")
+    return Guess("", candidates=tuple(reversed(found))) if found else None
 
 
 def _fault(profile: Profile) -> str:

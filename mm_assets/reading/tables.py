@@ -24,6 +24,7 @@ from mm_assets.reading.json_lines import open_json_lines
 from mm_assets.reading.parquet import open_parquet
 from mm_assets.reading.table import (
     FILE_COLUMN,
+    IMAGE_COLUMN,
     LINE_COLUMN,
     MOST_REJECTS,
     SPACE,
@@ -101,7 +102,8 @@ class Table:
         self._places = matched.places
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Rows as text: `_file`, `_line` where each starts, then the columns of the header.
+        """Rows as text: `_file`, `_line` where each starts, then the columns of the header; behind
+        them `_image`, bytes, if the table holds images that were wanted.
 
         Raises TableRefused when the rest of the file cannot be read, when more than 500,000 rows
         cannot be used, or after the last row when not one row fits the header.
@@ -137,17 +139,18 @@ class Table:
         import pyarrow as pa
 
         lines, columns = block.lines, [block.columns[place] for place in self._places]
+        images = [] if block.images is None else [block.images]
         if (kept := _with_a_value(columns)) is not None:
             self.n_blank += len(lines) - len(kept)
             lines, columns = lines.take(kept), [column.take(kept) for column in columns]
+            images = [image.take(kept) for image in images]
         if not len(lines):
             return None
         self.n_rows += len(lines)
         columns = [*(lines.cast(pa.string()) for _ in self.lines_as), *columns]
         files = pa.repeat(pa.scalar(self.file, pa.string()), len(lines))
-        return pa.RecordBatch.from_arrays(
-            [files, lines, *columns], names=[FILE_COLUMN, LINE_COLUMN, *self.header]
-        )
+        names = [FILE_COLUMN, LINE_COLUMN, *self.header, *(IMAGE_COLUMN for _ in images)]
+        return pa.RecordBatch.from_arrays([files, lines, *columns, *images], names=names)
 
 
 def _with_a_value(columns: list[pa.Array]) -> pa.Array | None:
