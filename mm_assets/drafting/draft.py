@@ -219,7 +219,8 @@ class _Plan:
 
     def _sample(self) -> list[LocalFile]:
         table = LocalFile(self.table.name, self.table, self.table.stat().st_size)
-        return [table, *self.images.fitting[:IMAGES_TRIED]]
+        there = [file for file in self.images.fitting if file.size]  # else its name alone is known
+        return [table, *there[:IMAGES_TRIED]]
 
     def _reconsidered(self, report: Report) -> bool:
         """Whether another draft would reject fewer rows, which is then made."""

@@ -15,7 +15,7 @@ from mm_assets.reading.images_inside import PATH, SHA256
 # How the columns are called, in any case, with words apart by blanks, _, - or a capital letter.
 _ID = {"id", "ids", "key", "uuid", "guid", "identifier", "file name", "filename"}
 _ID_ENDS = {"id", "key", "uuid", "guid"}
-_LABEL = {"label", "labels", "target", "class", "y", "diagnosis", "outcome"}
+_LABEL = {"label", "labels", "target", "class", "cls", "y", "diagnosis", "outcome"}
 _PERHAPS_LABEL = {"price", "response", "species", "category", "result", "score", "rating", "churn"}
 _SHOWN = 8
 _MOST_CLASSES = 50
