@@ -78,9 +78,9 @@ def draft(
     images, or of images alone. images: as in `Dataset.upload` for a frame, else a folder; images
     beside a table are found. id, label: the names of the columns, guessed where there is no doubt;
     the ID of a frame may be its index. name: of the dataset; for a frame it is needed. template:
-    copy this one instead of drafting from a source. encoding: of a table of text. replace: a YAML of this name
-    that is there. say: is given each note and doubt; by default a table of the columns and the
-    notes are printed.
+    copy this one instead of drafting from a source. encoding: of a table of text. replace: a YAML
+    of this name that is there. say: is given each note and doubt; by default a table of the columns
+    and the notes are printed.
     What was guessed, and how a sample ended that was received with the YAML, is in the dataset's
     `drafted`. Raises SpecError, UsageError, and UploadError (init_nothing_used) if nothing of that
     sample would be used.

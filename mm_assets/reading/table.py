@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FILE_COLUMN = "_file"
 LINE_COLUMN = "_line"
 IMAGE_COLUMN = "_image"  # the bytes of images inside a table
+FILE_NAME = ".name"  # `photo.name` as the ID: of the path in `photo` the last part
 FIELD_LIMIT = 131_072  # characters; a longer field makes its row a reject
 ROW_LIMIT = 4 << 20  # characters; a longer row refuses the table
 BLOCK_BYTES = 8 << 20  # about as much is held at once
