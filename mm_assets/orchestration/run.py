@@ -229,6 +229,22 @@ class Runner:
                 changed |= outcome.success
         if changed:
             yield self.run("monitor", None)
+        self._tell_the_rest()
+
+    def _tell_the_rest(self) -> None:
+        """Tell subscribers what a run that was cut off did not tell them any more."""
+        from mm_assets.orchestration.triggers.runs import end_dead_runs, is_over
+        from mm_assets.predictions.outbox import finish, left_behind
+
+        if not (self.lake.settings.results and left_behind(self.lake, self.scope.dataset)):
+            return
+        end_dead_runs(self.instance)
+        store = open_store(Settings.from_environment(), PATIENCE)
+        told = finish(
+            self.lake, store, self.scope.dataset, lambda run_id: is_over(self.instance, run_id)
+        )
+        if told.left:
+            self.progress(f"{self.scope.dataset}: changes are not told yet: {told.reason}")
 
     def _reach_table(self) -> None:
         """Raises StoreError for a table that cannot be used, before each run fails of it.

@@ -10,18 +10,19 @@ from mm_assets.contract.ends import Ended, failed_too, read_ended
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.manifest.join import MANIFEST
+from mm_assets.predictions.outbox import note
 from mm_assets.predictions.predict import predictions_name, unmerged_prefix
 from mm_assets.tables.store import MergeResult, Store
 from mm_assets.uploads.received import read_document, read_parquet, refused_by_code
 
 
 def merge_predictions(
-    lake: Lake, store: Store, spec: DatasetSpec, upload: str
+    lake: Lake, store: Store, spec: DatasetSpec, upload: str, run_id: str = ""
 ) -> tuple[MergeResult, dict[str, Any]]:
     """Merge what both models said of an upload into the predictions table.
 
-    Returns what the merge did, and the document: counts, where records wait the reasons, and how
-    the upload ended.
+    Returns what the merge did, and the document: counts, where records wait the reasons, how the
+    upload ended, and its note in the outbox ('' if nobody is to be told).
     """
     import pyarrow as pa
 
@@ -41,6 +42,7 @@ def merge_predictions(
         if name != "failed.parquet"
     }
     offered = pa.concat_tables(read_parquet(lake, *one) for _, one in sorted(said.items()))
+    outbox = note(lake, store, spec.dataset, offered["record_id"], upload, run_id)
     result = store.merge(spec.dataset, offered)
     reasons = {d["reason"] for d in documents.values() if d["reason"]}
     if imageless := _imageless(lake, spec, upload):
@@ -57,6 +59,7 @@ def merge_predictions(
             "failed": sum(one["counts"]["failed"] for one in documents.values()),
         },
         "reasons": sorted(reasons),
+        "outbox": outbox,
         **_ended(lake, spec, upload, documents).as_document(),
     }
     document = lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)

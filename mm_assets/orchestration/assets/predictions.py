@@ -18,6 +18,7 @@ from mm_assets.orchestration.scope import (
     told,
 )
 from mm_assets.predictions.merge import merge_predictions
+from mm_assets.predictions.outbox import publish_changes
 from mm_assets.predictions.predict import predict_records, predictions_name
 from mm_assets.registry.pins import (
     CHAMPIONS,
@@ -46,11 +47,18 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     )
     def predictions(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         upload = context.partition_key
-        _, document = merge_predictions(lake.lake(), lake.table(), scope.spec, upload)
+        _, document = merge_predictions(
+            lake.lake(), lake.table(), scope.spec, upload, context.run_id
+        )
         for reason in document["reasons"]:
             Log(context).warning(reason)
         metadata = numbers(document["counts"]) | shown_end(read_ended(document))
         metadata["reasons"] = "; ".join(document["reasons"]) or "none"
+        if document["outbox"]:
+            out = publish_changes(lake.lake(), lake.table(), scope.dataset, document["outbox"])
+            metadata["events sent"] = out.sent
+            if out.left:
+                Log(context).warning(f"changes are not told yet, the sensor goes on: {out.reason}")
         least_sure = lake.table().read(scope.dataset, Query(upload=upload, limit=20))
         if least_sure.num_rows:
             metadata["least confident"] = shown_table(least_sure, _told_of(scope, "modality"))
