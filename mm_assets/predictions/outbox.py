@@ -156,9 +156,10 @@ def is_wanted(
     send_what: str, kind: Kind, before: dict[str, Any], row: dict[str, Any] | None
 ) -> bool:
     """Whether MM_RESULTS_SEND asks for it. `review` also tells of what leaves the queue."""
-    if send_what == "review":
-        return bool(before["needs_review"] or (row is not None and row["needs_review"]))
-    return send_what == "all" or kind != "renewed"
+    if kind == "renewed":
+        return send_what == "all"
+    in_review = before["needs_review"] or (row is not None and row["needs_review"])
+    return send_what != "review" or bool(in_review)
 
 
 def _read(store: Store, dataset: str, record_ids: list[str]) -> dict[str, dict[str, Any]]:
