@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,9 +34,14 @@ RECORDS = 20_000  # read from the table at once
 SUFFIX = ".parquet"
 STAMP = "%Y%m%d-%H%M%S%f"  # how a note's name begins
 UNKNOWN_SECONDS = 86_400.0  # after which a run that is not known here must have ended
-# What a note says of a record before the merge: hashes of all of its row and of its answer ('' for
-# no row), and whether it was in review.
-_RUN = b"run_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A note that this process has just written, with what it says."""
+
+    name: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,37 +54,48 @@ class Told:
 
 
 def note(
-    lake: Lake, store: Store, dataset: str, record_ids: pa.ChunkedArray, upload: str, run_id: str
-) -> str:
-    """Note what the table says of records that are about to change; returns the note's name.
+    lake: Lake,
+    store: Store,
+    dataset: str,
+    record_ids: pa.Array | pa.ChunkedArray,
+    upload: str,
+    run_id: str,
+    taken_back: Iterable[dict[str, Any]] = (),
+) -> Note | None:
+    """Note what the table says of records that are about to change.
 
-    Nothing is noted ('') if nobody is to be told.
+    taken_back: rows that the table held until now, of records that nothing was told of since.
+    Nothing is noted (None) if nobody is to be told.
     """
     import pyarrow.parquet as pq
 
-    if not lake.settings.results or not len(record_ids):
-        return ""
-    name = f"{datetime.now(UTC):{STAMP}}-{upload}-{uuid.uuid4().hex[:8]}"
-    schema = _schema().with_metadata({_RUN: run_id.encode()})
-    ids = sorted(set(record_ids.to_pylist()))
+    if not lake.settings.results:
+        return None
+    gone = {row["record_id"]: row for row in taken_back}
+    ids = sorted({*record_ids.to_pylist(), *gone})
+    if not ids:
+        return None
+    name = f"{datetime.now(UTC):{STAMP}}-{upload}-{uuid.uuid4().hex[:8]}_{run_id}"
+    schema = _schema()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "note.parquet"
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for some in _portions(ids):
                 rows = _read(store, dataset, some)
-                before = [_before(one, rows.get(one)) for one in some]
+                before = [_before(one, rows.get(one) or gone.get(one)) for one in some]
                 writer.write_table(_table(before, schema))
-        lake.write(_key(dataset, name), path)
-    return name
+        data = path.read_bytes()
+    lake.write(_key(dataset, name), data)
+    return Note(name, data)
 
 
-def publish_changes(lake: Lake, store: Store, dataset: str, name: str) -> Told:
+def publish_changes(lake: Lake, store: Store, dataset: str, noted: Note | None) -> Told:
     """Tell what became of a note's records, then delete it. Raises nothing for a queue that is
     away: the note stays, and `finish` goes on with it."""
-    if not name:
+    if noted is None:
         return Told()
     try:
-        return Told(_tell(lake, store, open_target(lake.settings), dataset, name))
+        return Told(_tell(lake, store, open_target(lake.settings), dataset, noted))
     except LakeError as error:
         return Told(0, 1, f"[{error.code}] {error.what} ({error.where})")
 
@@ -92,10 +108,10 @@ def finish(lake: Lake, store: Store, dataset: str, is_over: Callable[[str], bool
     """
     sent = left = 0
     for name in left_behind(lake, dataset):
-        over = is_over(_run_of(lake, dataset, name))
+        over = is_over(_run_of(name))
         if not (_age(name) > UNKNOWN_SECONDS if over is None else over):
             continue
-        told = publish_changes(lake, store, dataset, name)
+        told = publish_changes(lake, store, dataset, _read_note(lake, dataset, name))
         sent += told.sent
         if told.left:
             left = len(left_behind(lake, dataset))
@@ -113,20 +129,24 @@ def left_behind(lake: Lake, dataset: str) -> list[str]:
     )
 
 
-def _tell(lake: Lake, store: Store, target: Target, dataset: str, name: str) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _read_note(lake: Lake, dataset: str, name: str) -> Note | None:
+    """A note that another process wrote; None if somebody else has told it by now."""
     try:
-        data = lake.read(_key(dataset, name))
+        return Note(name, lake.read(_key(dataset, name)))
     except LakeError as error:
         if error.code != "lake_not_found":
             raise
-        return 0  # somebody else has told it
+        return None
+
+
+def _tell(lake: Lake, store: Store, target: Target, dataset: str, noted: Note) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sent = 0
-    for batch in pq.ParquetFile(pa.BufferReader(data)).iter_batches(RECORDS):
-        sent += send(target, _messages(lake, store, dataset, name, batch.to_pylist()))
-    lake.delete(_key(dataset, name))
+    for batch in pq.ParquetFile(pa.BufferReader(noted.data)).iter_batches(RECORDS):
+        sent += send(target, _messages(lake, store, dataset, noted.name, batch.to_pylist()))
+    lake.delete(_key(dataset, noted.name))
     return sent
 
 
@@ -176,6 +196,8 @@ def _before(record_id: str, row: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _schema() -> pa.Schema:
+    """What a note says of a record before the merge: hashes of all of its row and of its answer
+    ('' for no row), and whether it was in review."""
     import pyarrow as pa
 
     text = pa.string()
@@ -189,20 +211,9 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _run_of(lake: Lake, dataset: str, name: str) -> str:
-    """The run that wrote a note; '' if it is gone by now."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        data = lake.read(_key(dataset, name))
-    except LakeError as error:
-        if error.code != "lake_not_found":
-            raise
-        return ""
-    metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
-    run_id: bytes = metadata.get(_RUN, b"")
-    return run_id.decode()
+def _run_of(name: str) -> str:
+    """The run that wrote a note."""
+    return name.partition("_")[2]
 
 
 def _age(name: str) -> float:

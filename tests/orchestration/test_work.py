@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import dagster as dg
 import jsonschema
 import pytest
 
@@ -19,12 +23,16 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import inbox
 from mm_assets.manifest.join import MANIFEST
+from mm_assets.orchestration.component import resources
+from mm_assets.orchestration.run import Runner, open_instance
 from mm_assets.orchestration.triggers import events
 from mm_assets.orchestration.triggers.events import pump, work_queue
 from mm_assets.orchestration.triggers.queues import build_queue_sensors
+from mm_assets.predictions.outbox import left_behind, note
 from mm_assets.queues import sqs
 from mm_assets.queues.schemas import path_of, text_of
 from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.open import open_store
 from mm_assets.uploads import ledger, message
 from mm_assets.uploads.find import read_source
 from mm_assets.uploads.message import SCHEMA, CannotHandle, read_work, schema
@@ -32,6 +40,8 @@ from mm_assets.uploads.take_in import take_in
 from tests.make import dataset, draw_image, drop_zip, rows_of, table
 from tests.orchestration.daemon import Daemon
 from tests.orchestration.test_events import MOST_RECEIPTS, PETS, VISIBLE_AGAIN, Line, created
+from tests.queues.subscriber import subscribed
+from tests.tables.offers import offer, offered
 
 
 @pytest.fixture
@@ -271,3 +281,98 @@ def test_the_schema_that_is_shipped_is_that_of_the_class_and_refuses_what_it_ref
         jsonschema.validate(work(records=[{"id": []}]), json.loads(shipped))
     with pytest.raises(CannotHandle):
         read_work(json.dumps(work(records=[{"id": []}])), PETS)
+
+
+# -- the sensors ----------------------------------------------------------------------------------
+
+
+def test_the_sensors_read_the_queue_and_tell_what_was_not_told(
+    line: Line, instance: dg.DagsterInstance, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MM_EVENTS", "")
+    with subscribed(s3_endpoint, monkeypatch) as reader:
+        settings = Settings.from_environment()
+        lake, store = Lake(settings), open_store(settings)
+        sensors = {one.name: one for one in build_queue_sensors(settings, PETS)}
+        assert set(sensors) == {"work", "results"}
+
+        def tick(name: str) -> str:
+            with dg.build_sensor_context(instance, resources=resources()) as context:
+                return sensors[name].evaluate_tick(context).skip_message or ""
+
+        line.send(work(records=ROWS), "no JSON")
+        assert tick("work") == ("1 messages told of 1 finished uploads; 1 could not be handled.")
+        assert tick("results") == "Everything was told."
+        note(lake, store, "pets", offered(offer("a"))["record_id"], "u", "")
+        store.merge("pets", offered(offer("a")))
+        assert tick("results") == "pets: 1 events were sent late"
+        assert [one["record_id"] for one in reader.read()] == ["a"]
+        note(lake, store, "pets", offered(offer("b"))["record_id"], "u", "")
+        store.merge("pets", offered(offer("b")))
+        line.sqs.delete_queue(QueueUrl=reader.url)
+        assert tick("results").startswith("pets: 1 notes are left: [queue_unreachable]")
+        line.sqs.create_queue(QueueName=reader.url.rpartition("/")[2])
+
+
+# -- from a message to an event -------------------------------------------------------------------
+
+GRADES = dataset(
+    dataset="grades",
+    columns={"grade": "category", "size": "number"},
+    classes=["odd", "even"],
+    image_name=None,
+    model_without_image={
+        "engine": "rules",
+        "hyperparameters": {
+            "rules": [{"when": "grade IN ('1', '3')", "then": "odd"}],
+            "otherwise": "even",
+        },
+    },
+)
+# A `mm sync` that is killed when all is merged and nothing is told.
+KILLED = """
+import os, signal
+from mm_assets.contract.settings import Settings
+from mm_assets.predictions import merge
+from mm_assets.orchestration.component import resources
+from mm_assets.orchestration.run import Runner, open_instance
+from tests.orchestration.test_work import GRADES
+
+merge.publish_changes = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with open_instance(Settings.from_environment()) as instance:
+    list(Runner(GRADES, instance, print).sync())
+"""
+
+
+def test_from_a_work_message_to_an_event_although_the_run_is_killed_in_between(
+    line: Line, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = line.lake.settings.root / "dagster"
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+
+    def synced(*, train: bool = False) -> list[bool]:
+        """Whether each run was good, of `mm sync` and perhaps `mm train`."""
+        with open_instance(Settings.from_environment()) as instance:
+            runner = Runner(GRADES, instance, print)
+            outcomes = [*runner.sync(), *(runner.train() if train else ())]
+        return [outcome.is_good for outcome in outcomes]
+
+    with subscribed(s3_endpoint, monkeypatch) as reader:
+        truth = [
+            {"id": f"r{n}", "grade": str(n % 4 + 1), "size": 1, "label": ["odd", "even"][n % 2]}
+            for n in range(100)
+        ]
+        line.send({**work(records=truth), "dataset": "grades"})
+        assert all(synced(train=True))
+        assert reader.read() == []  # whatever has a label needs no answer
+        asked = [{"id": "a1", "grade": "1", "size": 1}, {"id": "a2", "grade": "2", "size": 1}]
+        line.send({**work(records=asked), "dataset": "grades"})
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED], check=False, capture_output=True, text=True
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert reader.read() == []
+        assert synced() == [True, True]
+        assert sorted(one["kind"] for one in reader.read()) == ["new", "new"]
+        assert reader.holds() == {"a1": "odd", "a2": "even"}
+        assert left_behind(line.lake, "grades") == []

@@ -20,7 +20,7 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.predictions import outbox
 from mm_assets.predictions.event import SCHEMA, event, schema
-from mm_assets.predictions.outbox import Told, finish, left_behind, note, publish_changes
+from mm_assets.predictions.outbox import Note, Told, finish, left_behind, note, publish_changes
 from mm_assets.queues import targets
 from mm_assets.queues.schemas import path_of, text_of
 from mm_assets.tables.open import open_store
@@ -52,8 +52,8 @@ def renew(lake: Lake) -> None:
     lake.settings = Settings.from_environment()
 
 
-def merge(lake: Lake, store: Store, *offers: dict[str, Any], run_id: str = "") -> str:
-    """A note, and a merge; returns the note's name."""
+def merge(lake: Lake, store: Store, *offers: dict[str, Any], run_id: str = "") -> Note | None:
+    """A note, and a merge; returns the note."""
     table = offered(*offers)
     name = note(lake, store, "pets", table["record_id"], "u", run_id)
     store.merge("pets", table)
@@ -182,23 +182,16 @@ def test_a_kill_between_merge_and_publishing_loses_no_event(
         assert {one["id"] for one in first} == {one["id"] for one in again}  # told twice, one ID
 
 
-def test_a_record_that_is_withdrawn_is_told_of(
-    lake: Lake, store: Store, reader: Subscriber, monkeypatch: pytest.MonkeyPatch
+def test_an_answer_that_was_taken_back_is_told_of(
+    lake: Lake, store: Store, reader: Subscriber
 ) -> None:
-    told(lake, store, offer("a"), offer("b"))
-    name = note(lake, store, "pets", offered(offer("a"), offer("b"))["record_id"], "u", "")
-    read = store.read
-
-    def without_a(dataset: str, query: Query) -> Any:
-        found = read(dataset, query)
-        return found.filter([record != "a" for record in found["record_id"].to_pylist()])
-
-    monkeypatch.setattr(store, "read", without_a)
+    told(lake, store, offer("b"))
+    was = {**offer("a"), "image_upload": None}
+    name = note(lake, store, "pets", offered(offer("b"))["record_id"], "u", "", [was])
     assert publish_changes(lake, store, "pets", name).sent == 1
     reader.read()
-    assert reader.came[-1]["kind"] == "withdrawn"
-    assert reader.came[-1]["answer"] is None
-    assert list(reader.holds()) == ["b"]
+    assert (reader.came[-1]["kind"], reader.came[-1]["answer"]) == ("withdrawn", None)
+    assert reader.holds() == in_table(store)
 
 
 def test_an_older_event_that_comes_late_changes_nothing(
@@ -227,6 +220,18 @@ def test_while_the_queue_is_away_the_note_stays_and_the_merge_stands(
     assert reader.holds() == in_table(store)
 
 
+def test_a_run_that_was_given_up_too_early_tells_what_it_changed_all_the_same(
+    lake: Lake, store: Store, reader: Subscriber
+) -> None:
+    table = offered(offer("a"))
+    noted = note(lake, store, "pets", table["record_id"], "u", "run-1")
+    assert finish(lake, store, "pets", lambda _: True) == Told()  # it seemed to be dead
+    assert left_behind(lake, "pets") == []
+    store.merge("pets", table)
+    assert publish_changes(lake, store, "pets", noted) == Told(sent=1)
+    assert said(reader.read()) == [("a", "new")]
+
+
 def test_nobody_is_told_where_no_setting_says_so(lake: Lake, store: Store) -> None:
     assert told(lake, store, offer("a")) == Told()
     assert left_behind(lake, "pets") == []
@@ -235,7 +240,7 @@ def test_nobody_is_told_where_no_setting_says_so(lake: Lake, store: Store) -> No
 def test_a_run_that_is_not_known_here_is_over_after_a_day(
     lake: Lake, store: Store, reader: Subscriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    merge(lake, store, offer("a"), run_id="of another instance")
+    merge(lake, store, offer("a"), run_id="of-another-instance")
     assert finish(lake, store, "pets", lambda _: None) == Told()
     monkeypatch.setattr(outbox, "UNKNOWN_SECONDS", 0.0)
     assert finish(lake, store, "pets", lambda _: None) == Told(sent=1)

@@ -18,7 +18,6 @@ from mm_assets.orchestration.scope import (
     told,
 )
 from mm_assets.predictions.merge import merge_predictions
-from mm_assets.predictions.outbox import publish_changes
 from mm_assets.predictions.predict import predict_records, predictions_name
 from mm_assets.registry.pins import (
     CHAMPIONS,
@@ -54,8 +53,8 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
             Log(context).warning(reason)
         metadata = numbers(document["counts"]) | shown_end(read_ended(document))
         metadata["reasons"] = "; ".join(document["reasons"]) or "none"
-        if document["outbox"]:
-            out = publish_changes(lake.lake(), lake.table(), scope.dataset, document["outbox"])
+        if lake.settings().results:
+            out = document["told"]
             metadata["events sent"] = out.sent
             if out.left:
                 Log(context).warning(f"changes are not told yet, the sensor goes on: {out.reason}")
