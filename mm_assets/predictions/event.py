@@ -113,6 +113,8 @@ def _body(
     identity: str,
     sequence: int,
 ) -> dict[str, Any]:
+    # A character becomes at most twelve bytes; only what may be too long is measured.
+    may_be_long = told is not None and 12 * sum(len(told[n] or "") for n in LONG) > MOST_BYTES // 2
     if told is not None and told["probabilities"] is not None:
         told["probabilities"] = json.loads(told["probabilities"])
     left_out: list[str] = []
@@ -125,7 +127,7 @@ def _body(
         "version": "0", "id": identity, "source": SOURCE, "detail-type": DETAIL_TYPE,
         "time": stamp, "detail": detail,
     }  # fmt: skip
-    for name in LONG:
+    for name in LONG if may_be_long else ():
         if told is not None and len(json.dumps(body)) + ATTRIBUTE_BYTES > MOST_BYTES:
             told[name] = None
             left_out.append(name)
@@ -148,8 +150,7 @@ def answer_of(row: dict[str, Any] | None) -> str:
 
 
 def _hash(*parts: object) -> str:
-    text = json.dumps(parts, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def schema() -> dict[str, Any]:
