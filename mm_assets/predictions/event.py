@@ -139,7 +139,7 @@ def content_of(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
     names = (name for name in Answer.model_fields if name not in ("run_id", "predicted_at"))
-    return _hash(*(row[name] for name in names))
+    return _hash(*(row.get(name) for name in names))  # what is kept of a withdrawn row has fewer
 
 
 def answer_of(row: dict[str, Any] | None) -> str:

@@ -24,7 +24,7 @@ from mm_assets.predictions.outbox import Note, Told, finish, left_behind, note, 
 from mm_assets.queues import targets
 from mm_assets.queues.schemas import path_of, text_of
 from mm_assets.tables.open import open_store
-from mm_assets.tables.store import Query, Store
+from mm_assets.tables.store import COLUMNS, Query, Store
 from tests.queues.subscriber import Subscriber, subscribed
 from tests.tables.offers import offer, offered
 
@@ -186,7 +186,7 @@ def test_an_answer_that_was_taken_back_is_told_of(
     lake: Lake, store: Store, reader: Subscriber
 ) -> None:
     told(lake, store, offer("b"))
-    was = {**offer("a"), "image_upload": None}
+    was = {name: offer("a")[name] for name in COLUMNS}
     name = note(lake, store, "pets", offered(offer("b"))["record_id"], "u", "", [was])
     assert publish_changes(lake, store, "pets", name).sent == 1
     reader.read()
