@@ -8,6 +8,7 @@ The rooms of this package, in the order in which data flows; each uses those bef
 
     contract      what a dataset is, its errors, IDs, settings
     display       how plots, tables and the terminal look
+    queues        messages in and out: SQS, SNS, EventBridge
     lake          where bytes live
     reading       bytes to rows, bytes to images
     tables        the predictions table and the index

@@ -143,11 +143,15 @@ class Dataset:
             return Uploaded(sent, report, f"{self.lake.url}/{sent.key}")
 
     def uploads(self, limit: int = 20) -> Rows:
-        """Where the newest uploads stand: pending, done, waiting, refused, set aside."""
+        """Where the newest uploads stand: pending, done, waiting, refused, set aside.
+
+        `message` is the ID of the queue's message that an upload came by, or ''.
+        """
         from mm_assets.uploads.ledger import newest_uploads
 
-        rows = (asdict(one) for one in newest_uploads(self.lake, self.name, limit))
-        columns = ("upload", "name", "arrived", "state", "words")
+        rows = [asdict(one) for one in newest_uploads(self.lake, self.name, limit)]
+        by_message = ("message",) if any(row["message"] for row in rows) else ()
+        columns = ("upload", "name", "arrived", "state", "words", *by_message)
         return Rows(rows, columns, f"{self.name}: uploads")
 
     def receipt(self, upload: str) -> Receipt:

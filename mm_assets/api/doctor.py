@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.engine_spec import EngineSpec
@@ -17,6 +17,9 @@ from mm_assets.contract.errors import MMError
 from mm_assets.contract.facts import Fact
 from mm_assets.contract.settings import Settings
 from mm_assets.contract.spec_file import load_specs
+
+if TYPE_CHECKING:
+    from mm_assets.queues.sqs import Queue
 
 DISK_NEEDED = 2 << 30  # bytes, for models and temporary files
 
@@ -34,6 +37,8 @@ def examine() -> list[Fact]:
         _try("moving", lambda: _moving(settings)),
         _try("table", lambda: _table(settings)),
         *([_try("events", lambda: _events(settings))] if settings.events else []),
+        *([_try("work", lambda: _work(settings))] if settings.work else []),
+        *([_try("results", lambda: _results(settings))] if settings.results else []),
         _try("Dagster home", lambda: _home(settings)),
         _disk(settings),
     ]
@@ -103,22 +108,41 @@ def _moving(settings: Settings) -> Fact:
 
 
 def _events(settings: Settings) -> Fact:
-    """The queue of S3 events: reachable, and with a place for messages that cannot be handled."""
-    from mm_assets.orchestration.triggers.events import VISIBILITY_SECONDS, Queue
+    from mm_assets.orchestration.triggers.events import events_queue
 
-    facts = Queue(settings).attributes()
+    return _queue("events", events_queue(settings))
+
+
+def _work(settings: Settings) -> Fact:
+    from mm_assets.orchestration.triggers.events import work_queue
+
+    return _queue("work", work_queue(settings))
+
+
+def _queue(what: str, queue: Queue) -> Fact:
+    """A queue that is read: reachable, and with a place for messages that cannot be handled."""
+    from mm_assets.queues.sqs import VISIBILITY_SECONDS
+
+    facts = queue.attributes()
     words = (
-        f"{settings.queue_url} answers: {facts['ApproximateNumberOfMessages']} messages; one that "
+        f"{queue.url} answers: {facts['ApproximateNumberOfMessages']} messages; one that "
         f"is not handled comes again after {VISIBILITY_SECONDS} s"
     )
-    try:
-        redrive = json.loads(facts.get("RedrivePolicy", "{}"))
-        receipts, target = int(redrive["maxReceiveCount"]), redrive["deadLetterTargetArn"]
-    except (ValueError, KeyError, TypeError):
-        return Fact("events", False, f"{words}; it has no redrive policy",
+    redrive = queue.redrive()
+    if redrive is None:
+        return Fact(what, False, f"{words}; it has no redrive policy",
                        "Messages that can't be handled would circle until they expire: give the "
                        "queue a redrive policy.")  # fmt: skip
-    return Fact("events", True, f"{words}; after {receipts} times it goes to {target}")
+    target, receipts = redrive
+    return Fact(what, True, f"{words}; after {receipts} times it goes to {target}")
+
+
+def _results(settings: Settings) -> Fact:
+    """Who is told of changed predictions: reachable; nothing is sent."""
+    from mm_assets.queues.targets import open_target
+
+    words = open_target(settings).look()
+    return Fact("results", True, f"{words}; it is told of: {settings.results_send}")
 
 
 def _table(settings: Settings) -> Fact:

@@ -9,12 +9,17 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mm_assets.contract.errors import SettingsError
 
+QUEUE_FORM = (
+    "Write sqs:// and the queue's URL without https://, for example "
+    "sqs://sqs.eu-central-1.amazonaws.com/123456789012/mm-uploads"
+)
 PACKAGE = "dagster_project"  # in a checkout, the folder that holds defs/
 
 
@@ -25,6 +30,14 @@ def find_root(start: Path | None = None) -> Path:
     """
     start = (start or Path.cwd()).resolve()
     return next((folder for folder in (start, *start.parents) if _is_project(folder)), start)
+
+
+def _queue_url(setting: str) -> str:
+    """The URL in a setting that names a queue; '' if it names none."""
+    url = setting.removeprefix("sqs://")
+    if setting == url or re.sub("^https?://", "", url).count("/") < 2:
+        return ""
+    return url if url.startswith(("http://", "https://")) else f"https://{url}"
 
 
 def _is_project(folder: Path) -> bool:
@@ -50,6 +63,21 @@ class Settings(BaseSettings):
         "",
         description="sqs://host/account/queue: S3 event notifications tell what is new. "
         "Default: the inbox is listed.",
+    )
+    work: str = Field(
+        "",
+        description="sqs://host/account/queue: messages that name an upload or hold records. It "
+        "may be the queue of MM_EVENTS.",
+    )
+    results: str = Field(
+        "",
+        description="sqs://host/account/queue, sns://topic-arn or events://bus: told of changed "
+        "predictions. Default: nobody is told.",
+    )
+    results_send: Literal["all", "changed", "review"] = Field(
+        "changed",
+        description="Which predictions are sent: all that the table took, those whose answer "
+        "changed, or those in review.",
     )
     defs: Path | None = Field(
         None,
@@ -107,6 +135,10 @@ class Settings(BaseSettings):
         settings.validate_table()
         if settings.events:
             settings.queue_url  # noqa: B018  validates MM_EVENTS
+        if settings.work:
+            settings.work_url  # noqa: B018
+        if settings.results:
+            settings.results_target  # noqa: B018
         return settings
 
     def serves(self, dataset: str) -> bool:
@@ -171,17 +203,51 @@ class Settings(BaseSettings):
     @property
     def queue_url(self) -> str:
         """The queue's URL. Raises SettingsError for what is no queue, or a lake without events."""
-        url = self.events.removeprefix("sqs://")
-        if self.events == url or not self.is_s3 or url.removeprefix("https://").count("/") < 2:
+        url = _queue_url(self.events)
+        if not url or not self.is_s3:
             raise SettingsError(
                 code="events_unknown",
                 what=f"MM_EVENTS is '{self.events}', with the lake {self.lake}",
                 where="MM_EVENTS",
-                todo="Write sqs:// and the queue's URL without https://, for example "
-                "sqs://sqs.eu-central-1.amazonaws.com/123456789012/mm-uploads; MM_LAKE must be "
-                "s3://….",
+                todo=f"{QUEUE_FORM}; MM_LAKE must be s3://….",
             )
-        return url if url.startswith(("http://", "https://")) else f"https://{url}"
+        return url
+
+    @property
+    def work_url(self) -> str:
+        """The URL of the queue of work messages. Raises SettingsError for what is no queue."""
+        if url := _queue_url(self.work):
+            return url
+        raise SettingsError(
+            code="work_unknown",
+            what=f"MM_WORK is '{self.work}', which is no queue",
+            where="MM_WORK",
+            todo=f"{QUEUE_FORM}.",
+        )
+
+    @property
+    def reads_one_queue(self) -> bool:
+        """Whether S3 events and work messages come through the same queue."""
+        return bool(self.events and self.work) and self.queue_url == self.work_url
+
+    @property
+    def results_target(self) -> tuple[Literal["sqs", "sns", "events"], str]:
+        """Who is told of changed predictions: kind, and the queue's URL, the topic's ARN or the
+        bus. Raises SettingsError for what is none of them."""
+        kind, _, name = self.results.partition("://")
+        if kind == "sqs" and (url := _queue_url(self.results)):
+            return "sqs", url
+        if kind == "sns" and re.fullmatch(r"arn:[\w-]+:sns:[\w-]+:\d*:[\w.-]+", name):
+            return "sns", name
+        if kind == "events" and re.fullmatch(r"(arn:[\w:-]+/)?[\w./-]+", name):
+            return "events", name
+        raise SettingsError(
+            code="results_unknown",
+            what=f"MM_RESULTS is '{self.results}', which is no queue, topic or bus",
+            where="MM_RESULTS",
+            todo=f"{QUEUE_FORM}; or sns://arn:aws:sns:eu-central-1:123456789012:mm-results, or "
+            "events:// and the name of an EventBridge bus.",
+        )
 
     @property
     def defs_folder(self) -> Path:

@@ -4,6 +4,8 @@ inbox/<dataset>/NAME.zip (.tar.gz, .7z …) | NAME/…               what people
 received/<dataset>/NAME/<upload>/…               the same, moved out of the inbox once received
 datasets/<dataset>/pending/<upload>.json         seen, but its predictions are not in the table yet
 datasets/<dataset>/set_aside/<upload>.json       tried in vain; waits for `mm retry`
+datasets/<dataset>/messages/<digest>.json        the upload that a message's records became
+datasets/<dataset>/outbox/<note>.parquet         what is still to be told of predictions
 datasets/<dataset>/pins/<backfill>.json          the champions that a backfill predicts with
 datasets/<dataset>/uploads/<upload>/…            what became of one upload
 datasets/<dataset>/uploads/<upload>/embeddings/<backbone>/<hash>.parquet
@@ -44,6 +46,14 @@ def pending_prefix(dataset: str) -> str:
 
 def set_aside_prefix(dataset: str) -> str:
     return f"{dataset_prefix(dataset)}set_aside/"
+
+
+def messages_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}messages/"
+
+
+def outbox_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}outbox/"
 
 
 def dataset_prefix(dataset: str) -> str:

@@ -154,12 +154,13 @@ def build_check_jobs(scope: Scope) -> list[Any]:
 
 
 def shared_sensors(settings: Settings) -> list[dg.SensorDefinition]:
-    """What all datasets share: the sensor of S3 events, if MM_EVENTS names a queue."""
-    from mm_assets.orchestration.triggers.sensors import build_events_sensor
+    """What all datasets share: the sensors of the queues that the settings name."""
+    from mm_assets.orchestration.triggers.queues import build_queue_sensors
 
-    if not settings.events:
+    if not (settings.events or settings.work or settings.results):
         return []
-    return [build_events_sensor(frozenset(load_specs(settings.defs_folder)))]
+    datasets = frozenset(load_specs(settings.defs_folder))
+    return list(build_queue_sensors(settings, datasets))
 
 
 def resources() -> dict[str, Any]:

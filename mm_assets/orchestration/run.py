@@ -214,6 +214,7 @@ class Runner:
         from mm_assets.uploads import ledger
 
         dataset = self.scope.dataset
+        self._read_work()
         pending = ledger.pending_uploads(self.lake, dataset)
         new, waiting, _ = note_new(self.lake, self.instance, self.scope, pending, at_most=None)
         for folder in waiting:
@@ -229,6 +230,34 @@ class Runner:
                 changed |= outcome.success
         if changed:
             yield self.run("monitor", None)
+        self._tell_the_rest()
+
+    def _read_work(self) -> None:
+        """Note what the messages of MM_WORK ask for, of any dataset."""
+        from mm_assets.contract.spec_file import load_specs
+        from mm_assets.orchestration.triggers.events import pump, work_queue
+
+        settings = self.lake.settings
+        if not settings.work:
+            return
+        datasets = {self.scope.dataset, *load_specs(settings.defs_folder)}
+        for reason in pump(self.lake, work_queue(settings), datasets).left:
+            self.progress(f"left in the queue: {reason}")
+
+    def _tell_the_rest(self) -> None:
+        """Tell subscribers what a run that was cut off did not tell them any more."""
+        from mm_assets.orchestration.triggers.runs import end_dead_runs, is_over
+        from mm_assets.predictions.outbox import finish, left_behind
+
+        if not (self.lake.settings.results and left_behind(self.lake, self.scope.dataset)):
+            return
+        end_dead_runs(self.instance)
+        store = open_store(Settings.from_environment(), PATIENCE)
+        told = finish(
+            self.lake, store, self.scope.dataset, lambda run_id: is_over(self.instance, run_id)
+        )
+        if told.left:
+            self.progress(f"{self.scope.dataset}: changes are not told yet: {told.reason}")
 
     def _reach_table(self) -> None:
         """Raises StoreError for a table that cannot be used, before each run fails of it.

@@ -10,18 +10,19 @@ from mm_assets.contract.ends import Ended, failed_too, read_ended
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.manifest.join import MANIFEST
+from mm_assets.predictions.outbox import note, publish_changes
 from mm_assets.predictions.predict import predictions_name, unmerged_prefix
 from mm_assets.tables.store import MergeResult, Store
 from mm_assets.uploads.received import read_document, read_parquet, refused_by_code
 
 
 def merge_predictions(
-    lake: Lake, store: Store, spec: DatasetSpec, upload: str
+    lake: Lake, store: Store, spec: DatasetSpec, upload: str, run_id: str = ""
 ) -> tuple[MergeResult, dict[str, Any]]:
     """Merge what both models said of an upload into the predictions table.
 
-    Returns what the merge did, and the document: counts, where records wait the reasons, and how
-    the upload ended.
+    Returns what the merge did, and the document: counts, where records wait the reasons, how the
+    upload ended, and beside what is published what was told of it (`told`).
     """
     import pyarrow as pa
 
@@ -31,9 +32,9 @@ def merge_predictions(
         )
         for modality in spec.modalities
     }
-    noted = [item.key for item in lake.list(unmerged_prefix(spec.dataset, upload))]
+    parts = [item.key for item in lake.list(unmerged_prefix(spec.dataset, upload))]
     # One that is gone by now was merged by another run.
-    unmerged = [document for key in noted if (document := lake.read_json(key)) is not None]
+    unmerged = [document for key in parts if (document := lake.read_json(key)) is not None]
     said = {
         file["key"]: (document, name)
         for document in [*documents.values(), *unmerged]
@@ -41,6 +42,7 @@ def merge_predictions(
         if name != "failed.parquet"
     }
     offered = pa.concat_tables(read_parquet(lake, *one) for _, one in sorted(said.items()))
+    noted = note(lake, store, spec.dataset, offered["record_id"], upload, run_id)
     result = store.merge(spec.dataset, offered)
     reasons = {d["reason"] for d in documents.values() if d["reason"]}
     if imageless := _imageless(lake, spec, upload):
@@ -60,9 +62,9 @@ def merge_predictions(
         **_ended(lake, spec, upload, documents).as_document(),
     }
     document = lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)
-    for key in noted:
+    for key in parts:
         lake.delete(key)
-    return result, document
+    return result, {**document, "told": publish_changes(lake, store, spec.dataset, noted)}
 
 
 def _ended(

@@ -28,7 +28,7 @@ UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|(^|/)(\.\.?)?(/|$)")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One finished upload: where its bytes came in."""
+    """One finished upload: where its bytes came in. message: the ID of the one that named it."""
 
     upload: str
     dataset: str
@@ -38,9 +38,11 @@ class Source:
     etag: str
     size: int
     arrived_at: str
+    message: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        told = {name: getattr(self, name) for name in self.__slots__}
+        return told if self.message else {n: v for n, v in told.items() if n != "message"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,13 +36,16 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where an upload stands: pending, set aside, refused, empty, waiting, done …; in words."""
+    """Where an upload stands: pending, set aside, refused, empty, waiting, done …; in words.
+
+    message: the ID of the queue's message that it came by, or ''."""
 
     upload: str
     name: str
     arrived: str
     state: str
     words: str
+    message: str = ""
 
 
 def note(lake: Lake, source: Source, round: int = 0) -> None:  # noqa: A002  the word for it
@@ -133,7 +136,8 @@ def newest_uploads(lake: Lake, dataset: str, limit: int) -> list[Standing]:
     def standing(upload: str) -> Standing:
         source = lake.read_json(of_upload(dataset, upload, "source")) or {}
         state, words = state_of(lake, dataset, upload)
-        return Standing(upload, source.get("name", ""), source.get("arrived_at", ""), state, words)
+        name, arrived, message = (source.get(n, "") for n in ("name", "arrived_at", "message"))
+        return Standing(upload, name, arrived, state, words, message)
 
     return _side_by_side(lake, standing, keys)
 

@@ -304,3 +304,22 @@ def test_doctor_looks_at_the_queue_of_events(s3_settings, run, monkeypatch):
     for url in (queue, dead):
         sqs.delete_queue(QueueUrl=url)
     assert "queue_unreachable" in finding()["found"]
+
+
+def test_doctor_looks_at_the_queues_of_work_and_results(s3_settings, run, monkeypatch):
+    import boto3
+
+    sqs = boto3.client("sqs", endpoint_url=s3_settings.aws_endpoint_url, region_name="us-east-1")
+    queue = sqs.create_queue(QueueName="doctor-both")["QueueUrl"]
+
+    def found() -> dict[str, dict]:
+        told = json.loads(run("doctor", "--format", "json", code=1).stdout)
+        return {one["what"]: one for one in told}
+
+    for name in ("MM_WORK", "MM_RESULTS"):
+        monkeypatch.setenv(name, f"sqs://{queue}")
+    assert "no redrive policy" in found()["work"]["found"]
+    assert found()["results"]["good"]
+    assert "told of: changed" in found()["results"]["found"]
+    sqs.delete_queue(QueueUrl=queue)
+    assert "queue_unreachable" in found()["results"]["found"]

@@ -25,11 +25,12 @@ from mm_assets.orchestration.triggers import events
 from mm_assets.orchestration.triggers.events import (
     CannotHandle,
     Place,
-    Queue,
+    events_queue,
     places_of,
     pump,
-    queue_region,
 )
+from mm_assets.queues import sqs
+from mm_assets.queues.sqs import queue_region
 from mm_assets.uploads import ledger
 from tests.make import announcement, drop_folder, drop_zip
 from tests.orchestration.daemon import Daemon, counted, fill, forget
@@ -56,12 +57,12 @@ class Line:
             QueueName=name, Attributes={"RedrivePolicy": json.dumps(redrive)}
         )["QueueUrl"]
         patch.setenv("MM_EVENTS", f"sqs://{self.url}")
-        patch.setattr(events, "WAIT_SECONDS", 0)
-        patch.setattr(events, "VISIBILITY_SECONDS", VISIBLE_AGAIN)
-        events._client.cache_clear()
+        patch.setattr(sqs, "WAIT_SECONDS", 0)
+        patch.setattr(sqs, "VISIBILITY_SECONDS", VISIBLE_AGAIN)
+        sqs.client.cache_clear()
         self.bucket = settings.bucket_and_prefix[0]
         self.tell(True)
-        self.queue = Queue(Settings.from_environment())
+        self.queue = events_queue(Settings.from_environment())
 
     def tell(self, of_everything: bool) -> None:
         """Whether the bucket tells the queue of what is created in the inbox."""
@@ -111,7 +112,7 @@ def line(s3_settings: Settings, s3_client: Any, monkeypatch: pytest.MonkeyPatch)
     yield made
     for url in (made.url, made.dead):
         made.sqs.delete_queue(QueueUrl=url)
-    events._client.cache_clear()
+    sqs.client.cache_clear()
 
 
 def created(bucket: str, *keys: str, kind: str = "ObjectCreated:Put") -> dict[str, Any]:
@@ -281,7 +282,8 @@ def test_a_tick_that_takes_too_long_leaves_the_rest_in_the_queue(
     assert line.pump().done == 0
     assert line.waiting() == 3
     monkeypatch.undo()
-    monkeypatch.setattr(events, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(sqs, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(sqs, "VISIBILITY_SECONDS", VISIBLE_AGAIN)
     time.sleep(VISIBLE_AGAIN + 0.1)
     pump(line.lake, line.queue, PETS)
     assert line.noted() == ["0.zip", "1.zip", "2.zip"]
@@ -402,6 +404,8 @@ def test_any_order_and_number_of_events_ends_in_the_same_ledger(
 class Heap:
     """Messages in any order, some at a time."""
 
+    url = "a list"
+
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
         self.given = 1
@@ -416,6 +420,12 @@ class Heap:
 
     def receive(self) -> list[dict[str, Any]]:
         return self.messages[: self.given]
+
+    def holding(self, _: Any) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def bury(self, failed: list[Any]) -> None:
+        assert failed == []
 
     def delete(self, messages: list[dict[str, Any]]) -> None:
         self.messages = [m for m in self.messages if all(m is not done for done in messages)]

@@ -46,11 +46,18 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     )
     def predictions(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         upload = context.partition_key
-        _, document = merge_predictions(lake.lake(), lake.table(), scope.spec, upload)
+        _, document = merge_predictions(
+            lake.lake(), lake.table(), scope.spec, upload, context.run_id
+        )
         for reason in document["reasons"]:
             Log(context).warning(reason)
         metadata = numbers(document["counts"]) | shown_end(read_ended(document))
         metadata["reasons"] = "; ".join(document["reasons"]) or "none"
+        if lake.settings().results:
+            out = document["told"]
+            metadata["events sent"] = out.sent
+            if out.left:
+                Log(context).warning(f"changes are not told yet, the sensor goes on: {out.reason}")
         least_sure = lake.table().read(scope.dataset, Query(upload=upload, limit=20))
         if least_sure.num_rows:
             metadata["least confident"] = shown_table(least_sure, _told_of(scope, "modality"))

@@ -36,6 +36,8 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
             lake.lake(), scope.spec, source, run_id=context.run_id, progress=Log(context).info
         )
         metadata = {"upload": source.name, "kind": source.kind, **numbers(receipt["counts"])}
+        if source.message:
+            metadata["message"] = source.message
         metadata |= shown_end(end_so_far(lake.lake(), receipt))
         if receipt["refused"]:
             metadata["refused"] = "[{code}] {what}. {todo}".format(**receipt["refused"])

@@ -1,22 +1,19 @@
-"""S3 event notifications through SQS: what is new is noted without listing the inbox.
+"""S3 events and work messages through SQS: what is new is noted without listing the inbox.
 
 Messages come at least once, in any order and repeatedly, so a message is only a hint where to
 look: what counts is what lies there now. A message is deleted when what it tells of is noted in
 the ledger, from which the uploads sensor requests runs until there are predictions. A message that
-cannot be handled is left in the queue, whose redrive policy moves it to the dead-letter queue, and
-holds no other back.
+cannot be handled is left in the queue, comes again, holds no other back, and ends in the
+dead-letter queue with the reason, after as many times as the queue's redrive policy says.
 What events missed is found by a listing every ten minutes.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Iterable, Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -24,13 +21,17 @@ from mm_assets.contract.errors import LakeError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import INBOX
+from mm_assets.queues.sqs import Queue
 from mm_assets.uploads import ledger
 from mm_assets.uploads.find import Source, look_at
+from mm_assets.uploads.message import (
+    CannotHandle,
+    WorkMessage,
+    envelope_of,
+    note_work,
+    read_work,
+)
 
-BATCH = 10  # messages in one request, the most that SQS gives
-REQUESTS = 20  # in one tick
-WAIT_SECONDS = 1  # for the first message; without it SQS asks only some of its servers
-VISIBILITY_SECONDS = 120  # a message that was not deleted comes again after this
 LOOKING_SECONDS = 30.0  # a tick looks at no further place after this
 
 
@@ -52,10 +53,6 @@ class Pumped:
     left: list[str] = field(default_factory=list)
 
 
-class CannotHandle(Exception):  # noqa: N818  never leaves this module as an error
-    """A message that goes to the dead-letter queue, with the reason."""
-
-
 def places_of(body: str, settings: Settings, datasets: Set[str]) -> list[Place]:
     """Where in the inbox a message says that something was created; [] if that is not our affair.
 
@@ -67,12 +64,13 @@ def places_of(body: str, settings: Settings, datasets: Set[str]) -> list[Place]:
     places = []
     for event_bucket, key in _created(body):
         if event_bucket != bucket:
-            raise CannotHandle(f"it tells of bucket '{event_bucket}', but MM_LAKE is in '{bucket}'")
+            reason = f"it tells of bucket '{event_bucket}', but MM_LAKE is in '{bucket}'"
+            raise CannotHandle("bucket_unknown", reason)
         if not key.startswith(base):
             continue
         dataset, _, rest = key[len(base) :].partition("/")
         if dataset not in datasets:
-            raise CannotHandle(f"there is no dataset '{dataset}'")
+            raise CannotHandle("dataset_unknown", f"there is no dataset '{dataset}'")
         name, slash, inside = rest.partition("/")
         if name and (inside or not slash):
             places.append(Place(dataset, name, bool(slash)))
@@ -96,67 +94,96 @@ def _created(body: str) -> Iterator[tuple[str, str]]:
             if record["eventName"].removeprefix("s3:").startswith("ObjectCreated:"):
                 yield record["s3"]["bucket"]["name"], unquote_plus(record["s3"]["object"]["key"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CannotHandle("it is no S3 event notification") from None
+        raise CannotHandle("message_unknown", "it is no S3 event notification") from None
 
 
-class Queue:
-    """The SQS queue that MM_EVENTS names."""
+def events_queue(settings: Settings) -> Queue:
+    """The queue that MM_EVENTS names."""
+    return Queue(settings.queue_url, settings.region, "MM_EVENTS")
 
-    def __init__(self, settings: Settings) -> None:
-        self.url = settings.queue_url
-        self.client = _client(queue_region(self.url, settings.region))
 
-    def receive(self) -> Iterator[dict[str, Any]]:
-        """Messages, until there are none or a tick has had its share."""
-        for _ in range(REQUESTS):
-            with _speaking(self.url):
-                answer = self.client.receive_message(
-                    QueueUrl=self.url,
-                    MaxNumberOfMessages=BATCH,
-                    VisibilityTimeout=VISIBILITY_SECONDS,
-                    WaitTimeSeconds=WAIT_SECONDS,
-                )
-            if not (messages := answer.get("Messages", [])):
-                return
-            yield from messages
-
-    def delete(self, messages: Iterable[dict[str, Any]]) -> None:
-        """Delete messages. One that is not deleted comes again, which does no harm."""
-        entries = [
-            {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
-            for number, message in enumerate(messages)
-        ]
-        for start in range(0, len(entries), BATCH):
-            some = entries[start : start + BATCH]
-            with _speaking(self.url):
-                self.client.delete_message_batch(QueueUrl=self.url, Entries=some)
-
-    def attributes(self) -> dict[str, str]:
-        """The queue's attributes, for `mm doctor`."""
-        with _speaking(self.url):
-            answer = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["All"])
-        attributes: dict[str, str] = answer["Attributes"]
-        return attributes
+def work_queue(settings: Settings) -> Queue:
+    """The queue that MM_WORK names."""
+    return Queue(settings.work_url, settings.region, "MM_WORK")
 
 
 def pump(lake: Lake, queue: Any, datasets: Set[str]) -> Pumped:
     """Take messages from the queue and note the finished uploads that they lead to.
 
-    Raises LakeError when the queue or the lake cannot be reached, once all was handled that could
-    be. No message is deleted of which something was not looked at, or not noted.
+    S3 events are understood in every queue, work messages only in the one that MM_WORK names:
+    whoever may tell of events need not be allowed to send records. Raises LakeError when the queue
+    or the lake cannot be reached, once all was handled that could be. No message is deleted of
+    which something was not looked at, or not noted.
     """
     lake.stat(f"{INBOX}/")  # a lake that is away uses up no message's number of receipts
-    pumped, deadline = Pumped(), time.monotonic() + LOOKING_SECONDS
-    told: list[tuple[dict[str, Any], set[Place]]] = []
-    for message in queue.receive():
-        try:
-            told.append((message, set(places_of(message["Body"], lake.settings, datasets))))
-        except CannotHandle as error:
-            pumped.left.append(f"message {message['MessageId']}: {error}")
+    pumped = Pumped()
+    messages = list(queue.receive())
     # All messages are received before the first look, so that one look at a place is for all.
+    with queue.holding(messages):
+        handled, failed, failure = _handle(lake, queue, messages, datasets, pumped)
+        queue.delete(handled)
+        pumped.done = len(handled)
+        try:
+            queue.bury(failed)
+        except LakeError as error:  # SQS moves them by itself, without the reason
+            pumped.left.append(f"their reasons could not be written beside them: {error.what}")
+    if failure is not None:
+        raise failure
+    return pumped
+
+
+Failed = list[tuple[dict[str, Any], str, str]]  # a message, code and reason
+
+
+def _handle(
+    lake: Lake,
+    queue: Any,
+    messages: Sequence[dict[str, Any]],
+    datasets: Set[str],
+    pumped: Pumped,
+) -> tuple[list[dict[str, Any]], Failed, LakeError | None]:
+    """Handle messages; returns those that are done, those that failed, and the last fault."""
+    takes_work = bool(lake.settings.work) and queue.url == lake.settings.work_url
+    deadline = time.monotonic() + LOOKING_SECONDS
+    told: list[tuple[dict[str, Any], set[Place], WorkMessage | None]] = []
+    failed: Failed = []
+    for message in messages:
+        try:
+            work = read_work(message["Body"], datasets) if takes_work else None
+            found = [] if work else places_of(message["Body"], lake.settings, datasets)
+            told.append((message, set(found), work))
+        except CannotHandle as error:
+            failed.append((message, error.code, str(error)))
+    looked, faults = _look(lake, {p for _, places, _ in told for p in places}, deadline, pumped)
+    handled, failure = [], next(iter(faults.values()), None)
+    for message, places, work in told:
+        try:
+            if work is None:
+                fault = next((faults[place] for place in places if place in faults), None)
+                if fault is not None:
+                    failed.append((message, fault.code, fault.what))
+                if places <= looked:
+                    handled.append(message)
+            elif time.monotonic() <= deadline:
+                pumped.noted.append(note_work(lake, work, envelope_of(message)))
+                handled.append(message)
+        except CannotHandle as error:
+            failed.append((message, error.code, str(error)))
+        except LakeError as error:
+            failure = error
+            failed.append((message, error.code, error.what))
+    pumped.left += [f"message {m['MessageId']}: [{code}] {why}" for m, code, why in failed]
+    return handled, failed, failure
+
+
+def _look(
+    lake: Lake, places: Set[Place], deadline: float, pumped: Pumped
+) -> tuple[set[Place], dict[Place, LakeError]]:
+    """Look at places in the inbox and note what is finished there: which were looked at, and
+    which could not be."""
     looked: set[Place] = set()
-    failure: LakeError | None = None
-    for place in sorted(set().union(*(places for _, places in told))):
+    faults: dict[Place, LakeError] = {}
+    for place in sorted(places):
         if time.monotonic() > deadline:
             break
         try:
@@ -166,42 +193,5 @@ def pump(lake: Lake, queue: Any, datasets: Set[str]) -> Pumped:
                 pumped.noted.append(found.upload)
             looked.add(place)
         except LakeError as error:
-            failure = error
-            pumped.left.append(f"{place.dataset}/{place.name}: {error.what}")
-    handled = [message for message, places in told if places <= looked]
-    queue.delete(handled)
-    pumped.done = len(handled)
-    if failure is not None:
-        raise failure
-    return pumped
-
-
-def queue_region(url: str, default: str) -> str:
-    """The region in the URL of a queue at AWS; elsewhere the default."""
-    found = re.match(r"https://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com", url)
-    return (found[1] or found[2]) if found else default
-
-
-@lru_cache(maxsize=4)
-def _client(region: str) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    timeouts = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard"})
-    return boto3.client("sqs", region_name=region, config=timeouts)
-
-
-@contextmanager
-def _speaking(where: str) -> Iterator[None]:
-    """Turn what boto3 raises into LakeError."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        raise LakeError(
-            code="queue_unreachable",
-            what=str(error).split("\n")[0][:300],
-            where=where,
-            todo="Check MM_EVENTS, the credentials and the queue's policy; run `mm doctor`.",
-        ) from error
+            faults[place] = error
+    return looked, faults

@@ -155,6 +155,14 @@ def is_busy(instance: dg.DagsterInstance, job: str) -> bool:
     return bool(runs)
 
 
+def is_over(instance: dg.DagsterInstance, run_id: str) -> bool | None:
+    """Whether a run has ended; None if Dagster does not know it."""
+    if not run_id:
+        return True
+    run = instance.get_run_by_id(run_id)
+    return run.is_finished if run is not None else None
+
+
 def began_at(instance: dg.DagsterInstance, asset: dg.AssetKey) -> float | None:
     """When the run began that materialised an asset last, in seconds since 1970; None for never."""
     event = instance.get_latest_materialization_event(asset)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import dagster as dg
@@ -57,32 +57,6 @@ def build_sensors(scope: Scope) -> list[dg.SensorDefinition]:
         _repredict_sensor(scope),
         _monitoring_sensor(scope),
     ]
-
-
-def build_events_sensor(datasets: Set[str]) -> dg.SensorDefinition:
-    """The sensor that reads the queue of S3 events for all datasets. It requests no runs itself:
-
-    it notes what is new, and the uploads sensors request runs for what is noted.
-    """
-
-    @dg.sensor(
-        name="s3_events",
-        minimum_interval_seconds=SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Notes the uploads that S3 event notifications in the queue tell of.",
-    )
-    def s3_events(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SkipReason:
-        from mm_assets.orchestration.triggers.events import Queue, pump
-
-        pumped = pump(lake.lake(), Queue(lake.settings()), datasets)
-        for reason in pumped.left:
-            Log(context).warning(f"left in the queue: {reason}")
-        return dg.SkipReason(
-            f"{pumped.done} messages told of {len(pumped.noted)} finished uploads; "
-            f"{len(pumped.left)} could not be handled."
-        )
-
-    return s3_events
 
 
 @dataclass
@@ -236,6 +210,7 @@ def run_tags(pending: ledger.Pending, number: int) -> dict[str, str]:
         "mm/upload_name": "".join(letters)[:63],
         TRY: f"{pending.round}-{number}",
         "dagster/max_retries": "0",
+        **({"mm/message": pending.source.message} if pending.source.message else {}),
     }
 
 
