@@ -17,7 +17,7 @@ from mm_assets.serving.people.rooms import Rooms
 from mm_assets.serving.problems import Problem
 
 HERE = Path(__file__).parent
-STATIC = {"page.css": "text/css", "page.js": "text/javascript"}
+STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 REVIEWER = "mm_reviewer"  # a cookie: the name that a person gave
 MOST_LETTERS = 60  # of it
 POLICY = (
@@ -37,10 +37,10 @@ def page(request: Request, name: str, status: int = 200, **context: Any) -> Resp
     template = environment().get_template(f"{name}.html.j2")
     visible_datasets = sorted(request.app.state.service.visible())
     text = template.render(
+        **{"dataset": "", "place": ""} | context,
         datasets=visible_datasets,
         who=who(request),
         has_key=key_name() is not None,
-        **context,
     )
     return Response(text, status, media_type="text/html", headers=HEADERS)
 
@@ -107,5 +107,12 @@ def environment() -> Any:
         lstrip_blocks=True,
     )
     made.filters["shown"] = shown
+    made.filters["when"] = lambda text: str(text)[:16].replace("T", " ")
+    made.filters["plain"] = _plain
     made.filters["path"] = lambda text: quote(str(text), safe="")
     return made
+
+
+def _plain(value: Any) -> str:
+    """A value of a record, as a person would write it."""
+    return f"{value:.6g}" if isinstance(value, float) else shown(value)
