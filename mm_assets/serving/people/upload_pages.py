@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import shutil
 from dataclasses import asdict
@@ -19,7 +20,13 @@ from mm_assets.manifest.before import judge_rows
 from mm_assets.predictions.receipt import build_receipt
 from mm_assets.serving.people import shell
 from mm_assets.serving.people.room import Room
-from mm_assets.uploads.check import check, no_progress, refuse_to_send
+from mm_assets.uploads.check import (
+    archive_suffix,
+    check,
+    no_progress,
+    refuse_to_send,
+    safe_name,
+)
 from mm_assets.uploads.find import printable
 from mm_assets.uploads.ledger import newest_uploads
 from mm_assets.uploads.send import Sent, send
@@ -73,19 +80,28 @@ async def drop(dataset: str, request: Request) -> Response:
         try:
             sent = await asyncio.to_thread(_sent, room, file)
         except MMError as error:
-            return shell.back_to(_path(dataset, fault=error.what, todo=error.todo))
+            return shell.back_to(_path(dataset, fault=f"{error.what}.", todo=error.todo))
     return shell.back_to(_path(dataset, sent=sent.key))
 
 
 def _sent(room: Room, file: UploadFile) -> Sent:
-    """The file, checked as `mm upload` does and sent as an upload of its own. Raises MMError."""
-    name = printable(PurePosixPath((file.filename or "").replace("\\", "/")).name).lstrip(".")
+    """The file, checked as `mm upload` does and sent as an upload of its own. Raises MMError.
+
+    Its name is that of the file and a hash, so the same file twice is one upload. What is no
+    archive is sent as a folder that holds it.
+    """
+    own = PurePosixPath((file.filename or "").replace("\\", "/")).name
+    name = printable(own).lstrip(".") or "upload"
     with working_folder("dropped") as folder:
-        path = folder / (name or "upload")
+        path = folder / "upload" / name
+        path.parent.mkdir()
         with path.open("wb") as written:
             shutil.copyfileobj(file.file, written)
-        refuse_to_send(check(path, room.spec, no_progress, judge_rows), path.name)
-        return send(room.lake, path, room.spec.dataset, None)
+        with path.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()[:8]
+        source = path if archive_suffix(path) else path.parent
+        refuse_to_send(check(source, room.spec, no_progress, judge_rows), name)
+        return send(room.lake, source, room.spec.dataset, f"{safe_name(path)[:80]}-{digest}")
 
 
 def _path(dataset: str, **asked: str) -> str:
