@@ -15,10 +15,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ui dev test test-fast lint types format profile checks quality lock clean
+.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy types format profile checks quality lock clean
 
 help: ## Show what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with everything in it (about 2 minutes, 8 GB)
 
@@ -47,11 +47,15 @@ FAST := not autogluon and not server and not slow
 test-fast: setup ## What needs no AutoGluon, no server and no daemon: two thirds of the tests, a minute
 	@python -m pytest -n logical -m "$(FAST)" $(T)
 
-lint: setup ## ruff, mypy, and the order of the rooms
+lint: setup ## ruff, mypy, the order of the rooms, and the templates for AWS
 	@ruff check .
 	@ruff format --check .
 	@mypy
 	@lint-imports
+	@cfn-lint deploy/aws/*.yaml
+
+lint-deploy: setup ## checkov over deploy/, in an environment of its own: its pins are not ours
+	@python -m uv tool run --quiet --python 3.11 checkov==3.3.30 --config-file deploy/checkov.yaml
 
 types: setup ## mypy alone
 	@mypy

@@ -55,6 +55,8 @@ CAUSES: dict[str, str] = {
     "table_too_large": "Reading the file takes more than 1.5 GiB of memory or 20 minutes. Of a "
     "workbook all cells are held at once: about 15 million fit. Or more than 500,000 of its rows "
     "cannot be used.",
+    "table_images": "Several columns of a Parquet or Arrow file hold images, and the YAML has no "
+    "`image_column` that is one of them; the reason names them.",
     "table_json": "The JSON is neither JSON Lines nor one array of objects: one object with a "
     "column under each key (as pandas writes unless it is told `orient='records'`), an array of "
     "arrays, several values.",

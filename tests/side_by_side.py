@@ -32,6 +32,8 @@ SLOW = (
     "tests/test_tour.py",  # a notebook from a frame to predictions
     "tests/packaging/",  # a wheel in an environment of its own
     "tests/api/",
+    "tests/deploy/test_policies.py",  # a whole flow, every request written down
+    "tests/deploy/test_restore.py",
     "tests/serving/protocols/",  # the same, and clients that are not ours
     "tests/serving/test_equality.py",
     "tests/serving/test_hostile.py",

@@ -97,6 +97,12 @@ BAD_FILES: dict[str, tuple[str, bytes]] = {
     "table_compressed": ("cut.csv.gz", gzip.compress(table(HEADER, "x,1,red,"))[:-9]),
     "table_damaged": ("cut.parquet", parquet(id=["x"], age=[1.0], colour=["red"])[:-9]),
     "table_too_large": ("parts.xlsx", workbook(HEADER.split(","), parts=10_001)),
+    "table_images": (
+        "masks.parquet",
+        parquet(
+            id=["x"], age=[1.0], colour=["red"], photo=[draw_image(5)], mask=[draw_image(6)]
+        ),
+    ),
     "table_json": ("columns.json", b'{"id": {"0": "x"}, "age": {"0": 1}, "colour": {"0": "red"}}'),
 }  # fmt: skip
 ONLY_IN_FOLDERS = {"unsafe_name", "not_announced", "checksum_differs"}

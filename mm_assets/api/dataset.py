@@ -173,6 +173,18 @@ class Dataset:
         with open_instance(self.settings) as instance:
             return retry_all(instance, Scope(self.spec), self.lake)
 
+    def restore(self) -> list[str]:
+        """Take every upload of the lake through again: a table that was lost is made anew.
+
+        Returns their keys; the sensor or `sync` does the rest. Nothing that is there is harmed.
+        """
+        from mm_assets.uploads import ledger
+
+        known = sorted(ledger.known_uploads(self.lake, self.name))
+        for upload in known:
+            ledger.retry(self.lake, self.name, upload)
+        return known
+
     def _as_path(self, source: Any, images: Any, folder: Path) -> tuple[Path, str | None]:
         """`source` as a path that can be sent, and the name it gets unless it has one."""
         if isinstance(source, str | Path):

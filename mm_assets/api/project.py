@@ -74,13 +74,13 @@ def draft(
 ) -> Dataset:
     """Draft a dataset's YAML from what is there, save it in the project, and open the dataset.
 
-    source: a frame, the path of a table of any format, or a folder: of one table and images, or of
-    images alone. images: as in `Dataset.upload` for a frame, else a folder; images beside a table
-    are found. id, label: the names of the columns, guessed where there is no doubt; the ID of a
-    frame may be its index. name: of the dataset; for a frame it is needed. template: copy this one
-    instead of drafting from a source. encoding: of a table of text. replace: a YAML of this name
-    that is there. say: is given each note and doubt; by default a table of the columns and the
-    notes are printed.
+    source: a frame, the path of a table of any format, or a folder or an archive: of one table and
+    images, or of images alone. images: as in `Dataset.upload` for a frame, else a folder; images
+    beside a table are found. id, label: the names of the columns, guessed where there is no doubt;
+    the ID of a frame may be its index. name: of the dataset; for a frame it is needed. template:
+    copy this one instead of drafting from a source. encoding: of a table of text. replace: a YAML
+    of this name that is there. say: is given each note and doubt; by default a table of the columns
+    and the notes are printed.
     What was guessed, and how a sample ended that was received with the YAML, is in the dataset's
     `drafted`. Raises SpecError, UsageError, and UploadError (init_nothing_used) if nothing of that
     sample would be used.
@@ -124,31 +124,48 @@ def _drafted(
 ) -> Drafted:
     """The draft of a frame, of a table, or of a folder of images alone."""
     from mm_assets.drafting.draft import draft_spec
-    from mm_assets.drafting.draft_images import draft_images
-    from mm_assets.drafting.sources import source_of
+    from mm_assets.drafting.unpacked import holds_archives, unpacked
 
     with tempfile.TemporaryDirectory(prefix="mm-draft-") as folder:
         if not isinstance(source, str | Path):
             table, images, id_column, name = _written(source, images, id_column, name, Path(folder))
             given = None if images is None else Path(images)
             return draft_spec(table, given, id_column, label, name)
-        found = source_of(Path(source))
-        if found.table is None:
-            if id_column or label or images is not None:
-                raise UsageError(
-                    code="arguments",
-                    what="a folder of images alone takes no --id, --label, --images",
-                )
-            return draft_images(Path(source), name)
-        return draft_spec(
-            found.table,
-            found.images if images is None else Path(images),
-            id_column,
-            label,
-            name,
-            encoding=encoding,
-            images_asked=images is not None or Path(source).is_dir(),
-        )
+        if not holds_archives(Path(source)):
+            return _drafted_from(Path(source), images, id_column, label, name, encoding)
+        with unpacked(Path(source), Path(folder)) as there:
+            return _drafted_from(there, images, id_column, label, name, encoding)
+
+
+def _drafted_from(
+    source: Path,
+    images: Any,
+    id_column: str | None,
+    label: str | None,
+    name: str | None,
+    encoding: str,
+) -> Drafted:
+    from mm_assets.drafting.draft import draft_spec
+    from mm_assets.drafting.draft_images import draft_images
+    from mm_assets.drafting.sources import source_of
+
+    found = source_of(source)
+    if found.table is None:
+        if id_column or label or images is not None:
+            raise UsageError(
+                code="arguments",
+                what="a folder of images alone takes no --id, --label, --images",
+            )
+        return draft_images(source, name)
+    return draft_spec(
+        found.table,
+        found.images if images is None else Path(images),
+        id_column,
+        label,
+        name,
+        encoding=encoding,
+        images_asked=images is not None or source.is_dir(),
+    )
 
 
 def _show(drafted: Drafted, say: Callable[[str], None] | None) -> None:

@@ -31,8 +31,8 @@ app = typer.Typer(
 )
 COMMANDS = (
     uploads.upload, runs.sync, runs.train, answers.predictions, uploads.uploads, uploads.retry,
-    uploads.receipt, project.init, project.doctor, project.table, runs.checks, runs.demo, dev.dev,
-    serve.serve,
+    uploads.restore, uploads.receipt, project.init, project.doctor, project.table, runs.checks,
+    runs.demo, dev.dev, serve.serve,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -85,6 +85,19 @@ def retry(
             print_rows([{"upload": key} for key in again], ["upload"], form)
 
 
+def restore(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
+    """Make the predictions table anew from the lake alone, after it was lost: every upload is taken
+    through again."""
+    with speaking_errors():
+        ds = mm.open(dataset)
+        again = ds.restore()
+        say(f"{ds.name}: {len(again):,} uploads are pending again")
+        if again:
+            say("The sensor takes them one after the other; without a daemon run `mm sync`.")
+        if form is not Format.TABLE:
+            print_rows([{"upload": key} for key in again], ["upload"], form)
+
+
 def receipt(
     upload: Annotated[str, typer.Argument(help="The upload's key, or its name in the inbox.")],
     dataset: DatasetOption = None,

@@ -90,6 +90,7 @@ REFUSED_FILES: dict[str, str] = {
     "table_row_too_long": "Start each row on a new line; a row holds up to 4 million characters.",
     "table_damaged": "Save the file again with the program that made it, without a password.",
     "table_too_large": "Save the table as CSV or Parquet, or in several files.",
+    "table_images": "Name the column to use as `image_column` in the dataset's YAML.",
     "table_json": "Write JSON Lines (one object on each line) or one array of objects.",
 }
 # And each code by which a row is (reject).

@@ -26,7 +26,7 @@ from mm_assets.drafting.drafted import (
     try_draft,
 )
 from mm_assets.drafting.group_hint import group_hint, in_words
-from mm_assets.drafting.image_names import Images, linked_by_columns, match_images
+from mm_assets.drafting.image_names import Images, images_inside, linked_by_columns, match_images
 from mm_assets.drafting.label import Label, draft_label
 from mm_assets.drafting.leaks import leaks
 from mm_assets.drafting.number_forms import Decimal, settle_forms
@@ -34,6 +34,7 @@ from mm_assets.drafting.profile import Profile, quoted, shown
 from mm_assets.drafting.read_table import ROWS_KEPT, ROWS_READ, Read, read_table
 from mm_assets.drafting.roles import Guess, guess_id, guess_label, unclear
 from mm_assets.drafting.yaml_text import spec_text
+from mm_assets.reading.images_inside import about_image
 from mm_assets.uploads.check import LocalFile, Report
 
 _NAMED = Guess("", "you named it")
@@ -66,7 +67,11 @@ def draft_spec(
     if guesses["ID"] is not _NAMED and _id_doubts(ids):  # further down than was guessed from
         found = {"ID": Guess("", candidates=((read.id_column, _id_doubts(ids)),))}
         raise unclear(table, found, list(read.profiles), {"--label": read.label_column})
-    features = {n: p for n, p in read.profiles.items() if p is not ids and p is not label}
+    of_image = () if read.image_column is None else about_image(read.image_column)
+    features = {
+        n: p for n, p in read.profiles.items()
+        if p is not ids and p is not label and n not in of_image
+    }  # fmt: skip
     plan = _Plan(table, read, features, dataset or name_of(table), encoding)
     plan.judge()
     plan.label = draft_label(label, table)
@@ -182,7 +187,9 @@ class _Plan:
         return [token for token in dict.fromkeys(found) if token not in values]
 
     def find_images(self, folder: Path | None, *, asked: bool) -> None:
-        if folder is not None:
+        if self.read.image_column is not None:
+            self.images = images_inside(self.read.image_column, self.read.with_image, self.ids)
+        elif folder is not None:
             self.images = match_images(
                 folder, self.ids, self.features, table=self.table, asked=asked
             )
@@ -212,7 +219,8 @@ class _Plan:
 
     def _sample(self) -> list[LocalFile]:
         table = LocalFile(self.table.name, self.table, self.table.stat().st_size)
-        return [table, *self.images.fitting[:IMAGES_TRIED]]
+        there = [file for file in self.images.fitting if file.size]  # else its name alone is known
+        return [table, *there[:IMAGES_TRIED]]
 
     def _reconsidered(self, report: Report) -> bool:
         """Whether another draft would reject fewer rows, which is then made."""

@@ -63,7 +63,8 @@ def draft_images(folder: Path, dataset: str | None = None) -> Drafted:
         id_notes.append("the same file name stands for several classes: IDs are made of the bytes")
     name = dataset or name_of(folder)
     text = images_text(name, shape, sorted(reading.labels))
-    report = try_draft(text, images[:: 1 + len(images) // IMAGES_TRIED])
+    there = [image for image in images if image.size]  # else its name alone is known
+    report = try_draft(text, there[:: 1 + len(there) // IMAGES_TRIED])
     notes = [*_notes(files, reading, shape), *id_notes]
     return Drafted(text, notes, name, [], report.ended, tried_on(report))
 

@@ -137,6 +137,13 @@ def _by_column(column: ImageColumn, files: list[LocalFile], ids: Profile, by_nam
     return Images(None, column, files, fitting, notes)
 
 
+def images_inside(name: str, rows: int, ids: Profile) -> Images:
+    """The images of a table that holds them itself, in so many rows."""
+    column = ImageColumn(name, None, rows, ids.total, rows, frozenset(), 0)
+    note = f"the images lie in the table, in '{shown(name)}': {rows:,} of {ids.total:,} rows"
+    return Images(None, column, notes=[note])
+
+
 def linked_by_columns(profiles: Mapping[str, Profile], id_column: str) -> list[str]:
     """What to say of columns that name or link images which nothing was found of."""
     notes = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mm_assets.contract.errors import SpecError
 from mm_assets.drafting.profile import Profile, shown
-from mm_assets.reading.table import TableRefused, Wanted
+from mm_assets.reading.table import IMAGE_COLUMN, TableRefused, Wanted
 from mm_assets.reading.tables import Table, open_table
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROWS_READ = 100_000  # enough to judge columns by; the whole table is read by the pipeline
 ROWS_KEPT = 5_000  # to look for what goes together
+IMAGES_READ = 256 << 20  # bytes of images inside the table, and no more
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Read:
     """What was read. profiles: by the name in the file; rows: the first ones, as text.
 
     id_column and label_column are the names as they stand in the file, '' where none was asked for.
+    image_column: the one with images inside, if there is one; with_image: rows that have one.
     """
 
     profiles: dict[str, Profile]
@@ -35,6 +37,8 @@ class Read:
     delimiter: str
     id_column: str = ""
     label_column: str = ""
+    image_column: str | None = None
+    with_image: int = 0
 
 
 def read_table(
@@ -46,7 +50,8 @@ def read_table(
             code="init_same_column", what="the ID and the label are the same column",
             where=f"column '{shown(id_column)}'", todo="Name another column with --id or --label.",
         )  # fmt: skip
-    wanted = Wanted(id_column, () if label_column is None else (label_column,), encoding)
+    columns = () if label_column is None else (label_column,)
+    wanted = Wanted(id_column, columns, encoding, images=True)
     with speaking_of_table(path), tempfile.TemporaryDirectory(prefix="mm-init-") as folder:
         table = open_table(path, file=path.name, wanted=wanted, scratch=Path(folder))
         if label_column is not None and label_column not in table.header:
@@ -100,16 +105,22 @@ def _counted(table: Table, id_column: str | None, label_column: str | None, most
     names = {name: in_file.get(name, name) for name in table.header}
     profiles = {name: Profile(names[name], exact=name == id_column) for name in table.header}
     kept: list[pa.RecordBatch] = []
-    n_kept = n_read = 0
+    n_kept = n_read = with_image = in_images = 0
+    inside = table.facts.get("images_in")
     for whole in table.batches():
         batch = whole.slice(0, most - n_read)
         n_read += batch.num_rows
+        if inside is not None:
+            images = batch.column(IMAGE_COLUMN)
+            with_image += len(images) - images.null_count
+            in_images += images.nbytes
         for name, profile in profiles.items():
             profile.add(batch[name].fill_null("").to_pylist())
         if n_kept < ROWS_KEPT:
             kept.append(batch.slice(0, ROWS_KEPT - n_kept))
             n_kept += kept[-1].num_rows
-        if n_read >= most:
+        if n_read >= most or in_images >= IMAGES_READ:
+            most = n_read
             break
     if not n_read:
         raise SpecError(
@@ -125,6 +136,8 @@ def _counted(table: Table, id_column: str | None, label_column: str | None, most
         "" if table.typed else str(table.facts.get("delimiter", "")),
         names.get(id_column or "", ""),
         names.get(label_column or "", ""),
+        inside,
+        with_image,
     )
 
 
@@ -140,6 +153,11 @@ def _notes(table: Table, first: int) -> list[str]:
         )
     if "sheet" in table.facts:
         notes.append(f"the sheet '{shown(str(table.facts['sheet']))}' was read")
+    if "image_columns" in table.facts:
+        named = ", ".join(f"'{shown(name)}'" for name in table.facts["image_columns"])
+        notes.append(f"columns with images: {named}; the first is taken, the YAML can name another")
+    if "image_lists" in table.facts:
+        notes.append("of several images in a cell the first is used")
     if first:
         notes.append(f"the first {first:,} rows were looked at")
     if table.rejects:

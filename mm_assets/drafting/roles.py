@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mm_assets.contract.errors import SpecError
+from mm_assets.contract.ids import fault_of
+from mm_assets.drafting.column_kinds import IMAGE_FILES, NUMBERS_SHARE
 from mm_assets.drafting.profile import Profile, argument, shown
+from mm_assets.reading.images_inside import PATH, SHA256
+from mm_assets.reading.table import FILE_NAME
 
 # How the columns are called, in any case, with words apart by blanks, _, - or a capital letter.
 _ID = {"id", "ids", "key", "uuid", "guid", "identifier", "file name", "filename"}
 _ID_ENDS = {"id", "key", "uuid", "guid"}
-_LABEL = {"label", "labels", "target", "class", "y", "diagnosis", "outcome"}
+_LABEL = {"label", "labels", "target", "class", "cls", "y", "diagnosis", "outcome"}
 _PERHAPS_LABEL = {"price", "response", "species", "category", "result", "score", "rating", "churn"}
 _SHOWN = 8
 _MOST_CLASSES = 50
@@ -41,10 +45,49 @@ def guess_id(profiles: Mapping[str, Profile]) -> Guess:
             spoilt.append((name, _fault(profile)))
         elif unique:
             others.append((name, "no value stands twice or is missing"))
+    if not (named or spoilt) and (own := _of_images(profiles)):
+        return own
+    if own := _of_paths(profiles, named):
+        return own
     plain = [one for one in named if _words(one[0]) == ["id"]]
     if len(named) == 1 or len(plain) == 1:
         return Guess(*(plain or named)[0])
     return Guess("", candidates=(*named, *spoilt, *others))
+
+
+def _of_paths(profiles: Mapping[str, Profile], named: list[tuple[str, str]]) -> Guess | None:
+    """The names of the files that the one column of paths holds, if no name stands twice.
+
+    named: the columns that are called like an ID; if there is one, it has to be that of the paths,
+    which as they are can be no IDs.
+    """
+    paths = [n for n, one in profiles.items() if one.share(IMAGE_FILES) >= NUMBERS_SHARE]
+    if len(paths) != 1 or (named and [name for name, _ in named] != paths):
+        return None
+    profile = profiles[paths[0]]
+    if profile.missing or profile.repeats or (named and not any(map(fault_of, profile.values))):
+        return None
+    names = {re.sub(r"(?s)^.*[/\\]", "", value) for value in profile.values}
+    if len(names) < len(profile.values) or any(map(fault_of, names)):
+        return None
+    because = f"no column is an ID; each path in '{shown(paths[0])}' ends with another file name"
+    return Guess(paths[0] + FILE_NAME, because)
+
+
+def _of_images(profiles: Mapping[str, Profile]) -> Guess | None:
+    """The path of an image inside the table, or else its sha256: rows of which nothing else tells
+    which is which.
+    """
+    found: list[tuple[str, str]] = []
+    for end, because in ((PATH, "the file that the image was"), (SHA256, "made of its bytes")):
+        for name, profile in profiles.items():
+            if not (name.endswith(end) and name.removesuffix(end) in profiles):
+                continue
+            if profile.repeats or profile.missing or not profile.values:
+                found.append((name, _fault(profile)))
+            elif not any(map(fault_of, profile.values)):
+                return Guess(name, f"no column is an ID; each image has another one, {because}")
+    return Guess("", candidates=tuple(reversed(found))) if found else None
 
 
 def _fault(profile: Profile) -> str:

@@ -38,8 +38,8 @@ def source_of(path: Path) -> Source:
             what=f"the folder holds several tables: {', '.join(map(shown, found[:_SHOWN]))}"
             f"{', …' if len(found) > _SHOWN else ''}",
             where=str(path),
-            todo="Name the one to draft from: mm init "
-            f"{argument(str(path / found[0]))} --images {argument(str(path))}",
+            todo=f"Name the one to draft from: mm init {argument(str(path / found[0]))}"
+            + (f" --images {argument(str(path))}" if images else ""),
         )
     return Source(path / found[0] if found else None, images)
 

@@ -203,7 +203,7 @@ def _imaged(images: Images) -> str:
             f"  image_separator: {scalar(separator)} # between several; the first that is one\n"
         )  # fmt: skip
         return f"""\
-  # The column with the file name or path of each record's image, in the same upload.
+  # The column with each record's image, or with its file name or path in the same upload.
   image_column: {scalar(images.column.name)}
 {several}{_SIDE}"""
     if images.image_name is None:

@@ -228,7 +228,8 @@ def _source_sql(spec: DatasetSpec, table: _Told, only: str = "") -> str:
     return (
         f"SELECT {table.number} AS n, file_row_number AS r, _file, _line, "
         f"{bool(table.entry['labels_only'])} AS labels_only, "
-        f"nfc_normalize({position[spec.id_column]}) AS record_id, {label} AS label_text"
+        f"coalesce(nfc_normalize({position[spec.id_column]}), '') AS record_id, "  # '' is refused
+        f"{label} AS label_text"
         f"{''.join(', ' + text for text in texts)} "
         f"FROM read_parquet({literal(str(table.path))}, file_row_number = true) {only}"
     )

@@ -102,7 +102,9 @@ class _Reader:
             if said.get("last"):
                 return
             rejects = [Reject(*reject) for reject in said["rejects"]]
-            yield Block(batch.column(0), batch.columns[1:], rejects)
+            texts = batch.columns[1 : 1 + len(self.header)]
+            images = batch.columns[-1] if "images_in" in self.facts else None
+            yield Block(batch.column(0), texts, rejects, images)
 
     def _fault(self) -> TableRefused:
         self._process.wait()
@@ -162,6 +164,8 @@ def main(task: str) -> None:
         said = {"refused": [refused.code, refused.reason, refused.line]}
     fields = [pa.field("", pa.int64())]
     fields += [pa.field("", pa.string()) for _ in said.get("header", [])]
+    if "images_in" in said.get("facts", {}):
+        fields.append(pa.field("", pa.large_binary()))
     schema = pa.schema(fields, metadata={"said": json.dumps(said)})
     with pa.ipc.new_stream(out, schema) as stream:
         out.flush()
@@ -176,7 +180,9 @@ def _write_blocks(source: Source, schema: pa.Schema, stream: Any) -> None:
     last: dict[str, Any] = {"last": True}
     try:
         for block in source.blocks():
-            batch = pa.RecordBatch.from_arrays([block.lines, *block.columns], schema=schema)
+            images = [] if block.images is None else [block.images]
+            columns = [block.lines, *block.columns, *images]
+            batch = pa.RecordBatch.from_arrays(columns, schema=schema)
             stream.write_batch(batch, {"said": json.dumps({"rejects": block.rejects})})
     except TableRefused as refused:
         last = {"refused": [refused.code, refused.reason, refused.line]}

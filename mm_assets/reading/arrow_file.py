@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.reading.apart import open_apart
+from mm_assets.reading.images_inside import MOST_ROWS as IMAGE_ROWS
+from mm_assets.reading.images_inside import VALUES_TRIED, find_images
 from mm_assets.reading.table import BLOCK_BYTES, Block, Source, TableRefused, Wanted
 from mm_assets.reading.typed import Columns, id_place, refusing_damage, usable
 
@@ -42,28 +44,35 @@ class ArrowSource(Source):
             file.seek(0)
             with refusing_damage("Arrow file"):
                 schema = _opened(_mapped(file)).schema
-                names = schema.names
-        self._taken, self.facts = usable(schema, wanted)
-        self.header = [names[at] for at in self._taken]
+                self._inside = find_images(
+                    schema.names, schema.types, wanted, path.stat().st_size, self._first_rows
+                )
+        self._most_rows = MOST_ROWS if self._inside is None else IMAGE_ROWS
+        self._taken, self.header, self.facts = usable(schema, wanted, self._inside)
         self._id_at, _ = id_place(self.header, wanted)
 
     def blocks(self) -> Iterator[Block]:
         row = 1
-        for arrays in self._batches():
-            columns = Columns(self.header, self._id_at)
+        for arrays in self._batches(self._taken, self._most_rows):
+            columns = Columns(self.header, self._id_at, self._inside)
             for array in arrays:
                 columns.add(array)
             yield columns.block(row)
             row += len(arrays[0])
 
-    def _batches(self) -> Iterator[list[pa.Array]]:
-        """The columns that are read, a few thousand rows at a time."""
+    def _first_rows(self, places: list[int]) -> Iterator[pa.Array]:
+        for arrays in self._batches(places, VALUES_TRIED):
+            arrays[0].validate(full=True)
+            yield arrays[0]
+
+    def _batches(self, places: list[int], most: int) -> Iterator[list[pa.Array]]:
+        """The columns at these places, up to `most` rows at a time."""
         with refusing_damage("Arrow file"), self._path.open("rb") as file:
             mapped = _mapped(file)
             for batch in _whole_batches(_opened(mapped)):
                 batch.validate()
-                arrays = [batch.column(at) for at in self._taken]
-                size = max(1, min(MOST_ROWS, BLOCK_BYTES // _width(arrays)))
+                arrays = [batch.column(at) for at in places]
+                size = max(1, min(most, BLOCK_BYTES // _width(arrays)))
                 for start in range(0, batch.num_rows, size):
                     yield [array.slice(start, size) for array in arrays]
                     mapped.madvise(mmap.MADV_DONTNEED)  # what was read is not held

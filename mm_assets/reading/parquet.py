@@ -2,16 +2,20 @@
 
 It is read page by page, a few thousand rows at a time, whatever the size of its row groups. A
 column of lists, objects or bytes is left out unless it is wanted; then its rows are rejects. The
-index that pandas writes as `__index_level_0__` is left out. The facts tell of both.
+index that pandas writes as `__index_level_0__` is left out. The facts tell of both. Images inside
+are handed out where they are wanted (images_inside.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.reading.apart import open_apart
+from mm_assets.reading.images_inside import MOST_ROWS as IMAGE_ROWS
+from mm_assets.reading.images_inside import VALUES_TRIED, find_images
 from mm_assets.reading.table import BLOCK_BYTES, Block, Source, TableRefused, Wanted
 from mm_assets.reading.typed import Columns, id_place, refusing_damage, usable
 
@@ -39,15 +43,19 @@ class ParquetSource(Source):
             groups = [file.metadata.row_group(at) for at in range(file.num_row_groups)]
             size = sum(group.total_byte_size for group in groups)
             width = max(1, size // max(1, sum(group.num_rows for group in groups)))
-        self._rows = max(1, min(MOST_ROWS, BLOCK_BYTES // width))
-        taken, self.facts = usable(schema, wanted)
-        self.header = [names[at] for at in taken]
+            self._rows = max(1, min(MOST_ROWS, BLOCK_BYTES // width))
+            first = partial(self._first_rows, names)
+            self._inside = find_images(names, schema.types, wanted, path.stat().st_size, first)
+        if self._inside is not None:
+            self._rows = min(self._rows, IMAGE_ROWS)
+        taken, self.header, self.facts = usable(schema, wanted, self._inside)
+        self._read = [names[at] for at in taken]
         self._id_at, _ = id_place(self.header, wanted)
 
     def blocks(self) -> Iterator[Block]:
         row = 1
         for batch in self._batches():
-            columns = Columns(self.header, self._id_at)
+            columns = Columns(self.header, self._id_at, self._inside)
             for array in batch.columns:
                 columns.add(array)
             yield columns.block(row)
@@ -55,10 +63,17 @@ class ParquetSource(Source):
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         with refusing_damage("Parquet file"), self._open() as file:
-            for batch in file.iter_batches(self._rows, columns=self.header):
-                if batch.schema.names != self.header:
+            for batch in file.iter_batches(self._rows, columns=self._read):
+                if batch.schema.names != self._read:
                     raise TableRefused("table_header", "two columns cannot be told apart by name")
                 yield batch
+
+    def _first_rows(self, names: list[str], places: list[int]) -> Iterator[pa.Array]:
+        rows = min(self._rows, VALUES_TRIED)
+        with self._open() as file:
+            for batch in file.iter_batches(rows, columns=[names[at] for at in places]):
+                batch.validate(full=True)
+                yield batch.column(0)
 
     def _open(self) -> Any:
         import pyarrow.parquet as pq

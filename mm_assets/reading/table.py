@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FILE_COLUMN = "_file"
 LINE_COLUMN = "_line"
+IMAGE_COLUMN = "_image"  # the bytes of images inside a table
+FILE_NAME = ".name"  # `photo.name` as the ID: of the path in `photo` the last part
 FIELD_LIMIT = 131_072  # characters; a longer field makes its row a reject
 ROW_LIMIT = 4 << 20  # characters; a longer row refuses the table
 BLOCK_BYTES = 8 << 20  # about as much is held at once
@@ -49,13 +51,16 @@ class Wanted:
 
     columns: further names; a table need not have them, but they help to tell its header.
     encoding: of a text file; "auto" detects it. lines_as: a column more, first, which holds the
-    line of each row; in a table that has no such column.
+    line of each row; in a table that has no such column. images: those inside the table are read
+    as well, of the column `image_column` if that holds some (images_inside.py).
     """
 
     id_column: str | None = None
     columns: tuple[str, ...] = ()
     encoding: str = "auto"
     lines_as: str | None = None
+    images: bool = False
+    image_column: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,12 +80,14 @@ class Reject(NamedTuple):
 class Block:
     """Some rows. lines: [rows] int64, where each starts, counted from 1 (in files without lines:
     which row of the sheet or file it is). columns: one array of strings for each column of the
-    header, [rows]; null where there is no value. rejects: rows that are not among them.
+    header, [rows]; null where there is no value. rejects: rows that are not among them. images:
+    bytes, [rows], null where a row has none; None where the table holds no images.
     """
 
     lines: pa.Array
     columns: list[pa.Array]
     rejects: list[Reject] = field(default_factory=list)
+    images: pa.Array | None = None
 
 
 class Source(ABC):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from mm_assets.reading.json_lines import open_json_lines
 from mm_assets.reading.parquet import open_parquet
 from mm_assets.reading.table import (
     FILE_COLUMN,
+    FILE_NAME,
+    IMAGE_COLUMN,
     LINE_COLUMN,
     MOST_REJECTS,
     SPACE,
@@ -69,10 +72,22 @@ def open_table(path: Path, *, file: str, wanted: Wanted, scratch: Path) -> Table
     found = format_of(path, head, file)
     if found is None:
         raise TableRefused("file_type", "no table is inside, judged by its content")
-    source = _OPEN[found](path, wanted)
+    source, asked = _opened(found, path, wanted)
     packing = {"compression": packed} if packed else {}
     source.facts = {"format": found.value, **packing, **source.facts}
-    return Table(source, file=file, wanted=wanted)
+    return Table(source, file=file, wanted=asked, id_column=wanted.id_column)
+
+
+def _opened(found: Format, path: Path, wanted: Wanted) -> tuple[Source, Wanted]:
+    """The source, and what was asked of it: for the ID `photo.name` the column `photo`."""
+    try:
+        return _OPEN[found](path, wanted), wanted
+    except TableRefused:  # a text's delimiter is looked for by the ID, so the code may be any
+        name = wanted.id_column or ""
+        if not name.endswith(FILE_NAME):
+            raise
+        asked = replace(wanted, id_column=name.removesuffix(FILE_NAME))
+        return _OPEN[found](path, asked), asked
 
 
 def _head(path: Path) -> bytes:
@@ -87,21 +102,29 @@ class Table:
     `batches` is iterated. Callers write to a temporary file: a refusal can come up in the middle.
     """
 
-    def __init__(self, source: Source, *, file: str, wanted: Wanted) -> None:
+    def __init__(
+        self, source: Source, *, file: str, wanted: Wanted, id_column: str | None = None
+    ) -> None:
+        """id_column: what the ID is called if it is not a column, but the names in its paths."""
         matched = match_header(source.header, wanted, source.facts.get("header_line", 1))
         self.file = file
         self.lines_as = [] if wanted.lines_as is None else [wanted.lines_as]
+        self.id_column = id_column or matched.id_column
         self.header = [*self.lines_as, *matched.names]
+        self._paths_at: int | None = None
+        if self.id_column != matched.id_column and self.id_column is not None:
+            self._paths_at = matched.names.index(matched.id_column or "")
+            self.header.append(self.id_column)
         self.typed = source.typed
         self.facts = {**source.facts, **matched.facts}
-        self.id_column = matched.id_column
         self.n_rows = self.n_blank = 0
         self.rejects: list[Refusal] = []
         self._source = source
         self._places = matched.places
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Rows as text: `_file`, `_line` where each starts, then the columns of the header.
+        """Rows as text: `_file`, `_line` where each starts, then the columns of the header; behind
+        them `_image`, bytes, if the table holds images that were wanted.
 
         Raises TableRefused when the rest of the file cannot be read, when more than 500,000 rows
         cannot be used, or after the last row when not one row fits the header.
@@ -137,17 +160,26 @@ class Table:
         import pyarrow as pa
 
         lines, columns = block.lines, [block.columns[place] for place in self._places]
+        images = [] if block.images is None else [block.images]
         if (kept := _with_a_value(columns)) is not None:
             self.n_blank += len(lines) - len(kept)
             lines, columns = lines.take(kept), [column.take(kept) for column in columns]
+            images = [image.take(kept) for image in images]
         if not len(lines):
             return None
         self.n_rows += len(lines)
+        if self._paths_at is not None:
+            columns.append(_file_names(columns[self._paths_at]))
         columns = [*(lines.cast(pa.string()) for _ in self.lines_as), *columns]
         files = pa.repeat(pa.scalar(self.file, pa.string()), len(lines))
-        return pa.RecordBatch.from_arrays(
-            [files, lines, *columns], names=[FILE_COLUMN, LINE_COLUMN, *self.header]
-        )
+        names = [FILE_COLUMN, LINE_COLUMN, *self.header, *(IMAGE_COLUMN for _ in images)]
+        return pa.RecordBatch.from_arrays([files, lines, *columns, *images], names=names)
+
+
+def _file_names(paths: pa.Array) -> pa.Array:
+    import pyarrow.compute as pc
+
+    return pc.utf8_trim(pc.replace_substring_regex(paths, r"(?s)^.*[/\\]", ""), SPACE)
 
 
 def _with_a_value(columns: list[pa.Array]) -> pa.Array | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.reading.header import clean, match_header
+from mm_assets.reading.images_inside import ImagesInside
 from mm_assets.reading.table import (
     FIELD_LIMIT,
     MOST_COLUMNS,
@@ -42,10 +43,15 @@ class Fault:
 
 @dataclass
 class Columns:
-    """The columns of a block while they become text. id_at: which one is the ID, if known."""
+    """The columns of a block while they become text. id_at: which one is the ID, if known.
+
+    inside: the column of images, whose names stand among `names`.
+    """
 
     names: Sequence[str]
     id_at: int | None
+    inside: ImagesInside | None = None
+    images: pa.Array | None = None
     texts: list[pa.Array] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
@@ -53,6 +59,10 @@ class Columns:
         """Take the next column. Raises TableRefused when it is not what its type says."""
         at = len(self.texts)
         _check(array, self.names[at])
+        if self.inside is not None and self.names[at] == self.inside.name:
+            self.images, texts = self.inside.read(array)
+            self.texts += texts
+            return
         self.texts.append(as_text(array, self.names[at], at == self.id_at, self.faults))
 
     def block(self, first_row: int) -> Block:
@@ -63,7 +73,8 @@ class Columns:
         lines = pa.array(np.arange(first_row, first_row + len(self.texts[0]), dtype=np.int64))
         for name, text in zip(self.names, self.texts, strict=True):
             self.faults += faults_of(text, name)
-        return without_faults(Block(lines, self.texts), self.faults, self.id_at)
+        block = Block(lines, self.texts, images=self.images)
+        return without_faults(block, self.faults, self.id_at)
 
 
 def id_place(header: Sequence[str], wanted: Wanted) -> tuple[int | None, set[int]]:
@@ -93,28 +104,42 @@ def without_faults(block: Block, faults: Sequence[Fault], id_at: int | None) -> 
         said = record_id[row].as_py() if record_id is not None else None
         rejects.append(Reject(fault.code, fault.reason, block.lines[row].as_py(), said))
     kept = pa.array([row for row in range(len(block.lines)) if row not in first], pa.int64())
-    return Block(block.lines.take(kept), [text.take(kept) for text in block.columns], rejects)
+    images = None if block.images is None else block.images.take(kept)
+    texts = [text.take(kept) for text in block.columns]
+    return Block(block.lines.take(kept), texts, rejects, images)
 
 
-def usable(schema: pa.Schema, wanted: Wanted) -> tuple[list[int], dict[str, Any]]:
-    """Which columns are read, and what is to be told of the others. Raises TableRefused."""
+def usable(
+    schema: pa.Schema, wanted: Wanted, inside: ImagesInside | None = None
+) -> tuple[list[int], list[str], dict[str, Any]]:
+    """Which columns are read, the header they make, and what is to be told of them and the others.
+
+    Raises TableRefused.
+    """
     if len(schema.names) > MOST_COLUMNS:
         raise TableRefused("table_header", f"more than {MOST_COLUMNS:,} columns")
     asked_for = set(wanted.names)
     index = [n for n in schema.names if n.startswith(_INDEX) and clean(n) not in asked_for]
     named = [at for at, name in enumerate(schema.names) if name not in index]
-    _, asked = id_place([schema.names[at] for at in named], wanted)
-    wanted_places = {named[at] for at in asked}
+    more = [] if inside is None else inside.names[1:]
+    _, asked = id_place([*(schema.names[at] for at in named), *more], wanted)
+    wanted_places = {named[at] for at in asked if at < len(named)}
+    if inside is not None:
+        wanted_places.add(inside.at)
     taken = [at for at in named if at in wanted_places or has_text(schema.types[at])]
     nested = [schema.names[at] for at in named if at not in taken]
     if not taken:
         raise TableRefused("table_header", "every column holds lists, objects or bytes")
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {} if inside is None else inside.facts
     if index:
         facts["index_left_out"] = index[:_SHOWN]
     if nested:
         facts["columns_nested"] = nested[:_SHOWN]
-    return taken, facts
+    header: list[str] = []
+    for at in taken:
+        own = inside is not None and at == inside.at
+        header += inside.names if own and inside is not None else [schema.names[at]]
+    return taken, header, facts
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from mm_assets.contract.errors import Refusal, UploadError
 from mm_assets.lake.layout import MARKER, SIZE_MARKER
 from mm_assets.reading.images import NormalisedImage
 from mm_assets.uploads.archives.opening import SUFFIXES, open_archive, suffix_of, without_suffix
+from mm_assets.uploads.archives.rules import Archive
 from mm_assets.uploads.clutter import is_clutter_name
 from mm_assets.uploads.delivered import IN_MEMORY, Delivered, take_member
 from mm_assets.uploads.find import UNSAFE, printable
@@ -31,6 +32,7 @@ from mm_assets.uploads.inside import archives_opened
 from mm_assets.uploads.read_as import firsts_in_words
 from mm_assets.uploads.receive import Packer
 from mm_assets.uploads.received import refused_by_code
+from mm_assets.uploads.webdataset import samples_gathered
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -281,6 +283,20 @@ def check(
     return report
 
 
+def files_of(path: Path, workdir: Path) -> Generator[Delivered]:
+    """The files of a folder or an archive, archives in it opened, as they would be received.
+
+    Raises UploadError when it would be refused whole.
+    """
+    report = Report(kind_of(path))
+    if report.kind == "folder":
+        files, size = _from_folder(path, report, no_progress), None
+    else:
+        files, size = _from_archive(path, workdir, no_progress), path.stat().st_size
+    with closing(files):
+        yield from archives_opened(files, workdir, archive_size=size)
+
+
 def check_sample(
     files: Iterable[LocalFile], spec: DatasetSpec, judge_rows: JudgeRows, most_rows: int
 ) -> Report:
@@ -322,12 +338,18 @@ def _from_archive(path: Path, workdir: Path, progress: Progress) -> Generator[De
                 code="upload_empty", what="the archive holds no file", where=str(path),
                 todo="Check the path; put tables and images into the archive.",
             )  # fmt: skip
-        done, total = 0, sum(size for _, size in archive.names)
-        for name, stream in archive.entries():
-            file = take_member(name, stream, workdir)
-            yield file
-            done += file.size
-            progress(done, total, name)
+        members = _members(archive, workdir, progress)
+        with closing(members):
+            yield from samples_gathered(archive, members, workdir)
+
+
+def _members(archive: Archive, workdir: Path, progress: Progress) -> Generator[Delivered]:
+    done, total = 0, sum(size for _, size in archive.names)
+    for name, stream in archive.entries():
+        file = take_member(name, stream, workdir)
+        yield file
+        done += file.size
+        progress(done, total, name)
 
 
 def _from_folder(path: Path, report: Report, progress: Progress) -> Generator[Delivered]:

@@ -24,6 +24,7 @@ from mm_assets.uploads.archives.opening import open_archive
 from mm_assets.uploads.delivered import IN_MEMORY, Delivered, take_member
 from mm_assets.uploads.find import UNSAFE, Source, announced_files, folder_identity, printable
 from mm_assets.uploads.inside import archives_opened
+from mm_assets.uploads.webdataset import samples_gathered
 
 __all__ = ["IN_MEMORY", "Delivered", "delivery", "take_member"]
 
@@ -70,7 +71,8 @@ def _archive_delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Ite
     # Named as it was sent, so that a receipt does not hang on where the archive lies by now.
     with open_archive(local, where=f"{inbox(source.dataset)}{source.name}") as archive:
         members = (take_member(name, stream, workdir) for name, stream in archive.entries())
-        yield archives_opened(members, workdir, archive_size=source.size)
+        samples = samples_gathered(archive, members, workdir)
+        yield archives_opened(samples, workdir, archive_size=source.size)
 
 
 @contextmanager

@@ -56,18 +56,22 @@ class ImageFile:
         if self.bytes >= ROW_GROUP_BYTES:
             self._flush()
 
-    def take(self, path: Path, owners: Mapping[str, Sequence[tuple[str, int]]]) -> None:
+    def take(
+        self, path: Path, owners: Mapping[str, Sequence[tuple[str, int]]] | None = None
+    ) -> None:
         """Add the images of another such file, each once for every record that it belongs to.
 
-        owners: of each file the records and its number among their images. Of an image that is
-        several records' its bytes are kept once.
+        owners: of each file the records and its number among their images; None: as it says there.
+        Of an image that is several records' its bytes are kept once. The other file is deleted.
         """
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as other:
             for group in range(other.num_row_groups):
                 for row in other.read_row_group(group).to_pylist():
-                    self._take(row, owners.get(row["file"], ()))
+                    own = ((row["record_id"], row["number"]),)
+                    self._take(row, own if owners is None else owners.get(row["file"], ()))
+        path.unlink()
 
     def _take(self, row: dict[str, Any], owners: Sequence[tuple[str, int]]) -> None:
         rest = (row["file"], row["sha256"])

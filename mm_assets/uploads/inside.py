@@ -15,6 +15,7 @@ from mm_assets.uploads.archives.opening import open_archive, suffix_of
 from mm_assets.uploads.archives.rules import CAPS, CHUNK, TOTAL_RATIO_FROM, Archive, Caps
 from mm_assets.uploads.clutter import clutter
 from mm_assets.uploads.delivered import Delivered, take_member
+from mm_assets.uploads.webdataset import samples_gathered
 
 DEEPEST = 2  # archives around a file
 
@@ -74,8 +75,12 @@ class _Opening:
             self._entries += len(archive.names)
             self._bytes += sum(size for _, size in archive.names)
             yield replace(file, content=b"", holds=len(archive.names))
-            for name, stream in archive.entries():
-                member = take_member(f"{file.name}/{name}", stream, self._workdir)
+            prefix = f"{file.name}/"
+            members = (
+                take_member(f"{prefix}{name}", stream, self._workdir)
+                for name, stream in archive.entries()
+            )
+            for member in samples_gathered(archive, members, self._workdir, prefix):
                 yield from self.of(member, depth + 1)
 
     def _left(self, depth: int) -> Caps:

@@ -28,6 +28,9 @@ _SAID = {
     "columns_named_twice": "columns of one name, left out: {}",
     "index_left_out": "the index that pandas wrote is left out: {}",
     "columns_nested": "columns of lists or objects, left out: {}",
+    "images_in": "images inside, in column '{}'",
+    "image_columns": "columns with images, of which the first is used: {}",
+    "image_lists": "of several images in a cell of column '{}' the first is used",
     "images_not_found": "images that rows name and are not in the upload: {}",
     "formulas_without_value": "formulas without a saved value, empty here: {}",
 }

@@ -33,13 +33,13 @@ from mm_assets.uploads.deliver import delivery
 from mm_assets.uploads.delivered import IN_MEMORY, Delivered
 from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
+from mm_assets.uploads.images_inside import NOT_NAMED, ImagesInside, check_chosen
 from mm_assets.uploads.references import read_references, without_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW = "raw_uploads"
-NOT_NAMED = "image_not_named"  # whole, but nobody's
 Progress = Callable[[str], None]
 
 
@@ -109,6 +109,7 @@ class Packer:
         self.files: list[dict[str, Any]] = []
         self.archives: list[dict[str, Any]] = []
         self.tables: list[dict[str, Any]] = []
+        self.inside: list[dict[str, Any]] = []  # of images inside tables, which are found already
         self.rejects: list[Refusal] = []
         self.waiting_tables: list[tuple[Delivered, Path]] = []
         self.on_disk = 0
@@ -141,6 +142,7 @@ class Packer:
         self._add_rows_of_files()
         if self.unnamed is not None:
             self._name_images(self.unnamed)
+        self.files += self.inside
 
     def _sort(self, file: Delivered, pool: ThreadPoolExecutor) -> Future[NormalisedImage] | None:
         if file.problem is not None:
@@ -233,7 +235,9 @@ class Packer:
         try:
             table = open_table(path, file=file.name, wanted=self.wanted, scratch=self.folder)
             brings = self._judge_columns(table)
-            _write_rows(table, self.folder / name, self.spec, self.most_rows)
+            check_chosen(table, self.spec.image_column)
+            with ImagesInside(self.spec, table, self.folder / f"{name}.images") as inside:
+                _write_rows(table, self.folder / name, self.spec, inside, self.most_rows)
         except TableRefused as error:
             if file.name.lower().endswith(IMAGE_SUFFIXES):  # a web page saved as an image
                 reason = "the content is text, and no image"
@@ -242,6 +246,9 @@ class Packer:
             where = f" (line {error.line})" if error.line else ""
             self._quarantine(file, "table", error.code, error.reason + where)
             return
+        if inside.file is not None:
+            self.images.take(inside.file.path)
+        self.inside += inside.notes
         self.rejects += table.rejects
         self.row_files[name] = self.folder / name
         self.tables.append(
@@ -338,7 +345,6 @@ class Packer:
                 note["code"] = NOT_NAMED
                 note["reason"] = f"no row of this upload names it in '{self.spec.image_column}'"
         self.images.take(unnamed.path, named.owners)
-        unnamed.path.unlink()
 
     def _owner_by_name(self, note: dict[str, Any]) -> list[tuple[str, int]]:
         """Where the YAML has an `image_name` as well: whose an image is that no row names."""
@@ -400,7 +406,10 @@ def wanted_of(spec: DatasetSpec) -> Wanted:
     columns = dict.fromkeys(
         (*spec.columns, spec.label_column, *spec.split_columns.values(), *named)
     )
-    return Wanted(spec.id_column, tuple(columns), spec.encoding)
+    return Wanted(
+        spec.id_column, tuple(columns), spec.encoding,
+        images=spec.has_images, image_column=spec.image_column,
+    )  # fmt: skip
 
 
 def _sha256(content: bytes | Path | None) -> str:
@@ -408,7 +417,13 @@ def _sha256(content: bytes | Path | None) -> str:
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
 
 
-def _write_rows(table: Table, path: Path, spec: DatasetSpec, most_rows: int | None = None) -> None:
+def _write_rows(
+    table: Table,
+    path: Path,
+    spec: DatasetSpec,
+    inside: ImagesInside,
+    most_rows: int | None = None,
+) -> None:
     """Write a table's rows as text: _file, _line, then c0, c1, … in the order of its header.
 
     Columns go by position, because DuckDB does not tell `Name` from `name`.
@@ -426,8 +441,9 @@ def _write_rows(table: Table, path: Path, spec: DatasetSpec, most_rows: int | No
         path, schema, compression="zstd", compression_level=1, use_dictionary=repeated
     ) as writer:
         for batch in table.batches():
-            writer.write_table(pa.Table.from_arrays(batch.columns, schema=schema))
-            if most_rows is not None and table.n_rows >= most_rows:
+            rows = inside.take(batch)
+            writer.write_table(pa.Table.from_arrays(rows.columns, schema=schema))
+            if most_rows is not None and (table.n_rows >= most_rows or inside.enough):
                 break
 
 

@@ -101,6 +101,19 @@ def test_no_image_ends_in_silence(folder_settings: Settings) -> None:
     assert good == sum(document["counts"][f"images_{fate}"] for fate in fates) > 10
 
 
+REFUSED_IMAGES = {
+    "pics/I15trunc.jpg": "image_unreadable", "pics/I17zero.jpg": "image_empty",
+    "pics/I21html.jpg": "image_unreadable", "pics/I29noeoi.jpg": "image_unreadable",
+}  # fmt: skip
+
+
+def test_only_images_that_are_damaged_are_refused() -> None:
+    report = check(FOLDER / "images", SPEC, judge_rows=judge_rows)
+    assert {problem.file: problem.code for problem in report.problems} == REFUSED_IMAGES
+    assert report.counts["images"] == 26
+    assert len(report.first_of_several) == 1
+
+
 # What becomes of each archive, and of the folder with one in it; the others are used.
 ARCHIVES = {"z9_clutter.zip": End.IN_PART, "z10_case_dup.zip": End.NOTHING}
 

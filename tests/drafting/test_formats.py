@@ -429,7 +429,11 @@ def test_a_folder_with_several_tables_says_which_to_name(tmp_path: Path) -> None
         (tmp_path / name).write_text("x")
     with pytest.raises(SpecError, match=r"a\.csv, b\.parquet") as caught:
         source_of(tmp_path)
-    assert f"mm init {tmp_path / 'a.csv'} --images" in caught.value.todo
+    assert caught.value.todo.endswith(f"mm init {tmp_path / 'a.csv'}")
+    _photos(tmp_path / "photos", ["P001.jpg"])
+    with pytest.raises(SpecError, match=r"a\.csv, b\.parquet") as caught:
+        source_of(tmp_path)
+    assert f"mm init {tmp_path / 'a.csv'} --images {tmp_path}" in caught.value.todo
 
 
 def test_images_beside_a_table_are_found_and_hidden_ones_are_not(tmp_path: Path) -> None:
@@ -439,6 +443,56 @@ def test_images_beside_a_table_are_found_and_hidden_ones_are_not(tmp_path: Path)
     assert source_of(table) == (table, None)
     _photos(tmp_path / "photos", ["P001.jpg"])
     assert source_of(table) == (table, tmp_path)
+
+
+def _with_images_inside(path: Path, images: list[Any], **columns: list[Any]) -> Path:
+    labels = ["cat", "dog"] * (len(images) // 2)
+    table = pa.table({"image": images, "label": labels, **columns})
+    pyarrow.parquet.write_table(table, path)
+    return path
+
+
+def test_images_inside_a_table_are_its_images_and_their_paths_its_ids(tmp_path: Path) -> None:
+    images = [{"bytes": draw_image(n), "path": f"{n}.png"} for n in range(60)]
+    made = draft_spec(_with_images_inside(tmp_path / "t.parquet", images), None)
+    spec = load_draft(made.text)
+    assert (spec.id_column, spec.label_column, spec.image_column) == (
+        "image.path",
+        "label",
+        "image",
+    )
+    assert not spec.columns
+    assert made.ended is not None
+    assert made.ended.end is End.USED
+    assert made.tried == "tried on the first 60 rows and 60 images"
+    assert "the images lie in the table, in 'image': 60 of 60 rows" in made.notes
+
+
+@pytest.mark.parametrize("paths", [["1.png"] * 60, [f"cats/{n}.png" for n in range(60)]])
+def test_where_the_paths_are_no_ids_the_bytes_are(tmp_path: Path, paths: list[str]) -> None:
+    images = [{"bytes": draw_image(n), "path": path} for n, path in enumerate(paths)]
+    made = draft_spec(_with_images_inside(tmp_path / "t.parquet", images), None)
+    assert load_draft(made.text).id_column == "image.sha256"
+    ids = [f"r{n}" for n in range(60)]
+    with_id = _with_images_inside(tmp_path / "i.parquet", images, id=ids)
+    assert load_draft(draft_spec(with_id, None).text).id_column == "id"
+
+
+def test_two_images_alike_and_no_id_is_asked_about(tmp_path: Path) -> None:
+    images = [{"bytes": draw_image(n % 59), "path": None} for n in range(60)]
+    with pytest.raises(SpecError, match=r"'image\.sha256' \(1 rows repeat a value\)") as caught:
+        draft_spec(_with_images_inside(tmp_path / "t.parquet", images), None)
+    assert "--id image.sha256 --label label" in caught.value.todo
+
+
+def test_of_two_columns_of_images_one_is_taken_and_both_are_told(tmp_path: Path) -> None:
+    images = [draw_image(n) for n in range(60)]
+    table = _with_images_inside(
+        tmp_path / "t.parquet", images, id=[f"r{n}" for n in range(60)], mask=images
+    )
+    made = draft_spec(table, None)
+    assert load_draft(made.text).image_column == "image"
+    assert any(note.startswith("columns with images: 'image', 'mask'") for note in made.notes)
 
 
 # -- whose a record is ----------------------------------------------------------------------------

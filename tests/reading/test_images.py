@@ -329,6 +329,18 @@ def test_golden_one_pixel_is_one_pixel() -> None:
     assert np.array_equal(pixels(png(1, 1, 8, 2, b"\0\x0a\x14\x1e")), [[[10, 20, 30]]])
 
 
+@pytest.mark.parametrize("extra", [b"", b"\xff\xe0\0\x10film of a motion photo\xff\x01"])
+def test_a_photo_of_samsung_without_its_end_marker_is_whole(extra: bytes) -> None:
+    data = saved(photo(96, 64), "JPEG")
+    trailer = b"\0\0\1\n\x0e\0\0\0Image_UTC_Data1700000000000" + extra + b"SEFH" + bytes(40)
+    photo_of_phone = data[:-2] + trailer + b"SEFT"
+    assert shown(photo_of_phone).tobytes() == shown(data).tobytes()
+    refused(photo_of_phone[:-1], "image_unreadable")  # its own directory is cut short
+    refused(data[:-2] + b"SEFT", "image_unreadable")
+    many = data[:-2] + data[data.index(b"\xff\xda") : -2] * 101 + trailer + b"SEFT"
+    refused(many, "image_unreadable")
+
+
 # -- cut short or damaged -------------------------------------------------------------------------
 
 

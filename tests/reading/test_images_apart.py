@@ -71,6 +71,20 @@ def test_an_upload_with_such_files_is_received_but_for_them(
     assert codes == {name: bad.get(name) for name in files}
 
 
+def test_without_pi_heif_only_heic_is_refused_and_the_way_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without = "import sys; sys.modules['pi_heif'] = None; from {0} import {1}; {1}.main()"
+    module = without.format("mm_assets.reading.images", "apart_server")
+    monkeypatch.setattr(apart, "COMMAND", [sys.executable, "-c", module])
+    servers = apart._Servers()
+    monkeypatch.setattr(apart, "_SERVERS", servers)
+    assert "pi-heif" in refused(heic.PLAIN, "image_type").reason
+    assert run(TIFF).width > 0
+    while not servers._idle.empty():
+        servers._idle.get().end()
+
+
 def test_a_server_that_ended_for_want_of_work_is_replaced() -> None:
     whole = run(TIFF)
     server = apart._SERVERS._idle.get()

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from mm_assets.orchestration.scope import LakeResource, Scope, check
-from mm_assets.uploads.receive import NOT_NAMED
+from mm_assets.uploads.images_inside import NOT_NAMED
 from mm_assets.uploads.received import read_parquet, read_receipt
 
 

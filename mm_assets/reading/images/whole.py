@@ -2,8 +2,10 @@
 
 - JPEG: every marker segment up to and with the end marker (EOI) is there. One missing byte is
   enough to be refused. Bytes after the end marker (a motion photo's film, a second frame) are
-  ignored. JPEG has no checksums: damage that leaves the markers in place shows in the pixels and
-  cannot be told from a strange photograph.
+  ignored. Some phones of Samsung leave the end marker out and write a directory of their own
+  behind the pixels (SEFH to SEFT): where that ends the file, nothing was cut off. JPEG has no
+  checksums: damage that leaves the markers in place shows in the pixels and cannot be told from a
+  strange photograph.
 - PNG: every chunk up to and with IEND is there, every checksum is right and the pixel data fills
   the whole image.
 - WEBP: the file is as long as its RIFF header says.
@@ -41,6 +43,23 @@ _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 def _verify_jpeg(data: bytes) -> None:
     """Follow the markers to the end marker. Raises ValueError where the file stops before it."""
+    try:
+        _follow_markers(data)
+    except ValueError:
+        if not _ends_as_samsung_writes(data):
+            raise
+
+
+def _ends_as_samsung_writes(data: bytes) -> bool:
+    """Whether a directory of Samsung's ends the file, and no end marker stands before it."""
+    scan = data.find(b"\xff\xda")
+    directory = data.rfind(b"SEFH", scan) if data.endswith(b"SEFT") and scan > 0 else -1
+    # Where the markers could not be followed nobody counted the scans.
+    few = data.count(b"\xff\xda") <= MAXIMUM_SCANS
+    return directory > 0 and few and b"\xff\xd9" not in data[scan:directory]
+
+
+def _follow_markers(data: bytes) -> None:
     at, scans = 2, 0
     while (step := _jpeg_marker(data, at)) is not None:
         marker, at = step

@@ -1,0 +1,83 @@
+"""What deploy/kubernetes holds is what Kubernetes takes, and as closed as it says."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
+SERVE = FOLDER / "serve"
+VERSION = "1.34"  # of Kubernetes; any that is maintained takes these
+
+
+def documents() -> dict[str, dict[str, Any]]:
+    names = yaml.safe_load((SERVE / "kustomization.yaml").read_text())["resources"]
+    return {
+        document["kind"]: document
+        for name in names
+        for document in yaml.safe_load_all((SERVE / name).read_text())
+    }
+
+
+def test_kubernetes_takes_each_document() -> None:
+    for document in documents().values():
+        kubernetes_validate.validate(document, VERSION, strict=True)
+
+
+def test_what_kustomize_makes_of_them_is_taken_too() -> None:
+    if not shutil.which("kubectl"):
+        pytest.skip("install kubectl (apt: kubernetes-client) to see what kustomize makes")
+    made = subprocess.run(
+        ["kubectl", "kustomize", str(SERVE)], capture_output=True, text=True, check=True
+    )
+    found = list(yaml.safe_load_all(made.stdout))
+    assert len(found) == len(documents()) + 1  # and the settings
+    for document in found:
+        kubernetes_validate.validate(document, VERSION, strict=True)
+    [policy] = [one for one in found if one["kind"] == "NetworkPolicy"]
+    assert policy["spec"]["ingress"][0]["from"] == [
+        {"podSelector": {"matchLabels": {"mm-assets/may-ask": "true"}}}
+    ]
+
+
+def test_all_speak_of_the_same_pods() -> None:
+    kinds = documents()
+    labels = kinds["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert kinds["Deployment"]["spec"]["selector"]["matchLabels"] == labels
+    assert kinds["Service"]["spec"]["selector"] == labels
+    assert kinds["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    assert kinds["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
+
+
+def test_the_pod_runs_as_nobody_and_its_probes_are_those_of_mm_serve() -> None:
+    from mm_assets.contract.settings import Settings
+    from mm_assets.serving.app import make_app
+    from mm_assets.serving.options import Options
+
+    pod = documents()["Deployment"]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    [container] = pod["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    paths = make_app(Options(open=True), {}, Settings()).openapi()["paths"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["path"] in paths
+
+
+def test_the_values_for_dagster_hold_no_secret_and_open_no_door() -> None:
+    values = yaml.safe_load((FOLDER / "dagster-values.yaml").read_text())
+    assert "assword:" not in (FOLDER / "dagster-values.yaml").read_text()
+    assert values["runLauncher"]["type"] == "K8sRunLauncher"
+    assert values["dagsterWebserver"]["service"]["type"] == "ClusterIP"
+    [code] = values["dagster-user-deployments"]["deployments"]
+    for part in (values["dagsterWebserver"], values["dagsterDaemon"], code):
+        assert part["podSecurityContext"]["runAsNonRoot"] is True
+        assert part["securityContext"]["readOnlyRootFilesystem"] is True
+        assert part["resources"]["limits"]["memory"]

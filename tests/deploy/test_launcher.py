@@ -1,0 +1,165 @@
+"""The daemon starts, watches and stops runs as tasks of ECS with the settings and the rights that
+deploy/aws/app.yaml gives it: dagster-aws' own launcher, against a server that speaks ECS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import dagster as dg
+import pytest
+import yaml
+from botocore.exceptions import ClientError
+from dagster._config import validate_config
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.instance.config import dagster_instance_config_schema
+from dagster._core.launcher.base import LaunchRunContext, WorkerStatus
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.test_utils import create_run_for_test
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster_aws.ecs.utils import get_task_logs
+
+from tests.deploy.recorder import NOBODY, REGION, Recorded, recording_server
+from tests.deploy.templates import CLUSTER, EXPORTS, HERE, LOGS, grants_of, resolved, template
+
+DAEMON, WEB = "Daemon", "Webserver"
+
+
+def container_of(task: str) -> dict[str, Any]:
+    [container] = template("app")["Resources"][task]["Properties"]["ContainerDefinitions"]
+    return container
+
+
+def environment_of(task: str) -> dict[str, str]:
+    return {one["Name"]: resolved(one["Value"]) for one in container_of(task)["Environment"]}
+
+
+def settings_of(task: str, folder: Path) -> dict[str, Any]:
+    """The dagster.yaml of a task: its own start writes it and then runs `true`."""
+    *_, program = resolved(container_of(task)["EntryPoint"])
+    environment = {**environment_of(task), "DAGSTER_HOME": str(folder), "PATH": os.environ["PATH"]}
+    subprocess.run([sys.executable, "-c", program, "true"], env=environment, check=True)
+    return yaml.safe_load((folder / "dagster.yaml").read_text())
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
+    with recording_server() as (endpoint, seen):
+        for name, value in {
+            "AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": NOBODY, "AWS_SECRET_ACCESS_KEY": "secret",
+            "MM_RUN_TASK": HERE["RunTask"],
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+        ecs, ec2 = boto3.client("ecs"), boto3.client("ec2")
+        ecs.create_cluster(clusterName=CLUSTER)
+        ecs.register_task_definition(
+            family="mm-app-run",
+            networkMode="awsvpc",
+            containerDefinitions=[{
+                "name": "run", "image": "mm", "memory": 512,
+                "logConfiguration": {"logDriver": "awslogs", "options": {
+                    "awslogs-group": LOGS, "awslogs-stream-prefix": "run"}},
+            }],
+        )  # fmt: skip
+        subnets = [s["SubnetId"] for s in ec2.describe_subnets()["Subnets"]][:2]
+        [group, *_] = ec2.describe_security_groups()["SecurityGroups"]
+        monkeypatch.setitem(EXPORTS, "Subnets", ",".join(subnets))
+        monkeypatch.setitem(EXPORTS, "TasksGroup", group["GroupId"])
+        yield seen
+
+
+def acting(role: str, patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("AWS_ACCESS_KEY_ID", role)
+    boto3.DEFAULT_SESSION = None
+
+
+def run_of(instance: dg.DagsterInstance) -> dg.DagsterRun:
+    """A run as the daemon finds it in its queue: it knows its code by origin."""
+    module = "mm_assets.orchestration.code_location"
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(
+        LoadableTargetOrigin(module_name=module), location_name="mm_assets"
+    )
+    repository = RepositoryPythonOrigin("python", ModuleCodePointer(module, "defs", "/"))
+    return create_run_for_test(
+        instance,
+        job_name="pets_upload",
+        remote_job_origin=RemoteJobOrigin(
+            RemoteRepositoryOrigin(location, "__repository__"), "pets_upload"
+        ),
+        job_code_origin=JobPythonOrigin("pets_upload", repository),
+        status=dg.DagsterRunStatus.STARTED,
+    )
+
+
+# What no request shows: ECS asks whether the daemon may hand on the roles that a run's task has.
+UNSEEN = {DAEMON: {"iam:PassRole"}, WEB: set()}
+# Dagster's logs and the agent of Session Manager: test_policies.py and its list.
+ELSEWHERE = {WEB: {"s3:GetObject", "s3:ListBucket", "kms:Decrypt"}, DAEMON: set()}
+
+
+def test_a_run_becomes_a_task_and_needs_what_the_roles_allow(
+    aws: Recorded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = settings_of("DaemonTask", tmp_path / "home")
+    overrides = {"run_launcher": settings["run_launcher"]}
+    acting(DAEMON, monkeypatch)
+    with dg.instance_for_test(temp_dir=str(tmp_path / "home"), overrides=overrides) as instance:
+        launcher: Any = instance.run_launcher
+        first, second = run_of(instance), run_of(instance)
+        for run in (first, second):
+            launcher.launch_run(LaunchRunContext(run, None))
+        first = instance.get_run_by_id(first.run_id)
+        task = first.tags["ecs/task_arn"]
+        [told] = boto3.client("ecs").describe_tasks(cluster=CLUSTER, tasks=[task])["tasks"]
+        [container] = told["overrides"]["containerOverrides"]
+        assert container["command"][1:5] == ["-m", "dagster", "api", "execute_run"]
+        assert len(json.dumps(told["overrides"])) < 8192  # ECS takes no longer ones
+        assert launcher.check_run_worker_health(first).status is WorkerStatus.RUNNING
+        assert launcher.terminate(first.run_id)  # it took longer than it may
+        with contextlib.suppress(ClientError):  # the last words of one that failed; it said none
+            get_task_logs(launcher.ecs, launcher.logs, CLUSTER, task, "run")
+        acting(WEB, monkeypatch)
+        of_web = dg.DagsterInstance.from_ref(instance.get_ref())
+        assert of_web.run_launcher.terminate(second.run_id)
+    for role in (DAEMON, WEB):
+        grants = grants_of(role)
+        refused = {n for n in aws.needs[role] if not any(g.covers(n) for g in grants)}
+        assert not refused, (role, sorted(refused))
+        unused = {g.action for g in grants if not any(g.covers(n) for n in aws.needs[role])}
+        agent = {action for action in unused if action.startswith("ssmmessages:")}
+        assert unused - agent == UNSEEN[role] | ELSEWHERE[role]
+
+
+def test_the_settings_of_the_tasks_are_what_dagster_takes(tmp_path: Path) -> None:
+    for task in ("WebserverTask", "DaemonTask", "CodeServerTask"):
+        settings = settings_of(task, tmp_path / task)
+        assert "$" not in str(settings)
+        checked = validate_config(dg.Shape(dagster_instance_config_schema()), settings)
+        assert checked.success, checked.errors
+
+
+def test_each_variable_that_the_settings_read_is_given(tmp_path: Path) -> None:
+    for task in ("WebserverTask", "DaemonTask", "CodeServerTask", "RunTask"):
+        container = container_of(task)
+        given = set(environment_of(task)) | {one["Name"] for one in container["Secrets"]}
+        text = template("app")["Mappings"]["Dagster"]["Settings"]["Yaml"]
+        read = set(re.findall(r"\{env: (\w+)\}", text))
+        # Only who starts runs makes the launcher.
+        needed = read - {"MM_RUN_TASK"} if task in ("CodeServerTask", "RunTask") else read
+        assert needed <= given, (task, needed - given)

@@ -1,0 +1,114 @@
+"""What the templates promise, read from the templates themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mm_assets.tables.dynamodb.items import INDEXES
+from mm_assets.tables.dynamodb.table import KEYS, _attributes, _index_parameters
+from tests.deploy.templates import AWS, NAMES, resources, statements, template
+
+# AWS knows no resource for these, so "*" is all that a policy can say.
+WITHOUT_RESOURCE = {
+    "ecr:GetAuthorizationToken", "ecs:DescribeTaskDefinition", "ecs:ListTasks",
+    "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
+}  # fmt: skip
+
+
+def in_order(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(listed, key=str)
+
+
+def test_the_table_is_the_one_that_the_code_makes() -> None:
+    [(_, table)] = resources("AWS::DynamoDB::Table")
+    assert table["KeySchema"] == KEYS
+    assert in_order(table["AttributeDefinitions"]) == in_order(_attributes(INDEXES))
+    made = [_index_parameters(index) for index in INDEXES]
+    assert in_order(table["GlobalSecondaryIndexes"]) == in_order(made)
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["DeletionProtectionEnabled"] is True
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_no_policy_has_a_wildcard_where_aws_knows_a_resource() -> None:
+    for whose, statement in statements():
+        assert not [action for action in statement["Action"] if "*" in action], (whose, statement)
+        if statement["Resource"] == "*":
+            assert set(statement["Action"]) <= WITHOUT_RESOURCE, (whose, statement)
+
+
+def test_each_task_has_a_role_of_its_own_and_no_more_user_than_it_needs() -> None:
+    tasks = dict(resources("AWS::ECS::TaskDefinition"))
+    roles = [task["TaskRoleArn"]["Fn::GetAtt"][0] for task in tasks.values()]
+    assert len(set(roles)) == len(tasks)
+    for name, task in tasks.items():
+        [container] = task["ContainerDefinitions"]
+        assert container["User"] == "10001:10001", name
+        assert container["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}, name
+        writable = container["ReadonlyRootFilesystem"] is not True
+        # Session Manager's agent writes beside the web server, where that is the way in.
+        assert writable == (name == "WebserverTask"), name
+
+
+def test_no_task_and_no_database_is_public() -> None:
+    for name, service in resources("AWS::ECS::Service"):
+        network = service["NetworkConfiguration"]["AwsvpcConfiguration"]
+        assert network["AssignPublicIp"] == "DISABLED", name
+        assert "PublicSubnets" not in str(network["Subnets"]), name
+    for name, database in resources("AWS::RDS::DBInstance"):
+        assert database["PubliclyAccessible"] is False, name
+
+
+def test_nobody_from_outside_reaches_anything_but_the_load_balancer() -> None:
+    for name, group in resources("AWS::EC2::SecurityGroup"):
+        from_addresses = [r for r in group.get("SecurityGroupIngress", []) if "CidrIp" in r]
+        assert not from_addresses or name == "Balancers", name
+    for name, rule in resources("AWS::EC2::SecurityGroupIngress"):
+        assert "SourceSecurityGroupId" in rule, name
+
+
+def test_what_must_outlive_the_stacks_is_kept_when_they_go() -> None:
+    kept = {name for name, one in template("data")["Resources"].items()
+            if one.get("DeletionPolicy") in ("Retain", "Snapshot")}  # fmt: skip
+    assert {"Bucket", "Table", "Database", "Key", "DagsterLogin", "Registry"} <= kept
+    for name in NAMES:
+        for logical, one in template(name)["Resources"].items():
+            assert one.get("DeletionPolicy") == one.get("UpdateReplacePolicy"), logical
+
+
+def test_no_secret_stands_in_a_template() -> None:
+    for name, task in resources("AWS::ECS::TaskDefinition"):
+        [container] = task["ContainerDefinitions"]
+        plain = [one["Name"] for one in container["Environment"] if "PASSWORD" in one["Name"]]
+        assert not plain, name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_can_be_given_to_cloudformation_as_it_is(name: str) -> None:
+    """Larger ones must be put into a bucket first."""
+    assert (AWS / f"{name}.yaml").stat().st_size <= 51_200
+
+
+def test_each_name_that_a_stack_takes_from_another_is_exported_there() -> None:
+    exported = {
+        name: {
+            output["Export"]["Name"]["Fn::Sub"].partition("}-")[2]
+            for output in template(name).get("Outputs", {}).values()
+            if "Export" in output
+        }
+        for name in NAMES
+    }
+
+    def imports(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            taken = value.get("Fn::ImportValue")
+            return [taken["Fn::Sub"]] if taken else [i for v in value.values() for i in imports(v)]
+        return [i for v in value for i in imports(v)] if isinstance(value, list) else []
+
+    for name in NAMES:
+        for taken in imports(template(name)):
+            stack, _, what = taken.removeprefix("${").partition("}-")
+            assert what in exported[stack.lower()], (name, taken)
