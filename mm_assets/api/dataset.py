@@ -16,7 +16,6 @@ from mm_assets.api.predictions import Predictions, modality_of
 from mm_assets.api.progress import say_outcome, say_problems, telling, telling_bytes
 from mm_assets.api.results import Outcomes, Receipt, Rows, Uploaded
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.ends import End
 from mm_assets.contract.errors import UploadError, UsageError
 from mm_assets.contract.settings import Settings
 
@@ -118,7 +117,7 @@ class Dataset:
         be refused whole), UsageError.
         """
         from mm_assets.manifest.before import judge_rows
-        from mm_assets.uploads.check import check
+        from mm_assets.uploads.check import check, refuse_to_send
         from mm_assets.uploads.send import send
 
         with tempfile.TemporaryDirectory(prefix="mm-in-hand-") as folder:
@@ -586,21 +585,6 @@ class Dataset:
 
     def _repr_html_(self) -> str:
         return self.about()._repr_html_()
-
-
-def refuse_to_send(report: Report, where: str) -> None:
-    """Raises UploadError for an upload of which nothing would be used."""
-    if report.refused:
-        raise report.refused
-    if report.ended.end is End.NOTHING:
-        remedies = " ".join(dict.fromkeys(one.remedy for one in report.ended.left_out))
-        raise UploadError(
-            code="nothing_used",
-            what=f"not sent: {report.ended.words}",
-            where=where,
-            todo=f"{remedies or report.ended.todo} To send it all the same: --anyway "
-            "(anyway=True).",
-        )
 
 
 OnOutcome = Callable[["Outcome"], None]

@@ -19,6 +19,7 @@ datasets/<dataset>/image_homes.json              where what is known of its imag
 datasets/<dataset>/models/<modality>/…           trained models and promotions
 datasets/<dataset>/tuning/<modality>/<study>/…   one document for each trial
 datasets/<dataset>/monitoring.json               the pictures
+datasets/<dataset>/review/…                      answers that people give on the page (review/)
 datasets/<dataset>/specs/<generation>.json       each wording of the YAML that was used
 """
 
@@ -76,6 +77,11 @@ def embeddings_prefix(dataset: str, upload: str, backbone: str) -> str:
     float16, sorted by the sha256. Each file is written once.
     """
     return f"{uploads_prefix(dataset)}{upload}/embeddings/{backbone}/"
+
+
+def review_prefix(dataset: str) -> str:
+    """kept/ and sent/: answers that people gave one at a time. leases/: who is shown what."""
+    return f"{dataset_prefix(dataset)}review/"
 
 
 def of_dataset(dataset: str, name: str) -> str:

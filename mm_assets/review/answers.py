@@ -97,7 +97,7 @@ def judge(
             )
         elif not label or label in spec.missing_values:
             judged.left_out[answer.blank] += 1
-        elif fault := _label_fault(label, spec, classes):
+        elif fault := label_fault(label, spec, classes):
             judged.refused.append(Refused(record_id, answer.where, "label_invalid", fault))
         else:
             said[record_id].append(Answer(record_id, answer.where, label))
@@ -105,7 +105,7 @@ def judge(
     return judged
 
 
-def _label_fault(label: str, spec: DatasetSpec, classes: Sequence[str]) -> str:
+def label_fault(label: str, spec: DatasetSpec, classes: Sequence[str]) -> str:
     """Why this is no label, or ''."""
     if spec.is_regression:
         good = re.fullmatch(PLAIN, label, re.ASCII) and math.isfinite(float(label))

@@ -53,7 +53,7 @@ def export_review(
     _refuse_earlier(folder)
     classes = review_classes(lake, spec)
     items = review_queue(store, spec, limit)
-    features = _features(lake, spec, items)
+    features = features_of(lake, spec, items)
     with _writing(folder):
         (folder / IMAGES).mkdir(parents=True, exist_ok=True)
         images = _write_images(lake, spec, items, folder / IMAGES)
@@ -117,7 +117,9 @@ def _sheet_row(
     return {**{own_name(spec, name): value for name, value in own.items()}, **values}
 
 
-def _features(lake: Lake, spec: DatasetSpec, items: Sequence[Item]) -> dict[str, Mapping[str, Any]]:
+def features_of(
+    lake: Lake, spec: DatasetSpec, items: Sequence[Item]
+) -> dict[str, Mapping[str, Any]]:
     """Each record's columns, from the manifest of the upload that its row came in."""
     import pyarrow.parquet as pq
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,8 @@ class Item:
     """One record to review.
 
     lower, upper: where the truth of a number lies, None for classes. second, second_probability:
-    the runner-up among the classes, None for numbers. why: why it is here, in words. doubts: what
+    the runner-up among the classes, None for numbers. probabilities: of every class, empty for
+    numbers. why: why it is here, in words. doubts: what
     its model never saw, None for nothing. upload: where its row came. image_upload, image_file,
     image_sha256: its newest image, None without one.
     """
@@ -52,6 +53,7 @@ class Item:
     image_upload: str | None
     image_file: str | None
     image_sha256: str | None
+    probabilities: Mapping[str, float]
 
     def as_row(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name in SHOWN}
@@ -114,6 +116,7 @@ def _item(spec: DatasetSpec, row: dict[str, Any], known: dict[str, Any]) -> Item
         image_upload=known.get("image_upload"),
         image_file=known.get("image_file"),
         image_sha256=known.get("image_sha256"),
+        probabilities=json.loads(row["probabilities"] or "{}"),
     )
 
 

@@ -17,10 +17,13 @@ from mm_assets.serving import inference_v2, native, page, sagemaker
 from mm_assets.serving.answering import Answering
 from mm_assets.serving.entrance import Entrance
 from mm_assets.serving.fetch import Fetching
+from mm_assets.serving.keys import Keys
 from mm_assets.serving.metrics import Metrics
 from mm_assets.serving.metrics import routes as figures
 from mm_assets.serving.openapi import describing
 from mm_assets.serving.options import Options
+from mm_assets.serving.people import pages
+from mm_assets.serving.people.rooms import Rooms
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.record import recording
 from mm_assets.serving.service import Service, Source
@@ -35,11 +38,16 @@ NOTHING_OF_ITS_OWN: Any = {
 
 
 def make_app(options: Options, sources: Mapping[str, Source], settings: Settings) -> FastAPI:
-    """sources: dataset to what loads it. settings: where the lake is that images may lie in."""
+    """sources: dataset to what loads it. settings: where the lake is that images may lie in.
+
+    Raises SettingsError if there is a file of keys that cannot be read.
+    """
     service = Service(options, sources)
     fetch = Fetching(options, settings)
     recorder = recording(settings) if options.record else None
     answering = Answering(service, fetch, recorder)
+    rooms = Rooms(answering, settings)
+    keys = Keys(options.keys) if options.keys is not None else None
     metrics, traces = Metrics(service), traces_asked_for()
 
     @asynccontextmanager
@@ -48,7 +56,9 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
             await service.start()
             if recorder is not None:
                 recorder.start()
+            rooms.start()
             yield
+            await rooms.close()
             await service.close()
             if recorder is not None:
                 await asyncio.to_thread(recorder.close)
@@ -66,14 +76,16 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
         telemetry=NOTHING_OF_ITS_OWN,
     )
     app.state.options, app.state.service, app.state.answering = options, service, answering
+    app.state.keys, app.state.rooms = keys, rooms
     for protocol in (native, sagemaker, inference_v2):
         app.include_router(protocol.routes(answering))
     app.include_router(page.routes(service))
+    app.include_router(pages.router)
     app.include_router(figures(metrics))
     app.openapi = describing(app, service)  # type: ignore[method-assign]
     _health(app, service)
     _problems(app)
-    app.add_middleware(Entrance, options=options)
+    app.add_middleware(Entrance, options=options, keys=keys)
     app.add_middleware(
         Watched,
         service=service,

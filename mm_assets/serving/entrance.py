@@ -9,9 +9,11 @@ exist for it.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from urllib.parse import urlsplit
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import quote, unquote, urlsplit
 
 from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mm_assets.contract.listening import LOOPBACK
@@ -23,6 +25,9 @@ from mm_assets.serving.problems import Problem
 _visible: ContextVar[frozenset[str] | None] = ContextVar("visible", default=None)
 OPEN = ("/live", "/ready", "/ping", "/v2/health/live", "/v2/health/ready")
 METRICS = "/metrics"
+COOKIE = "mm_key"  # holds the key of somebody who signed in with a browser
+SIGN_IN = ("/login", "/static/page.css", "/static/page.js")
+_key: ContextVar[str | None] = ContextVar("key", default=None)
 
 
 def may_see(dataset: str) -> bool:
@@ -31,13 +36,18 @@ def may_see(dataset: str) -> bool:
     return visible is None or dataset in visible
 
 
+def key_name() -> str | None:
+    """Whose key the request brought that is answered now; None without keys."""
+    return _key.get()
+
+
 class Entrance:
     """Lets requests in, or answers with a problem."""
 
-    def __init__(self, app: ASGIApp, options: Options) -> None:
-        """Raises SettingsError if there is a file of keys that cannot be read."""
+    def __init__(self, app: ASGIApp, options: Options, keys: Keys | None) -> None:
+        """keys: None: nobody needs one."""
         self.app = app
-        self._keys = Keys(options.keys) if options.keys is not None else None
+        self._keys = keys
         self._local = self._keys is None and not options.open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,28 +55,32 @@ class Entrance:
             await self.app(scope, receive, send)
             return
         try:
-            visible = self._seen_by(scope)
+            visible, name = self._let_in(scope)
         except Problem as problem:
-            await problem.response()(scope, receive, send)
+            response: Response = problem.response()
+            if problem.status == 401 and _is_browsing(scope):
+                response = RedirectResponse(f"/login?to={quote(scope['path'], safe='')}", 303)
+            await response(scope, receive, send)
             return
-        token = _visible.set(visible)
+        token, named = _visible.set(visible), _key.set(name)
         try:
             await self.app(scope, receive, send)
         finally:
             _visible.reset(token)
+            _key.reset(named)
 
-    def _seen_by(self, scope: Scope) -> frozenset[str] | None:
-        """The datasets that the request may see; None for all. Raises Problem."""
+    def _let_in(self, scope: Scope) -> tuple[frozenset[str] | None, str | None]:
+        """The datasets that it may see, None for all; and its key's name. Raises Problem."""
         headers = Headers(scope=scope)
         if self._local:
             _refuse_strangers(headers)
         if self._keys is None:
-            return None
+            return None, None
         given = _given(headers)
         key = self._keys.key_of(given) if given else None
         if key is None:
-            if scope["path"] in OPEN and not given:
-                return frozenset()
+            if scope["path"] in SIGN_IN or (scope["path"] in OPEN and not given):
+                return frozenset(), None
             what = "the API key is not valid" if given else "an API key is needed"
             raise Problem(
                 401, "key_invalid" if given else "key_missing", what,
@@ -75,14 +89,26 @@ class Entrance:
             )  # fmt: skip
         if scope["path"] == METRICS and key.datasets is not None:
             raise Problem(403, "key_scope", "this key is for some datasets, not for all figures")
-        return None if key.datasets is None else frozenset(key.datasets)
+        return None if key.datasets is None else frozenset(key.datasets), key.name
 
 
 def _given(headers: Headers) -> str:
+    """The key of a program, else that of somebody who signed in."""
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and token.strip():
         return token.strip()
-    return headers.get("x-api-key", "").strip()
+    if own := headers.get("x-api-key", "").strip():
+        return own
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return unquote(found.value) if found is not None else ""
+
+
+def _is_browsing(scope: Scope) -> bool:
+    """Whether a person looks at a page, and so can sign in."""
+    return scope["method"] == "GET" and "text/html" in Headers(scope=scope).get("accept", "")
 
 
 def _refuse_strangers(headers: Headers) -> None:

@@ -22,7 +22,6 @@ def routes(service: Service) -> APIRouter:
     """The page for people."""
     router = APIRouter(include_in_schema=False)
 
-    @router.get("/")
     @router.get("/docs")
     async def docs(request: Request) -> Response:
         document = request.app.openapi()

@@ -110,6 +110,21 @@ def no_progress(_done: int, _total: int, _file: str) -> None:
     """For callers that show no progress."""
 
 
+def refuse_to_send(report: Report, where: str) -> None:
+    """Raises UploadError for an upload of which nothing would be used."""
+    if report.refused:
+        raise report.refused
+    if report.ended.end is End.NOTHING:
+        remedies = " ".join(dict.fromkeys(one.remedy for one in report.ended.left_out))
+        raise UploadError(
+            code="nothing_used",
+            what=f"not sent: {report.ended.words}",
+            where=where,
+            todo=f"{remedies or report.ended.todo} To send it all the same: --anyway "
+            "(anyway=True).",
+        )
+
+
 # -- looking at what is to be sent ----------------------------------------------------------------
 
 

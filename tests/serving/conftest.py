@@ -132,6 +132,19 @@ def own_copy(
     return root
 
 
+@pytest.fixture
+def to_review(own_copy: Path, trained_pets: World) -> mm.Dataset:
+    """A project of whose new records twenty wait for review."""
+    ds = mm.open("pets_like")
+    text = re.sub(r"\n  review: .*", "\n  review: {threshold: 1.0}", ds.file.read_text())
+    ds.file.write_text(text)
+    ds = mm.open("pets_like")
+    new = trained_pets.new.head(20)
+    ds.upload(new, {name: trained_pets.images[name] for name in new.index}, quiet=True)
+    ds.sync(quiet=True)
+    return ds
+
+
 class Server:
     """`mm serve` as a process of its own. `url` is where it listens."""
 

@@ -1,0 +1,176 @@
+"""Answers that people give one at a time: kept at once, sent together.
+
+Each answer is a document of its own in the lake from the moment it is given, with who and when, so
+no crash loses one. What was given is sent as labels through the same door as a file of answers
+(answers.py); the document of a sent upload keeps who said what. Several people at once: whoever is
+shown a record holds a lease on it for some minutes, and others are shown the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import review_prefix
+from mm_assets.review.answers import Answer, Refused, judge, send_labels
+from mm_assets.review.queue import review_classes
+from mm_assets.tables.store import Store
+from mm_assets.uploads.send import Sent
+
+UNSURE = "can't tell"
+LEASE_SECONDS = 300
+_KEPT, _SENT, _LEASES = "kept/", "sent/", "leases/"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One answer of one person. label: '' if they can't tell. prediction, model_version: what they
+    were shown. at: ISO 8601, UTC."""
+
+    record_id: str
+    label: str
+    who: str
+    at: str
+    prediction: str
+    model_version: str
+
+    @property
+    def is_unsure(self) -> bool:
+        return not self.label
+
+
+@dataclass(slots=True)
+class Standing:
+    """What people gave. kept: by key, not sent yet. sent: by key of its document, in order."""
+
+    kept: dict[str, Given] = field(default_factory=dict)
+    sent: dict[str, list[Given]] = field(default_factory=dict)
+
+    def given(self) -> Iterable[Given]:
+        for some in self.sent.values():
+            yield from some
+        yield from self.kept.values()
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+# -- answers --------------------------------------------------------------------------------------
+
+
+def keep(lake: Lake, dataset: str, given: Given) -> str:
+    """Keep an answer; returns its key. A person's later answer for a record replaces theirs."""
+    key = f"{review_prefix(dataset)}{_KEPT}{_name(given.record_id, given.who)}.json"
+    lake.write_json(key, asdict(given))
+    return key
+
+
+def take_back(lake: Lake, dataset: str, record_id: str, who: str) -> bool:
+    """Take one's own answer back; False if it was sent already, or there was none."""
+    key = f"{review_prefix(dataset)}{_KEPT}{_name(record_id, who)}.json"
+    if lake.stat(key) is None:
+        return False
+    lake.delete(key)
+    return True
+
+
+def standing(lake: Lake, dataset: str, before: Standing | None = None) -> Standing:
+    """What was given so far. before: an earlier look; what is in it is not read again.
+
+    Two listings, and one request for each answer and each sent document that is new.
+    """
+    before = before or Standing()
+    found = Standing()
+    for item in lake.list(f"{review_prefix(dataset)}{_KEPT}"):
+        known = f"{item.key} {item.etag}"  # somebody may have changed their mind
+        one = before.kept.get(known) or _read(lake.read_json(item.key))
+        if one is not None:
+            found.kept[known] = one
+    for item in lake.list(f"{review_prefix(dataset)}{_SENT}"):
+        some = before.sent.get(item.key)
+        if some is None:
+            document = lake.read_json(item.key) or {"answers": []}
+            some = [one for entry in document["answers"] if (one := _read(entry)) is not None]
+        found.sent[item.key] = some
+    return found
+
+
+def send_kept(lake: Lake, store: Store, spec: DatasetSpec) -> tuple[Sent | None, list[Refused]]:
+    """Send what was kept as one upload of labels; returns it, and what was refused and is kept.
+
+    Dying in the middle costs nothing: the upload's name is a hash of what it says, so the next
+    call sends the same one. "Can't tell" is kept, and never sent.
+    """
+    there = {key.partition(" ")[0]: one for key, one in standing(lake, spec.dataset).kept.items()}
+    said = {key: one for key, one in there.items() if not one.is_unsure}
+    if not said:
+        return None, []
+    answers = [Answer(one.record_id, one.who, one.label) for one in said.values()]
+    judged = judge(answers, store, spec, review_classes(lake, spec))
+    sent = send_labels(lake, spec, judged)
+    refused = {one.record_id for one in judged.refused}
+    through = {key: one for key, one in said.items() if one.record_id not in refused}
+    if through:
+        # Those whose label is known already have no upload of theirs; they are told all the same.
+        name = _hash("".join(sorted(f"{key}{one.at}" for key, one in through.items())))
+        stamp = max(one.at for one in through.values()).replace(":", "").replace("+0000", "Z")
+        document = {
+            "upload": sent.key if sent else None,
+            "answers": [asdict(one) for one in sorted(through.values(), key=lambda one: one.at)],
+        }
+        lake.create_json(f"{review_prefix(spec.dataset)}{_SENT}{stamp}-{name}.json", document)
+        for key in through:
+            lake.delete(key)
+    return sent, judged.refused
+
+
+def _read(entry: Mapping[str, Any] | None) -> Given | None:
+    try:
+        return Given(**entry) if entry is not None else None
+    except TypeError:  # of another version
+        return None
+
+
+# -- leases ---------------------------------------------------------------------------------------
+
+
+def leased(lake: Lake, dataset: str, record_ids: Sequence[str], who: str) -> str | None:
+    """Lease the first of the records that nobody else holds; None if others hold them all.
+
+    A lease is one object for a record and a span of time, created once: of two who ask at the same
+    moment one gets it. It ends with the next span but one, and nobody has to give it back.
+    """
+    span = int(now().timestamp() // LEASE_SECONDS)
+    prefix = f"{review_prefix(dataset)}{_LEASES}"
+    for record_id in record_ids:
+        name = _hash(record_id)
+        held = lake.read_json(f"{prefix}{span - 1}/{name}.json")
+        if held is not None and held.get("who") != who:
+            continue
+        if lake.create_json(f"{prefix}{span}/{name}.json", {"record_id": record_id, "who": who}):
+            _forget_old(lake, prefix, span)
+            return record_id
+    return None
+
+
+def _forget_old(lake: Lake, prefix: str, span: int) -> None:
+    _, folders = lake.top(prefix)
+    for folder in folders:
+        number = folder.rstrip("/").rpartition("/")[2]
+        if number.isdecimal() and int(number) < span - 1:
+            for item in list(lake.list(f"{prefix}{number}/")):
+                lake.delete(item.key)
+
+
+def _name(record_id: str, who: str) -> str:
+    return _hash(f"{record_id}\x1f{who}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]

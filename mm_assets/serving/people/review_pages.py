@@ -1,0 +1,181 @@
+"""The review queue, one record at a time: look, press a key, the next one is there."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Request, Response
+from starlette.datastructures import FormData
+
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.review.queue import Item
+from mm_assets.serving.people import shell
+from mm_assets.serving.people.room import Room
+from mm_assets.serving.problems import Problem
+
+KEYS = 9  # classes that have a key of their own
+SHOWN_QUEUE = 200  # records on the page of the whole queue
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A class to answer with. key: its digit, or ''. share: the model's probability, or None."""
+
+    label: str
+    key: str
+    share: float | None
+    is_guess: bool
+
+
+router = APIRouter(prefix="/review", include_in_schema=False)
+
+
+@router.get("/{dataset}")
+async def next_(dataset: str, request: Request) -> Response:
+    room = await shell.rooms(request).room(dataset)
+    if not (who := shell.who(request)):
+        return shell.page(request, "name", dataset=dataset, place="review")
+    asked = request.query_params
+    shown = await asyncio.to_thread(_shown, room, who, asked.get("record"), asked.get("after"))
+    return shell.page(
+        request, "review", dataset=dataset, place="review", spec=room.spec, **shown,
+        done=asked.get("done"), done_as=asked.get("as", ""), too_late=asked.get("late"),
+        fault=asked.get("fault", ""),
+    )  # fmt: skip
+
+
+@router.get("/{dataset}/queue")
+async def queue(dataset: str, request: Request) -> Response:
+    room = await shell.rooms(request).room(dataset)
+    items = await asyncio.to_thread(room.open_for, shell.who(request))
+    return shell.page(
+        request, "queue", dataset=dataset, place="review", spec=room.spec,
+        items=items[:SHOWN_QUEUE], count=len(items),
+    )  # fmt: skip
+
+
+@router.get("/{dataset}/image")
+async def image(dataset: str, record: str, request: Request) -> Response:
+    room = await shell.rooms(request).room(dataset)
+    item = await asyncio.to_thread(room.item, record)
+    data = await asyncio.to_thread(room.image, item) if item is not None else None
+    if data is None:
+        raise Problem(404, "image_unknown", f"no image of record {record!r} is in the lake")
+    kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+    headers = shell.HEADERS | {"Cache-Control": "private, max-age=3600"}
+    return Response(data, media_type=kind, headers=headers)
+
+
+@router.post("/{dataset}")
+async def answer(dataset: str, request: Request) -> Response:
+    room, form = await _posted(dataset, request)
+    if not (who := shell.who(request)):
+        return shell.back_to(_path(dataset))
+    record = str(form.get("record", ""))
+    if "skip" in form:
+        return shell.back_to(_path(dataset, after=record))
+    item = await asyncio.to_thread(room.item, record)
+    if item is None:
+        return shell.back_to(_path(dataset, late=record))
+    label = "" if "unsure" in form else str(form.get("label", "")).strip()
+    if "unsure" not in form and (fault := _fault(room.spec, label, room.classes())):
+        return shell.back_to(_path(dataset, record=record, fault=fault))
+    await asyncio.to_thread(room.answer, item, label, who)
+    return shell.back_to(_path(dataset, done=record, **{"as": label}))
+
+
+@router.post("/{dataset}/undo")
+async def undo(dataset: str, request: Request) -> Response:
+    room, form = await _posted(dataset, request)
+    record = str(form.get("record", ""))
+    done = await asyncio.to_thread(room.undo, record, shell.who(request))
+    return shell.back_to(_path(dataset, **{"record" if done else "late": record}))
+
+
+@router.post("/{dataset}/send")
+async def send(dataset: str, request: Request) -> Response:
+    room, _ = await _posted(dataset, request)
+    await asyncio.to_thread(room.send)
+    return shell.back_to(_path(dataset))
+
+
+@router.post("/{dataset}/name")
+async def name(dataset: str, request: Request) -> Response:
+    _, form = await _posted(dataset, request)
+    response = shell.back_to(_path(dataset))
+    shell.remember(response, request, str(form.get("name", "")))
+    return response
+
+
+async def _posted(dataset: str, request: Request) -> tuple[Room, FormData]:
+    shell.refuse_other_sites(request)
+    room = await shell.rooms(request).room(dataset)
+    return room, await request.form(max_files=0, max_fields=10)
+
+
+def _path(dataset: str, **asked: str) -> str:
+    return f"/review/{quote(dataset, safe='')}" + (f"?{urlencode(asked)}" if asked else "")
+
+
+def _shown(room: Room, who: str, record: str | None, after: str | None) -> dict[str, Any]:
+    """What the page of a record shows; item None: nothing is left for this person."""
+    item = room.item(record) if record else None
+    item = item or room.next_for(who, after)
+    queue = partial(len, room.open_for(who))
+    shown: dict[str, Any] = {
+        "item": item, "progress": room.progress(who), "left": queue(), "refused": room.refused,
+    }  # fmt: skip
+    if item is not None:
+        choices = _choices(room.classes(), item)
+        shown |= {
+            "values": room.values(item),
+            "choices": choices,
+            "more": len(choices) > KEYS,
+            "scale": _scale(item),
+        }
+    return shown
+
+
+def _choices(classes: Sequence[str], item: Item) -> list[Choice]:
+    """Few classes in their own order, so that a key means the same for every record; of many, the
+    most probable first."""
+    shares: Mapping[str, float] = item.probabilities
+    ordered = list(classes)
+    if len(ordered) > KEYS:
+        ordered.sort(key=lambda label: -shares.get(label, 0.0))
+    return [
+        Choice(label, str(place + 1) if place < KEYS else "", shares.get(label),
+               label == item.prediction)
+        for place, label in enumerate(ordered)
+    ]  # fmt: skip
+
+
+def _scale(item: Item) -> dict[str, float] | None:
+    """Where a number and its interval lie on a bar, in hundredths of its width."""
+    if item.lower is None or item.upper is None:
+        return None
+    try:
+        value = float(item.prediction)
+    except ValueError:
+        return None
+    margin = (item.upper - item.lower) * 0.25 or 1.0
+    low, width = item.lower - margin, item.upper - item.lower + 2 * margin
+    if not math.isfinite(width) or width <= 0:
+        return None
+    at = [100 * (one - low) / width for one in (item.lower, value, item.upper)]
+    return {"lower": at[0], "value": min(max(at[1], 0.0), 100.0), "width": at[2] - at[0]}
+
+
+def _fault(spec: DatasetSpec, label: str, classes: Sequence[str]) -> str:
+    """Why this cannot be an answer, or ''."""
+    from mm_assets.review.answers import label_fault
+
+    if not label:
+        return 'Type a number, or choose "can\'t tell".' if spec.is_regression else "Choose one."
+    return label_fault(label, spec, classes)

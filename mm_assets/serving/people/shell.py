@@ -1,0 +1,118 @@
+"""What every page has: its frame, its safety headers, who looks at it."""
+
+from __future__ import annotations
+
+import secrets
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from starlette.responses import RedirectResponse
+
+from mm_assets.display.cells import shown, visible
+from mm_assets.serving.entrance import key_name
+from mm_assets.serving.people.rooms import Rooms
+from mm_assets.serving.problems import Problem
+
+HERE = Path(__file__).parent
+STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+REVIEWER = "mm_reviewer"  # a cookie: the name that a person gave
+MOST_LETTERS = 60  # of it
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def page(request: Request, name: str, status: int = 200, **context: Any) -> Response:
+    """A page of the templates, with the safety headers."""
+    template = environment().get_template(f"{name}.html.j2")
+    visible_datasets = sorted(request.app.state.service.visible())
+    text = template.render(
+        **{"dataset": "", "place": ""} | context,
+        datasets=visible_datasets,
+        who=who(request),
+        has_key=key_name() is not None,
+    )
+    return Response(text, status, media_type="text/html", headers=HEADERS)
+
+
+def back_to(path: str) -> Response:
+    """Go on with a page, after something was changed."""
+    return RedirectResponse(path, status_code=303, headers=HEADERS)
+
+
+def rooms(request: Request) -> Rooms:
+    """Of the service that is asked."""
+    found: Rooms = request.app.state.rooms
+    return found
+
+
+def who(request: Request) -> str:
+    """The name of the key, or the one that the person gave; '' if neither is known."""
+    return key_name() or _clean(request.cookies.get(REVIEWER, ""))
+
+
+def _clean(name: str) -> str:
+    from urllib.parse import unquote
+
+    return visible(unquote(name)).strip()[:MOST_LETTERS]
+
+
+def remember(response: Response, request: Request, name: str) -> None:
+    """Keep the person's name in a cookie that no script and no other site gets."""
+    response.set_cookie(
+        REVIEWER,
+        quote(visible(name).strip()[:MOST_LETTERS]),
+        max_age=365 * 86400,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+
+
+def refuse_other_sites(request: Request) -> None:
+    """A form may only be sent from a page of ours (cross-site request forgery). Raises Problem."""
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    host = request.headers.get("host", "")
+    same = site in ("same-origin", "none") if site else True
+    if origin is not None and not secrets.compare_digest(
+        origin.partition("://")[2].encode(), host.encode()
+    ):
+        same = False
+    if not same or (site is None and origin is None):
+        raise Problem(403, "origin_unknown", "this can only be sent from a page of this service")
+
+
+@lru_cache(maxsize=1)
+def environment() -> Any:
+    """Jinja with everything escaped, and what acts in a text made visible."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: visible(value, keep="\n") if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["shown"] = shown
+    made.filters["when"] = lambda text: str(text)[:16].replace("T", " ")
+    made.filters["plain"] = _plain
+    made.filters["path"] = lambda text: quote(str(text), safe="")
+    return made
+
+
+def _plain(value: Any) -> str:
+    """A value of a record, as a person would write it."""
+    return f"{value:.6g}" if isinstance(value, float) else shown(value)

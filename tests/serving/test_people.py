@@ -1,0 +1,170 @@
+"""The page for people, as a browser without scripts sees it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+import mm_assets as mm
+from mm_assets.review.one_by_one import standing
+from mm_assets.serving.app import make_app
+from mm_assets.serving.keys import add_key
+from mm_assets.serving.options import Options
+from tests.serving.conftest import World
+
+HERE = "http://127.0.0.1:8080"
+FROM_HERE = {"Origin": HERE}
+
+
+def client_of(ds: mm.Dataset, **options: Any) -> TestClient:
+    app = make_app(Options(**options), {ds.name: ds.predictor}, ds.settings)
+    return TestClient(app, base_url=HERE, headers=FROM_HERE)
+
+
+@pytest.fixture
+def asked(to_review: mm.Dataset) -> Iterator[tuple[TestClient, mm.Dataset]]:
+    """A service of a project whose new records all wait for review."""
+    with client_of(to_review) as client:
+        yield client, to_review
+
+
+def named(client: TestClient, name: str = "Ana") -> TestClient:
+    client.post("/review/pets_like/name", data={"name": name})
+    return client
+
+
+def shown(page: str) -> str:
+    return re.search(r"<h1>(.*?)</h1>", page)[1]  # type: ignore[index]
+
+
+def test_a_person_answers_the_queue_and_the_labels_come_in(
+    asked: tuple[TestClient, mm.Dataset],
+) -> None:
+    client, ds = asked
+    assert "Who answers?" in client.get("/review/pets_like").text
+    named(client)
+    waiting = {row["record_id"] for row in ds.review()}
+    seen = set()
+    for _ in waiting:
+        seen.add(record := shown(client.get("/review/pets_like").text))
+        client.post("/review/pets_like", data={"record": record, "label": "yes"})
+    assert seen == waiting
+    assert len(seen) == 20
+    page = client.get("/review/pets_like").text
+    assert "Nothing needs review" in page
+    assert "You gave 20 answers" in page
+    client.post("/review/pets_like/send")
+    ds.sync(quiet=True)
+    assert not ds.review()
+    [told] = standing(ds.lake, ds.name).sent.values()
+    assert {one.who for one in told} == {"Ana"}
+
+
+def test_two_people_see_different_records_and_undo_brings_one_back(
+    asked: tuple[TestClient, mm.Dataset],
+) -> None:
+    client, ds = asked
+    named(client, "Ana")
+    first = shown(client.get("/review/pets_like").text)
+    client.cookies.clear()
+    named(client, "Ben")
+    assert shown(client.get("/review/pets_like").text) != first
+    client.cookies.clear()
+    named(client, "Ana")
+    client.post("/review/pets_like", data={"record": first, "unsure": "yes"})
+    assert shown(client.get("/review/pets_like").text) != first
+    answered = client.post("/review/pets_like/undo", data={"record": first})
+    assert shown(answered.text) == first
+    bad = client.post("/review/pets_like", data={"record": first, "label": "maybe"})
+    assert "is not one of the classes" in bad.text
+    assert not standing(ds.lake, ds.name).kept
+
+
+def test_pages_of_elsewhere_can_send_nothing(asked: tuple[TestClient, mm.Dataset]) -> None:
+    client, ds = asked
+    named(client)
+    form = {"record": shown(client.get("/review/pets_like").text), "label": "yes"}
+    for headers in (
+        {"Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": HERE},
+        {"Origin": "null"},
+    ):
+        answer = client.post("/review/pets_like", data=form, headers=headers)
+        assert answer.status_code == 403, headers
+    assert not standing(ds.lake, ds.name).kept
+    page = client.get("/review/pets_like")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r'style="|\son[a-z]+="|https?://|"//[a-z]', page.text)
+
+
+def test_the_form_answers_as_the_service_does(
+    asked: tuple[TestClient, mm.Dataset], trained_pets: World
+) -> None:
+    client, _ = asked
+    record = trained_pets.record()
+    told = client.post("/v1/datasets/pets_like/predictions", json=record).json()["predictions"][0]
+    typed = {f"column:{name}": str(value) for name, value in record.items() if name != "pet"}
+    page = client.post("/try/pets_like", data=typed, files={"none": b""}).text
+    assert f'<p class="answer">{told["prediction"]}</p>' in page
+    assert told["model_version"] in page
+    odd = typed | {"column:note": "<script>alert(1)</script>\x1b[31m\u202e", "column:age": "abc"}
+    page = client.post("/try/pets_like", data=odd, files={"none": b""}).text
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;" in page
+    assert "\u202e" not in page
+
+
+def test_uploads_are_shown_with_their_receipt_and_a_file_can_be_sent(
+    asked: tuple[TestClient, mm.Dataset],
+) -> None:
+    client, ds = asked
+    page = client.get("/uploads/pets_like").text
+    upload = ds.uploads()[0]["upload"]
+    assert f"/uploads/pets_like/{upload}" in page
+    receipt = client.get(f"/uploads/pets_like/{upload}")
+    assert "predictions to review" in receipt.text
+    assert client.get(f"/uploads/pets_like/{upload}?as=json").json()["upload"] == upload
+    table = b"pet,age,colour,note\nnew-0,x,red,loud\n" + b"".join(
+        b"new-%d,3,red,loud\n" % n for n in range(1, 9)
+    )
+    sent = client.post("/uploads/pets_like", files={"file": ("../more <b>.csv", table)})
+    assert "Sent to" in sent.text, re.findall(r'role="alert">(.*?)</p>', sent.text)
+    ds.sync(quiet=True)
+    page = client.get("/uploads/pets_like").text
+    assert "used in part" in page
+    assert "<b>" not in page.split("<tbody>")[1]
+    useless = client.post("/uploads/pets_like", files={"file": ("a.csv", b"a,b\n1,2\n")})
+    assert 'role="alert"' in useless.text
+    assert 'role="alert"' in client.get("/uploads/pets_like/nowhere").text
+
+
+def test_a_browser_signs_in_with_its_key(
+    asked: tuple[TestClient, mm.Dataset], tmp_path: Path
+) -> None:
+    _, ds = asked
+    key = add_key(file := tmp_path / "keys.json", "Ana's key")
+    html = {"Accept": "text/html"}
+    with client_of(ds, keys=file) as client:
+        page = client.get("/review/pets_like", headers=html)
+        assert "API key" in page.text
+        assert page.url.path == "/login"
+        assert client.get("/static/page.css").status_code == 200
+        assert client.get("/review/pets_like").status_code == 401
+        wrong = client.post("/login", data={"key": "mm_wrong", "to": "/"})
+        assert wrong.status_code == 401
+        for to in ("//evil.example", "/\\evil.example", "https://evil.example"):
+            answer = client.post("/login", data={"key": key, "to": to}, follow_redirects=False)
+            assert answer.headers["location"] == "/", to
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        page = client.get("/review/pets_like", headers=html)
+        assert "Ana&#39;s key" in page.text  # the key's name is who answers
+        assert shown(page.text) in {row["record_id"] for row in ds.review()}
