@@ -9,7 +9,8 @@ from __future__ import annotations
 # Each with examples where they help. Written for Markdown.
 CAUSES: dict[str, str] = {
     "image_unreadable": "The image is cut short, damaged, or no image at all although its name "
-    "says so; or its decoder breaks down over it, or takes more than a minute.",
+    "(or the row that names its address) says so; or its decoder breaks down over it, or takes "
+    "more than a minute.",
     "image_empty": "The file is named as an image and has no content.",
     "image_too_large": "More pixels than `image_maximum_megapixels` (default 50 megapixels), a "
     "side over 65,535, or a file over 64 MiB, judged from the header before anything is "
@@ -79,6 +80,23 @@ CAUSES: dict[str, str] = {
     "twice.",
     "image_ambiguous": "With `image_column`: the cell could mean several files of the upload; the "
     "reason names them.",
+    "url_invalid": "With `image_column`: no URL, another scheme, no host, or one with a user name "
+    "or password in it.",
+    "url_not_allowed": "No entry of `allow_urls` has the host and port; also where a redirect "
+    "leads there.",
+    "url_address": "The host's name stands for an address of this machine, of an internal network, "
+    "or at which a cloud keeps credentials. Every address that a name stands for is judged, and "
+    "the connection goes to one of these.",
+    "url_redirect": "More than 3 redirects, one to what is no URL, or one from https:// to http://.",
+    "url_failed": "The host cannot be looked up or reached, cuts the connection, or answers "
+    "something other than 200. What may pass (no answer, 408, 425, 429, 5xx) is tried three "
+    "times; a host that fails for 8 addresses in a row is not asked for the others.",
+    "url_too_large": "More than 32 MiB.",
+    "url_timeout": "Not whole after 30 seconds, redirects included, three times.",
+    "bucket_not_allowed": "`MM_ALLOW_BUCKETS` does not name the bucket of the `s3://` address.",
+    "object_missing": "There is no such object or bucket, or the address holds no key.",
+    "object_too_large": "More than 32 MiB.",
+    "object_failed": "The store refuses or does not answer; the reason says it in its words.",
     "duplicate_row": "The same ID with the same values and label stands earlier in this upload.",
     "duplicate_id": "The same ID with other values stands earlier in this upload. Files go by "
     "name, rows by line.",

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from mm_assets.contract.errors import REFUSED_ADDRESSES, REFUSED_FILES, REFUSED_ROWS
 from mm_assets.contract.errors import REFUSED_ARCHIVES as REMEDIES
-from mm_assets.contract.errors import REFUSED_FILES, REFUSED_ROWS
 from mm_assets.contract.ids import MAXIMUM_BYTES
 from mm_assets.manifest.numbers import MARKERS
 from mm_assets.reading import apart, compressed, header, table, workbook
@@ -95,6 +95,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "limits": of_limits,
     "rows": lambda: of_codes(REFUSED_ROWS),
     "files": lambda: of_codes(REFUSED_FILES),
+    "addresses": lambda: of_codes(REFUSED_ADDRESSES),
     "archives": lambda: of_codes(REMEDIES),
 }
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mm_assets.contract.errors import REFUSALS
+from mm_assets.contract.errors import REFUSALS, REFUSED_ADDRESSES
 from mm_assets.contract.errors import REFUSED_ARCHIVES as REMEDIES
 from mm_assets.contract.ids import MAXIMUM_BYTES
 from mm_assets.reading.table import FIELD_LIMIT
@@ -18,6 +18,7 @@ from tests.contract_page import PAGE, TABLES, made_anew
 from tests.make import dataset
 
 ROOT = Path(__file__).parents[1]
+SERVING = ROOT / "docs" / "serving.md"
 
 
 def parameter_places(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -95,16 +96,22 @@ def codes_in_the_source() -> set[str]:
     return {code for code in found if re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", code)}
 
 
-def lines_of_the_page() -> dict[str, str]:
-    """Each code of the pages and the line of the table that speaks of it."""
+def lines_of(page: Path) -> dict[str, str]:
+    """Each code of a page and the line of the table that speaks of it."""
     lines: dict[str, str] = {}
-    pages = (PAGE, ROOT / "docs" / "serving.md")
-    for line in (line for page in pages for line in page.read_text(encoding="utf-8").splitlines()):
+    for line in page.read_text(encoding="utf-8").splitlines():
         if re.match(r"\| `[a-z][a-z0-9_]+`(, `[a-z][a-z0-9_]+`)* \|", line):
             for code in re.findall(r"`([a-z][a-z0-9_]+)`", line.split("|")[1]):
                 assert code not in lines, f"{code} stands in the page twice"
                 lines[code] = line
     return lines
+
+
+def lines_of_the_page() -> dict[str, str]:
+    """Those of both pages; what is said of an address differs for an upload and a service."""
+    page, serving = lines_of(PAGE), lines_of(SERVING)
+    assert page.keys() & serving.keys() <= REFUSED_ADDRESSES.keys()
+    return {**serving, **page}
 
 
 def test_the_page_names_every_code_of_the_source_and_no_other() -> None:
@@ -121,7 +128,7 @@ def test_the_page_gives_the_very_remedy_that_the_program_gives() -> None:
 
 
 def test_the_page_states_a_cause_and_a_remedy_for_every_code() -> None:
-    for code, line in lines_of_the_page().items():
+    for code, line in [*lines_of(PAGE).items(), *lines_of(SERVING).items()]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert len(cells) >= 3, code
         assert all(cells), code

@@ -33,6 +33,8 @@ from mm_assets.contract.text_codecs import is_text_codec
 IMAGE = "image"
 AUTO_ENCODING = "auto"
 WHOLE_NAME = "{file}"  # `image_name` where the ID is the file's whole name
+# What comes close enough to a host to be looked at when something is fetched.
+_HOST = re.compile(r"(\*\.)?([^\s/@:*?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 CONTENT_ID = 16  # hexadecimal digits of an ID that is made of an image's bytes
 
 
@@ -107,6 +109,11 @@ class DatasetSpec(Strict):
         min_length=1,
         description="Between several files in `image_column`; the first one that is an image is "
         "used.",
+    )
+    allow_urls: tuple[str, ...] = Field(
+        (),
+        description="Hosts from which images are fetched where `image_column` holds http(s) "
+        "addresses: example.org, *.example.org, example.org:8443.",
     )
     image_features: tuple[ImageFeature, ...] = Field(
         (), description="Numbers about the image that models see beside the columns."
@@ -257,6 +264,19 @@ class DatasetSpec(Strict):
             raise ValueError("name at least one engine")
         return value
 
+    @field_validator("allow_urls")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not re.fullmatch(
+                r"(\*\.)?([^\s/@:*?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", host
+            ):
+                raise ValueError(
+                    f"'{host}' is no host: write it without https://, for example example.org, "
+                    "*.example.org or example.org:8443"
+                )
+        return value
+
     @field_validator("image_name")
     @classmethod
     def _has_id(cls, value: str | None) -> str | None:
@@ -369,6 +389,8 @@ class DatasetSpec(Strict):
         if column is None:
             if self.image_separator is not None:
                 raise ValueError("`image_separator` is for `image_column`: name that, too")
+            if self.allow_urls:
+                raise ValueError("`allow_urls` is for `image_column`: name that, too")
             return
         if self.records == "images":
             raise ValueError("with `records: images` no table has an `image_column`: take it out")

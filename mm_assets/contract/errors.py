@@ -131,7 +131,23 @@ REFUSED_ARCHIVES: dict[str, str] = {
     "meant.",
     "archive_compression": "Make a zip with ordinary compression (deflate), or a .tar.gz.",
 }
-REFUSALS = {**REFUSED_FILES, **REFUSED_ROWS, **REFUSED_ARCHIVES}
+# And each code by which an address in an `image_column` is; it counts as a file.
+REFUSED_ADDRESSES: dict[str, str] = {
+    "url_invalid": "Write http:// or https://, a host and a path; no user name or password.",
+    "url_not_allowed": "Name the host in `allow_urls` of the dataset's YAML, then `mm retry`; or "
+    "send the image.",
+    "url_address": "Send the image; or let whoever runs this name the host in MM_PRIVATE_HOSTS.",
+    "url_redirect": "Write the address at which the image itself is.",
+    "url_failed": "Check the address. `mm retry UPLOAD` asks again.",
+    "url_too_large": "Send the image itself, or a smaller one.",
+    "url_timeout": "`mm retry UPLOAD` asks again; or send the image.",
+    "bucket_not_allowed": "Let whoever runs this name the bucket in MM_ALLOW_BUCKETS, then "
+    "`mm retry`; or send the image.",
+    "object_missing": "Check the bucket and the key; the key stands as it is, not escaped.",
+    "object_too_large": "Send a smaller image.",
+    "object_failed": "Look at the reason. `mm retry UPLOAD` asks again.",
+}
+REFUSALS = {**REFUSED_FILES, **REFUSED_ROWS, **REFUSED_ARCHIVES, **REFUSED_ADDRESSES}
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,16 @@ class Settings(BaseSettings):
     datasets: str = Field(
         "", description="Only these datasets, by name and separated by commas. Default: all."
     )
+    allow_buckets: str = Field(
+        "",
+        description="Buckets that the images of an `image_column` may be read from, by name and "
+        "separated by commas. Default: none.",
+    )
+    private_hosts: str = Field(
+        "",
+        description="Of the hosts in `allow_urls` those that may be in an internal network, "
+        "separated by commas. Default: none.",
+    )
     dagster_home: Path | None = Field(None, validation_alias="DAGSTER_HOME")
 
     @model_validator(mode="after")
@@ -144,6 +154,14 @@ class Settings(BaseSettings):
     def serves(self, dataset: str) -> bool:
         """Whether this dataset is one of those that MM_DATASETS names, or all are."""
         return not self.datasets or dataset in self.datasets.replace(" ", "").split(",")
+
+    @property
+    def buckets_allowed(self) -> tuple[str, ...]:
+        return _listed(self.allow_buckets)
+
+    @property
+    def hosts_inside(self) -> tuple[str, ...]:
+        return _listed(self.private_hosts)
 
     @property
     def is_s3(self) -> bool:
@@ -272,3 +290,7 @@ class Settings(BaseSettings):
     def monitoring_folder(self) -> Path:
         """The monitoring pictures as files, a folder for each dataset."""
         return self.data_folder / "monitoring"
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mm_assets.contract.dataset import WHOLE_NAME, DatasetSpec
 from mm_assets.contract.errors import SpecError
@@ -152,13 +153,32 @@ def linked_by_columns(profiles: Mapping[str, Profile], id_column: str) -> list[s
             continue
         example = shown(next(iter(profile.values)))
         if profile.share(WEB_ADDRESS) >= NUMBERS_SHARE:
-            notes.append(
-                f"column '{shown(name)}' holds web addresses ('{example}'): nothing is fetched; "
-                "to use images, download them and name each by its ID (ID.jpg)"
-            )
+            notes.append(_of_addresses(name, profile, example))
         elif profile.share(IMAGE_FILES) >= NUMBERS_SHARE:
             notes.append(_of_paths(name, profile, example))
     return notes
+
+
+def _of_addresses(name: str, profile: Profile, example: str) -> str:
+    """Whether a host may be asked for images is a person's decision, so no draft allows one."""
+    values = list(profile.values)[:FILES_TRIED]
+    if all(value.lower().startswith("s3://") for value in values):
+        allowed = "let MM_ALLOW_BUCKETS name the bucket"
+    else:
+        hosts = Counter(host for value in values if (host := _host(value)))
+        listed = ", ".join(shown(host) for host, _ in hosts.most_common(3)) or "HOST"
+        allowed = f"`allow_urls: [{listed}]`"
+    return (
+        f"column '{shown(name)}' holds web addresses ('{example}'): nothing is fetched; if images "
+        f"lie there, write `image_column: {shown(name)}` instead of `image_name`, and {allowed}"
+    )
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
 
 
 def _of_paths(name: str, profile: Profile, example: str) -> str:

@@ -10,6 +10,9 @@ datasets/<dataset>/pins/<backfill>.json          the champions that a backfill p
 datasets/<dataset>/uploads/<upload>/…            what became of one upload
 datasets/<dataset>/uploads/<upload>/embeddings/<backbone>/<hash>.parquet
                                                  what a backbone made of images (uploads/vectors.py)
+datasets/<dataset>/uploads/<upload>/fetched-<round>.json
+                                                 what lay at addresses that its rows name, as it
+                                                 was fetched (uploads/fetched.py)
 datasets/<dataset>/uploads/<upload>/likenesses.json
                                                  by which copies of its images are found, made
                                                  later (uploads/likenesses.py)

@@ -26,6 +26,7 @@ from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import COLUMNS
 from mm_assets.uploads.deliver import Delivered
+from mm_assets.uploads.fetched import Fetching
 from mm_assets.uploads.find import Source, upload_key
 from mm_assets.uploads.receive import Packer, publish_receipt
 from mm_assets.uploads.received import read_document, read_parquet
@@ -70,7 +71,8 @@ def predict_at_once(
     with working_folder("in-hand") as folder:
         lake, store = _places(folder)
         source = _source(spec)
-        packer = Packer(spec, folder)
+        fetch = Fetching(spec, models.lake.settings) if spec.image_column is not None else None
+        packer = Packer(spec, folder, fetch=fetch)
         packer.pack((_delivered(name, data) for name, data in files), progress)
         receipt = publish_receipt(lake, spec, source, packer, refused=None, run_id=RUN)
         build_manifest(lake, store, spec, source.upload, run_id=RUN)

@@ -33,11 +33,15 @@ REMEDIES: dict[str, str] = {
 
 
 class FetchRefused(Exception):  # noqa: N818  not a fault of ours, it speaks of the address
-    """Nothing is fetched from this address. `code` is one of REMEDIES, or of who fetches more."""
+    """Nothing is fetched from this address. `code` is one of REMEDIES, or of who fetches more.
 
-    def __init__(self, code: str, reason: str) -> None:
+    passing: another try may find it, as where nothing answers.
+    """
+
+    def __init__(self, code: str, reason: str, *, passing: bool = False) -> None:
         self.code = code
         self.reason = visible(reason)
+        self.passing = passing
         super().__init__(code, reason)
 
     def __str__(self) -> str:

@@ -29,6 +29,7 @@ MOST_REDIRECTS = 3
 AT_ONCE = 16  # fetched at the same time; each may hold `most_bytes`
 ADDRESSES_TRIED = 4
 KEPT_SECONDS = 5.0  # an idle connection to an allowed host
+BUSY = (408, 425, 429)  # of the answers below 500 those that ask for another try
 REDIRECTS = (301, 302, 303, 307, 308)
 _FAULTS = (
     httpcore.NetworkError, httpcore.ProtocolError, httpcore.ConnectionNotAvailable,
@@ -97,7 +98,7 @@ class Fetcher:
                 return await self._followed(target)
         except (TimeoutError, httpcore.TimeoutException):
             said = f"{target.host} took too long; there are {self._seconds:g} seconds"
-            raise FetchRefused("url_timeout", said) from None
+            raise FetchRefused("url_timeout", said, passing=True) from None
 
     async def _followed(self, target: Target) -> bytes:
         for _ in range(MOST_REDIRECTS + 1):
@@ -105,7 +106,8 @@ class Fetcher:
                 answer = await self._asked(target)
             except _FAULTS as error:
                 said = str(error).partition("\n")[0][:200] or type(error).__name__
-                raise FetchRefused("url_failed", f"{target.host}: {said}") from None
+                told = f"{target.host}: {said}"
+                raise FetchRefused("url_failed", told, passing=True) from None
             if isinstance(answer, bytes):
                 return answer
             target = self._redirected(target, answer.location)
@@ -132,7 +134,8 @@ class Fetcher:
                 return _Elsewhere(told.get(b"location", b""))
             if response.status != 200:
                 said = f"{target.host} answers {response.status}"
-                raise FetchRefused("url_failed", said)
+                passing = response.status >= 500 or response.status in BUSY
+                raise FetchRefused("url_failed", said, passing=passing)
             packed = told.get(b"content-encoding", b"identity").strip().lower()
             if packed not in (b"", b"identity"):
                 said = f"{target.host} answers with packed bytes, which were not asked for"
@@ -215,7 +218,7 @@ class _Guard(httpcore.AsyncNetworkBackend):
             addresses = [ip_address(name) for name in names]
         except (OSError, ValueError) as error:
             said = f"{host} cannot be looked up: {getattr(error, 'strerror', None) or error}"
-            raise FetchRefused("url_failed", said) from None
+            raise FetchRefused("url_failed", said, passing=True) from None
         for address in addresses:
             self._allowed.check_address(host, port, address)
         return addresses

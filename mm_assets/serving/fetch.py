@@ -11,10 +11,10 @@ from typing import Any
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import MMError
 from mm_assets.contract.settings import Settings
-from mm_assets.lake.errors import speaking
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.s3 import Patience, connect_boto3
+from mm_assets.lake.s3 import Patience
 from mm_assets.reading.addresses import AllowList, FetchRefused
+from mm_assets.reading.buckets import SCHEME, Buckets
 from mm_assets.reading.fetch import SECONDS, Fetcher
 from mm_assets.reading.images import NormalisedImage
 from mm_assets.serving.options import Options
@@ -38,7 +38,9 @@ class Fetching:
         """settings: where the lake is, and S3. Raises UsageError for a host that is none."""
         self._allowed = allow_list(options)
         self._fetcher: Fetcher | None = None
-        self._buckets = _Buckets(options, settings)
+        self._buckets = Buckets(
+            options.allow_buckets, settings, most_bytes=options.most_bytes, patience=PATIENCE
+        )
         # What was exported needs no lake, so none is asked.
         self._has_lake = bool(options.datasets) or not options.models
         self._stored = _Stored(settings)
@@ -50,8 +52,8 @@ class Fetching:
         begin = address[:8].lower()
         if begin.startswith(("http://", "https://")):
             return await self._by_url(address)
-        if begin.startswith("s3://"):
-            return await self._in_thread(self._buckets.get, address[len("s3://") :])
+        if begin.startswith(SCHEME):
+            return await self._in_thread(self._of_bucket, address)
         if not self._has_lake:
             return Fault("image_not_known", "this service has no lake")
         return await self._in_thread(self._stored.get, spec, address)
@@ -70,6 +72,12 @@ class Fetching:
         except FetchRefused as error:
             return Fault(error.code, error.reason)
 
+    def _of_bucket(self, address: str) -> bytes | Fault:
+        try:
+            return self._buckets.get(address)
+        except FetchRefused as error:
+            return Fault(error.code, error.reason)
+
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         loop = asyncio.get_running_loop()
         try:
@@ -77,45 +85,6 @@ class Fetching:
                 return await loop.run_in_executor(self._threads, work, *arguments)
         except TimeoutError:
             return Fault("object_failed", "it took too long")
-
-
-class _Buckets:
-    """Objects of the buckets that were allowed."""
-
-    def __init__(self, options: Options, settings: Settings) -> None:
-        self._allowed = frozenset(options.allow_buckets)
-        self._most_bytes = options.most_bytes
-        self._settings = settings
-
-    @cached_property
-    def _client(self) -> Any:
-        return connect_boto3(self._settings, PATIENCE)
-
-    def get(self, place: str) -> bytes | Fault:
-        """place: bucket/key, the key as it is."""
-        bucket, _, key = place.partition("/")
-        if bucket not in self._allowed:
-            return Fault("bucket_not_allowed", f"{bucket[:80]!a} is not among the allowed buckets")
-        if not key or len(key.encode("utf-8", "replace")) > 1024:  # as long as S3 takes them
-            return Fault("object_missing", "the address holds no key")
-        try:
-            return self._read(bucket, key)
-        except MMError as error:
-            missing = error.code in ("lake_not_found", "lake_no_bucket")
-            code = "object_missing" if missing else "object_failed"
-            return Fault(code, f"[{error.code}] {error.what}")
-        except ValueError as error:  # half a character; an endpoint that is no URL
-            return Fault("object_failed", f"the address cannot be asked for: {error}")
-
-    def _read(self, bucket: str, key: str) -> bytes | Fault:
-        too_large = Fault("object_too_large", f"it has more than {self._most_bytes:,} bytes")
-        with speaking(f"s3://{bucket}/{key}", folder=False):
-            answer = self._client.get_object(Bucket=bucket, Key=key)
-            with answer["Body"] as body:
-                if answer["ContentLength"] > self._most_bytes:
-                    return too_large
-                data: bytes = body.read(self._most_bytes + 1)
-        return data if len(data) <= self._most_bytes else too_large
 
 
 class _Stored:

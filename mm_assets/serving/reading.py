@@ -66,7 +66,7 @@ class Fault:
 
     @property
     def todo(self) -> str:
-        return REFUSALS.get(self.code) or TODO.get(self.code) or REMEDIES.get(self.code, "")
+        return TODO.get(self.code) or REMEDIES.get(self.code) or REFUSALS.get(self.code, "")
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "reason": self.reason, "todo": self.todo}

@@ -44,6 +44,8 @@ def in_words(table: Mapping[str, Any], numbers: Mapping[str, Any] | None = None)
     told += [words.format(_listed(facts[key])) for key, words in _SAID.items() if facts.get(key)]
     renamed = list((facts.get("renamed") or {}).items())
     told += [f"'{stands}' is taken for '{name}'" for stands, name in renamed[:_MOST]]
+    if at := facts.get("images_at"):
+        told.append(_fetched(at))
     if copy := table.get("copy_of"):
         told.append(
             f"a copy of {copy['file']}, by its name and {copy['same_rows']:,} rows that are the "
@@ -55,6 +57,14 @@ def in_words(table: Mapping[str, Any], numbers: Mapping[str, Any] | None = None)
         sign = "point" if form["decimal"] == "." else "comma"
         told.append(f"numbers in '{name}' have a decimal {sign} ({form['because']})")
     return "; ".join(told)
+
+
+def _fetched(at: Mapping[str, Any]) -> str:
+    words = f"images named by address: {at['addresses']:,}"
+    if at["fetched"] is None:
+        refused = f", {at['refused']:,} of them not allowed" if at["refused"] else ""
+        return f"{words}, fetched once the upload is received{refused}"
+    return f"{words}, {at['fetched']:,} of them fetched"
 
 
 def _format(facts: Mapping[str, Any]) -> str:

@@ -31,16 +31,18 @@ from mm_assets.uploads.clutter import clutter
 from mm_assets.uploads.copies import note_copies
 from mm_assets.uploads.deliver import delivery
 from mm_assets.uploads.delivered import IN_MEMORY, Delivered
+from mm_assets.uploads.fetched import Fetching, not_fetched, refusing
 from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
 from mm_assets.uploads.images_inside import NOT_NAMED, ImagesInside, check_chosen
-from mm_assets.uploads.references import read_references, without_lines
+from mm_assets.uploads.references import References, read_references, without_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW = "raw_uploads"
 Progress = Callable[[str], None]
+Sort = Callable[[Delivered, ThreadPoolExecutor], Future[NormalisedImage] | None]
 
 
 def receive(
@@ -53,7 +55,8 @@ def receive(
     """
     pointer = of_upload(spec.dataset, source.upload, RAW)
     with working_folder("receive") as folder:
-        packer = Packer(spec, folder)
+        fetch = _fetching(lake, spec, source.upload)
+        packer = Packer(spec, folder, fetch=fetch)
         refused: dict[str, str] | None = None
         try:
             with delivery(lake, source, folder) as files:
@@ -66,8 +69,14 @@ def receive(
                 "code": error.code, "what": error.what, "where": error.where, "todo": error.todo
             }  # fmt: skip
             packer.images.close()  # or it would write on into the file of its successor
-            packer = Packer(spec, folder)
+            packer = Packer(spec, folder, fetch=fetch)
         return publish_receipt(lake, spec, source, packer, refused=refused, run_id=run_id)
+
+
+def _fetching(lake: Lake, spec: DatasetSpec, upload: str) -> Fetching | None:
+    if spec.image_column is None:
+        return None
+    return Fetching(spec, lake.settings, (lake, upload))
 
 
 def publish_receipt(
@@ -98,13 +107,21 @@ def publish_receipt(
 class Packer:
     """Sorts the files of one upload into images and tables and writes the Parquet files.
 
-    most_rows: of each table, about so many rows are read, and no more; to try a draft.
+    most_rows: of each table, about so many rows are read, and no more; to try a draft. fetch: gets
+    what rows name by address; without it nothing is fetched.
     """
 
-    def __init__(self, spec: DatasetSpec, folder: Path, most_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        folder: Path,
+        most_rows: int | None = None,
+        fetch: Fetching | None = None,
+    ) -> None:
         self.spec = spec
         self.folder = folder
         self.most_rows = most_rows
+        self.fetch = fetch
         self.wanted = wanted_of(spec)
         self.files: list[dict[str, Any]] = []
         self.archives: list[dict[str, Any]] = []
@@ -121,12 +138,24 @@ class Packer:
 
     def pack(self, files: Iterable[Delivered], progress: Progress) -> None:
         """Take every file: images are normalised side by side, tables are read at the end."""
+        self._take_files(files, self._sort, progress)
+        for file, path in sorted(self.waiting_tables, key=lambda item: item[0].name):
+            self._add_table(file, path)
+            progress(f"table {file.name}: read")
+        note_copies(self.tables, self.folder)
+        self._add_rows_of_files()
+        if self.unnamed is not None:
+            self._name_images(self.unnamed, progress)
+        self.files += self.inside
+
+    def _take_files(self, files: Iterable[Delivered], sort: Sort, progress: Progress) -> None:
+        """Sort each file; its image, if it is one, is normalised meanwhile."""
         workers = os.cpu_count() or 1
         pending: deque[tuple[Delivered, Future[NormalisedImage]]] = deque()
         spoken = time.monotonic()
         with ThreadPoolExecutor(workers, thread_name_prefix="normalise") as pool:
             for count, file in enumerate(files, 1):
-                if (future := self._sort(file, pool)) is not None:
+                if (future := sort(file, pool)) is not None:
                     pending.append((file, future))
                 while len(pending) > 4 * workers:
                     self._add_image(*pending.popleft())
@@ -135,14 +164,6 @@ class Packer:
                     progress(f"{count:,} files received")
             while pending:
                 self._add_image(*pending.popleft())
-        for file, path in sorted(self.waiting_tables, key=lambda item: item[0].name):
-            self._add_table(file, path)
-            progress(f"table {file.name}: read")
-        note_copies(self.tables, self.folder)
-        self._add_rows_of_files()
-        if self.unnamed is not None:
-            self._name_images(self.unnamed)
-        self.files += self.inside
 
     def _sort(self, file: Delivered, pool: ThreadPoolExecutor) -> Future[NormalisedImage] | None:
         if file.problem is not None:
@@ -163,12 +184,7 @@ class Packer:
             elif fault := self._name_fault(file.name):
                 self._quarantine(file, "image", *fault)
             else:
-                return pool.submit(
-                    normalise,
-                    file.content,
-                    longest_side=self.spec.image_longest_side,
-                    maximum_pixels=int(self.spec.image_maximum_megapixels * 1e6),
-                )
+                return self._normalising(file.content, pool)
         else:
             head, path = file.head, self._on_disk(file)
             if may_be_table(path, head, file.name):
@@ -183,6 +199,27 @@ class Packer:
                 reason = "neither a table nor an image, judged by its content"
                 self._quarantine(file, "unknown", "file_type", reason)
         return None
+
+    def _sort_fetched(
+        self, file: Delivered, pool: ThreadPoolExecutor
+    ) -> Future[NormalisedImage] | None:
+        """What is at an address is an image or nothing."""
+        if file.problem is not None:
+            self._quarantine(file, "image", file.problem, file.reason)
+        elif not is_image(file.head):
+            reason = "what is at this address is no image" if file.size else "nothing is there"
+            self._quarantine(file, "image", "image_unreadable", reason)
+        elif isinstance(file.content, bytes):
+            return self._normalising(file.content, pool)
+        return None
+
+    def _normalising(self, data: bytes, pool: ThreadPoolExecutor) -> Future[NormalisedImage]:
+        return pool.submit(
+            normalise,
+            data,
+            longest_side=self.spec.image_longest_side,
+            maximum_pixels=int(self.spec.image_maximum_megapixels * 1e6),
+        )
 
     def _on_disk(self, file: Delivered) -> Path:
         """A file of the folder that is ours, with the content."""
@@ -323,11 +360,16 @@ class Packer:
             1,
         )
 
-    def _name_images(self, unnamed: ImageFile) -> None:
-        """Give each image that waits the records whose rows name it."""
-        unnamed.close()
+    def _name_images(self, unnamed: ImageFile, progress: Progress) -> None:
+        """Give each image that waits, or lies at an address, the records whose rows name it."""
         notes = {note["file"]: note for note in self.files if note["kind"] == "image"}
-        named = read_references(self.spec, self.tables, self.row_files, notes)
+        judge = refusing(self.spec, self.fetch)
+        named = read_references(
+            self.spec, self.tables, self.row_files, notes, lambda one: judge(one) is None
+        )
+        if named.addresses:
+            notes |= self._fetch_images(named, progress)
+        unnamed.close()
         self.rejects += named.refused
         for name, refused in named.lines_refused.items():
             without_lines(self.row_files[name], refused)
@@ -345,6 +387,25 @@ class Packer:
                 note["code"] = NOT_NAMED
                 note["reason"] = f"no row of this upload names it in '{self.spec.image_column}'"
         self.images.take(unnamed.path, named.owners)
+
+    def _fetch_images(self, named: References, progress: Progress) -> dict[str, dict[str, Any]]:
+        """Take what lies at the addresses that rows name; returns the notes of it."""
+        before = len(self.files)
+        wanted = [one for some in named.addresses.values() for one in some]
+        if self.fetch is not None:
+            self._take_files(
+                self.fetch.take(wanted, self.folder, progress), self._sort_fetched, progress
+            )
+        else:
+            self._take_files(not_fetched(self.spec, wanted), self._sort_fetched, progress)
+        notes = {note["file"]: note for note in self.files[before:]}
+        for entry in self.tables:
+            if own := named.addresses.get(entry["rows_file"]):
+                bad = sum(bool(notes[one].get("code")) for one in own if one in notes)
+                came = len(own) - bad if self.fetch is not None else None
+                said = {"addresses": len(own), "refused": bad, "fetched": came}
+                entry["read_as"] = {**entry["read_as"], "images_at": said}
+        return notes
 
     def _owner_by_name(self, note: dict[str, Any]) -> list[tuple[str, int]]:
         """Where the YAML has an `image_name` as well: whose an image is that no row names."""

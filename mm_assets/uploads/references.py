@@ -4,7 +4,7 @@ clear.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import Refusal
 from mm_assets.contract.ids import fault_of, normalised
+from mm_assets.reading.fetch_many import is_address
 from mm_assets.uploads.image_column import Ambiguous, ImageFiles, cells_of
 
 BATCH_ROWS = 65_536
@@ -24,12 +25,20 @@ class References:
     """owners: of each file the records that name it, and its place among the files of each.
     refused: rows with a cell that could mean several files; lines_refused: the same, their lines by
     file of rows. not_found: in words, for each file of rows that names what is not there.
+    addresses: that are to be fetched, for each file of rows; they are in `owners` as well.
     """
 
     owners: dict[str, Owners] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
     lines_refused: dict[str, set[int]] = field(default_factory=dict)
     not_found: dict[str, str] = field(default_factory=dict)
+    addresses: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, file: str, owner: tuple[str, int], fetch_for: str | None) -> None:
+        """fetch_for: the file of rows that names it, if it is an address."""
+        if fetch_for is not None and file not in self.owners:
+            self.addresses.setdefault(fetch_for, []).append(file)
+        self.owners.setdefault(file, []).append(owner)
 
 
 def read_references(
@@ -37,8 +46,12 @@ def read_references(
     tables: Sequence[Mapping[str, Any]],
     row_files: Mapping[str, Path],
     images: Collection[str],
+    may_fetch: Callable[[str], bool] = lambda _: False,
 ) -> References:
-    """tables: entries of a receipt. row_files: their rows, by `rows_file`. images: file names."""
+    """tables: entries of a receipt. row_files: their rows, by `rows_file`. images: file names.
+
+    may_fetch: of an address. One that may not be fetched can still mean a file of the upload.
+    """
     found = References()
     files = ImageFiles(images)
     missing = frozenset(spec.missing_values)
@@ -54,7 +67,7 @@ def read_references(
             if fault_of(record_id) is not None:
                 continue  # the row is refused for it
             for number, one in enumerate(cells_of(cell, spec.image_separator, missing)):
-                file = files.meant(one, entry["file"])
+                file, fetch = _meant(one, entry["file"], files, may_fetch)
                 if file is None:
                     gone.add(one)
                 elif isinstance(file, Ambiguous):
@@ -65,10 +78,23 @@ def read_references(
                     found.lines_refused.setdefault(name, set()).add(line)
                 elif (file, record_id) not in taken:
                     taken.add((file, record_id))
-                    found.owners.setdefault(file, []).append((record_id, number))
+                    found.add(file, (record_id, number), name if fetch else None)
         if gone.count:
             found.not_found[name] = gone.words
     return found
+
+
+def _meant(
+    cell: str, table: str, files: ImageFiles, may_fetch: Callable[[str], bool]
+) -> tuple[str | Ambiguous | None, bool]:
+    """What a cell means, and whether that is an address."""
+    by_address = is_address(cell)
+    if by_address and may_fetch(cell):
+        return cell, True
+    file = files.meant(cell, table)
+    if file is None and by_address:
+        return cell, True  # it will be refused, with the reason
+    return file, False
 
 
 class _NotFound:

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 import mm_assets
 from mm_assets.cli.main import app
 from mm_assets.contract.ends import End
-from mm_assets.contract.errors import REFUSALS
+from mm_assets.contract.errors import REFUSALS, REFUSED_ADDRESSES
 from mm_assets.contract.errors import REFUSED_ARCHIVES as REMEDIES
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
@@ -110,8 +110,8 @@ SENT_ARCHIVES = ("archive_unreadable", "archive_bomb")
 ALONE = {*ENDS, *SENT_ARCHIVES, "system_file", "row_width"}
 # These are judged in another dataset, below.
 ELSEWHERE = {"image_unexpected", "prediction_failed"}
-# And these with an image column: tests/manifest/test_images_by_column.py.
-BY_COLUMN = {"image_not_named", "image_ambiguous"}
+# And these with an image column: tests/manifest/test_images_by_column.py, …_by_address.py.
+BY_COLUMN = {"image_not_named", "image_ambiguous", *REFUSED_ADDRESSES}
 
 # Each code of an UploadError: how this file, or which other one, comes to it.
 WHOLE = {

@@ -26,7 +26,7 @@ from mm_assets.orchestration import scope
 from mm_assets.orchestration.component import resources
 from mm_assets.orchestration.run import Runner
 from mm_assets.orchestration.triggers import events
-from mm_assets.orchestration.triggers.sensors import build_events_sensor
+from mm_assets.orchestration.triggers.queues import build_queue_sensors
 from mm_assets.tables.dynamodb import requests
 from mm_assets.tables.open import create_table, inspect_table, open_store
 from tests.deploy.recorder import ACCOUNT, NOBODY, REGION
@@ -147,11 +147,9 @@ class Flow:
     def tick(self, runner: Runner, name: str) -> list[dg.RunRequest]:
         """A tick of a sensor; partitions are added as the daemon would."""
         repository = runner.definitions.get_repository_def()
-        sensor = (
-            build_events_sensor({DATASET})
-            if name == "s3_events"
-            else repository.get_sensor_def(f"{DATASET}_{name}")
-        )
+        settings = Settings.from_environment()
+        queues = {one.name: one for one in build_queue_sensors(settings, {DATASET})}
+        sensor = queues.get(name) or repository.get_sensor_def(f"{DATASET}_{name}")
         with dg.build_sensor_context(
             runner.instance,
             instance_ref=runner.instance.get_ref(),
