@@ -5,7 +5,9 @@ The roles are those of deploy/aws/app.yaml. Each signs with an access key of its
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from typing import Any
 import boto3
 import dagster as dg
 import pytest
+from fastapi.testclient import TestClient
 
 import mm_assets as mm
 from mm_assets.api.doctor import examine
@@ -25,8 +28,9 @@ from mm_assets.lake.lake import Lake
 from mm_assets.orchestration import scope
 from mm_assets.orchestration.component import resources
 from mm_assets.orchestration.run import Runner
-from mm_assets.orchestration.triggers import events
+from mm_assets.orchestration.triggers.events import events_queue
 from mm_assets.orchestration.triggers.queues import build_queue_sensors
+from mm_assets.queues import sqs
 from mm_assets.tables.dynamodb import requests
 from mm_assets.tables.open import create_table, inspect_table, open_store
 from tests.deploy.recorder import ACCOUNT, NOBODY, REGION
@@ -87,7 +91,7 @@ class Flow:
             "AWS_EC2_METADATA_DISABLED": "true",
         }.items():
             patch.setenv(name, value)
-        patch.setattr(events, "WAIT_SECONDS", 0)
+        patch.setattr(sqs, "WAIT_SECONDS", 0)
         (root / "home").mkdir(parents=True)
         file = root / "defs" / DATASET / "defs.yaml"
         file.parent.mkdir(parents=True)
@@ -101,7 +105,7 @@ class Flow:
     def acting(self, role: str) -> Iterator[None]:
         """Everything inside is signed by this role: clients of another one are forgotten."""
         self.patch.setenv("AWS_ACCESS_KEY_ID", role)
-        for cached in (scope._settings, scope._lake, events._client):
+        for cached in (scope._settings, scope._lake, sqs.client):
             cached.cache_clear()
         boto3.DEFAULT_SESSION = None  # it keeps the credentials that it saw first
         requests._clients.clear()
@@ -110,8 +114,12 @@ class Flow:
 
     def _set_up(self, endpoint: str) -> None:
         """What the template makes: a bucket that tells a queue, and the table."""
-        sqs, s3 = boto3.client("sqs"), boto3.client("s3")
-        sqs.create_queue(QueueName=QUEUE)
+        queue, s3 = boto3.client("sqs"), boto3.client("s3")
+        queue.create_queue(QueueName=f"{QUEUE}-dead")
+        dead = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{QUEUE}-dead"
+        redrive = json.dumps({"deadLetterTargetArn": dead, "maxReceiveCount": 1})
+        made = queue.create_queue(QueueName=QUEUE, Attributes={"RedrivePolicy": redrive})
+        queue.send_message(QueueUrl=made["QueueUrl"], MessageBody="nobody understands this")
         s3.create_bucket(Bucket=BUCKET)
         told = {"QueueArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{QUEUE}",
                 "Events": ["s3:ObjectCreated:*"],
@@ -182,8 +190,6 @@ class Flow:
 
     def serve(self) -> None:
         """`mm serve --record` answers a record and sends what it answered."""
-        from fastapi.testclient import TestClient
-
         from mm_assets.serving.app import make_app
         from mm_assets.serving.options import Options
         from mm_assets.serving.sources import of_environment
@@ -197,6 +203,33 @@ class Flow:
             body = {"records": [{"id": "s1", "age": 2}]}
             answer = client.post(f"/v1/datasets/{DATASET}/predictions", json=body)
             assert answer.status_code == 200, answer.text
+            self._answer_on_the_page(client)
+
+    def _answer_on_the_page(self, client: TestClient) -> None:
+        """What a person does who reviews, and looks at what came in."""
+        own = {"Origin": str(client.base_url)}
+        client.post(f"/review/{DATASET}/name", data={"name": "Ana"}, headers=own)
+        page = client.get(f"/review/{DATASET}").text
+        record = re.search(r'name="record" value="([^"]+)"', page)
+        assert record, page
+        for label in ("no", "yes"):
+            form = {"record": record[1], "label": label}
+            assert client.post(f"/review/{DATASET}", data=form, headers=own).status_code == 200
+            client.post(f"/review/{DATASET}/undo", data=form, headers=own)
+        client.post(f"/review/{DATASET}", data=form, headers=own)
+        client.get(f"/review/{DATASET}/image", params={"record": record[1]})
+        assert client.post(f"/review/{DATASET}/send", headers=own).status_code == 200
+        assert client.get(f"/uploads/{DATASET}").status_code == 200
+        upload = mm.open(DATASET).uploads()[-1]["upload"]
+        assert client.get(f"/uploads/{DATASET}/{upload}").status_code == 200
+
+    def hold_a_message(self) -> None:
+        """What a tick does that takes long: its messages stay hidden."""
+        queue = events_queue(Settings.from_environment())
+        self.patch.setattr(sqs, "VISIBILITY_SECONDS", 1)
+        with queue.holding([{"ReceiptHandle": "one"}]):
+            time.sleep(0.5)
+        self.patch.setattr(sqs, "VISIBILITY_SECONDS", 120)
 
     def look_after(self) -> None:
         """What a person does who looks after it, at the keyboard."""

@@ -33,6 +33,7 @@ EXPORTS = {
     "Table": "mm-table",
     "TableArn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/mm-table",
     "EventsArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:mm-events",
+    "EventsDeadArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:mm-events-dead",
     "EventsUrl": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/mm-events",
     "KeyArn": KEY,
     "TasksGroup": "sg-tasks",

@@ -63,6 +63,7 @@ def tell(flow: Flow, instance: dg.DagsterInstance) -> None:
     """The story: somebody sends, it is taken through, served, and looked at."""
     with flow.acting("CodeServer"):
         runner = Runner(flow.spec, instance, lambda _: None)
+        flow.hold_a_message()
     with flow.acting("Sender"):
         flow.send("first")
         mm.open("pets").upload(flow.root / "first", quiet=True)  # is it all there?
