@@ -70,8 +70,11 @@ checks: setup ## Materialise a sample dataset and run all asset checks
 quality: setup ## Every engine beside what a person writes in minutes, into docs/results.md (hours)
 	@python -W ignore -m benchmarks.quality --write $(Q)
 
-lock: $(BIN)/python ## Resolve requirements.lock again (after a change of pyproject.toml)
-	@python -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --group dev --all-extras --output-file requirements.lock pyproject.toml
+LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header
+lock: $(BIN)/python ## Resolve the lock files again (after a change of pyproject.toml)
+	@python -m $(LOCK) --group dev --all-extras --output-file requirements.lock pyproject.toml
+	@python -m $(LOCK) --constraint requirements.lock $(addprefix --extra ,gradient-boosting postgres serve tracking tuning) --output-file deploy/image/requirements.lock pyproject.toml
+	@printf 'hatchling\nuv\n' | python -m $(LOCK) --constraint requirements.lock --output-file deploy/image/tools.lock -
 
 clean: ## Remove local state (data/lake, the table, Dagster's history), not the venv
 	@rm -rf data/lake data/dagster data/demo data/demo-* data/cache data/monitoring data/checks data/predictions.duckdb*
