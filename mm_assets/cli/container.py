@@ -20,12 +20,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+MODULE = "mm_assets.cli.container"
 WEBSERVER_PORT, CODE_PORT = 3000, 4000
 LOCATION = "mm_assets"  # Dagster keeps the state of sensors under this name
 EVERYWHERE = "0.0.0.0"  # noqa: S104  a container is reached from outside; what may is told there
 # Secrets that may come as a file: NAME_FILE names it, as Docker and Kubernetes mount them.
 SECRETS = ("DAGSTER_PG_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+LASTING = ("webserver", "daemon", "code-server", "serve")
 USAGE = __doc__.splitlines()[2].strip()
 
 
@@ -37,19 +39,18 @@ def main() -> None:
     if not _is_role(role):
         print(f"mm-container: {role or 'nothing'} is no role: {USAGE}", file=sys.stderr)
         sys.exit(2)
-    _role_file().write_text(role)
+    if role in LASTING:  # `docker exec … mm …` does not change what the container is
+        _role_file().write_text(role)
     environment = with_secrets(os.environ)
     if os.getpid() == 1:
-        sys.exit(_live_as_init([sys.executable, "-m", __name__, role, *rest], environment))
+        sys.exit(_live_as_init([sys.executable, "-m", MODULE, role, *rest], environment))
     os.environ.update(environment)
     command = command_of(role, rest)
     os.execvpe(command[0], command, os.environ)  # noqa: S606  no shell
 
 
 def _is_role(word: str) -> bool:
-    return word in ("webserver", "daemon", "code-server", "run", "serve", "mm") or word.startswith(
-        "dagster"
-    )
+    return word in (*LASTING, "run", "mm") or word.startswith("dagster")
 
 
 def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
@@ -177,3 +178,7 @@ def _live_as_init(command: Sequence[str], environment: Mapping[str, str]) -> int
         if pid == child.pid:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,7 @@ from mm_assets.orchestration.home import prepare_home
 from tests.kill.harness import DAGSTER, Project, Victim, drop, is_quiet, make_waves
 from tests.postgres import Postgres, find_postgres, running_postgres
 
-WAIT = 200  # seconds; on a machine that does nothing else a wave takes ten
+WAIT = 450  # seconds; a machine that does nothing else takes a tenth
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_flow_goes_through_a_killed_daemon_and_a_crash_of_the_database(
     project: Project, postgres: Postgres
 ) -> None:
     labelled, second, _ = make_waves(0)
-    uploads = [*labelled, *second[:2]]  # 60 records to learn from; 20 others, apart their images
+    uploads = [*labelled, second[2]]  # 60 records to learn from, and 10 others, 5 with an image
     victim = Victim(project, random.Random(0), next_kinds=["everything"])
     drop(project.enter().lake_folder, 0, uploads)
     victim.start()
@@ -80,13 +80,13 @@ def test_the_flow_goes_through_a_killed_daemon_and_a_crash_of_the_database(
     assert not end["set aside"]
     assert end["newest champion everywhere"]
     assert set(end["records"].values()) == {1}
-    assert len(end["rows"]) == 20
-    assert sum(row["modality"] == "with_image" for row in end["rows"].values()) == 12
+    assert len(end["rows"]) == 10
+    assert sum(row["modality"] == "with_image" for row in end["rows"].values()) == 5
     home = project.root / "dagster"
     assert postgres.password not in (home / "dagster.yaml").read_text()
     assert not list(home.rglob("*.db"))
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        assert instance.get_runs_count() >= 4
+        assert instance.get_runs_count() >= 3
 
 
 def test_doctor_says_whether_the_database_answers(project: Project, postgres: Postgres) -> None:
