@@ -45,11 +45,11 @@ def project(tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch)
     return project
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str, pause: float = 0.3) -> None:
     end = time.monotonic() + WAIT
     while not condition():
         assert time.monotonic() < end, what
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 def restart(postgres: Postgres) -> None:
@@ -71,7 +71,7 @@ def test_the_flow_goes_through_a_killed_daemon_and_a_crash_of_the_database(
             wait_until(lambda: bool(victim.processes()["worker"]), "no run began")
             time.sleep(1)
             strike()
-        wait_until(lambda: is_quiet(project, 1, len(uploads)), "it did not get quiet")
+        wait_until(lambda: is_quiet(project, 1, len(uploads)), "it did not get quiet", 2)
     finally:
         victim.end()
     assert victim.kills["everything"] == 1
