@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy types format profile checks quality lock clean
+.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy types format profile checks quality image image-pin lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -47,12 +47,14 @@ FAST := not autogluon and not server and not slow
 test-fast: setup ## What needs no AutoGluon, no server and no daemon: two thirds of the tests, a minute
 	@python -m pytest -n logical -m "$(FAST)" $(T)
 
-lint: setup ## ruff, mypy, the order of the rooms, and the templates for AWS
+lint: setup ## ruff, mypy, the order of the rooms, the Dockerfile and the other files of deploy/
 	@ruff check .
 	@ruff format --check .
 	@mypy
 	@lint-imports
 	@cfn-lint deploy/aws/*.yaml
+	@hadolint --config .hadolint.yaml Dockerfile
+	@docker-compose --file deploy/compose/compose.yaml --profile serve config --quiet
 
 lint-deploy: setup ## checkov over deploy/, in an environment of its own: its pins are not ours
 	@python -m uv tool run --quiet --python 3.11 checkov==3.3.30 --config-file deploy/checkov.yaml
@@ -74,8 +76,18 @@ checks: setup ## Materialise a sample dataset and run all asset checks
 quality: setup ## Every engine beside what a person writes in minutes, into docs/results.md (hours)
 	@python -W ignore -m benchmarks.quality --write $(Q)
 
-lock: $(BIN)/python ## Resolve requirements.lock again (after a change of pyproject.toml)
-	@python -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --group dev --all-extras --output-file requirements.lock pyproject.toml
+image-pin: ## Write down which base the image is built on: the digest of its tag today
+	@docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}' >deploy/image/python.digest
+
+image: ## Build the image: VARIANT=cpu with TORCH_INDEX=…, or VARIANT=gpu
+	@test -s deploy/image/python.digest || { echo 'No base is pinned: make image-pin'; exit 2; }
+	@docker build --target $(or $(VARIANT),cpu) --tag mm-assets:$(or $(VARIANT),cpu) --build-arg PYTHON_DIGEST=$$(cat deploy/image/python.digest) --build-arg TORCH_INDEX .
+
+LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header
+lock: $(BIN)/python ## Resolve the lock files again (after a change of pyproject.toml)
+	@python -m $(LOCK) --group dev --all-extras --output-file requirements.lock pyproject.toml
+	@python -m $(LOCK) --constraint requirements.lock $(addprefix --extra ,gradient-boosting postgres serve tracking tuning) --output-file deploy/image/requirements.lock pyproject.toml
+	@printf 'hatchling\nuv\n' | python -m $(LOCK) --constraint requirements.lock --output-file deploy/image/tools.lock -
 
 clean: ## Remove local state (data/lake, the table, Dagster's history), not the venv
 	@rm -rf data/lake data/dagster data/demo data/demo-* data/cache data/monitoring data/checks data/predictions.duckdb*

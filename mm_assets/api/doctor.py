@@ -158,12 +158,19 @@ def _table(settings: Settings) -> Fact:
 
 
 def _home(settings: Settings) -> Fact:
-    from mm_assets.orchestration.run import prepare_home
+    """DAGSTER_HOME, and what keeps Dagster's history where that is a server."""
+    from mm_assets.orchestration.history import opened
+    from mm_assets.orchestration.home import prepare_home, speaking_of_home, storage_of
 
     home = prepare_home(settings)
     if not os.access(home, os.W_OK):
         return Fact("Dagster home", False, f"{home} cannot be written", "Check permissions.")
-    return Fact("Dagster home", True, str(home))
+    kind = storage_of(home)
+    if kind == "SQLite":
+        return Fact("Dagster home", True, str(home))
+    with speaking_of_home(home), opened(home) as instance:
+        instance.get_runs_count()
+    return Fact("Dagster home", True, f"{home}; Dagster's history is in {kind}, which answers")
 
 
 def _disk(settings: Settings) -> Fact:

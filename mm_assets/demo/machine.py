@@ -19,7 +19,7 @@ from mm_assets.contract.settings import Settings
 from mm_assets.drafting.templates import templates_folder
 from mm_assets.lake.lake import Lake
 from mm_assets.orchestration import dev
-from mm_assets.orchestration.run import prepare_home
+from mm_assets.orchestration.home import prepare_home
 
 BUCKET = "mm-demo"
 

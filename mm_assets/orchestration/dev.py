@@ -25,7 +25,8 @@ import yaml
 from mm_assets.contract.errors import MMError, SettingsError
 from mm_assets.contract.listening import cannot_listen
 from mm_assets.contract.settings import Settings
-from mm_assets.orchestration.run import open_instance, prepare_home
+from mm_assets.orchestration.home import prepare_home
+from mm_assets.orchestration.run import open_instance
 
 MODULE = "mm_assets.orchestration.code_location"
 LOCATION = "mm_assets"  # Dagster keeps the state of sensors under this name

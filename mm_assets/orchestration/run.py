@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.ends import OF_CONTENT, End, Ended, LeftOut, end_of_training, read_ended
-from mm_assets.contract.errors import LakeError, StoreError
+from mm_assets.contract.errors import StoreError
 from mm_assets.contract.settings import Settings
-from mm_assets.contract.shipped import shipped
+from mm_assets.orchestration.home import prepare_home, speaking_of_home
 from mm_assets.tables.open import PATIENCE, open_store
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ LOGGER: dict[str, Any] = {
     "loggers": {"mm": {}}
 }  # instead of Dagster's own, which fills the terminal
 Progress = Callable[[str], None]
-LITTLE = 1 << 20  # bytes; with less, a database of Dagster cannot grow
 # Dagster's own words for a step that it leaves out because an earlier one failed or gave nothing.
 SKIPPED = ("Skipping step", "Dependencies for step")
 # The assets that say how an upload ended, the one that knows most first.
@@ -85,30 +82,9 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
     home = prepare_home(settings)
     os.environ["DAGSTER_HOME"] = str(home)
-    with _speaking_of_home(home), opened(home) as instance:
+    with speaking_of_home(home), opened(home) as instance:
         end_dead_runs(instance)
         yield instance
-
-
-@contextmanager
-def _speaking_of_home(home: Path) -> Iterator[None]:
-    """Say in words that Dagster's own database, which is in its home, cannot be used."""
-    from sqlalchemy.exc import DBAPIError
-
-    try:
-        yield
-    except DBAPIError as error:
-        what = f"Dagster's own database cannot be used: {error.orig}"
-        # Of a full disk SQLite often only says that something went wrong.
-        is_full = "full" in str(error.orig) or shutil.disk_usage(home).free < LITTLE
-        code = "disk_full" if is_full else "home_unusable"
-        todo = (
-            "Free some space there, then run the same command again."
-            if is_full
-            else "Check that this user may write there (DAGSTER_HOME) and that nothing else holds "
-            "the database, then run the same command again."
-        )
-        raise LakeError(code=code, what=what, where=str(home), todo=todo) from error
 
 
 @contextmanager
@@ -122,16 +98,6 @@ def without_previews() -> Iterator[None]:
         # In a notebook, whose event loop runs already, Dagster leaves one of its own behind.
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         yield
-
-
-def prepare_home(settings: Settings) -> Path:
-    """DAGSTER_HOME with its dagster.yaml: the project's own, or the one that comes along."""
-    home = settings.home.resolve()
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        own = settings.root / "dagster_project" / "dagster.yaml"
-        shutil.copy(own if own.exists() else shipped("dagster.yaml"), home / "dagster.yaml")
-    return home
 
 
 class _Said(logging.Handler):
