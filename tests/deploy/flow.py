@@ -52,7 +52,7 @@ attributes:
   image_name: "{id}"
   image_longest_side: 16
   minimum_training_records: 10
-  review_threshold: 0.7
+  review_threshold: 1.0
   model_with_image: {engine: "tests.kill.engine:NearestMean"}
   model_without_image: {engine: "tests.kill.engine:NearestMean"}
 """
@@ -212,7 +212,7 @@ class Flow:
         page = client.get(f"/review/{DATASET}").text
         record = re.search(r'name="record" value="([^"]+)"', page)
         assert record, page
-        for label in ("no", "yes"):
+        for label in ("cat", "dog"):
             form = {"record": record[1], "label": label}
             assert client.post(f"/review/{DATASET}", data=form, headers=own).status_code == 200
             client.post(f"/review/{DATASET}/undo", data=form, headers=own)

@@ -185,7 +185,9 @@ def test_mm_dev_serves_the_folder_and_ends_with_all_that_it_started(stranger) ->
         dev.send_signal(signal.SIGINT)
         assert dev.wait(150) == 0
     finally:
-        dev.kill()
+        if dev.poll() is None:  # it did not come to its end: nothing of it may live on
+            for one in [*psutil.Process(dev.pid).children(recursive=True), dev]:
+                one.kill()
     assert "Dagster has ended, with all that it had started" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert [one for one in started if one.is_running() and one.status() != "zombie"] == []
