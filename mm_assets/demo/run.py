@@ -175,7 +175,7 @@ def _ending(folder: Path, spec: DatasetSpec, rows: list[dict[str, Any]], seconds
     say(f"Pictures:     {shown / 'monitoring' / spec.dataset}")
     say(f"Table:        {shown / 'predictions.duckdb'}")
     say(f"In Dagster:   {_ui(settings)}     then open http://127.0.0.1:3000")
-    say(f"Over HTTP:    {_serve(settings)}")
+    say(f"Over HTTP:    {_serve(settings)}     then open http://127.0.0.1:8080")
     say("Your own:     mm init TABLE --images FOLDER --id COLUMN --label COLUMN")
 
 
