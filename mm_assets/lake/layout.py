@@ -4,6 +4,8 @@ inbox/<dataset>/NAME.zip (.tar.gz, .7z …) | NAME/…               what people
 received/<dataset>/NAME/<upload>/…               the same, moved out of the inbox once received
 datasets/<dataset>/pending/<upload>.json         seen, but its predictions are not in the table yet
 datasets/<dataset>/set_aside/<upload>.json       tried in vain; waits for `mm retry`
+datasets/<dataset>/withdrawn/<upload>.json       taken back by a person: nothing of it counts
+datasets/<dataset>/taken_back/<upload>.json      withdrawn, and gone from the table
 datasets/<dataset>/pins/<backfill>.json          the champions that a backfill predicts with
 datasets/<dataset>/uploads/<upload>/…            what became of one upload
 datasets/<dataset>/uploads/<upload>/embeddings/<backbone>/<hash>.parquet
@@ -44,6 +46,14 @@ def pending_prefix(dataset: str) -> str:
 
 def set_aside_prefix(dataset: str) -> str:
     return f"{dataset_prefix(dataset)}set_aside/"
+
+
+def withdrawn_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}withdrawn/"
+
+
+def taken_back_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}taken_back/"
 
 
 def dataset_prefix(dataset: str) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.ends import Ended, failed_too, read_ended
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
+from mm_assets.lake.local import working_folder
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.predictions.predict import predictions_name, unmerged_prefix
 from mm_assets.tables.store import MergeResult, Store
 from mm_assets.uploads.received import read_document, read_parquet, refused_by_code
+from mm_assets.uploads.withdrawals import note_taken_back, withdrawn_uploads
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def merge_predictions(
@@ -21,9 +26,12 @@ def merge_predictions(
     """Merge what both models said of an upload into the predictions table.
 
     Returns what the merge did, and the document: counts, where records wait the reasons, and how
-    the upload ended.
+    the upload ended. `counts.withdrawn` are the records of which this upload took the answer back
+    and nothing else answers; if there are any, `withdrawn.parquet` has them, as
+    `Store.read_withdrawn` gives them.
     """
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     documents = {
         predictions_name(modality): read_document(
@@ -41,10 +49,13 @@ def merge_predictions(
         if name != "failed.parquet"
     }
     offered = pa.concat_tables(read_parquet(lake, *one) for _, one in sorted(said.items()))
+    store.withdraw(spec.dataset, withdrawn_uploads(lake, spec.dataset))  # the table may be new
     result = store.merge(spec.dataset, offered)
     reasons = {d["reason"] for d in documents.values() if d["reason"]}
     if imageless := _imageless(lake, spec, upload):
         reasons.add(f"{imageless} records wait for their images: there are no others here")
+    manifest = read_document(lake, spec.dataset, upload, MANIFEST)
+    withdrawn = _withdrawn(lake, store, spec, manifest)
     document = {
         "dataset": spec.dataset,
         "upload": upload,
@@ -53,16 +64,37 @@ def merge_predictions(
             "inserted": result.inserted,
             "updated": result.updated,
             "unchanged": result.unchanged,
+            "void": result.void,
+            "withdrawn": withdrawn.num_rows,
             "waiting": _waiting(documents) + imageless,
             "failed": sum(one["counts"]["failed"] for one in documents.values()),
         },
         "reasons": sorted(reasons),
         **_ended(lake, spec, upload, documents).as_document(),
     }
-    document = lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)
+    with working_folder("withdrawn") as folder:
+        files = {}
+        if withdrawn.num_rows:
+            files["withdrawn.parquet"] = folder / "withdrawn.parquet"
+            pq.write_table(withdrawn, files["withdrawn.parquet"], compression="zstd")
+        document = lake.publish(of_upload(spec.dataset, upload, "predictions"), files, document)
     for key in noted:
         lake.delete(key)
+    if manifest.get("withdrawn"):
+        note_taken_back(lake, spec.dataset, upload)
     return result, document
+
+
+def _withdrawn(lake: Lake, store: Store, spec: DatasetSpec, manifest: dict[str, Any]) -> pa.Table:
+    """The last answers that this upload took back."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids = pa.array([], pa.string())
+    if "fallen.parquet" in manifest["files"]:  # not where an older version joined it
+        ids = read_parquet(lake, manifest, "fallen.parquet")["record_id"]
+    found = store.read_withdrawn(spec.dataset, ids.to_pylist())
+    return found.filter(pc.equal(found["withdrawn_by"], manifest["upload"]))
 
 
 def _ended(

@@ -21,16 +21,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-# The index has no primary key: none of its questions would use it, and a million rows are written
-# three times faster without. One row a record and upload is what `publish` sees to.
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS record_index (
-    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
-    labels_only BOOLEAN NOT NULL, label VARCHAR);
-CREATE TABLE IF NOT EXISTS image_index (
-    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
-    image_sha256 VARCHAR NOT NULL, image_file VARCHAR NOT NULL);
-CREATE TABLE IF NOT EXISTS predictions (
+_OF_A_PREDICTION = """
     dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL,
     prediction VARCHAR NOT NULL, probabilities VARCHAR, confidence DOUBLE NOT NULL,
     needs_review BOOLEAN NOT NULL, modality VARCHAR NOT NULL, model_version VARCHAR NOT NULL,
@@ -39,7 +30,17 @@ CREATE TABLE IF NOT EXISTS predictions (
     modality_rank INTEGER NOT NULL, image_upload VARCHAR NOT NULL,
     model_generation INTEGER NOT NULL, spec_generation INTEGER NOT NULL,
     content_hash VARCHAR NOT NULL, reasons VARCHAR,
-    lower DOUBLE, upper DOUBLE, doubts VARCHAR,
+    lower DOUBLE, upper DOUBLE, doubts VARCHAR,"""
+# The index has no primary key: none of its questions would use it, and a million rows are written
+# three times faster without. One row a record and upload is what `publish` sees to.
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS record_index (
+    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
+    labels_only BOOLEAN NOT NULL, label VARCHAR);
+CREATE TABLE IF NOT EXISTS image_index (
+    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
+    image_sha256 VARCHAR NOT NULL, image_file VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS predictions ({_OF_A_PREDICTION}
     PRIMARY KEY (dataset, record_id));
 -- code: NULL where an upload's row, once there, is there no more
 CREATE TABLE IF NOT EXISTS refusal_index (
@@ -52,9 +53,8 @@ ALTER TABLE predictions ADD COLUMN IF NOT EXISTS lower DOUBLE;
 ALTER TABLE predictions ADD COLUMN IF NOT EXISTS upper DOUBLE;
 ALTER TABLE predictions ADD COLUMN IF NOT EXISTS doubts VARCHAR;
 -- what the table said last of records that it says nothing of now
-CREATE TABLE IF NOT EXISTS withdrawn_predictions AS
-    SELECT *, ''::VARCHAR AS code, ''::VARCHAR AS withdrawn_by, ''::VARCHAR AS withdrawn_at
-    FROM predictions LIMIT 0;
+CREATE TABLE IF NOT EXISTS withdrawn_predictions ({_OF_A_PREDICTION}
+    code VARCHAR NOT NULL, withdrawn_by VARCHAR NOT NULL, withdrawn_at VARCHAR NOT NULL);
 """
 
 _WITHDRAWN = "(SELECT upload FROM withdrawn_uploads WHERE dataset = $1)"
@@ -63,7 +63,8 @@ _WITHDRAWN = "(SELECT upload FROM withdrawn_uploads WHERE dataset = $1)"
 _REFUSED = f"""
     SELECT record_id, max(upload) FILTER (code IS NOT NULL) AS refused_by,
         arg_max(code, upload) FILTER (code IS NOT NULL) AS refused_for, list(upload) AS fallen
-    FROM refusal_index WHERE dataset = $1 AND upload NOT IN {_WITHDRAWN} GROUP BY record_id"""
+    FROM (FROM refusal_index WHERE dataset = $1) ANTI JOIN {_WITHDRAWN} USING (upload)
+    GROUP BY record_id"""
 # The rule of merge_rule.py: whether a prediction no longer counts, joined with `refused`.
 _VOID = f"""(upload IN {_WITHDRAWN} OR image_upload IN {_WITHDRAWN}
     OR coalesce(upload <= refused_by OR list_contains(fallen, upload), false))"""
@@ -73,14 +74,14 @@ _UPLOADS = f"""
     SELECT upload, row_number() OVER (ORDER BY upload) - 1 AS rank FROM (
         SELECT DISTINCT upload FROM record_index WHERE dataset = $1
         UNION SELECT DISTINCT upload FROM image_index WHERE dataset = $1)
-    WHERE upload NOT IN {_WITHDRAWN}
+    ANTI JOIN {_WITHDRAWN} USING (upload)
     ORDER BY upload"""
 # The rows that count; a refusal takes back what older rows said, labels without features stay.
 _TOLD = f"""
-    SELECT record_id, upload, labels_only, label FROM record_index LEFT JOIN ({_REFUSED})
-        USING (record_id)
-    WHERE dataset = $1 AND upload NOT IN {_WITHDRAWN}
-        AND (labels_only OR refused_by IS NULL OR upload > refused_by)"""
+    SELECT record_id, upload, labels_only, label
+    FROM (FROM record_index WHERE dataset = $1) ANTI JOIN {_WITHDRAWN} USING (upload)
+        LEFT JOIN ({_REFUSED}) USING (record_id)
+    WHERE labels_only OR refused_by IS NULL OR upload > refused_by"""
 _LOOK_UP = f"""
     WITH uploads AS MATERIALIZED ({_UPLOADS}),
     told AS (
@@ -126,7 +127,7 @@ class DuckDBStore:
         rows: pa.Table,
         images: pa.Table,
         refused: pa.Table | None = None,
-    ) -> None:
+    ) -> pa.Array:
         refused = no_refusals() if refused is None else refused
         with self._transaction() as db:
             db.register("rows_now", rows)
@@ -150,6 +151,7 @@ class DuckDBStore:
             db.execute("DROP TABLE fallen_now")
             if fallen.num_rows:
                 _take_back(db, dataset)
+        return fallen["record_id"].combine_chunks()
 
     def withdraw(self, dataset: str, uploads: Collection[str]) -> None:
         import pyarrow as pa

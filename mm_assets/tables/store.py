@@ -61,14 +61,15 @@ class Store(Protocol):
         rows: pa.Table,
         images: pa.Table,
         refused: pa.Table | None = None,
-    ) -> None:
+    ) -> pa.Array:
         """Make what an upload says findable, replacing what it published before.
 
         rows: record_id string, labels_only bool, label string or null.
         images: record_id string, image_sha256 string, image_file string.
         refused: record_id string, code string; records whose row was refused, if any.
         Each record at most once in each table. Predictions that no longer count by it are taken
-        back, and kept for `read_withdrawn`.
+        back, and kept for `read_withdrawn`. Returns the records whose row was refused or is there
+        no more: their answers, if any, come from what other uploads say.
         """
         ...
 

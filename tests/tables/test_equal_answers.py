@@ -105,7 +105,7 @@ def test_both_tables_give_equal_answers(
         ("look_up", None),
         ("look_up", ["a", "b", "ü|#", "A"]),
     ]
-    for name, value in [*steps, *closing]:  # fmt: skip
+    for name, value in [*steps, *closing]:
         one = do(duckdb_store, dataset, name, value, said[0])
         other = do(dynamodb_store, dataset, name, value, said[1])
         assert one == other, (name, value)

@@ -55,10 +55,13 @@ class DynamoDBStore:
         rows: pa.Table,
         images: pa.Table,
         refused: pa.Table | None = None,
-    ) -> None:
+    ) -> pa.Array:
+        import pyarrow as pa
+
         publisher = Publisher(self.requests, dataset, upload)
         changed = publisher.publish(rows, images, no_refusals() if refused is None else refused)
         self._withdrawals(dataset).consider(changed)
+        return pa.array(sorted(changed), pa.string())
 
     def withdraw(self, dataset: str, uploads: Collection[str]) -> None:
         if uploads:
