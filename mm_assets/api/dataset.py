@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mm_assets.drafting.drafted import Drafted
     from mm_assets.lake.lake import Lake
     from mm_assets.orchestration.run import Outcome
+    from mm_assets.predictions.withdraw import Withdrawn
     from mm_assets.registry.store import Champion, ModelStore
     from mm_assets.review.answers import Judged
     from mm_assets.review.export import Exported
@@ -143,7 +144,7 @@ class Dataset:
             return Uploaded(sent, report, f"{self.lake.url}/{sent.key}")
 
     def uploads(self, limit: int = 20) -> Rows:
-        """Where the newest uploads stand: pending, done, waiting, refused, set aside."""
+        """Where the newest uploads stand: pending, done, waiting, refused, set aside, withdrawn."""
         from mm_assets.uploads.ledger import newest_uploads
 
         rows = (asdict(one) for one in newest_uploads(self.lake, self.name, limit))
@@ -173,6 +174,20 @@ class Dataset:
 
         with open_instance(self.settings) as instance:
             return retry_all(instance, Scope(self.spec), self.lake)
+
+    def withdraw(self, upload: str, reason: str = "") -> Withdrawn:
+        """Take a whole upload back: the end is as if it had never come; there is no way back.
+
+        upload: its key or name in the inbox. Its answers, rows, images and labels count no more
+        from now on; what they had pushed aside comes back when the sensor or `sync` has taken the
+        withdrawal through. Its files and its receipt stay. Repeating it does no harm.
+        Raises UploadError if there is no such upload.
+        """
+        from mm_assets.predictions.withdraw import withdraw
+        from mm_assets.uploads import ledger
+
+        key = ledger.resolve(self.lake, self.name, upload)
+        return withdraw(self.lake, self.table, self.spec, key, reason)
 
     def _as_path(self, source: Any, images: Any, folder: Path) -> tuple[Path, str | None]:
         """`source` as a path that can be sent, and the name it gets unless it has one."""

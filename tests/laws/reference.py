@@ -70,7 +70,8 @@ def expected_table(
     """One row for each record with an unlabelled row: its newest row, its newest image.
 
     A refused row takes back what older rows said of its record. sent: what counts, without what
-    was withdrawn, by a key that sorts by time. champions: by modality, the model's number and version.
+    was withdrawn, by a key that sorts by time. champions: by modality, the model's number and
+    version.
     """
     table = {}
     by_time = sorted(sent.items())

@@ -237,7 +237,7 @@ class World:
         def work(process: Process) -> None:
             lake = WatchedLake(self.settings, process, self.lake)
             store: Any = WatchedStore(self.store, process)
-            withdraw(lake, store, self.dataset, upload, "because")
+            withdraw(lake, store, wording(self.dataset), upload, "because")
 
         return Process(work)
 
@@ -453,7 +453,8 @@ def wording(
     """The YAML, of which three values can change."""
     engine = {"engine": ENGINE}
     return pets(
-        dataset=dataset, columns={"age": {"kind": "number", "required": required}}, image_name="{id}-{n}",
+        dataset=dataset, columns={"age": {"kind": "number", "required": required}},
+        image_name="{id}-{n}",
         model_with_image=engine, model_without_image=engine,
         review_threshold=threshold, missing_values=tuple(missing),
     )  # fmt: skip
