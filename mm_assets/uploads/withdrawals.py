@@ -45,8 +45,13 @@ class Withdrawal:
     @property
     def refused(self) -> dict[str, str]:
         """As a receipt says that an upload was refused whole."""
-        todo = "Nothing. To use it after all, send it again: that is an upload of its own."
-        return {"code": WITHDRAWN, "what": self.words, "where": self.upload, "todo": todo}
+        error = UploadError(
+            code="upload_withdrawn",
+            what=self.words,
+            where=self.upload,
+            todo="Nothing. To use it after all, send it again: that is an upload of its own.",
+        )
+        return {"code": error.code, "what": error.what, "where": error.where, "todo": error.todo}
 
 
 def withdraw_upload(lake: Lake, dataset: str, upload: str, reason: str) -> tuple[Withdrawal, bool]:
