@@ -93,7 +93,8 @@ def withdrawn_uploads(lake: Lake, dataset: str) -> frozenset[str]:
 
 def to_take_back(lake: Lake, dataset: str) -> set[str]:
     """Withdrawn uploads that the table may still know."""
-    return {*withdrawn_uploads(lake, dataset)} - _names(lake, taken_back_prefix(dataset))
+    withdrawn = {*withdrawn_uploads(lake, dataset)}
+    return withdrawn - _names(lake, taken_back_prefix(dataset)) if withdrawn else withdrawn
 
 
 def note_taken_back(lake: Lake, dataset: str, upload: str) -> None:
