@@ -78,7 +78,13 @@ def command_line() -> dict[str, Any]:
 
 def _command(command: Any) -> dict[str, Any]:
     if hasattr(command, "commands"):
-        return {name: _command(one) for name, one in sorted(command.commands.items())}
+        own = _parameters(command)  # of a group that is a command, too
+        below = {name: _command(one) for name, one in sorted(command.commands.items())}
+        return ({"": own} if own else {}) | below
+    return _parameters(command)
+
+
+def _parameters(command: Any) -> dict[str, Any]:
     return {
         parameter.name: {
             "written": sorted(parameter.opts + parameter.secondary_opts),

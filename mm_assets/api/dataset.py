@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mm_assets.drafting.drafted import Drafted
     from mm_assets.lake.lake import Lake
     from mm_assets.orchestration.run import Outcome
+    from mm_assets.predictions.withdraw import Withdrawn
     from mm_assets.registry.store import Champion, ModelStore
     from mm_assets.review.answers import Judged
     from mm_assets.review.export import Exported
@@ -142,7 +143,8 @@ class Dataset:
             return Uploaded(sent, report, f"{self.lake.url}/{sent.key}")
 
     def uploads(self, limit: int = 20) -> Rows:
-        """Where the newest uploads stand: pending, done, waiting, refused, set aside.
+        """Where the newest uploads stand: pending, done, waiting, refused, set aside,
+        withdrawn.
 
         `message` is the ID of the queue's message that an upload came by, or ''.
         """
@@ -188,6 +190,20 @@ class Dataset:
         for upload in known:
             ledger.retry(self.lake, self.name, upload)
         return known
+
+    def withdraw(self, upload: str, reason: str = "") -> Withdrawn:
+        """Take a whole upload back: the end is as if it had never come; there is no way back.
+
+        upload: its key or name in the inbox. Its answers, rows, images and labels count no more
+        from now on; what they had pushed aside comes back when the sensor or `sync` has taken the
+        withdrawal through. Its files and its receipt stay. Repeating it does no harm.
+        Raises UploadError if there is no such upload.
+        """
+        from mm_assets.predictions.withdraw import withdraw
+        from mm_assets.uploads import ledger
+
+        key = ledger.resolve(self.lake, self.name, upload)
+        return withdraw(self.lake, self.table, self.spec, key, reason)
 
     def _as_path(self, source: Any, images: Any, folder: Path) -> tuple[Path, str | None]:
         """`source` as a path that can be sent, and the name it gets unless it has one."""

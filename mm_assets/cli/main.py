@@ -30,12 +30,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = (
-    uploads.upload, runs.sync, runs.train, answers.predictions, uploads.uploads, uploads.retry,
-    uploads.restore, uploads.receipt, project.init, project.doctor, project.table, runs.checks,
-    runs.demo, dev.dev, serve.serve,
+    uploads.upload, runs.sync, runs.train, answers.predictions, uploads.retry, uploads.restore,
+    uploads.receipt, project.init, project.doctor, project.table, runs.checks, runs.demo, dev.dev,
+    serve.serve,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(uploads.app, name="uploads")
 app.add_typer(models.app, name="models")
 app.add_typer(review.app, name="review")
 app.add_typer(serve_keys.app, name="serve-keys")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,12 @@ import typer
 
 import mm_assets as mm
 from mm_assets.api.progress import say_end
-from mm_assets.cli.errors import leave, speaking_errors
+from mm_assets.cli.errors import Commands, leave, speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
 from mm_assets.contract.ends import End, read_ended
 from mm_assets.display.console import Format, bad, good, print_json, print_rows, say, warn
+
+app = typer.Typer(cls=Commands)
 
 
 def upload(
@@ -41,12 +44,17 @@ def upload(
         leave(done.end)
 
 
+@app.callback(invoke_without_command=True)
 def uploads(
+    context: typer.Context,
     dataset: DatasetOption = None,
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Where each upload stands: pending, done, waiting, empty, refused, set aside; newest first."""
+    """Where each upload stands: pending, done, waiting, empty, refused, set aside, withdrawn;
+    newest first."""
+    if context.invoked_subcommand:
+        return
     with speaking_errors():
         rows = mm.open(dataset).uploads(limit)
         if form is Format.TABLE:
@@ -55,6 +63,30 @@ def uploads(
         print_rows(rows, rows.columns, form, rows.title)
         if len(rows) == limit:
             say(f"The newest {limit}; --limit N shows more.")
+
+
+@app.command()
+def withdraw(
+    upload: Annotated[str, typer.Argument(help="The upload's key, or its name in the inbox.")],
+    reason: Annotated[str, typer.Option(help="Why, in a line; it is kept.")] = "",
+    dataset: DatasetOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Take a whole upload back for good: the end is as if it had never come."""
+    with speaking_errors():
+        ds = mm.open(dataset)
+        done = ds.withdraw(upload, reason)
+        if form is not Format.TABLE:
+            print_json(asdict(done))
+            return
+        before = "" if done.is_new else "nothing new: "
+        good(f"{ds.name}: {before}{done.upload}: {done.words}")
+        say(f"It spoke of {done.records:,} records; {done.answers:,} of them have no answer now.")
+        if done.learnt_by:
+            warn(f"Learnt with some of these records: {', '.join(done.learnt_by)}. "
+                 "They stay champions; `mm train` trains without them.")  # fmt: skip
+        if not done.is_done:
+            say("What it had pushed aside comes back with the sensor; without a daemon: `mm sync`.")
 
 
 def retry(

@@ -6,6 +6,8 @@ datasets/<dataset>/pending/<upload>.json         seen, but its predictions are n
 datasets/<dataset>/set_aside/<upload>.json       tried in vain; waits for `mm retry`
 datasets/<dataset>/messages/<digest>.json        the upload that a message's records became
 datasets/<dataset>/outbox/<note>.parquet         what is still to be told of predictions
+datasets/<dataset>/withdrawn/<upload>.json       taken back by a person: nothing of it counts
+datasets/<dataset>/taken_back/<upload>.json      withdrawn, and gone from the table
 datasets/<dataset>/pins/<backfill>.json          the champions that a backfill predicts with
 datasets/<dataset>/uploads/<upload>/…            what became of one upload
 datasets/<dataset>/uploads/<upload>/embeddings/<backbone>/<hash>.parquet
@@ -58,6 +60,14 @@ def messages_prefix(dataset: str) -> str:
 
 def outbox_prefix(dataset: str) -> str:
     return f"{dataset_prefix(dataset)}outbox/"
+
+
+def withdrawn_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}withdrawn/"
+
+
+def taken_back_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}taken_back/"
 
 
 def dataset_prefix(dataset: str) -> str:

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
-from mm_assets.contract.ends import Ended
+from mm_assets.contract.ends import End, Ended
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
+from mm_assets.manifest.refused import refused_records
 from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
 from mm_assets.reading.in_memory import in_memory
 from mm_assets.tables.store import Store
+from mm_assets.uploads.receive import refusals_table
 from mm_assets.uploads.received import (
     empty_image_features,
     how_it_ended,
@@ -29,6 +31,7 @@ from mm_assets.uploads.received import (
     read_parquet,
     read_receipt,
 )
+from mm_assets.uploads.withdrawals import read_withdrawal, withdrawn_uploads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,17 +52,30 @@ def records_name(modality: Modality) -> str:
 def build_manifest(
     lake: Lake, store: Store, spec: DatasetSpec, upload: str, *, run_id: str
 ) -> dict[str, Any]:
-    """Type, index, join and publish one upload's manifest; returns the published document."""
+    """Type, index, join and publish one upload's manifest; returns the published document.
+
+    Of an upload that was withdrawn, nothing is indexed any more (`_withdrawn_manifest`).
+    """
     import pyarrow as pa
 
     receipt = read_receipt(lake, spec.dataset, upload)
+    gone = withdrawn_uploads(lake, spec.dataset)
+    store.withdraw(spec.dataset, gone)  # a table that was made anew may not know
+    if upload in gone:
+        return _withdrawn_manifest(lake, store, spec, receipt, run_id=run_id)
     with typed_rows(lake, spec, receipt) as typed, working_folder("manifest") as folder:
         images = own_images(lake, receipt)
         best = images.filter(images["best"]).select(["record_id", "image_sha256", "image_file"])
-        store.publish(spec.dataset, upload, typed.index, best)
+        rejects = _all_rejects(lake, receipt, typed)
+        refused = refused_records(receipt, typed.index, rejects)
+        fallen = store.publish(spec.dataset, upload, typed.index, best, refused)
+        if read_withdrawal(lake, spec.dataset, upload) is not None:  # meanwhile
+            store.withdraw(spec.dataset, [upload])
+            return _withdrawn_manifest(lake, store, spec, receipt, run_id=run_id)
         touched = pa.chunked_array(
-            [*typed.index["record_id"].chunks, *images["record_id"].chunks], pa.string()
-        ).combine_chunks()
+            [*typed.index["record_id"].chunks, *images["record_id"].chunks,
+             fallen], pa.string()
+        ).combine_chunks()  # fmt: skip
         known = store.look_up(spec.dataset, touched)
         fates = image_fates(upload, images, known)
         known = _compact(_with_a_row(with_row_upload(known, labelled_too=False)))
@@ -70,12 +86,12 @@ def build_manifest(
         _write(
             folder / "manifest.parquet", _manifest_schema(spec), _counted(joined, upload, written)
         )
-        rejects = _all_rejects(lake, receipt, typed)
         _write(folder / "rejects.parquet", rejects.schema, [rejects])
         _write(folder / "images.parquet", fates.schema, [fates])
         used = typed.index.num_rows + typed.labels_joined + images.num_rows
         ended = how_it_ended(receipt, read_parquet(lake, receipt, "files.parquet"), rejects, used)
-        names = ("manifest.parquet", "rejects.parquet", "images.parquet")
+        _write_fallen(folder / "fallen.parquet", fallen)
+        names = ("manifest.parquet", "rejects.parquet", "images.parquet", "fallen.parquet")
         return lake.publish(
             of_upload(spec.dataset, upload, MANIFEST),
             {name: folder / name for name in names},
@@ -90,6 +106,68 @@ def build_manifest(
                 **ended.as_document(),
             },
         )
+
+
+def _withdrawn_manifest(
+    lake: Lake, store: Store, spec: DatasetSpec, receipt: dict[str, Any], *, run_id: str
+) -> dict[str, Any]:
+    """The manifest of an upload that was withdrawn: the records it spoke of, from what is left.
+
+    So it is this upload's own run that brings back the answers which it had pushed aside.
+    """
+    upload = receipt["upload"]
+    withdrawal = read_withdrawal(lake, spec.dataset, upload)
+    assert withdrawal is not None  # noqa: S101  asked before
+    touched = store.stated(spec.dataset, upload)
+    known = with_row_upload(store.look_up(spec.dataset, touched), labelled_too=False)
+    images = own_images(lake, receipt)
+    with working_folder("manifest") as folder:
+        parts = gather_rows(lake, spec, _compact(_with_a_row(known)), {})
+        joined = (_manifest_table(with_image_features(lake, spec, part)) for part in parts)
+        written = Counter[str]()
+        _write(
+            folder / "manifest.parquet", _manifest_schema(spec), _counted(joined, upload, written)
+        )
+        rejects, fates = refusals_table([]), _fates_withdrawn(images)
+        _write(folder / "rejects.parquet", rejects.schema, [rejects])
+        _write(folder / "images.parquet", fates.schema, [fates])
+        _write_fallen(folder / "fallen.parquet", touched)
+        names = ("manifest.parquet", "rejects.parquet", "images.parquet", "fallen.parquet")
+        nothing = TypedRows(known.slice(0, 0), rejects, 0, {}, lambda _: iter(()))
+        return lake.publish(
+            of_upload(spec.dataset, upload, MANIFEST),
+            {name: folder / name for name in names},
+            {
+                "dataset": spec.dataset,
+                "upload": upload,
+                "run_id": run_id,
+                "fingerprint": spec.fingerprint,
+                "withdrawn": withdrawal.words,
+                "counts": {
+                    **_counts(receipt, nothing, written, rejects, fates),
+                    "withdrawn": receipt["counts"]["rows"],
+                },
+                "rejected_by_code": {},
+                "numbers": {},
+                **Ended(End.USED, withdrawal.words).as_document(),
+            },
+        )
+
+
+def _fates_withdrawn(images: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    fates = pa.array(["withdrawn"] * images.num_rows, pa.string())
+    columns = images.select(["image_file", "record_id", "image_sha256"])
+    return columns.rename_columns(["file", "record_id", "sha256"]).append_column("fate", fates)
+
+
+def _write_fallen(path: Path, record_ids: pa.Array) -> None:
+    """Records of which an answer may have been taken back."""
+    import pyarrow as pa
+
+    table = pa.table({"record_id": record_ids.cast(pa.string())})
+    _write(path, table.schema, [table])
 
 
 def with_row_upload(known: pa.Table, *, labelled_too: bool) -> pa.Table:
@@ -346,7 +424,8 @@ def _counts(
         "rejected": rejects.num_rows,
         **{name: written[name] for name in of_manifest},
         **{f"images_{fate}": by_fate.get(fate, 0)
-           for fate in ("used", "duplicate", "superseded", "orphaned")},
+           for fate in ("used", "duplicate", "superseded", "orphaned", "withdrawn")
+           if fate != "withdrawn" or fate in by_fate},
     }  # fmt: skip
 
 

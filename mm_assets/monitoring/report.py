@@ -23,6 +23,7 @@ from mm_assets.training.answered import answered, with_labels_as_predicted
 from mm_assets.training.training_set import TRAINING_SET
 from mm_assets.uploads.receive import RAW
 from mm_assets.uploads.received import read_images, read_parquet
+from mm_assets.uploads.withdrawals import withdrawn_uploads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +54,9 @@ def build_monitoring(
     `feature_drift`, the drift of each feature, and `promises`, whether each model's promise holds.
     """
     predictions = with_labels_as_predicted(store.read(spec.dataset), spec)
-    uploads: list[str] = lake.names(uploads_prefix(spec.dataset))
+    withdrawn = withdrawn_uploads(lake, spec.dataset)
+    noted: list[str] = lake.names(uploads_prefix(spec.dataset))
+    uploads = [upload for upload in noted if upload not in withdrawn]
     training = lake.read_json(of_dataset(spec.dataset, TRAINING_SET))
     drifts, figures = _drift(lake, spec, uploads[-RECENT_UPLOADS:], predictions, training)
     limit = spec.limits.maximum_drift

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.ends import Ended, failed_too, read_ended
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
+from mm_assets.lake.local import working_folder
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.predictions.outbox import note, publish_changes
 from mm_assets.predictions.predict import predictions_name, unmerged_prefix
 from mm_assets.tables.store import MergeResult, Store
 from mm_assets.uploads.received import read_document, read_parquet, refused_by_code
+from mm_assets.uploads.withdrawals import note_taken_back, withdrawn_uploads
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def merge_predictions(
@@ -22,7 +27,9 @@ def merge_predictions(
     """Merge what both models said of an upload into the predictions table.
 
     Returns what the merge did, and the document: counts, where records wait the reasons, how the
-    upload ended, and beside what is published what was told of it (`told`).
+    upload ended, and beside what is published what was told of it (`told`). `counts.withdrawn` are
+    the records of which this upload took the answer back and nothing else answers; if there are
+    any, `withdrawn.parquet` has them, as `Store.read_withdrawn` gives them.
     """
     import pyarrow as pa
 
@@ -42,7 +49,11 @@ def merge_predictions(
         if name != "failed.parquet"
     }
     offered = pa.concat_tables(read_parquet(lake, *one) for _, one in sorted(said.items()))
-    noted = note(lake, store, spec.dataset, offered["record_id"], upload, run_id)
+    store.withdraw(spec.dataset, withdrawn_uploads(lake, spec.dataset))  # the table may be new
+    manifest = read_document(lake, spec.dataset, upload, MANIFEST)
+    withdrawn = _withdrawn(lake, store, spec, manifest)
+    news = _not_told(lake, spec, upload, withdrawn)
+    noted = note(lake, store, spec.dataset, offered["record_id"], upload, run_id, news)
     result = store.merge(spec.dataset, offered)
     reasons = {d["reason"] for d in documents.values() if d["reason"]}
     if imageless := _imageless(lake, spec, upload):
@@ -55,16 +66,57 @@ def merge_predictions(
             "inserted": result.inserted,
             "updated": result.updated,
             "unchanged": result.unchanged,
+            "void": result.void,
+            "withdrawn": withdrawn.num_rows,
             "waiting": _waiting(documents) + imageless,
             "failed": sum(one["counts"]["failed"] for one in documents.values()),
         },
         "reasons": sorted(reasons),
         **_ended(lake, spec, upload, documents).as_document(),
     }
-    document = lake.publish(of_upload(spec.dataset, upload, "predictions"), {}, document)
+    document = _publish(lake, spec, upload, document, withdrawn)
     for key in parts:
         lake.delete(key)
+    if manifest.get("withdrawn"):
+        note_taken_back(lake, spec.dataset, upload)
     return result, {**document, "told": publish_changes(lake, store, spec.dataset, noted)}
+
+
+def _publish(
+    lake: Lake, spec: DatasetSpec, upload: str, document: dict[str, Any], withdrawn: pa.Table
+) -> dict[str, Any]:
+    """Publish the document, with the records whose answer was taken back beside it."""
+    import pyarrow.parquet as pq
+
+    with working_folder("withdrawn") as folder:
+        files = {}
+        if withdrawn.num_rows:
+            files["withdrawn.parquet"] = folder / "withdrawn.parquet"
+            pq.write_table(withdrawn, files["withdrawn.parquet"], compression="zstd")
+        return lake.publish(of_upload(spec.dataset, upload, "predictions"), files, document)
+
+
+def _not_told(
+    lake: Lake, spec: DatasetSpec, upload: str, withdrawn: pa.Table
+) -> list[dict[str, Any]]:
+    """Of what was taken back, what no earlier merge of this upload took back already."""
+    before = lake.read_json(of_upload(spec.dataset, upload, "predictions")) or {"files": {}}
+    known: set[str] = set()
+    if withdrawn.num_rows and "withdrawn.parquet" in before["files"]:
+        known = set(read_parquet(lake, before, "withdrawn.parquet")["record_id"].to_pylist())
+    return [row for row in withdrawn.to_pylist() if row["record_id"] not in known]
+
+
+def _withdrawn(lake: Lake, store: Store, spec: DatasetSpec, manifest: dict[str, Any]) -> pa.Table:
+    """The last answers that this upload took back."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids = pa.array([], pa.string())
+    if "fallen.parquet" in manifest["files"]:  # not where an older version joined it
+        ids = read_parquet(lake, manifest, "fallen.parquet")["record_id"]
+    found = store.read_withdrawn(spec.dataset, ids.to_pylist())
+    return found.filter(pc.equal(found["withdrawn_by"], manifest["upload"]))
 
 
 def _ended(

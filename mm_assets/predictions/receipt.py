@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.ends import read_ended
+from mm_assets.contract.ends import End, Ended, read_ended
 from mm_assets.contract.errors import REFUSALS
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
@@ -19,6 +19,7 @@ from mm_assets.tables.store import Query, Store
 from mm_assets.uploads import ledger
 from mm_assets.uploads.read_as import first_of, firsts_in_words, in_words
 from mm_assets.uploads.received import end_so_far, read_parquet, read_receipt
+from mm_assets.uploads.withdrawals import read_withdrawal
 
 
 def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> dict[str, Any]:
@@ -29,11 +30,14 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
     known = store.look_up(spec.dataset, images["record_id"].combine_chunks())
     fates = {row["file"]: row for row in image_fates(upload, images, known).to_pylist()}
     received = read_parquet(lake, raw, "files.parquet").to_pylist()
-    files = [_file(row, fates) for row in received]
+    withdrawal = read_withdrawal(lake, spec.dataset, upload)
+    files = [_file(row, fates, withdrawn=withdrawal is not None) for row in received]
     manifest = lake.read_json(of_upload(spec.dataset, upload, MANIFEST))
     merged = lake.read_json(of_upload(spec.dataset, upload, "predictions"))
     newest = merged or manifest
     ended = read_ended(newest) if newest else end_so_far(lake, raw)
+    if withdrawal is not None:
+        ended = Ended(End.NOTHING, f"{End.NOTHING}: {withdrawal.words}")
     rejects = read_parquet(lake, manifest or raw, "rejects.parquet").to_pylist()
     predicted = store.read(spec.dataset, Query(upload=upload))
     archives = raw.get("archives", [])  # absent where an older version received it
@@ -47,6 +51,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
         "arrived_at": raw["source"]["arrived_at"],
         **ended.as_document(),
         "refused": raw["refused"],
+        "withdrawn": None if withdrawal is None else withdrawal.words,
         "counts": {
             "files": len(files),
             **({"archives opened": len(archives)} if archives else {}),
@@ -56,6 +61,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
             "records": manifest["counts"]["records"] if manifest else None,
             "records with a label": manifest["counts"]["labelled"] if manifest else None,
             "predictions": predicted.num_rows,
+            "predictions withdrawn": (merged or {}).get("counts", {}).get("withdrawn", 0),
             "predictions to review": sum(predicted["needs_review"].to_pylist()),
         },
         "archives": archives,
@@ -81,13 +87,16 @@ def _predicted(lake: Lake, spec: DatasetSpec, upload: str) -> list[dict[str, Any
     return [document for key in keys if (document := lake.read_json(key)) is not None]
 
 
-def _file(row: dict[str, Any], fates: dict[str, Any]) -> dict[str, Any]:
+def _file(row: dict[str, Any], fates: dict[str, Any], *, withdrawn: bool = False) -> dict[str, Any]:
     file = {"file": row["file"], "kind": row["kind"], "bytes": row["bytes"]}
     if row["code"]:
         return {
             **file, "fate": "quarantined", "code": row["code"], "reason": row["reason"],
             "todo": REFUSALS.get(row["code"], ""),
         }  # fmt: skip
+    if withdrawn:
+        why = "its upload was withdrawn"
+        return {**file, "fate": "withdrawn", "code": None, "reason": why, "todo": None}
     found = fates.get(row["file"])
     if found is None:
         return {**file, "fate": "used", "code": None, "reason": None, "todo": None}

@@ -7,29 +7,21 @@ closes; when another process holds the file it waits, with jitter, for at most `
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.errors import StoreError
-from mm_assets.tables.merge_rule import ORDER
-from mm_assets.tables.store import COLUMNS, MergeResult, Query
+from mm_assets.tables.merge_rule import BY_UPLOAD, ORDER, ROW_GONE
+from mm_assets.tables.store import COLUMNS, WITHDRAWN, MergeResult, Query, no_refusals
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-# The index has no primary key: none of its questions would use it, and a million rows are written
-# three times faster without. One row a record and upload is what `publish` sees to.
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS record_index (
-    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
-    labels_only BOOLEAN NOT NULL, label VARCHAR);
-CREATE TABLE IF NOT EXISTS image_index (
-    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
-    image_sha256 VARCHAR NOT NULL, image_file VARCHAR NOT NULL);
-CREATE TABLE IF NOT EXISTS predictions (
+_OF_A_PREDICTION = """
     dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL,
     prediction VARCHAR NOT NULL, probabilities VARCHAR, confidence DOUBLE NOT NULL,
     needs_review BOOLEAN NOT NULL, modality VARCHAR NOT NULL, model_version VARCHAR NOT NULL,
@@ -38,26 +30,63 @@ CREATE TABLE IF NOT EXISTS predictions (
     modality_rank INTEGER NOT NULL, image_upload VARCHAR NOT NULL,
     model_generation INTEGER NOT NULL, spec_generation INTEGER NOT NULL,
     content_hash VARCHAR NOT NULL, reasons VARCHAR,
-    lower DOUBLE, upper DOUBLE, doubts VARCHAR,
+    lower DOUBLE, upper DOUBLE, doubts VARCHAR,"""
+# The index has no primary key: none of its questions would use it, and a million rows are written
+# three times faster without. One row a record and upload is what `publish` sees to.
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS record_index (
+    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
+    labels_only BOOLEAN NOT NULL, label VARCHAR);
+CREATE TABLE IF NOT EXISTS image_index (
+    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
+    image_sha256 VARCHAR NOT NULL, image_file VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS predictions ({_OF_A_PREDICTION}
     PRIMARY KEY (dataset, record_id));
+-- code: NULL where an upload's row, once there, is there no more
+CREATE TABLE IF NOT EXISTS refusal_index (
+    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL, code VARCHAR);
+CREATE TABLE IF NOT EXISTS withdrawn_uploads (
+    dataset VARCHAR NOT NULL, upload VARCHAR NOT NULL, PRIMARY KEY (dataset, upload));
 -- tables made before these came
 ALTER TABLE predictions ADD COLUMN IF NOT EXISTS reasons VARCHAR;
 ALTER TABLE predictions ADD COLUMN IF NOT EXISTS lower DOUBLE;
 ALTER TABLE predictions ADD COLUMN IF NOT EXISTS upper DOUBLE;
 ALTER TABLE predictions ADD COLUMN IF NOT EXISTS doubts VARCHAR;
+-- what the table said last of records that it says nothing of now
+CREATE TABLE IF NOT EXISTS withdrawn_predictions ({_OF_A_PREDICTION}
+    code VARCHAR NOT NULL, withdrawn_by VARCHAR NOT NULL, withdrawn_at VARCHAR NOT NULL);
 """
 
-# Every upload of a dataset by its rank, which is the order of their keys.
-_UPLOADS = """
+_WITHDRAWN = "(SELECT upload FROM withdrawn_uploads WHERE dataset = $1)"
+# Of each record, by uploads that are not withdrawn: the newest that refused its row, with the
+# code, and all whose row no longer stands.
+_REFUSED = f"""
+    SELECT record_id, max(upload) FILTER (code IS NOT NULL) AS refused_by,
+        arg_max(code, upload) FILTER (code IS NOT NULL) AS refused_for, list(upload) AS fallen
+    FROM (FROM refusal_index WHERE dataset = $1) ANTI JOIN {_WITHDRAWN} USING (upload)
+    GROUP BY record_id"""
+# The rule of merge_rule.py: whether a prediction no longer counts, joined with `refused`.
+_VOID = f"""(upload IN {_WITHDRAWN} OR image_upload IN {_WITHDRAWN}
+    OR coalesce(upload <= refused_by OR list_contains(fallen, upload), false))"""
+
+# Every upload that counts, of a dataset, by its rank, which is the order of their keys.
+_UPLOADS = f"""
     SELECT upload, row_number() OVER (ORDER BY upload) - 1 AS rank FROM (
         SELECT DISTINCT upload FROM record_index WHERE dataset = $1
         UNION SELECT DISTINCT upload FROM image_index WHERE dataset = $1)
+    ANTI JOIN {_WITHDRAWN} USING (upload)
     ORDER BY upload"""
+# The rows that count; a refusal takes back what older rows said, labels without features stay.
+_TOLD = f"""
+    SELECT record_id, upload, labels_only, label
+    FROM (FROM record_index WHERE dataset = $1) ANTI JOIN {_WITHDRAWN} USING (upload)
+        LEFT JOIN ({_REFUSED}) USING (record_id)
+    WHERE labels_only OR refused_by IS NULL OR upload > refused_by"""
 _LOOK_UP = f"""
     WITH uploads AS MATERIALIZED ({_UPLOADS}),
     told AS (
-        SELECT record_id, rank, labels_only, label FROM record_index
-        SEMI JOIN wanted USING (record_id) JOIN uploads USING (upload) WHERE dataset = $1),
+        SELECT record_id, rank, labels_only, label FROM ({_TOLD})
+        SEMI JOIN wanted USING (record_id) JOIN uploads USING (upload)),
     found_rows AS (
         SELECT record_id,
             max(rank) FILTER (label IS NULL AND NOT labels_only) AS unlabelled_upload,
@@ -91,35 +120,63 @@ class DuckDBStore:
 
     # -- the index ----------------------------------------------------------------------------
 
-    def publish(self, dataset: str, upload: str, rows: pa.Table, images: pa.Table) -> None:
+    def publish(
+        self,
+        dataset: str,
+        upload: str,
+        rows: pa.Table,
+        images: pa.Table,
+        refused: pa.Table | None = None,
+    ) -> pa.Array:
+        refused = no_refusals() if refused is None else refused
         with self._transaction() as db:
-            for table, source, columns in (
-                ("record_index", rows, "record_id, labels_only, label"),
-                ("image_index", images, "record_id, image_sha256, image_file"),
-            ):
-                db.register("published", source)
-                # Only what differs is written: repeating a publish is cheap.
-                own = "old.dataset = $1 AND old.upload = $2"
-                db.execute(
-                    f"DELETE FROM {table} AS old WHERE {own} AND NOT EXISTS "
-                    "(SELECT 1 FROM published AS new WHERE new.record_id = old.record_id)",
-                    [dataset, upload],
-                )
-                values = columns.split(", ")[1:]
-                assignments = ", ".join(f"{name} = new.{name}" for name in values)
-                differs = " OR ".join(f"old.{n} IS DISTINCT FROM new.{n}" for n in values)
-                db.execute(
-                    f"UPDATE {table} AS old SET {assignments} FROM published AS new "
-                    f"WHERE {own} AND old.record_id = new.record_id AND ({differs})",
-                    [dataset, upload],
-                )
-                db.execute(
-                    f"INSERT INTO {table} (dataset, upload, {columns}) SELECT $1, $2, {columns} "
-                    f"FROM published AS new ANTI JOIN (SELECT record_id FROM {table} AS old "
-                    f"WHERE {own}) USING (record_id)",
-                    [dataset, upload],
-                )
-                db.unregister("published")
+            db.register("rows_now", rows)
+            db.register("refused_now", refused)
+            # What it once said, and says no more, has fallen, too.
+            db.execute(
+                """
+                CREATE TEMP TABLE fallen_now AS
+                SELECT record_id, code FROM refused_now
+                UNION ALL
+                SELECT record_id, NULL FROM (
+                    SELECT record_id FROM record_index WHERE dataset = $1 AND upload = $2
+                    UNION SELECT record_id FROM refusal_index WHERE dataset = $1 AND upload = $2)
+                ANTI JOIN rows_now USING (record_id) ANTI JOIN refused_now USING (record_id)""",
+                [dataset, upload],
+            )
+            _replace(db, "record_index", dataset, upload, rows, "labels_only, label")
+            _replace(db, "image_index", dataset, upload, images, "image_sha256, image_file")
+            fallen = db.sql("FROM fallen_now").to_arrow_table()
+            _replace(db, "refusal_index", dataset, upload, fallen, "code")
+            db.execute("DROP TABLE fallen_now")
+            if fallen.num_rows:
+                _take_back(db, dataset)
+        return fallen["record_id"].combine_chunks()
+
+    def withdraw(self, dataset: str, uploads: Collection[str]) -> None:
+        import pyarrow as pa
+
+        if not uploads:
+            return
+        with self._transaction() as db:
+            db.register("they", pa.table({"upload": pa.array(list(uploads), pa.string())}))
+            new = db.execute(
+                "INSERT INTO withdrawn_uploads SELECT $1, upload FROM they "
+                f"WHERE upload NOT IN {_WITHDRAWN} RETURNING upload",
+                [dataset],
+            ).fetchall()
+            if new:
+                _take_back(db, dataset)
+
+    def stated(self, dataset: str, upload: str) -> pa.Array:
+        names = ("record_index", "image_index", "refusal_index")
+        each = (f"SELECT record_id FROM {n} WHERE dataset = $1 AND upload = $2" for n in names)
+        with self._transaction() as db:
+            query = (
+                f"SELECT DISTINCT record_id FROM ({' UNION ALL '.join(each)}) ORDER BY record_id"
+            )
+            found = db.sql(query, params=[dataset, upload]).to_arrow_table()
+        return found["record_id"].combine_chunks()
 
     def look_up(self, dataset: str, record_ids: pa.Array | None) -> pa.Table:
         import pyarrow as pa
@@ -127,8 +184,8 @@ class DuckDBStore:
         with self._transaction() as db:
             if record_ids is None:
                 db.execute(
-                    "CREATE TEMP TABLE wanted AS SELECT DISTINCT record_id FROM record_index "
-                    "WHERE dataset = $1 AND label IS NOT NULL",
+                    "CREATE TEMP TABLE wanted AS SELECT DISTINCT record_id "
+                    f"FROM ({_TOLD}) WHERE label IS NOT NULL",
                     [dataset],
                 )
             else:
@@ -149,8 +206,7 @@ class DuckDBStore:
         with self._transaction() as db:
             return _one(
                 db.execute(
-                    "SELECT count(DISTINCT record_id) FROM record_index "
-                    "WHERE dataset = $1 AND label IS NOT NULL",
+                    f"SELECT count(DISTINCT record_id) FROM ({_TOLD}) WHERE label IS NOT NULL",
                     [dataset],
                 )
             )[0]
@@ -169,8 +225,10 @@ class DuckDBStore:
             db.execute(
                 f"""
                 CREATE TEMP TABLE winners AS
-                WITH best AS (
-                    SELECT {columns} FROM offered
+                WITH refused AS ({_REFUSED}),
+                best AS (
+                    SELECT {columns} FROM offered LEFT JOIN refused USING (record_id)
+                    WHERE NOT {_VOID}
                     QUALIFY row_number() OVER (
                         PARTITION BY record_id ORDER BY ({order}) DESC) = 1)
                 SELECT new.*, old.record_id IS NULL AS is_new
@@ -191,7 +249,31 @@ class DuckDBStore:
                 )
             )
             db.execute("DROP TABLE winners")
-        return MergeResult(inserted, updated, offered.num_rows - inserted - updated)
+            void = _one(
+                db.execute(
+                    f"SELECT count(*) FROM offered LEFT JOIN ({_REFUSED}) USING (record_id) "
+                    f"WHERE {_VOID}",
+                    [dataset],
+                )
+            )[0]
+        same = offered.num_rows - inserted - updated - void
+        return MergeResult(inserted, updated, same, void)
+
+    def read_withdrawn(self, dataset: str, record_ids: Sequence[str] | None = None) -> pa.Table:
+        import pyarrow as pa
+
+        wanted = ""
+        with self._transaction() as db:
+            if record_ids is not None:
+                ids = pa.table({"record_id": pa.array(list(record_ids), pa.string())})
+                db.register("wanted_ids", ids)
+                wanted = "AND record_id IN (SELECT record_id FROM wanted_ids)"
+            return db.sql(
+                f"SELECT {', '.join(WITHDRAWN)} FROM withdrawn_predictions AS w "
+                f"WHERE dataset = $1 {wanted} AND NOT EXISTS (FROM predictions AS p "
+                "WHERE p.dataset = $1 AND p.record_id = w.record_id) ORDER BY record_id",
+                params=[dataset],
+            ).to_arrow_table()
 
     def read(self, dataset: str, query: Query = Query()) -> pa.Table:  # noqa: B008
         import pyarrow as pa
@@ -216,8 +298,9 @@ class DuckDBStore:
                 f"""
                 SELECT {shown}, nullif(p.image_upload, '') AS image_upload, l.label
                 FROM predictions AS p LEFT JOIN (
-                    SELECT record_id, arg_max(label, upload) AS label FROM record_index
-                    WHERE dataset = $dataset AND label IS NOT NULL GROUP BY record_id
+                    SELECT record_id, arg_max(label, upload) AS label
+                    FROM ({_TOLD.replace("$1", "$dataset")})
+                    WHERE label IS NOT NULL GROUP BY record_id
                 ) AS l USING (record_id)
                 WHERE {" AND ".join(conditions)} ORDER BY p.confidence, p.record_id {limit}
                 """,
@@ -309,6 +392,65 @@ def _in_words(path: Path, error: duckdb.Error) -> StoreError:
         code = "table_failed"
         todo = "Stop everything that uses the file, copy it aside, then try again."
     return StoreError(code=code, what=str(error).split("\n")[0], where=str(path), todo=todo)
+
+
+def _replace(
+    db: duckdb.DuckDBPyConnection,
+    table: str,
+    dataset: str,
+    upload: str,
+    published: pa.Table,
+    columns: str,
+) -> None:
+    """Make one upload's part of an index what it publishes. Only what differs is written."""
+    db.register("published", published)
+    own = "old.dataset = $1 AND old.upload = $2"
+    db.execute(
+        f"DELETE FROM {table} AS old WHERE {own} AND NOT EXISTS "
+        "(SELECT 1 FROM published AS new WHERE new.record_id = old.record_id)",
+        [dataset, upload],
+    )
+    values = columns.split(", ")
+    assignments = ", ".join(f"{name} = new.{name}" for name in values)
+    differs = " OR ".join(f"old.{n} IS DISTINCT FROM new.{n}" for n in values)
+    db.execute(
+        f"UPDATE {table} AS old SET {assignments} FROM published AS new "
+        f"WHERE {own} AND old.record_id = new.record_id AND ({differs})",
+        [dataset, upload],
+    )
+    db.execute(
+        f"INSERT INTO {table} (dataset, upload, record_id, {columns}) "
+        f"SELECT $1, $2, record_id, {columns} FROM published AS new "
+        f"ANTI JOIN (SELECT record_id FROM {table} AS old WHERE {own}) USING (record_id)",
+        [dataset, upload],
+    )
+    db.unregister("published")
+
+
+def _take_back(db: duckdb.DuckDBPyConnection, dataset: str) -> None:
+    """Move the predictions that no longer count to where the last answers are kept."""
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    db.execute(
+        f"""
+        CREATE TEMP TABLE void AS
+        SELECT p.*,
+            CASE WHEN upload IN {_WITHDRAWN} OR image_upload IN {_WITHDRAWN} THEN '{BY_UPLOAD}'
+                WHEN upload <= refused_by THEN refused_for ELSE '{ROW_GONE}' END AS code,
+            CASE WHEN upload IN {_WITHDRAWN} THEN upload
+                WHEN image_upload IN {_WITHDRAWN} THEN image_upload
+                WHEN upload <= refused_by THEN refused_by ELSE upload END AS withdrawn_by,
+            $2 AS withdrawn_at
+        FROM predictions AS p LEFT JOIN ({_REFUSED}) USING (record_id)
+        WHERE dataset = $1 AND {_VOID}""",
+        [dataset, now],
+    )
+    for table in ("withdrawn_predictions", "predictions"):
+        db.execute(
+            f"DELETE FROM {table} WHERE dataset = $1 AND record_id IN (SELECT record_id FROM void)",
+            [dataset],
+        )
+    db.execute("INSERT INTO withdrawn_predictions BY NAME SELECT * FROM void")
+    db.execute("DROP TABLE void")
 
 
 def _one(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ looks for the others' after that: of two uploads handled at the same time at lea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,15 +22,22 @@ COLUMNS = (
     "doubts", "modality", "model_version", "upload", "input_hash", "run_id", "predicted_at",
     "reasons",
 )  # fmt: skip
+# What is kept of a prediction that was taken back: the last answer, why (`merge_rule.BY_UPLOAD`,
+# `ROW_GONE`, or the code of the row's refusal), by which upload, and when.
+WITHDRAWN = (*COLUMNS, "code", "withdrawn_by", "withdrawn_at")
 
 
 @dataclass(frozen=True, slots=True)
 class MergeResult:
-    """How many of the offered predictions were new, replaced an older one, or changed nothing."""
+    """How many of the offered predictions were new, replaced an older one, or changed nothing.
+
+    void: offered, but what they were made from no longer counts (merge_rule.py).
+    """
 
     inserted: int
     updated: int
     unchanged: int
+    void: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +54,38 @@ class Query:
 class Store(Protocol):
     """One dataset-spanning table store. All methods are safe to repeat."""
 
-    def publish(self, dataset: str, upload: str, rows: pa.Table, images: pa.Table) -> None:
-        """Make an upload's rows and images findable, replacing what it published before.
+    def publish(
+        self,
+        dataset: str,
+        upload: str,
+        rows: pa.Table,
+        images: pa.Table,
+        refused: pa.Table | None = None,
+    ) -> pa.Array:
+        """Make what an upload says findable, replacing what it published before.
 
         rows: record_id string, labels_only bool, label string or null.
         images: record_id string, image_sha256 string, image_file string.
-        Each record at most once in each table.
+        refused: record_id string, code string; records whose row was refused, if any.
+        Each record at most once in each table. Predictions that no longer count by it are taken
+        back, and kept for `read_withdrawn`. Returns the records whose row was refused or is there
+        no more: their answers, if any, come from what other uploads say.
         """
         ...
 
+    def withdraw(self, dataset: str, uploads: Collection[str]) -> None:
+        """From now on nothing counts of what these uploads said, say, or are named for.
+
+        Their predictions are taken back as by `publish`. There is no way back.
+        """
+        ...
+
+    def stated(self, dataset: str, upload: str) -> pa.Array:
+        """Every record that an upload ever said something of, even if it is withdrawn; sorted."""
+        ...
+
     def look_up(self, dataset: str, record_ids: pa.Array | None) -> pa.Table:
-        """The newest of everything known about these records (None: all that carry a label).
+        """The newest of everything that counts about these records (None: all with a label).
 
         Columns: record_id; unlabelled_upload (newest row to predict), labelled_upload (newest row
         that carries features and a label), label, label_upload, image_upload, image_sha256,
@@ -70,7 +98,7 @@ class Store(Protocol):
         ...
 
     def merge(self, dataset: str, offered: pa.Table) -> MergeResult:
-        """Merge offered predictions (COLUMNS and ORDER) by the merge rule.
+        """Merge offered predictions (COLUMNS and ORDER) by the merge rule; void ones are dropped.
 
         Refuses all (StoreError) if one of them cannot be stored. A merge that was cut short is
         made good by repeating it: DuckDB then holds none of it, DynamoDB some whole records.
@@ -84,3 +112,17 @@ class Store(Protocol):
     def counts(self, dataset: str) -> dict[str, Any]:
         """records, needs_review, with_image, without_image."""
         ...
+
+    def read_withdrawn(self, dataset: str, record_ids: Sequence[str] | None = None) -> pa.Table:
+        """WITHDRAWN: the last answers of records that have none now, by record_id.
+
+        record_ids: only of these. For all of them (None), DynamoDB may lag by a moment.
+        """
+        ...
+
+
+def no_refusals() -> pa.Table:
+    """No refused records, in the columns that `publish` wants."""
+    import pyarrow as pa
+
+    return pa.schema([("record_id", pa.string()), ("code", pa.string())]).empty_table()

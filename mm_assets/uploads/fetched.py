@@ -24,7 +24,7 @@ from mm_assets.reading.addresses import AllowList, FetchRefused
 from mm_assets.reading.buckets import SCHEME, Buckets
 from mm_assets.reading.fetch_many import Addresses, Answer
 from mm_assets.uploads.delivered import Delivered
-from mm_assets.uploads.ledger import ROUND
+from mm_assets.uploads.withdrawals import ROUND
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

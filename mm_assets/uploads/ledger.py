@@ -3,7 +3,8 @@
 An upload is *pending* from the moment it is seen, by a listing or by an event, until Dagster holds
 its predictions. Whatever dies in between, the document is still there, so the upload is asked for
 again. After too many tries in vain it is *set aside* with the reason, and `mm retry` makes it
-pending once more, in a new round of tries.
+pending once more, in a new round of tries. One that was withdrawn (withdrawals.py) is pending
+until the table has forgotten it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from mm_assets.lake.layout import of_upload, pending_prefix, set_aside_prefix, u
 from mm_assets.lake.local import utc_now
 from mm_assets.uploads.archives.opening import without_suffix
 from mm_assets.uploads.find import Source, Waiting, look_at, read_source, register
+from mm_assets.uploads.withdrawals import ROUND, is_taken_back, read_withdrawal, to_take_back
 
 T = TypeVar("T")
-ROUND = "round"  # of an upload: how often a person asked for new tries; it never goes down
 READERS = 16  # small documents read side by side
 
 
@@ -36,9 +37,10 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where an upload stands: pending, set aside, refused, empty, waiting, done …; in words.
+    """Where an upload stands: pending, withdrawn, set aside, refused, empty, done …; in words.
 
-    message: the ID of the queue's message that it came by, or ''."""
+    message: the ID of the queue's message that it came by, or ''.
+    """
 
     upload: str
     name: str
@@ -64,8 +66,12 @@ def note(lake: Lake, source: Source, round: int = 0) -> None:  # noqa: A002  the
 
 
 def pending_uploads(lake: Lake, dataset: str) -> list[str]:
-    """The keys of the uploads under way, oldest first. One listing."""
-    return _names(lake, pending_prefix(dataset))
+    """The keys of the uploads under way, oldest first. Few listings."""
+    noted = _names(lake, pending_prefix(dataset))
+    open_ones = to_take_back(lake, dataset)
+    if not open_ones:
+        return noted
+    return sorted({*noted, *open_ones.difference(set_aside_uploads(lake, dataset))})
 
 
 def set_aside_uploads(lake: Lake, dataset: str) -> list[str]:
@@ -78,9 +84,14 @@ def read_pending(lake: Lake, dataset: str, upload: str) -> Pending | None:
     key = f"{pending_prefix(dataset)}{upload}.json"
     try:
         document = lake.read_json(key)
-        if document is None:
+        withdrawn = read_withdrawal(lake, dataset, upload)
+        again = withdrawn is not None and not is_taken_back(lake, dataset, upload)
+        if document is None and not again:
             return None
-        return Pending(Source(**document["source"]), int(document["round"]))
+        rounds = [int(document["round"])] if document else []
+        rounds += [withdrawn.round] if withdrawn is not None and again else []
+        source = Source(**document["source"]) if document else read_source(lake, dataset, upload)
+        return Pending(source, max(rounds))
     except LakeError as error:
         if error.code != "lake_damaged":
             raise
@@ -147,6 +158,12 @@ def state_of(lake: Lake, dataset: str, upload: str) -> tuple[str, str]:
 
     `empty` is one of which nothing could be used; `refused` one that was refused whole.
     """
+    withdrawn = read_withdrawal(lake, dataset, upload)
+    if withdrawn is not None and is_taken_back(lake, dataset, upload):
+        return "withdrawn", withdrawn.words
+    if withdrawn is not None and not read_set_aside(lake, dataset, upload):
+        later = "its run, which makes the table forget it, is yet to come"
+        return "withdrawn", f"{withdrawn.words}; {later}"
     if lake.stat(f"{pending_prefix(dataset)}{upload}.json"):
         return "pending", "it is waiting for its run, or being taken through"
     if aside := read_set_aside(lake, dataset, upload):

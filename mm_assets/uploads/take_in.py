@@ -17,9 +17,11 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import LakeError
 from mm_assets.lake.lake import Lake, LakeObject
 from mm_assets.lake.layout import INBOX_NOTE, MARKER, SIZE_MARKER, of_upload, received
+from mm_assets.lake.local import working_folder
 from mm_assets.uploads.find import Source
-from mm_assets.uploads.receive import receive
+from mm_assets.uploads.receive import RAW, Packer, publish_receipt, receive
 from mm_assets.uploads.received import read_parquet
+from mm_assets.uploads.withdrawals import Withdrawal, read_withdrawal
 
 THREADS = 16
 NOT_MEANT = ("not_announced", "checksum_differs")
@@ -36,8 +38,11 @@ def take_in(
     """Receive an upload and move it out of the inbox; returns its receipt, and why it stays there.
 
     What was moved is read from where it is now, so that an upload can be received again at any
-    time. What cannot be moved stays in the inbox, where it does no harm.
+    time. What cannot be moved stays in the inbox, where it does no harm. Of an upload that was
+    withdrawn nothing is read: its receipt stands, or one says that it was refused whole.
     """
+    if withdrawn := read_withdrawal(lake, spec.dataset, source.upload):
+        return _withdrawn(lake, spec, source, withdrawn, run_id), ""
     note_key = of_upload(spec.dataset, source.upload, INBOX_NOTE)
     note = lake.read_json(note_key)
     objects: list[LakeObject] = []
@@ -60,6 +65,18 @@ def take_in(
         return receipt, _move_out(lake, source, note, note_key)
     except LakeError as error:
         return receipt, f"it could not be moved out of the inbox: {error.what}"
+
+
+def _withdrawn(
+    lake: Lake, spec: DatasetSpec, source: Source, withdrawn: Withdrawal, run_id: str
+) -> dict[str, Any]:
+    before = lake.read_json(of_upload(spec.dataset, source.upload, RAW))
+    if before is not None:
+        return before
+    with working_folder("receive") as folder:
+        packer = Packer(spec, folder)
+        refused = withdrawn.refused
+        return publish_receipt(lake, spec, source, packer, refused=refused, run_id=run_id)
 
 
 def _objects(lake: Lake, source: Source) -> list[LakeObject]:

@@ -243,6 +243,35 @@ def test_uploads_are_listed_newest_first_with_where_they_stand(project, run, lak
 
 
 @in_a_folder
+def test_an_upload_is_withdrawn_in_words_whatever_state_it_is_in(project, run, lake):
+    through = noted(lake, "through.zip")
+    run("sync")
+    pending = noted(lake, "pending.zip")
+    unknown = run("uploads", "withdraw", "never", code=2).stderr
+    assert "not known" in unknown
+    assert (
+        "reason_invalid" in run("uploads", "withdraw", "through", "--reason", "a\nb", code=2).stderr
+    )
+    said = run("uploads", "withdraw", "through", "--reason", "the wrong export").stderr
+    assert "the wrong export" in said
+    assert "mm sync" in said
+    again = run("uploads", "withdraw", through, "--format", "json")
+    assert json.loads(again.stdout)["is_new"] is False
+    run("uploads", "withdraw", pending)
+    run("sync")
+    rows = json.loads(run("uploads", "--format", "json").stdout)
+    assert [(row["upload"], row["state"]) for row in rows] == [
+        (pending, "withdrawn"), (through, "withdrawn"),
+    ]  # fmt: skip
+    assert "the wrong export" in rows[1]["words"]
+    assert not any("yet to come" in row["words"] for row in rows)
+    receipt = json.loads(run("receipt", through, "--format", "json").stdout)
+    assert {file["fate"] for file in receipt["files"]} == {"withdrawn"}
+    assert "nothing used: it was withdrawn" in run("receipt", through).stderr
+    assert run("sync").exit_code == 0
+
+
+@in_a_folder
 def test_a_retry_takes_one_upload_through_again_and_says_what_comes_next(project, run, lake):
     upload = noted(lake, "first.zip")
     run("sync")

@@ -128,6 +128,8 @@ WHOLE = {
     "export_exists": "tests/review/test_cli.py",
     "answers_unreadable": "here",
     "upload_unreadable": "tests/uploads/test_send.py",
+    "upload_withdrawn": "tests/laws/test_withdrawals.py; a receipt that is refused, as an archive",
+    "reason_invalid": "tests/cli/test_cli.py",
     "upload_superseded": "tests/uploads/test_receive.py; a receipt that is refused, as an archive",
     "note_unreadable": "tests/orchestration/test_ledger.py",
     "export_unwritable": "tests/review/test_export.py",

@@ -28,9 +28,10 @@ class _Waiting:
     def __init__(self, store: Any, both_published: Barrier) -> None:
         self.store, self.both_published = store, both_published
 
-    def publish(self, *arguments: Any) -> None:
-        self.store.publish(*arguments)
+    def publish(self, *arguments: Any) -> Any:
+        found = self.store.publish(*arguments)
         self.both_published.wait()
+        return found
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)

@@ -29,14 +29,15 @@ from hypothesis.stateful import (
 from mm_assets.api.models import rollback
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from tests.laws.process import TO_THE_END, Process, Until
+from tests.laws.reference import Wording
 from tests.laws.uploads import Upload, uploads
-from tests.laws.world import Run, World, wording
+from tests.laws.world import WORDINGS, Run, World, wording
 from tests.tables.faults import WRITES
 
 NIGHTLY = os.environ.get("MM_NIGHTLY") == "1"
 STEPS_AT_NIGHT = 10_000
 MOST_UPLOADS = 6 if NIGHTLY else 4  # in one world
-CALLS = 70  # of the lake and the table in one run, at most; some uploads need fewer
+CALLS = 90  # of the lake and the table in one run, at most; some uploads need fewer
 # Where a run stops that is slow: between its steps, and between publishing and looking up.
 PLACES = (
     "move", "join", "look_up", "predict", "predicted with_image", "predicted without_image",
@@ -50,7 +51,7 @@ until = st.one_of(
     st.integers(1, CALLS).map(lambda n: Until(calls=n)),
 )
 until_killed = st.integers(0, CALLS).map(lambda n: Until(dies_after=n))
-WORDINGS = ((0.6, ("",)), (0.9, ("",)), (0.6, ("", "3")))  # review_threshold, missing_values
+MOST_WITHDRAWN = 2  # in one world
 numbers = st.integers(0, 99)  # one of those that are there, modulo how many there are
 
 
@@ -70,7 +71,8 @@ class OrderNeverMatters(RuleBasedStateMachine):
         self.worlds = type(self).make_worlds()
         self.random = random.Random(seed)
         self.keep_inbox = keep
-        self.threshold, self.missing = WORDINGS[0]
+        self.wording = WORDINGS[0]
+        self.withdrawn = 0
         self.moment = 0
         self.sent: list[tuple[str, Upload]] = []
         self.models = 0
@@ -104,6 +106,19 @@ class OrderNeverMatters(RuleBasedStateMachine):
             if is_seen:
                 world.look()
 
+    @precondition(lambda self: self.withdrawn < MOST_WITHDRAWN)
+    @precondition(lambda self: any(world.deliveries for world in self.worlds))
+    @rule(which=numbers, until=until | until_killed)
+    def an_upload_is_withdrawn(self, which: int, until: Until) -> None:
+        """Whether it is through, under way or was never looked at; the command may be killed."""
+        self._count("withdraw")
+        self.withdrawn += 1
+        processes = []
+        for world in self.worlds:
+            if there := sorted(world.deliveries):
+                processes.append((world, world.withdraw(there[which % len(there)])))
+        self._go_on(processes, until)
+
     # -- models ---------------------------------------------------------------------------------
 
     @rule(modality=st.sampled_from(Modality), which=st.none() | numbers)
@@ -133,9 +148,9 @@ class OrderNeverMatters(RuleBasedStateMachine):
             assert world.numbers[modality, champion.version] == line[-2]
 
     @rule(wording=st.sampled_from(WORDINGS))
-    def the_wording_changes(self, wording: tuple[float, tuple[str, ...]]) -> None:
+    def the_wording_changes(self, wording: Wording) -> None:
         self._count("wording")
-        self.threshold, self.missing = wording
+        self.wording = wording
 
     def _promote(self, modality: Modality, number: int) -> None:
         self.champions[modality].append(number)
@@ -277,7 +292,8 @@ class OrderNeverMatters(RuleBasedStateMachine):
             self.steps["in the end"] += 2 * len(runs)
 
     def _spec(self, world: World) -> DatasetSpec:
-        spec = wording(world.dataset, self.threshold, self.missing)
+        own = self.wording
+        spec = wording(world.dataset, own.review_threshold, own.missing_values, own.required)
         return spec.model_copy(update={"keep_inbox": self.keep_inbox})
 
     def _count(self, step: str) -> None:

@@ -25,6 +25,7 @@ from mm_assets.lake.layout import inbox, of_upload
 from mm_assets.manifest.join import MANIFEST, build_manifest, records_name, split_records
 from mm_assets.predictions.merge import merge_predictions
 from mm_assets.predictions.predict import predict_records
+from mm_assets.predictions.withdraw import withdraw
 from mm_assets.registry.pins import (
     Generations,
     generations,
@@ -40,15 +41,21 @@ from mm_assets.uploads import ledger
 from mm_assets.uploads.find import find_uploads, read_source
 from mm_assets.uploads.received import read_parquet
 from mm_assets.uploads.take_in import take_in
+from mm_assets.uploads.withdrawals import WITHDRAWN, withdrawn_uploads
 from tests.laws.champion import ENGINE, save
 from tests.laws.process import Process, WatchedLake, WatchedStore
-from tests.laws.reference import expected_table
+from tests.laws.reference import Wording, expected_table, refused
 from tests.laws.uploads import RECORDS, Upload
 from tests.make import dataset as pets
 from tests.make import drop_folder, drop_zip
 from tests.tables.faults import Wire
 
 START = 1_790_000_000  # the first upload arrives; the others a second apart
+FATES = ("used", "duplicate", "superseded", "orphaned", "withdrawn")
+# What the YAML says in turn: the last ones take `3` for a missing value, and one wants a value.
+WORDINGS = (
+    Wording(), Wording(0.9), Wording(0.6, ("", "3")), Wording(0.6, ("", "3"), required=True),
+)  # fmt: skip
 JOINED = (MANIFEST, *(records_name(modality) for modality in Modality))
 
 
@@ -224,6 +231,16 @@ class World:
 
         return Process(work)
 
+    def withdraw(self, upload: str) -> Process:
+        """A person takes an upload back; not begun yet."""
+
+        def work(process: Process) -> None:
+            lake = WatchedLake(self.settings, process, self.lake)
+            store: Any = WatchedStore(self.store, process)
+            withdraw(lake, store, wording(self.dataset), upload, "because")
+
+        return Process(work)
+
     def _predict(
         self, lake: Lake, models: ModelStore, run: Run, modality: Modality, number: str
     ) -> None:
@@ -262,8 +279,19 @@ class World:
         assert self.backfills.setdefault(backfill, run.pin) == run.pin or not backfill
         there = self.orders()
         for one in run.offered:
-            assert there[one["record_id"]] >= tuple(one[name] for name in ORDER), one
+            order = tuple(one[name] for name in ORDER)
+            assert self.is_void(one["record_id"], order) or there[one["record_id"]] >= order, one
             assert one["model_generation"] == run.pin[Modality(one["modality"])]
+
+    def is_void(self, record: str, order: tuple[Any, ...]) -> bool:
+        """Whether an answer may be gone: withdrawn, or its row was refused, by whatever wording."""
+        said = dict(zip(ORDER, order, strict=True))
+        withdrawn = withdrawn_uploads(self.lake, self.dataset)
+        return not withdrawn.isdisjoint((said["upload"], said["image_upload"])) or any(
+            key >= said["upload"] and record in refused(one.upload, wording)
+            for key, one in self.deliveries.items()
+            for wording in WORDINGS
+        )
 
     def orders(self) -> dict[str, tuple[Any, ...]]:
         """Each record's place in the order, read past the store."""
@@ -276,7 +304,7 @@ class World:
     def check_it_never_regresses(self) -> None:
         now = self.orders()
         for record, order in self._orders.items():
-            assert now[record] >= order, record
+            assert self.is_void(record, order) or now[record] >= order, record
         self._orders = now
 
     def contributes(self, upload: str) -> bool:
@@ -284,8 +312,8 @@ class World:
         delivery = self.deliveries[upload]
         receipt = self.document(upload, "raw_uploads")
         code = (receipt["refused"] or {"code": ""})["code"]
-        assert code in ("", "upload_superseded"), receipt["refused"]
-        assert delivery.is_received in (None, not code), (upload, delivery)
+        assert code in ("", "upload_superseded", WITHDRAWN), receipt["refused"]
+        assert code == WITHDRAWN or delivery.is_received in (None, not code), (upload, delivery)
         return not code
 
     def check_nothing_is_lost(self) -> None:
@@ -306,8 +334,9 @@ class World:
                 continue
             made = manifest["counts"]
             assert made["rows"] == counts["rows"]
-            assert made["rows"] == made["records"] + made["labels_joined"] + made["rejected"]
-            fates = [made[f"images_{f}"] for f in ("used", "duplicate", "superseded", "orphaned")]
+            kept = made["records"] + made["labels_joined"] + made.get("withdrawn", 0)
+            assert made["rows"] == kept + made["rejected"]
+            fates = [made.get(f"images_{fate}", 0) for fate in FATES]
             assert counts["images"] == sum(fates)
             assert made["in_manifest"] == made["with_image"] + made["without_image"]
             assert upload in self.finished or upload in self.pending()
@@ -322,13 +351,19 @@ class World:
 
     def expected(self, spec: DatasetSpec) -> dict[str, dict[str, Any]]:
         """The table as the reference has it."""
-        sent = {key: d.upload for key, d in self.deliveries.items() if self.contributes(key)}
+        gone = withdrawn_uploads(self.lake, self.dataset)
+        sent = {
+            key: d.upload
+            for key, d in self.deliveries.items()
+            if self.contributes(key) and key not in gone
+        }
         champions = {}
         for modality in Modality:
             champion = self.models.champion(modality)
             assert champion is not None
             champions[str(modality)] = (self.numbers[modality, champion.version], champion.version)
-        return expected_table(sent, champions, spec.review_threshold, spec.missing_values)
+        own = Wording(spec.review_threshold, spec.missing_values, spec.columns["age"].required)
+        return expected_table(sent, champions, own)
 
     def check_the_table(self, spec: DatasetSpec) -> None:
         """The table is the reference, exactly, and every champion's answer is its newest."""
@@ -367,6 +402,16 @@ class DuckDBWorld(World):
         self.kept.close()
         super().close()
 
+    def is_void(self, record: str, order: tuple[Any, ...]) -> bool:
+        """Whether an answer may be gone: withdrawn, or its row was refused, by whatever wording."""
+        said = dict(zip(ORDER, order, strict=True))
+        withdrawn = withdrawn_uploads(self.lake, self.dataset)
+        return not withdrawn.isdisjoint((said["upload"], said["image_upload"])) or any(
+            key >= said["upload"] and record in refused(one.upload, wording)
+            for key, one in self.deliveries.items()
+            for wording in WORDINGS
+        )
+
     def orders(self) -> dict[str, tuple[Any, ...]]:
         with self.kept.cursor() as db:
             rows = db.execute(f"SELECT record_id, {', '.join(ORDER)} FROM predictions").fetchall()
@@ -382,21 +427,34 @@ class DynamoDBWorld(World):
         self.client, self.table_name = client, table
         self.store = DynamoDBStore(client, table, patience=20.0)
 
+    def is_void(self, record: str, order: tuple[Any, ...]) -> bool:
+        """Whether an answer may be gone: withdrawn, or its row was refused, by whatever wording."""
+        said = dict(zip(ORDER, order, strict=True))
+        withdrawn = withdrawn_uploads(self.lake, self.dataset)
+        return not withdrawn.isdisjoint((said["upload"], said["image_upload"])) or any(
+            key >= said["upload"] and record in refused(one.upload, wording)
+            for key, one in self.deliveries.items()
+            for wording in WORDINGS
+        )
+
     def orders(self) -> dict[str, tuple[Any, ...]]:
         from mm_assets.tables.dynamodb import items
 
         keys = [items.key_of(items.partition(self.dataset, r), items.PREDICTION) for r in RECORDS]
         asked = {self.table_name: {"Keys": keys, "ConsistentRead": True}}
         found = self.client.batch_get_item(RequestItems=asked)["Responses"][self.table_name]
-        plain = [items.prediction_of(item) for item in found]
+        plain = [items.prediction_of(item) for item in found if "order_key" in item]
         return {one["record_id"]: tuple(one[name] for name in ORDER) for one in plain}
 
 
-def wording(dataset: str, threshold: float = 0.6, missing: Iterable[str] = ("",)) -> DatasetSpec:
-    """The YAML, of which two values can change."""
+def wording(
+    dataset: str, threshold: float = 0.6, missing: Iterable[str] = ("",), required: bool = False
+) -> DatasetSpec:
+    """The YAML, of which three values can change."""
     engine = {"engine": ENGINE}
     return pets(
-        dataset=dataset, columns={"age": "number"}, image_name="{id}-{n}",
+        dataset=dataset, columns={"age": {"kind": "number", "required": required}},
+        image_name="{id}-{n}",
         model_with_image=engine, model_without_image=engine,
         review_threshold=threshold, missing_values=tuple(missing),
     )  # fmt: skip

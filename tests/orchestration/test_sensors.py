@@ -279,8 +279,8 @@ def test_one_new_upload_among_20000_files_costs_a_few_requests(
         began = time.monotonic()
         assert len(daemon.tick()) == 1
         seconds = time.monotonic() - began
-    # The inbox, pending, set aside; one look at each folder, and one more at unfinished ones.
-    assert requests["ListObjectsV2"] == 3 + 20 + 10
+    # The inbox, pending, withdrawn, set aside; one look at each folder, two at unfinished ones.
+    assert requests["ListObjectsV2"] == 4 + 20 + 10
     assert requests.total() == requests["ListObjectsV2"]
     assert seconds < 20
     forget(s3_settings)
@@ -301,7 +301,7 @@ def test_many_finished_folders_that_stay_are_looked_at_in_turn(
     for _ in range(5):
         with counted(s3_client) as requests:
             new = daemon.tick()
-        assert requests["ListObjectsV2"] <= 3 + 4 + len(new)
+        assert requests["ListObjectsV2"] <= 4 + 4 + len(new)
         for run in new:
             daemon.end(run)
         taken += names(daemon, [run.tags[PARTITION] for run in new])
@@ -331,7 +331,7 @@ def test_with_events_the_inbox_is_listed_only_now_and_then(
     with counted(s3_client) as requests:
         for _ in range(3):
             assert daemon.tick() == []
-    assert requests == {"ListObjectsV2": 3}  # what is pending, nothing else
+    assert requests == {"ListObjectsV2": 6}  # what is pending, what is withdrawn, nothing else
     now = time.time()
     for jump in (sensors.LISTING_SECONDS + 1, -1000.0):  # also when a clock was set back
         before = dict(daemon.cursors)

@@ -34,6 +34,12 @@ def images(**shas: str) -> pa.Table:
     )
 
 
+def refusals(*values: tuple[str, str]) -> pa.Table:
+    """Records whose row was refused, and the code."""
+    ids, codes = zip(*values, strict=True) if values else ((), ())
+    return pa.table({"record_id": pa.array(ids, pa.string()), "code": pa.array(codes, pa.string())})
+
+
 def offer(record_id: str = "a", **changes: Any) -> dict[str, Any]:
     """One offered prediction; what does not decide is filled in from what does."""
     decided = {

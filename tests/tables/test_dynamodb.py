@@ -40,13 +40,16 @@ def wire(dynamodb_client: Any) -> Iterator[Wire]:
 
 
 def contents(store: DynamoDBStore, dataset: str = "pets") -> dict[Any, Any]:
-    """Every item of a dataset but the lists of uploads, which hold random names."""
+    """Every row, image and prediction of a dataset: not the lists of uploads, which hold random
+    names, and not what is noted of rows that are gone."""
     scan = store.requests.client.get_paginator("scan")
     return {
         (item["pk"]["S"], item["sk"]["S"]): item
         for page in scan.paginate(TableName=store.requests.table, ConsistentRead=True)
         for item in page["Items"]
         if item["pk"]["S"].startswith(f"{dataset}|")
+        and (item["sk"]["S"] != "prediction" or "order_key" in item)
+        and not item["sk"]["S"].startswith("refusal|")
     }
 
 

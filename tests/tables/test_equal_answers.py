@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mm_assets.tables.duckdb import DuckDBStore
 from mm_assets.tables.dynamodb.store import DynamoDBStore
 from mm_assets.tables.store import Query, Store
-from tests.tables.offers import images, offer, offered, told
+from tests.tables.offers import images, offer, offered, refusals, told
 
 NIGHTLY = os.environ.get("MM_NIGHTLY") == "1"
 
@@ -40,6 +40,7 @@ published = st.tuples(
     uploads,
     st.dictionaries(ids, st.tuples(st.booleans(), labels), max_size=4),
     st.dictionaries(ids, st.sampled_from("123"), max_size=3),
+    st.dictionaries(ids, st.sampled_from(["number_invalid", "value_missing"]), max_size=2),
 )
 # Of two that the order holds for equal either may stay; a content hash is of what is said, so
 # that there are no such two.
@@ -55,6 +56,7 @@ queries = st.builds(
 work = st.lists(
     st.tuples(st.just("publish"), published)
     | st.tuples(st.just("merge"), merged)
+    | st.tuples(st.just("withdraw"), st.lists(uploads, max_size=2))
     | st.tuples(st.just("read"), queries)
     | st.tuples(st.just("look_up"), st.none() | st.lists(ids | st.just(""), max_size=4)),
     min_size=4,
@@ -65,9 +67,15 @@ work = st.lists(
 def do(store: Store, dataset: str, name: str, value: Any, said: dict[Any, Any]) -> Any:
     """One step; what the store answers, as plain Python."""
     if name == "publish":
-        upload, told_rows, shas = value
+        upload, told_rows, shas, codes = value
         own = told([(i, *values) for i, values in told_rows.items()])
-        return store.publish(dataset, upload, own, images(**shas))
+        refused = [(i, code) for i, code in codes.items() if told_rows.get(i, (True,))[0]]
+        return store.publish(dataset, upload, own, images(**shas), refusals(*refused))
+    if name == "withdraw":
+        return store.withdraw(dataset, value)
+    if name == "read_withdrawn":
+        found = store.read_withdrawn(dataset, value)
+        return found.drop_columns(["withdrawn_at"]).to_pylist()
     if name == "merge":
         # A prediction's values are a function of its place in the order, as they are in life.
         some = [said.setdefault((o["record_id"], o["input_hash"]), o) for o in value]
@@ -90,11 +98,20 @@ def test_both_tables_give_equal_answers(
 ) -> None:
     dataset = f"d{uuid.uuid4().hex}"  # empty tables, without making them each time
     said: tuple[dict[Any, Any], dict[Any, Any]] = {}, {}
-    closing = [("read", Query()), ("look_up", None), ("look_up", ["a", "b", "ü|#", "A"])]
+    closing = [
+        ("read_withdrawn", None),
+        ("read_withdrawn", ["a", "b"]),
+        ("read", Query()),
+        ("look_up", None),
+        ("look_up", ["a", "b", "ü|#", "A"]),
+    ]
     for name, value in [*steps, *closing]:
         one = do(duckdb_store, dataset, name, value, said[0])
         other = do(dynamodb_store, dataset, name, value, said[1])
         assert one == other, (name, value)
+    for upload in ("u1", "u10"):
+        one, other = (s.stated(dataset, upload).to_pylist() for s in (duckdb_store, dynamodb_store))
+        assert one == other
     for count in ("counts", "count_labelled"):
         assert getattr(duckdb_store, count)(dataset) == getattr(dynamodb_store, count)(dataset)
 

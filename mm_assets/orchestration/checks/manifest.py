@@ -25,12 +25,13 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         document = read_document(lake.lake(), scope.dataset, context.partition_key, MANIFEST)
         counts = document["counts"]
         rejects = read_parquet(lake.lake(), document, "rejects.parquet")
-        kept = counts["records"] + counts["labels_joined"]
+        kept = counts["records"] + counts["labels_joined"] + counts.get("withdrawn", 0)
         coded = not rejects["code"].null_count
         return check(
             coded and counts["rows"] == kept + rejects.num_rows,
             f"{counts['rows']} rows in = {counts['records']} records + "
-            f"{counts['labels_joined']} labels joined to them + {rejects.num_rows} rejects",
+            f"{counts['labels_joined']} labels joined to them + {rejects.num_rows} rejects"
+            + (f" + {counts['withdrawn']} withdrawn" if "withdrawn" in counts else ""),
         )
 
     @dg.asset_check(
@@ -45,8 +46,8 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         document = read_document(lake.lake(), scope.dataset, context.partition_key, MANIFEST)
         fates = read_parquet(lake.lake(), document, "images.parquet")
         counted = {
-            fate: document["counts"][f"images_{fate}"]
-            for fate in ("used", "duplicate", "superseded", "orphaned")
+            fate: document["counts"].get(f"images_{fate}", 0)
+            for fate in ("used", "duplicate", "superseded", "orphaned", "withdrawn")
         }
         came = len(fates["file"].unique())  # one file can be the image of several records
         whole = receipt["counts"]["images"] == came and fates.num_rows == sum(counted.values())

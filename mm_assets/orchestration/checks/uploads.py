@@ -7,6 +7,7 @@ import dagster as dg
 from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.uploads.images_inside import NOT_NAMED
 from mm_assets.uploads.received import read_parquet, read_receipt
+from mm_assets.uploads.withdrawals import WITHDRAWN
 
 
 def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
@@ -18,8 +19,8 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
         refused = read_receipt(lake.lake(), scope.dataset, context.partition_key)["refused"]
-        if not refused:
-            return check(True, "accepted")
+        if not refused or refused["code"] == WITHDRAWN:
+            return check(True, refused["what"] if refused else "accepted")
         return check(False, "[{code}] {what}. What to do: {todo}".format(**refused))
 
     @dg.asset_check(

@@ -225,9 +225,11 @@ def _why_none(words: Sequence[str], waiting: Sequence[Waiting], scope: Scope) ->
 
 
 def has_something_to_predict(lake: Lake, dataset: str, upload: str) -> bool:
-    """Whether the upload touched records without a label; one small read."""
+    """Whether the upload touched records without a label, or had rows refused, which another
+    wording of the YAML may take; one small read."""
     document = lake.read_json(of_upload(dataset, upload, MANIFEST))
-    return document is None or document["counts"]["to_predict"] > 0
+    counts = document["counts"] if document else {}
+    return document is None or counts["to_predict"] + counts["rejected"] > 0
 
 
 def _training_sensor(scope: Scope) -> dg.SensorDefinition:

@@ -7,9 +7,13 @@ Plain functions, no requests. Everything of one record has the partition key `<d
 | `prediction` | the current prediction: COLUMNS, ORDER and `order_key` |
 | `row\\|<upload>` | that the upload holds a row of the record: `labels_only` and its `label` |
 | `image\\|<upload>` | that the upload holds an image of the record |
+| `refusal\\|<upload>` | that the upload's row of it was refused, or is there no more |
+| `withdrawn` | the last prediction that was taken back |
 
-What an upload published is listed under `<dataset>#upload#<upload>`. A dataset's name holds neither
-'|' nor '#', so no record's ID can collide with that.
+What no longer counts of a record stands as `fallen` at its prediction, or in its place: so one
+condition holds a merge off that knows too little. What an upload published is listed under
+`<dataset>#upload#<upload>`, the withdrawn uploads under `<dataset>#withdrawn`. A dataset's name
+holds neither '|' nor '#', so no record's ID can collide with that.
 
 The keys of the indexes are attributes of their own. An item that lacks one is not in that index;
 the busy ones are spread over SHARDS partitions, by a hash of the record's ID.
@@ -17,15 +21,16 @@ the busy ones are spread over SHARDS partitions, by a hash of the record's ID.
 
 from __future__ import annotations
 
+import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 from mm_assets.contract.errors import StoreError
-from mm_assets.tables.merge_rule import ORDER
-from mm_assets.tables.store import COLUMNS
+from mm_assets.tables.merge_rule import BY_UPLOAD, ORDER, ROW_GONE, newest_refusal
+from mm_assets.tables.store import COLUMNS, WITHDRAWN
 
 Item = dict[str, dict[str, Any]]  # DynamoDB's own notation: {"name": {"S": "value"}}
 
@@ -33,6 +38,7 @@ SHARDS = 16
 LONGEST_KEY = 2048  # bytes of a partition key, DynamoDB's limit
 SMALLEST = 1e-130  # DynamoDB's smallest positive number
 PREDICTION = "prediction"
+TAKEN_BACK = "withdrawn"
 STORED = (*COLUMNS, *(name for name in ORDER if name not in COLUMNS))
 MAY_BE_NULL = ("lower", "upper", "probabilities", "doubts", "reasons")
 
@@ -76,6 +82,15 @@ def key_fits(key: str) -> bool:
 def list_partition(dataset: str, upload: str) -> str:
     """Where an upload's list of what it published is kept."""
     return f"{dataset}#upload#{upload}"
+
+
+def withdrawn_partition(dataset: str) -> str:
+    """Where the withdrawn uploads are kept, and by which index the answers taken back are found."""
+    return f"{dataset}#withdrawn"
+
+
+def refusal_key(upload: str) -> str:
+    return f"refusal|{upload}"
 
 
 def row_key(upload: str) -> str:
@@ -151,6 +166,31 @@ def prediction_of(item: Item) -> dict[str, Any]:
     return {name: plain(item.get(name)) for name in (*STORED, "order_key")}
 
 
+def fallen_at(item: Item | None) -> dict[str, str]:
+    """What stands as `fallen` at a prediction, or in its place."""
+    fallen: dict[str, str] = json.loads(plain((item or {}).get("fallen")) or "{}")
+    return fallen
+
+
+def fallen_text(fallen: Mapping[str, str]) -> str:
+    return json.dumps(fallen, sort_keys=True)
+
+
+def taken_back(dataset: str, item: Item, why: str, by: str, at: str) -> Item:
+    """A prediction's item as it is kept once it was taken back."""
+    record_id = record_of(item["pk"]["S"])
+    kept = {name: item[name] for name in STORED if name in item}
+    kept |= key_of(item["pk"]["S"], TAKEN_BACK)
+    kept[ALL.hash_key] = {"S": index_key(withdrawn_partition(dataset), shard(record_id))}
+    said = {"code": why, "withdrawn_by": by, "withdrawn_at": at}
+    return kept | {name: {"S": value} for name, value in said.items()}
+
+
+def last_answer_of(item: Item) -> dict[str, Any]:
+    """The WITHDRAWN values of what `taken_back` made."""
+    return {name: plain(item.get(name)) for name in WITHDRAWN}
+
+
 # -- the index of rows and images -----------------------------------------------------------------
 
 
@@ -168,16 +208,59 @@ def image_item(dataset: str, upload: str, record_id: str, sha256: str, file: str
     return item | {"image_sha256": {"S": sha256}, "image_file": {"S": file}}
 
 
-def newest_label(items: list[Item]) -> str | None:
+def refusal_item(dataset: str, upload: str, record_id: str, code: str | None) -> Item:
+    """code: None where the upload's row is there no more. The others may hide labels."""
+    item = key_of(partition(dataset, record_id), refusal_key(upload))
+    if code is not None:
+        item[LABELS.hash_key] = {"S": index_key(dataset, shard(record_id))}
+    return item | {"code": {"S": code or ROW_GONE}}
+
+
+def fallen_of(items: Iterable[Item], withdrawn: Set[str]) -> dict[str, str]:
+    """What no longer counts of one record, by upload, from everything that its partition holds.
+
+    As short as it can be: older refusals than the newest add nothing.
+    """
+    fallen: dict[str, str] = {}
+    for item in items:
+        kind, _, upload = item["sk"]["S"].partition("|")
+        if upload and upload in withdrawn:
+            fallen[upload] = BY_UPLOAD
+        elif kind == "refusal":
+            fallen[upload] = plain(item["code"])
+    newest = newest_refusal(fallen)
+    return {
+        upload: code
+        for upload, code in fallen.items()
+        if code == BY_UPLOAD or newest is None or upload >= newest
+    }
+
+
+def counting(items: Iterable[Item], withdrawn: Set[str]) -> list[Item]:
+    """The rows and images of one record that count, oldest first, images before rows."""
+    items = sorted(items, key=lambda item: item["sk"]["S"])
+    newest = newest_refusal(fallen_of(items, withdrawn)) or ""
+    kept = []
+    for item in items:
+        kind, _, upload = item["sk"]["S"].partition("|")
+        stands = kind == "image" or (
+            kind == "row" and (plain(item["labels_only"]) or upload > newest)
+        )
+        if stands and upload not in withdrawn:
+            kept.append(item)
+    return kept
+
+
+def newest_label(items: list[Item], withdrawn: Set[str]) -> str | None:
     """The label that the newest upload gave, of one record's items."""
-    told = [item for item in items if "label" in item and item["sk"]["S"].startswith("row|")]
-    return max(told, key=lambda item: item["sk"]["S"])["label"]["S"] if told else None
+    told = [item for item in counting(items, withdrawn) if "label" in item]
+    return told[-1]["label"]["S"] if told else None
 
 
-def known_of(record_id: str, items: list[Item]) -> dict[str, Any]:
+def known_of(record_id: str, items: list[Item], withdrawn: Set[str]) -> dict[str, Any]:
     """One record's answer to `look_up`, from everything that its partition holds."""
     known: dict[str, Any] = {"record_id": record_id}
-    for item in sorted(items, key=lambda item: item["sk"]["S"]):
+    for item in counting(items, withdrawn):
         kind, _, upload = item["sk"]["S"].partition("|")
         if kind == "row":
             label = plain(item.get("label"))
@@ -185,7 +268,7 @@ def known_of(record_id: str, items: list[Item]) -> dict[str, Any]:
                 known |= {"label": label, "label_upload": upload}
             if not plain(item["labels_only"]):
                 known["unlabelled_upload" if label is None else "labelled_upload"] = upload
-        elif kind == "image":
+        else:
             known |= {
                 "image_upload": upload,
                 "image_sha256": plain(item["image_sha256"]),

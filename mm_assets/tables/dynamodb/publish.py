@@ -35,7 +35,7 @@ import random
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,8 @@ from mm_assets.tables.dynamodb.items import (
     key_of,
     list_partition,
     plain,
+    record_of,
+    refusal_item,
     row_item,
 )
 from mm_assets.tables.dynamodb.requests import ConditionFailedError, Requests
@@ -86,15 +88,36 @@ class Publisher:
         self.upload = upload
         self.home = list_partition(dataset, upload)
 
-    def publish(self, rows: pa.Table, images: pa.Table) -> None:
+    def publish(self, rows: pa.Table, images: pa.Table, refused: pa.Table) -> set[str]:
+        """Returns the records of which something may count no longer, or may count again."""
+        import pyarrow as pa
+
+        first = self._read()
+        before, told = _records(first.entries, "refusal"), set(rows["record_id"].to_pylist())
+        gone = before | _records(first.entries, "row")
+        gone -= told | set(refused["record_id"].to_pylist())
+        if gone:
+            nulls = pa.nulls(len(gone), pa.string())
+            more = pa.table({"record_id": pa.array(sorted(gone), pa.string()), "code": nulls})
+            refused = pa.concat_tables([refused.cast(more.schema), more])
+        self._publish(first, rows, images, refused)
+        return before | set(refused["record_id"].to_pylist())
+
+    def stated(self) -> set[str]:
+        """Every record of the list."""
+        return {record_of(pk) for pk, _ in self._read().entries}
+
+    def _publish(
+        self, first: Publication, rows: pa.Table, images: pa.Table, refused: pa.Table
+    ) -> None:
         wanted: Entries = {}
-        for item in self._items(rows, images):
+        for item in self._items(rows, images, refused):
             wanted[_key(item)] = _digest(item)
         self._check(wanted)
         wants = _digest(sorted([*key, digest] for key, digest in wanted.items()))
         written = False  # whether a round that lost wrote all of our entries
         for attempt in range(ROUNDS):
-            before = self._read()
+            before = self._read() if attempt else first
             if before.state in (NEW, COMPLETE) and before.entries == wanted:
                 return  # whatever we wrote in a round that lost belongs to it
             if attempt and before.state == WRITING:
@@ -109,7 +132,9 @@ class Publisher:
             if begun is None:
                 continue
             changed = (
-                i for i in self._items(rows, images) if certain.get(k := _key(i)) != wanted[k]
+                item
+                for item in self._items(rows, images, refused)
+                if certain.get(key := _key(item)) != wanted[key]
             )
             self.requests.write_all({"PutRequest": {"Item": item}} for item in changed)
             self._delete(key for key in before.entries if key not in wanted)
@@ -129,7 +154,7 @@ class Publisher:
             todo="Run it again when they are through.",
         )
 
-    def _items(self, rows: pa.Table, images: pa.Table) -> Iterator[Item]:
+    def _items(self, rows: pa.Table, images: pa.Table, refused: pa.Table) -> Iterator[Item]:
         """The entries as items, made a batch at a time."""
         for batch in rows.select(["record_id", "labels_only", "label"]).to_batches(10_000):
             for row in batch.to_pylist():
@@ -137,6 +162,8 @@ class Publisher:
         for batch in images.select(["record_id", "image_sha256", "image_file"]).to_batches(10_000):
             for row in batch.to_pylist():
                 yield image_item(self.dataset, self.upload, *row.values())
+        for row in refused.select(["record_id", "code"]).to_pylist():
+            yield refusal_item(self.dataset, self.upload, *row.values())
 
     def _check(self, wanted: Entries) -> None:
         too_long = next((key for key, _ in wanted if not key_fits(key)), None)
@@ -251,6 +278,11 @@ def _packed(entries: Mapping[Key, str]) -> Iterator[bytes]:
             lines, size = [], 0
     if lines:
         yield zlib.compress(f"[{','.join(lines)}]".encode(), 1)
+
+
+def _records(entries: Iterable[Key], kind: str) -> set[str]:
+    """The records of which there is an entry of this kind."""
+    return {record_of(pk) for pk, sk in entries if sk.startswith(f"{kind}|")}
 
 
 def _key(item: Item) -> Key:

@@ -13,7 +13,8 @@ merge writes what is missing.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ from mm_assets.tables.dynamodb import items
 from mm_assets.tables.dynamodb.items import SHARDS, Index, Item, index_key, partition, record_of
 from mm_assets.tables.dynamodb.publish import Publisher
 from mm_assets.tables.dynamodb.requests import READS, ConditionFailedError, Requests, batches
-from mm_assets.tables.store import COLUMNS, MergeResult, Query
+from mm_assets.tables.dynamodb.withdrawals import Withdrawals, as_seen, expression
+from mm_assets.tables.merge_rule import is_void
+from mm_assets.tables.store import COLUMNS, WITHDRAWN, MergeResult, Query, no_refusals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,15 +48,41 @@ class DynamoDBStore:
 
     # -- the index ----------------------------------------------------------------------------
 
-    def publish(self, dataset: str, upload: str, rows: pa.Table, images: pa.Table) -> None:
-        Publisher(self.requests, dataset, upload).publish(rows, images)
+    def publish(
+        self,
+        dataset: str,
+        upload: str,
+        rows: pa.Table,
+        images: pa.Table,
+        refused: pa.Table | None = None,
+    ) -> pa.Array:
+        import pyarrow as pa
+
+        publisher = Publisher(self.requests, dataset, upload)
+        changed = publisher.publish(rows, images, no_refusals() if refused is None else refused)
+        self._withdrawals(dataset).consider(changed)
+        return pa.array(sorted(changed), pa.string())
+
+    def withdraw(self, dataset: str, uploads: Collection[str]) -> None:
+        if uploads:
+            self._withdrawals(dataset).withdraw(uploads)
+
+    def stated(self, dataset: str, upload: str) -> pa.Array:
+        import pyarrow as pa
+
+        found = Publisher(self.requests, dataset, upload).stated()
+        return pa.array(sorted(found), pa.string())
+
+    def _withdrawals(self, dataset: str) -> Withdrawals:
+        return Withdrawals(self.requests, dataset)
 
     def look_up(self, dataset: str, record_ids: pa.Array | None) -> pa.Table:
         import pyarrow as pa
 
+        withdrawn = self._withdrawals(dataset).uploads()
         wanted = self._labels(dataset) if record_ids is None else set(record_ids.to_pylist())
         ids = sorted(i for i in wanted if i is not None)
-        known = (items.known_of(i, some) for i, some in self._partitions(dataset, ids))
+        known = (items.known_of(i, some, withdrawn) for i, some in self._partitions(dataset, ids))
         if record_ids is None:  # the index may name one whose label has gone since
             known = (one for one in known if one.get("label") is not None)
         schema = pa.schema([(name, pa.string()) for name in FOUND])
@@ -66,49 +95,66 @@ class DynamoDBStore:
 
     def merge(self, dataset: str, offered: pa.Table) -> MergeResult:
         offered = offered.select(list(items.STORED))
-        best: dict[str, tuple[str, int]] = {}
+        candidates: dict[str, list[int]] = {}
         for position, one in enumerate(_rows(offered)):
             items.check_prediction(dataset, one)
-            order = items.order_key(one)
-            if one["record_id"] not in best or order > best[one["record_id"]][0]:
-                best[one["record_id"]] = (order, position)
-        if not best:
-            return MergeResult(0, 0, offered.num_rows)
-        chosen = offered.take(sorted(position for _, position in best.values()))
-        inserted = updated = 0
-        for was_there in self.requests.each(
-            lambda one: self._put(dataset, *one), self._greater(dataset, chosen)
-        ):
-            inserted += was_there is False
-            updated += was_there is True
-        return MergeResult(inserted, updated, offered.num_rows - inserted - updated)
+            items.order_key(one)
+            candidates.setdefault(one["record_id"], []).append(position)
+        inserted = updated = void = 0
 
-    def _greater(self, dataset: str, offered: pa.Table) -> Iterator[tuple[Prediction, str, bool]]:
-        """Which of the offered are greater than what is there, and whether something is."""
+        def judge(some: list[list[int]]) -> tuple[list[_Greater], int]:
+            return self._judge(dataset, offered.take(list(chain.from_iterable(some))))
 
-        def compare(some: list[Prediction]) -> list[tuple[Prediction, str, bool]]:
-            keys = [
-                items.key_of(partition(dataset, one["record_id"]), items.PREDICTION) for one in some
-            ]
-            found = self.requests.get_many(keys, ["pk", "order_key"])
-            there = {record_of(item["pk"]["S"]): item["order_key"]["S"] for item in found}
-            compared = ((one, items.order_key(one), there.get(one["record_id"])) for one in some)
-            return [(o, new, old is not None) for o, new, old in compared if new > (old or "")]
+        judged = self.requests.each(judge, batches(candidates.values(), READS))
+        for greater, n_void in judged:
+            void += n_void
+            for was_there in self.requests.each(lambda one: self._put(dataset, one), greater):
+                inserted += was_there is False
+                updated += was_there is True
+        same = offered.num_rows - inserted - updated - void
+        return MergeResult(inserted, updated, same, void)
 
-        return chain.from_iterable(self.requests.each(compare, batches(_rows(offered), READS)))
+    def _judge(self, dataset: str, offered: pa.Table) -> tuple[list[_Greater], int]:
+        """Of some records, which of the offered are greater than what is there; and how many are
+        void."""
+        own: dict[str, list[Prediction]] = {}
+        for one in offered.to_pylist():
+            own.setdefault(one["record_id"], []).append(one)
+        keys = [items.key_of(partition(dataset, i), items.PREDICTION) for i in own]
+        found = self.requests.get_many(keys, ["pk", "order_key", "fallen"])
+        there = {record_of(item["pk"]["S"]): item for item in found}
+        greater, n_void = [], 0
+        for record_id, some in own.items():
+            fallen = items.fallen_at(there.get(record_id))
+            counts = _counting(some, fallen)
+            if len(counts) < len(some):  # few: is it still so?
+                fallen = self._withdrawals(dataset).fallen(record_id)
+                counts = _counting(some, fallen)
+            n_void += len(some) - len(counts)
+            if counts:
+                best = max(counts, key=items.order_key)
+                old = items.plain(there.get(record_id, {}).get("order_key"))
+                if items.order_key(best) > (old or ""):
+                    greater.append(_Greater(best, items.order_key(best), old is not None, fallen))
+        return greater, n_void
 
-    def _put(self, dataset: str, one: Prediction, order: str, was_there: bool) -> bool | None:
-        """Write it unless something as great is there.
+    def _put(self, dataset: str, one: _Greater) -> bool | None:
+        """Write it unless something as great is there, or it became void.
 
         Returns whether it replaced a prediction; None if it was not written.
         """
-        item = items.prediction_item(dataset, one, order)
+        item = items.prediction_item(dataset, one.prediction, one.order)
+        condition, values = as_seen(one.fallen, None)
+        condition = condition.replace(
+            "attribute_not_exists(order_key)",
+            "(attribute_not_exists(order_key) OR order_key < :new)",
+        )
+        if one.fallen:
+            item["fallen"] = values[":fallen"]
+        values[":new"] = {"S": one.order}
         try:
             self.requests.call(
-                "put_item",
-                Item=item,
-                ConditionExpression="attribute_not_exists(pk) OR order_key < :new",
-                ExpressionAttributeValues={":new": {"S": order}},
+                "put_item", Item=item, ConditionExpression=condition, **expression(values)
             )
         except ConditionFailedError:
             # Somebody wrote something as great since we looked. If a reply was lost on the way
@@ -116,17 +162,37 @@ class DynamoDBStore:
             key = items.key_of(item["pk"]["S"], items.PREDICTION)
             now = self.requests.call("get_item", Key=key, ConsistentRead=True).get("Item", {})
             ours = ("order_key", "run_id", "predicted_at")
-            if any(now.get(name) != item.get(name) for name in ours):
-                return None
-        return was_there
+            if all(now.get(name) == item.get(name) for name in ours):
+                return one.was_there
+            fallen, old = items.fallen_at(now), items.plain(now.get("order_key"))
+            if (
+                fallen != one.fallen
+                and _counting([one.prediction], fallen)
+                and one.order > (old or "")
+            ):
+                return self._put(dataset, replace(one, fallen=fallen, was_there=old is not None))
+            return None
+        return one.was_there
+
+    def read_withdrawn(self, dataset: str, record_ids: Sequence[str] | None = None) -> pa.Table:
+        import pyarrow as pa
+
+        if record_ids is None:
+            owner = items.withdrawn_partition(dataset)
+            listed = self._index_items(items.ALL, owner, attributes=["pk"])
+            record_ids = [record_of(item["pk"]["S"]) for item in listed]
+        found = []
+        for _, some in self._partitions(dataset, sorted(set(record_ids))):
+            by_key = {item["sk"]["S"]: item for item in some}
+            answered = "order_key" in by_key.get(items.PREDICTION, {})
+            if items.TAKEN_BACK in by_key and not answered:
+                found.append(items.last_answer_of(by_key[items.TAKEN_BACK]))
+        return pa.Table.from_pylist(found, schema=_schema(WITHDRAWN))
 
     def read(self, dataset: str, query: Query = Query()) -> pa.Table:  # noqa: B008
         import pyarrow as pa
 
-        columns = [*COLUMNS, "image_upload", "label"]
-        numbers = dict.fromkeys(("lower", "upper", "confidence"), pa.float64())
-        types = {**numbers, "needs_review": pa.bool_()}
-        schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
+        schema = _schema([*COLUMNS, "image_upload", "label"])
         found = [] if query.limit == 0 else self._find(dataset, query)
         for one in found:
             one["image_upload"] = one["image_upload"] or None
@@ -149,10 +215,12 @@ class DynamoDBStore:
         fits = _condition(query)
         if query.record_ids is not None:
             found = []
+            withdrawn = self._withdrawals(dataset).uploads()
             for _, some in self._partitions(dataset, sorted(set(query.record_ids))):
+                label = items.newest_label(some, withdrawn)
                 for item in some:
-                    if item["sk"]["S"] == items.PREDICTION:
-                        one = items.prediction_of(item) | {"label": items.newest_label(some)}
+                    if item["sk"]["S"] == items.PREDICTION and "order_key" in item:
+                        one = items.prediction_of(item) | {"label": label}
                         found += [one] if fits(one) else []
             return _in_order(found, query.limit)
         chosen = self._from_indexes(dataset, query, fits)
@@ -239,18 +307,58 @@ class DynamoDBStore:
 
     def _labels(self, dataset: str) -> dict[str, str]:
         """The newest label of every record that carries one, from the index."""
+        withdrawn = self._withdrawals(dataset).uploads()
         newest: dict[str, tuple[str, str]] = {}
+        refused: set[str] = set()
         for item in self._index_items(items.LABELS, dataset):
-            record_id, told = record_of(item["pk"]["S"]), (item["sk"]["S"], item["label"]["S"])
-            newest[record_id] = max(told, newest.get(record_id, told))
-        return {record_id: label for record_id, (_, label) in newest.items()}
+            record_id, (kind, _, upload) = (
+                record_of(item["pk"]["S"]), item["sk"]["S"].partition("|")
+            )  # fmt: skip
+            if kind == "refusal":
+                refused.add(record_id)
+            elif upload not in withdrawn:
+                told = (upload, item["label"]["S"])
+                newest[record_id] = max(told, newest.get(record_id, told))
+        labels = {record_id: label for record_id, (_, label) in newest.items()}
+        # The index does not say which of their labels stand in rows with features.
+        for record_id, some in self._partitions(dataset, sorted(refused & labels.keys())):
+            label = items.newest_label(some, withdrawn)
+            labels |= {record_id: label} if label is not None else {}
+            if label is None:
+                del labels[record_id]
+        return labels
 
     def _labels_of(self, dataset: str, ids: Sequence[str]) -> dict[str, str]:
         if len(ids) > FEW:
             return self._labels(dataset)
+        withdrawn = self._withdrawals(dataset).uploads() if ids else set()
         told = self._partitions(dataset, ids)
-        labels = ((record_id, items.newest_label(some)) for record_id, some in told)
+        labels = ((record_id, items.newest_label(some, withdrawn)) for record_id, some in told)
         return {record_id: label for record_id, label in labels if label is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Greater:
+    """A prediction to be written: its place in the order, whether it replaces one, and by what it
+    was judged to count."""
+
+    prediction: Prediction
+    order: str
+    was_there: bool
+    fallen: dict[str, str]
+
+
+def _counting(some: Iterable[Prediction], fallen: dict[str, str]) -> list[Prediction]:
+    """Those of one record's predictions that are not void."""
+    return [one for one in some if not is_void(one["upload"], one["image_upload"], fallen)]
+
+
+def _schema(columns: Iterable[str]) -> pa.Schema:
+    import pyarrow as pa
+
+    numbers = dict.fromkeys(("lower", "upper", "confidence"), pa.float64())
+    types = {**numbers, "needs_review": pa.bool_()}
+    return pa.schema([(name, types.get(name, pa.string())) for name in columns])
 
 
 def _condition(query: Query) -> Callable[[Prediction], bool]:
