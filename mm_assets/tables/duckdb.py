@@ -159,7 +159,7 @@ class DuckDBStore:
         if not uploads:
             return
         with self._transaction() as db:
-            db.register("they", pa.table({"upload": pa.array(list(uploads), pa.string())}))
+            db.register("they", pa.table({"upload": pa.array(sorted(set(uploads)), pa.string())}))
             new = db.execute(
                 "INSERT INTO withdrawn_uploads SELECT $1, upload FROM they "
                 f"WHERE upload NOT IN {_WITHDRAWN} RETURNING upload",

@@ -70,7 +70,8 @@ def do(store: Store, dataset: str, name: str, value: Any, said: dict[Any, Any]) 
         upload, told_rows, shas, codes = value
         own = told([(i, *values) for i, values in told_rows.items()])
         refused = [(i, code) for i, code in codes.items() if told_rows.get(i, (True,))[0]]
-        return store.publish(dataset, upload, own, images(**shas), refusals(*refused))
+        found = store.publish(dataset, upload, own, images(**shas), refusals(*refused))
+        return sorted(found.to_pylist())
     if name == "withdraw":
         return store.withdraw(dataset, value)
     if name == "read_withdrawn":

@@ -88,8 +88,10 @@ class Publisher:
         self.upload = upload
         self.home = list_partition(dataset, upload)
 
-    def publish(self, rows: pa.Table, images: pa.Table, refused: pa.Table) -> set[str]:
-        """Returns the records of which something may count no longer, or may count again."""
+    def publish(
+        self, rows: pa.Table, images: pa.Table, refused: pa.Table
+    ) -> tuple[set[str], set[str]]:
+        """Returns the records whose row is refused or gone, and those of which it was before."""
         import pyarrow as pa
 
         first = self._read()
@@ -101,7 +103,7 @@ class Publisher:
             more = pa.table({"record_id": pa.array(sorted(gone), pa.string()), "code": nulls})
             refused = pa.concat_tables([refused.cast(more.schema), more])
         self._publish(first, rows, images, refused)
-        return before | set(refused["record_id"].to_pylist())
+        return set(refused["record_id"].to_pylist()), before
 
     def stated(self) -> set[str]:
         """Every record of the list."""

@@ -23,7 +23,7 @@ from mm_assets.tables.dynamodb.items import SHARDS, Index, Item, index_key, part
 from mm_assets.tables.dynamodb.publish import Publisher
 from mm_assets.tables.dynamodb.requests import READS, ConditionFailedError, Requests, batches
 from mm_assets.tables.dynamodb.withdrawals import Withdrawals, as_seen, expression
-from mm_assets.tables.merge_rule import is_void
+from mm_assets.tables.merge_rule import BY_UPLOAD, is_void
 from mm_assets.tables.store import COLUMNS, WITHDRAWN, MergeResult, Query, no_refusals
 
 if TYPE_CHECKING:
@@ -59,9 +59,11 @@ class DynamoDBStore:
         import pyarrow as pa
 
         publisher = Publisher(self.requests, dataset, upload)
-        changed = publisher.publish(rows, images, no_refusals() if refused is None else refused)
-        self._withdrawals(dataset).consider(changed)
-        return pa.array(sorted(changed), pa.string())
+        fallen, before = publisher.publish(
+            rows, images, no_refusals() if refused is None else refused
+        )
+        self._withdrawals(dataset).consider(fallen | before)
+        return pa.array(sorted(fallen), pa.string())
 
     def withdraw(self, dataset: str, uploads: Collection[str]) -> None:
         if uploads:
@@ -101,9 +103,10 @@ class DynamoDBStore:
             items.order_key(one)
             candidates.setdefault(one["record_id"], []).append(position)
         inserted = updated = void = 0
+        gone = dict.fromkeys(self._withdrawals(dataset).uploads(), BY_UPLOAD)
 
         def judge(some: list[list[int]]) -> tuple[list[_Greater], int]:
-            return self._judge(dataset, offered.take(list(chain.from_iterable(some))))
+            return self._judge(dataset, offered.take(list(chain.from_iterable(some))), gone)
 
         judged = self.requests.each(judge, batches(candidates.values(), READS))
         for greater, n_void in judged:
@@ -114,7 +117,9 @@ class DynamoDBStore:
         same = offered.num_rows - inserted - updated - void
         return MergeResult(inserted, updated, same, void)
 
-    def _judge(self, dataset: str, offered: pa.Table) -> tuple[list[_Greater], int]:
+    def _judge(
+        self, dataset: str, offered: pa.Table, gone: dict[str, str]
+    ) -> tuple[list[_Greater], int]:
         """Of some records, which of the offered are greater than what is there; and how many are
         void."""
         own: dict[str, list[Prediction]] = {}
@@ -126,10 +131,10 @@ class DynamoDBStore:
         greater, n_void = [], 0
         for record_id, some in own.items():
             fallen = items.fallen_at(there.get(record_id))
-            counts = _counting(some, fallen)
+            counts = _counting(some, fallen | gone)
             if len(counts) < len(some):  # few: is it still so?
                 fallen = self._withdrawals(dataset).fallen(record_id)
-                counts = _counting(some, fallen)
+                counts = _counting(some, fallen | gone)
             n_void += len(some) - len(counts)
             if counts:
                 best = max(counts, key=items.order_key)

@@ -18,7 +18,7 @@ from mm_assets.tables.dynamodb import items
 from mm_assets.tables.dynamodb.items import Item, key_of, partition, withdrawn_partition
 from mm_assets.tables.dynamodb.publish import Publisher
 from mm_assets.tables.dynamodb.requests import ConditionFailedError, Requests
-from mm_assets.tables.merge_rule import void_for
+from mm_assets.tables.merge_rule import BY_UPLOAD, void_for
 
 ROUNDS = 50  # how often others may change one record while it is considered
 
@@ -41,14 +41,27 @@ class Withdrawals:
 
     def withdraw(self, uploads: Collection[str]) -> None:
         noted = self._noted()
-        for upload in sorted(uploads):
+        for upload in sorted(set(uploads)):
             if noted.get(upload):
                 continue
             note = key_of(withdrawn_partition(self.dataset), upload)
             if upload not in noted:
                 self.requests.call("put_item", Item=note)
-            self.consider(Publisher(self.requests, self.dataset, upload).stated())
+            self.consider(
+                Publisher(self.requests, self.dataset, upload).stated() | self._answered_by(upload)
+            )
             self.requests.call("put_item", Item={**note, "considered": {"BOOL": True}})
+
+    def _answered_by(self, upload: str) -> set[str]:
+        """Records whose answer names the upload, which may be more than it spoke of in this table:
+        one that was made anew. By indexes that may lag."""
+        owner, found = f"{self.dataset}|{upload}", set()
+        for index in (items.UPLOAD, items.IMAGE_UPLOAD):
+            for number in range(items.SHARDS):
+                key = (index.hash_key, items.index_key(owner, number))
+                listed = self.requests.query(key, index=index.name, attributes=["pk"])
+                found |= {items.record_of(item["pk"]["S"]) for item in listed}
+        return found
 
     def consider(self, record_ids: Iterable[str]) -> None:
         """Write what no longer counts of these records, and take back what is void."""
@@ -65,6 +78,9 @@ class Withdrawals:
         for _ in range(ROUNDS):
             there = {i["sk"]["S"]: i for i in self.requests.query(("pk", key))}
             fallen = items.fallen_of(there.values(), withdrawn)
+            answer = items.prediction_of(there.get(items.PREDICTION, {}))
+            said = {answer["upload"], answer["image_upload"]}
+            fallen |= dict.fromkeys(sorted(said & withdrawn), BY_UPLOAD)
             if self._write(there.get(items.PREDICTION), key, fallen):
                 return fallen
         raise StoreError(
