@@ -32,6 +32,7 @@ from mm_assets.orchestration.triggers.events import events_queue
 from mm_assets.orchestration.triggers.queues import build_queue_sensors
 from mm_assets.queues import sqs
 from mm_assets.tables.dynamodb import requests
+from mm_assets.tables.dynamodb.store import _Greater
 from mm_assets.tables.open import create_table, inspect_table, open_store
 from tests.deploy.recorder import ACCOUNT, NOBODY, REGION
 from tests.make import plain_image, table
@@ -150,7 +151,7 @@ class Flow:
         """A prediction that is written between this run's look and its write."""
         store: Any = open_store(Settings.from_environment())
         before = mm.open(DATASET).predictions.rows(limit=1)[0]["record_id"]
-        assert store._put(DATASET, offer(before), "", True) is None
+        assert store._put(DATASET, _Greater(offer(before), "", True, {})) is None
 
     def tick(self, runner: Runner, name: str) -> list[dg.RunRequest]:
         """A tick of a sensor; partitions are added as the daemon would."""
@@ -246,3 +247,4 @@ class Flow:
         assert pets.retry() == []
         facts = inspect_table(Settings.from_environment())
         assert all(fact.good for fact in facts), facts
+        pets.withdraw("first", "sent by mistake")

@@ -85,6 +85,7 @@ def tell(flow: Flow, instance: dg.DagsterInstance) -> None:
         flow.serve()
     with flow.acting("Operator"):
         flow.look_after()
+    flow.take_through(runner, SENSORS)  # what was taken back
 
 
 ASKED_BY_CODE = (*TASKS, *PEOPLE)
