@@ -41,16 +41,16 @@ class Withdrawals:
 
     def withdraw(self, uploads: Collection[str]) -> None:
         noted = self._noted()
-        for upload in sorted(set(uploads)):
-            if noted.get(upload):
-                continue
-            note = key_of(withdrawn_partition(self.dataset), upload)
+        new = [upload for upload in sorted(set(uploads)) if not noted.get(upload)]
+        notes = {one: key_of(withdrawn_partition(self.dataset), one) for one in new}
+        for upload in new:
             if upload not in noted:
-                self.requests.call("put_item", Item=note)
-            self.consider(
-                Publisher(self.requests, self.dataset, upload).stated() | self._answered_by(upload)
-            )
-            self.requests.call("put_item", Item={**note, "considered": {"BOOL": True}})
+                self.requests.call("put_item", Item=notes[upload])
+        for upload in new:
+            stated = Publisher(self.requests, self.dataset, upload).stated()
+            self.consider(stated | self._answered_by(upload))
+            done = {**notes[upload], "considered": {"BOOL": True}}
+            self.requests.call("put_item", Item=done)
 
     def _answered_by(self, upload: str) -> set[str]:
         """Records whose answer names the upload, which may be more than it spoke of in this table:
