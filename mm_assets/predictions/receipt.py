@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.ends import End, Ended, read_ended
+from mm_assets.contract.ends import End, Ended, LeftOut, read_ended
 from mm_assets.contract.errors import REFUSALS
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
@@ -37,7 +37,9 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
     newest = merged or manifest
     ended = read_ended(newest) if newest else end_so_far(lake, raw)
     if withdrawal is not None:
-        ended = Ended(End.NOTHING, f"{End.NOTHING}: {withdrawal.words}")
+        todo = "Nothing. If it was a mistake, send it anew: that is another upload."
+        gone = LeftOut("upload_withdrawn", "upload", 1, (), withdrawal.words, todo)
+        ended = Ended(End.NOTHING, f"{End.NOTHING}: {withdrawal.words}", (gone,))
     rejects = read_parquet(lake, manifest or raw, "rejects.parquet").to_pylist()
     predicted = store.read(spec.dataset, Query(upload=upload))
     archives = raw.get("archives", [])  # absent where an older version received it

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from mm_assets.contract.errors import UploadError
+from mm_assets.contract.settings import Settings
 from mm_assets.uploads import ledger
 from mm_assets.uploads.received import read_parquet
 from tests.laws.process import Until
 from tests.laws.test_moments import check, deliver, slow
 from tests.laws.uploads import Photo, Row, Upload
 from tests.laws.world import World, wording
+from tests.queues.subscriber import subscribed
 
 OLD = Upload("zip", rows=(Row("a", "1"), Row("b", "2")))
 NEW = Upload(
@@ -59,6 +61,30 @@ def test_a_withdrawn_upload_ends_as_if_it_had_never_come(world: World, moment: s
         "a": (old, None), "b": (old, None),
     }  # fmt: skip
     assert all(one["modality"] == "without_image" for one in answers.values())
+
+
+def test_subscribers_are_told_once_of_each_answer_that_was_taken_back(
+    world: World, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subscribed(s3_endpoint, monkeypatch) as reader:
+        told = world.settings.model_copy(
+            update={"results": Settings.from_environment().results, "results_send": "all"}
+        )
+        monkeypatch.setattr(world, "settings", told)
+        old, new = deliver(world, OLD, Upload("zip", rows=(Row("a", "3"), Row("c", "1"))))
+        for upload in (old, new):
+            world.handle(upload)
+        reader.read()
+        withdraw(world, new)
+        handle_pending(world)
+        kinds = {one["record_id"]: one["kind"] for one in reader.read()}
+        assert kinds.keys() == {"a", "c"}
+        assert kinds["a"] in ("changed", "renewed")  # its older answer is back
+        assert kinds["c"] == "withdrawn"
+        assert reader.holds().keys() == world.table().keys() == {"a", "b"}
+        for upload in (old, new):
+            world.handle(upload)
+        assert reader.read() == []
 
 
 @pytest.mark.parametrize("calls", range(1, 6))
