@@ -47,7 +47,7 @@ ENV PATH=/opt/mm/bin:$PATH \
     DAGSTER_HOME=/data/dagster \
     MM_SERVE_HOST=0.0.0.0
 WORKDIR /project
-VOLUME ["/data"]
+VOLUME ["/data", "/tmp"]
 EXPOSE 3000 4000 8080
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=25s --start-period=120s --retries=3 CMD ["mm-container", "health"]
