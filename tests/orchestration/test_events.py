@@ -353,6 +353,7 @@ def test_the_cost_does_not_depend_on_what_the_bucket_holds(line: Line, s3_client
         line.lake.write(f"{inbox('pets')}unfinished/{name}.png", b"x")
         with counted(s3_client) as requests, counted(line.queue.client) as messages:
             assert line.pump().done == 2
+        messages.pop("ChangeMessageVisibilityBatch", None)  # one for each 40 s that a tick takes
         return {**requests, **messages}
 
     few = cost("a.zip")
