@@ -86,26 +86,19 @@ def build_manifest(
         _write(
             folder / "manifest.parquet", _manifest_schema(spec), _counted(joined, upload, written)
         )
-        _write(folder / "rejects.parquet", rejects.schema, [rejects])
-        _write(folder / "images.parquet", fates.schema, [fates])
         used = typed.index.num_rows + typed.labels_joined + images.num_rows
         ended = how_it_ended(receipt, read_parquet(lake, receipt, "files.parquet"), rejects, used)
-        _write_fallen(folder / "fallen.parquet", fallen)
-        names = ("manifest.parquet", "rejects.parquet", "images.parquet", "fallen.parquet")
-        return lake.publish(
-            of_upload(spec.dataset, upload, MANIFEST),
-            {name: folder / name for name in names},
+        beside = {"rejects": rejects, "images": fates, "fallen": _ids(fallen)}
+        return _publish(
+            lake, spec, upload, folder, beside,
             {
-                "dataset": spec.dataset,
-                "upload": upload,
                 "run_id": run_id,
-                "fingerprint": spec.fingerprint,
                 "counts": _counts(receipt, typed, written, rejects, fates),
                 "rejected_by_code": _by(rejects, "code"),
                 "numbers": typed.numbers,
                 **ended.as_document(),
             },
-        )
+        )  # fmt: skip
 
 
 def _withdrawn_manifest(
@@ -129,29 +122,45 @@ def _withdrawn_manifest(
             folder / "manifest.parquet", _manifest_schema(spec), _counted(joined, upload, written)
         )
         rejects, fates = refusals_table([]), _fates_withdrawn(images)
-        _write(folder / "rejects.parquet", rejects.schema, [rejects])
-        _write(folder / "images.parquet", fates.schema, [fates])
-        _write_fallen(folder / "fallen.parquet", touched)
-        names = ("manifest.parquet", "rejects.parquet", "images.parquet", "fallen.parquet")
         nothing = TypedRows(known.slice(0, 0), rejects, 0, {}, lambda _: iter(()))
-        return lake.publish(
-            of_upload(spec.dataset, upload, MANIFEST),
-            {name: folder / name for name in names},
+        counts = _counts(receipt, nothing, written, rejects, fates)
+        beside = {"rejects": rejects, "images": fates, "fallen": _ids(touched)}
+        return _publish(
+            lake, spec, upload, folder, beside,
             {
-                "dataset": spec.dataset,
-                "upload": upload,
                 "run_id": run_id,
-                "fingerprint": spec.fingerprint,
                 "withdrawn": withdrawal.words,
-                "counts": {
-                    **_counts(receipt, nothing, written, rejects, fates),
-                    "withdrawn": receipt["counts"]["rows"],
-                },
+                "counts": {**counts, "withdrawn": receipt["counts"]["rows"]},
                 "rejected_by_code": {},
                 "numbers": {},
                 **Ended(End.USED, withdrawal.words).as_document(),
             },
-        )
+        )  # fmt: skip
+
+
+def _publish(
+    lake: Lake,
+    spec: DatasetSpec,
+    upload: str,
+    folder: Path,
+    beside: dict[str, pa.Table],
+    document: dict[str, Any],
+) -> dict[str, Any]:
+    """Publish manifest.parquet, which lies in the folder by now, and the tables beside it."""
+    names = ["manifest.parquet"]
+    for name, table in beside.items():
+        names.append(f"{name}.parquet")
+        _write(folder / names[-1], table.schema, [table])
+    said = {"dataset": spec.dataset, "upload": upload, "fingerprint": spec.fingerprint, **document}
+    files = {name: folder / name for name in names}
+    return lake.publish(of_upload(spec.dataset, upload, MANIFEST), files, said)
+
+
+def _ids(record_ids: pa.Array) -> pa.Table:
+    """Records of which an answer may have been taken back, as a table."""
+    import pyarrow as pa
+
+    return pa.table({"record_id": record_ids.cast(pa.string())})
 
 
 def _fates_withdrawn(images: pa.Table) -> pa.Table:
@@ -160,14 +169,6 @@ def _fates_withdrawn(images: pa.Table) -> pa.Table:
     fates = pa.array(["withdrawn"] * images.num_rows, pa.string())
     columns = images.select(["image_file", "record_id", "image_sha256"])
     return columns.rename_columns(["file", "record_id", "sha256"]).append_column("fate", fates)
-
-
-def _write_fallen(path: Path, record_ids: pa.Array) -> None:
-    """Records of which an answer may have been taken back."""
-    import pyarrow as pa
-
-    table = pa.table({"record_id": record_ids.cast(pa.string())})
-    _write(path, table.schema, [table])
 
 
 def with_row_upload(known: pa.Table, *, labelled_too: bool) -> pa.Table:

@@ -56,7 +56,7 @@ def merge_predictions(
     noted = note(lake, store, spec.dataset, offered["record_id"], upload, run_id, news)
     result = store.merge(spec.dataset, offered)
     reasons = {d["reason"] for d in documents.values() if d["reason"]}
-    if imageless := _imageless(lake, spec, upload):
+    if imageless := _imageless(lake, spec, manifest):
         reasons.add(f"{imageless} records wait for their images: there are no others here")
     document = {
         "dataset": spec.dataset,
@@ -72,7 +72,7 @@ def merge_predictions(
             "failed": sum(one["counts"]["failed"] for one in documents.values()),
         },
         "reasons": sorted(reasons),
-        **_ended(lake, spec, upload, documents).as_document(),
+        **_ended(lake, manifest, documents).as_document(),
     }
     document = _publish(lake, spec, upload, document, withdrawn)
     for key in parts:
@@ -100,9 +100,11 @@ def _not_told(
     lake: Lake, spec: DatasetSpec, upload: str, withdrawn: pa.Table
 ) -> list[dict[str, Any]]:
     """Of what was taken back, what no earlier merge of this upload took back already."""
+    if not withdrawn.num_rows:
+        return []
     before = lake.read_json(of_upload(spec.dataset, upload, "predictions")) or {"files": {}}
     known: set[str] = set()
-    if withdrawn.num_rows and "withdrawn.parquet" in before["files"]:
+    if "withdrawn.parquet" in before["files"]:
         known = set(read_parquet(lake, before, "withdrawn.parquet")["record_id"].to_pylist())
     return [row for row in withdrawn.to_pylist() if row["record_id"] not in known]
 
@@ -119,11 +121,9 @@ def _withdrawn(lake: Lake, store: Store, spec: DatasetSpec, manifest: dict[str, 
     return found.filter(pc.equal(found["withdrawn_by"], manifest["upload"]))
 
 
-def _ended(
-    lake: Lake, spec: DatasetSpec, upload: str, documents: Mapping[str, dict[str, Any]]
-) -> Ended:
+def _ended(lake: Lake, manifest: dict[str, Any], documents: Mapping[str, dict[str, Any]]) -> Ended:
     """How the upload ends: as its manifest says, with the predictions that failed."""
-    ended = read_ended(read_document(lake, spec.dataset, upload, MANIFEST))
+    ended = read_ended(manifest)
     for document in documents.values():
         failed = document["counts"]["failed"]
         if failed:
@@ -134,13 +134,12 @@ def _ended(
     return ended
 
 
-def _imageless(lake: Lake, spec: DatasetSpec, upload: str) -> int:
+def _imageless(lake: Lake, spec: DatasetSpec, document: dict[str, Any]) -> int:
     """How many records that only an image can answer for have none, where images are all."""
     import pyarrow.compute as pc
 
     if Modality.WITHOUT_IMAGE in spec.modalities:
         return 0
-    document = read_document(lake, spec.dataset, upload, MANIFEST)
     manifest = read_parquet(lake, document, "manifest.parquet")
     to_predict = pc.equal(manifest["purpose"], "predict")
     return pc.sum(pc.and_(to_predict, pc.is_null(manifest["image_sha256"]))).as_py() or 0

@@ -402,16 +402,6 @@ class DuckDBWorld(World):
         self.kept.close()
         super().close()
 
-    def is_void(self, record: str, order: tuple[Any, ...]) -> bool:
-        """Whether an answer may be gone: withdrawn, or its row was refused, by whatever wording."""
-        said = dict(zip(ORDER, order, strict=True))
-        withdrawn = withdrawn_uploads(self.lake, self.dataset)
-        return not withdrawn.isdisjoint((said["upload"], said["image_upload"])) or any(
-            key >= said["upload"] and record in refused(one.upload, wording)
-            for key, one in self.deliveries.items()
-            for wording in WORDINGS
-        )
-
     def orders(self) -> dict[str, tuple[Any, ...]]:
         with self.kept.cursor() as db:
             rows = db.execute(f"SELECT record_id, {', '.join(ORDER)} FROM predictions").fetchall()
@@ -426,16 +416,6 @@ class DynamoDBWorld(World):
         self.wire = wire
         self.client, self.table_name = client, table
         self.store = DynamoDBStore(client, table, patience=20.0)
-
-    def is_void(self, record: str, order: tuple[Any, ...]) -> bool:
-        """Whether an answer may be gone: withdrawn, or its row was refused, by whatever wording."""
-        said = dict(zip(ORDER, order, strict=True))
-        withdrawn = withdrawn_uploads(self.lake, self.dataset)
-        return not withdrawn.isdisjoint((said["upload"], said["image_upload"])) or any(
-            key >= said["upload"] and record in refused(one.upload, wording)
-            for key, one in self.deliveries.items()
-            for wording in WORDINGS
-        )
 
     def orders(self) -> dict[str, tuple[Any, ...]]:
         from mm_assets.tables.dynamodb import items
