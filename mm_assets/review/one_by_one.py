@@ -22,7 +22,6 @@ from mm_assets.review.queue import review_classes
 from mm_assets.tables.store import Store
 from mm_assets.uploads.send import Sent
 
-UNSURE = "can't tell"
 LEASE_SECONDS = 300
 _KEPT, _SENT, _LEASES = "kept/", "sent/", "leases/"
 

@@ -118,9 +118,14 @@ def _refuse_strangers(headers: Headers) -> None:
             403, "host_unknown", "this service is for programs on this machine",
             "Ask for 127.0.0.1 or localhost; for others make keys (`mm serve-keys add NAME`).",
         )  # fmt: skip
-    origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != headers.get("host"):
+    if is_of_elsewhere(headers):
         raise Problem(403, "origin_unknown", "web pages of elsewhere may not ask this service")
+
+
+def is_of_elsewhere(headers: Headers) -> bool:
+    """Whether a browser says that another site's page asks."""
+    origin = headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 def _name_of(address: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from mm_assets.contract.dataset import IMAGE
-from mm_assets.display.cells import visible
+from mm_assets.display.templates import templates
 from mm_assets.serving import examples
 from mm_assets.serving.service import Served, Service
 
@@ -70,14 +70,4 @@ def _dataset(one: Served, address: str, key: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: visible(value, keep="\n") if isinstance(value, str) else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2")
+    return templates(Path(__file__).parent).get_template("page.html.j2")

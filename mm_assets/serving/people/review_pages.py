@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -14,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.datastructures import FormData
 
 from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.review.answers import label_fault
 from mm_assets.review.queue import Item
 from mm_assets.serving.people import shell
 from mm_assets.serving.people.room import Room
@@ -127,10 +127,12 @@ def _shown(room: Room, who: str, record: str | None, after: str | None) -> dict[
     """What the page of a record shows; item None: nothing is left for this person."""
     item = room.item(record) if record else None
     item = item or room.next_for(who, after)
-    queue = partial(len, room.open_for(who))
     shown: dict[str, Any] = {
-        "item": item, "progress": room.progress(who), "left": queue(), "refused": room.refused,
-    }  # fmt: skip
+        "item": item,
+        "progress": room.progress(who),
+        "left": len(room.open_for(who)),
+        "refused": room.refused,
+    }
     if item is not None:
         choices = _choices(room.classes(), item)
         shown |= {
@@ -174,8 +176,6 @@ def _scale(item: Item) -> dict[str, float] | None:
 
 def _fault(spec: DatasetSpec, label: str, classes: Sequence[str]) -> str:
     """Why this cannot be an answer, or ''."""
-    from mm_assets.review.answers import label_fault
-
     if not label:
         return 'Type a number, or choose "can\'t tell".' if spec.is_regression else "Choose one."
     return label_fault(label, spec, classes)

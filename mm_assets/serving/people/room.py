@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec
@@ -64,10 +65,10 @@ class Room:
 
     # -- looking ------------------------------------------------------------------------------
 
-    def look(self, *, again: bool = False) -> tuple[Mapping[str, Item], Standing]:
+    def look(self) -> tuple[Mapping[str, Item], Standing]:
         """The queue by record, in its order, and what was given."""
         with self._lock:
-            if again or time.monotonic() - self._looked > QUEUE_SECONDS:
+            if time.monotonic() - self._looked > QUEUE_SECONDS:
                 items = review_queue(self.store, self.spec)
                 self._queue = {item.record_id: item for item in items}
                 self._looked = time.monotonic()
@@ -110,9 +111,7 @@ class Room:
             return None
         wanted = {item.image_sha256}
         try:
-            some: Iterator[dict[str, bytes]] = read_images(
-                self.lake, self.spec.dataset, item.image_upload, wanted
-            )
+            some = read_images(self.lake, self.spec.dataset, item.image_upload, wanted)
             return next((found[item.image_sha256] for found in some), None)
         except LakeError:
             return None
@@ -170,6 +169,4 @@ class Room:
 
 
 def _seconds_since(at: str) -> float:
-    from datetime import datetime
-
     return (now() - datetime.fromisoformat(at)).total_seconds()

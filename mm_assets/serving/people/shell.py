@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fastapi import Request, Response
 from starlette.responses import RedirectResponse
 
 from mm_assets.display.cells import shown, visible
-from mm_assets.serving.entrance import key_name
+from mm_assets.display.templates import templates
+from mm_assets.serving.entrance import is_of_elsewhere, key_name
 from mm_assets.serving.people.rooms import Rooms
 from mm_assets.serving.problems import Problem
 
@@ -35,13 +35,7 @@ HEADERS = {
 def page(request: Request, name: str, status: int = 200, **context: Any) -> Response:
     """A page of the templates, with the safety headers."""
     template = environment().get_template(f"{name}.html.j2")
-    visible_datasets = sorted(request.app.state.service.visible())
-    text = template.render(
-        **{"dataset": "", "place": ""} | context,
-        datasets=visible_datasets,
-        who=who(request),
-        has_key=key_name() is not None,
-    )
+    text = template.render(**{"dataset": "", "place": "", "who": who(request)} | context)
     return Response(text, status, media_type="text/html", headers=HEADERS)
 
 
@@ -58,20 +52,18 @@ def rooms(request: Request) -> Rooms:
 
 def who(request: Request) -> str:
     """The name of the key, or the one that the person gave; '' if neither is known."""
-    return key_name() or _clean(request.cookies.get(REVIEWER, ""))
+    return key_name() or _clean(unquote(request.cookies.get(REVIEWER, "")))
 
 
 def _clean(name: str) -> str:
-    from urllib.parse import unquote
-
-    return visible(unquote(name)).strip()[:MOST_LETTERS]
+    return visible(name).strip()[:MOST_LETTERS]
 
 
 def remember(response: Response, request: Request, name: str) -> None:
     """Keep the person's name in a cookie that no script and no other site gets."""
     response.set_cookie(
         REVIEWER,
-        quote(visible(name).strip()[:MOST_LETTERS]),
+        quote(_clean(name)),
         max_age=365 * 86400,
         httponly=True,
         samesite="strict",
@@ -82,34 +74,22 @@ def remember(response: Response, request: Request, name: str) -> None:
 def refuse_other_sites(request: Request) -> None:
     """A form may only be sent from a page of ours (cross-site request forgery). Raises Problem."""
     site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
-    host = request.headers.get("host", "")
-    same = site in ("same-origin", "none") if site else True
-    if origin is not None and not secrets.compare_digest(
-        origin.partition("://")[2].encode(), host.encode()
-    ):
-        same = False
-    if not same or (site is None and origin is None):
+    told = site is not None or "origin" in request.headers
+    same = site in (None, "same-origin", "none") and not is_of_elsewhere(request.headers)
+    if not (told and same):
         raise Problem(403, "origin_unknown", "this can only be sent from a page of this service")
 
 
 @lru_cache(maxsize=1)
 def environment() -> Any:
-    """Jinja with everything escaped, and what acts in a text made visible."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: visible(value, keep="\n") if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters["shown"] = shown
-    made.filters["when"] = lambda text: str(text)[:16].replace("T", " ")
-    made.filters["plain"] = _plain
-    made.filters["path"] = lambda text: quote(str(text), safe="")
+    """The templates, and how they write values."""
+    made = templates(HERE / "templates")
+    made.filters |= {
+        "shown": shown,
+        "when": lambda text: str(text)[:16].replace("T", " "),
+        "plain": _plain,
+        "path": lambda text: quote(str(text), safe=""),
+    }
     return made
 
 

@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mm_assets.display.cells import visible, written_out
+from mm_assets.display.cells import written_out
+from mm_assets.display.templates import templates
 from mm_assets.training.report.gather import Findings
 from mm_assets.training.report.pictures import SHARES
 
@@ -95,16 +96,7 @@ def data_uri(image: bytes) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_harmless,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(Path(__file__).parent)
     environment.filters |= {
         "percent": percent,
         "number": lambda value: "–" if value is None else written_out(value),
@@ -113,10 +105,3 @@ def _template() -> Any:
         "words": lambda name: name.replace("_", " "),
     }
     return environment.get_template(TEMPLATE)
-
-
-def _harmless(value: Any) -> Any:
-    """Text in which nothing acts; markup of our own template stays what it is."""
-    if isinstance(value, str) and not hasattr(value, "__html__"):
-        return visible(value, keep="\n")
-    return "" if value is None else value
