@@ -65,18 +65,21 @@ def now() -> datetime:
 
 def keep(lake: Lake, dataset: str, given: Given) -> str:
     """Keep an answer; returns its key. A person's later answer for a record replaces theirs."""
-    key = f"{review_prefix(dataset)}{_KEPT}{_name(given.record_id, given.who)}.json"
+    stamp = _stamp(given.at)
+    key = f"{_kept_prefix(dataset)}{_name(given.record_id, given.who)}-{stamp}.json"
     lake.write_json(key, asdict(given))
+    for other in _of_one(lake, dataset, given.record_id, given.who):
+        if other < key:
+            lake.delete(other)
     return key
 
 
 def take_back(lake: Lake, dataset: str, record_id: str, who: str) -> bool:
     """Take one's own answer back; False if it was sent already, or there was none."""
-    key = f"{review_prefix(dataset)}{_KEPT}{_name(record_id, who)}.json"
-    if lake.stat(key) is None:
-        return False
-    lake.delete(key)
-    return True
+    there = _of_one(lake, dataset, record_id, who)
+    for key in there:
+        lake.delete(key)
+    return bool(there)
 
 
 def standing(lake: Lake, dataset: str, before: Standing | None = None) -> Standing:
@@ -86,11 +89,12 @@ def standing(lake: Lake, dataset: str, before: Standing | None = None) -> Standi
     """
     before = before or Standing()
     found = Standing()
-    for item in lake.list(f"{review_prefix(dataset)}{_KEPT}"):
-        known = f"{item.key} {item.etag}"  # somebody may have changed their mind
-        one = before.kept.get(known) or _read(lake.read_json(item.key))
+    newest: dict[tuple[str, str], tuple[str, Given]] = {}
+    for item in lake.list(_kept_prefix(dataset)):  # a person's later answer comes later
+        one = before.kept.get(item.key) or _read(lake.read_json(item.key))
         if one is not None:
-            found.kept[known] = one
+            newest[one.record_id, one.who] = item.key, one
+    found.kept = dict(newest.values())
     for item in lake.list(f"{review_prefix(dataset)}{_SENT}"):
         some = before.sent.get(item.key)
         if some is None:
@@ -106,8 +110,8 @@ def send_kept(lake: Lake, store: Store, spec: DatasetSpec) -> tuple[Sent | None,
     Dying in the middle costs nothing: the upload's name is a hash of what it says, so the next
     call sends the same one. "Can't tell" is kept, and never sent.
     """
-    there = {key.partition(" ")[0]: one for key, one in standing(lake, spec.dataset).kept.items()}
-    said = {key: one for key, one in there.items() if not one.is_unsure}
+    kept = standing(lake, spec.dataset).kept
+    said = {key: one for key, one in kept.items() if not one.is_unsure}
     if not said:
         return None, []
     answers = [Answer(one.record_id, one.who, one.label) for one in said.values()]
@@ -118,15 +122,32 @@ def send_kept(lake: Lake, store: Store, spec: DatasetSpec) -> tuple[Sent | None,
     if through:
         # Those whose label is known already have no upload of theirs; they are told all the same.
         name = _hash("".join(sorted(f"{key}{one.at}" for key, one in through.items())))
-        stamp = max(one.at for one in through.values()).replace(":", "").replace("+0000", "Z")
+        stamp = _stamp(max(one.at for one in through.values()))
         document = {
             "upload": sent.key if sent else None,
             "answers": [asdict(one) for one in sorted(through.values(), key=lambda one: one.at)],
         }
         lake.create_json(f"{review_prefix(spec.dataset)}{_SENT}{stamp}-{name}.json", document)
-        for key in through:
-            lake.delete(key)
+        for key, one in through.items():
+            for other in _of_one(lake, spec.dataset, one.record_id, one.who):
+                if other <= key:  # who has changed their mind meanwhile has said something new
+                    lake.delete(other)
     return sent, judged.refused
+
+
+def _of_one(lake: Lake, dataset: str, record_id: str, who: str) -> list[str]:
+    """The keys of what this person answered for this record, in order."""
+    name = _name(record_id, who)
+    return [item.key for item in lake.list(_kept_prefix(dataset), f"{name}-")]
+
+
+def _kept_prefix(dataset: str) -> str:
+    return f"{review_prefix(dataset)}{_KEPT}"
+
+
+def _stamp(at: str) -> str:
+    """A moment in a key: in the order of time."""
+    return at.replace(":", "").replace("+0000", "Z")
 
 
 def _read(entry: Mapping[str, Any] | None) -> Given | None:

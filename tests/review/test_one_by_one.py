@@ -69,13 +69,53 @@ def test_a_change_of_mind_replaces_ones_own_answer_and_can_be_taken_back(world: 
     before = standing(world.lake, "pets")
     keep(world.lake, "pets", given("plain", "dog"))
     before = standing(world.lake, "pets", before)
-    keep(world.lake, "pets", given("plain", "cat"))
+    keep(world.lake, "pets", given("plain", "cat", at="2026-01-01T10:00:01.000+00:00"))
     [one] = standing(world.lake, "pets", before).kept.values()
     assert one.label == "cat"
     assert not take_back(world.lake, "pets", "plain", "Ben")
     assert take_back(world.lake, "pets", "plain", "Ana")
     assert not standing(world.lake, "pets").kept
     assert send_kept(world.lake, world.store, world.spec) == (None, [])
+
+
+def test_who_changes_their_mind_while_answers_are_sent_loses_neither(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(world.lake, "pets", given("plain", "dog"))
+    later = given("plain", "cat", at="2026-01-01T10:00:05.000+00:00")
+    create = Lake.create_json
+
+    def meanwhile(lake: Lake, key: str, document: dict[str, Any]) -> bool:
+        if "/review/sent/" in key:
+            keep(lake, "pets", later)
+        return create(lake, key, document)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "create_json", meanwhile)
+        first, _ = send_kept(world.lake, world.store, world.spec)
+    assert first is not None
+    world.take_in(Path(first.key).name)
+    assert labels_of(world) == {"plain": "dog"}
+    assert list(standing(world.lake, "pets").kept.values()) == [later]
+    second, _ = send_kept(world.lake, world.store, world.spec)
+    assert second is not None
+    world.take_in(Path(second.key).name)
+    assert labels_of(world) == {"plain": "cat"}
+
+
+def test_an_older_answer_that_a_kill_left_beside_the_newer_is_not_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "delete", lambda *_: None)
+        keep(world.lake, "pets", given("plain", "dog"))
+        keep(world.lake, "pets", given("plain", "cat", at="2026-01-01T10:00:05.000+00:00"))
+    sent, refused = send_kept(world.lake, world.store, world.spec)
+    assert sent is not None
+    assert not refused
+    world.take_in(Path(sent.key).name)
+    assert labels_of(world) == {"plain": "cat"}
+    assert not standing(world.lake, "pets").kept
 
 
 def test_two_who_disagree_are_told_and_nothing_of_it_is_sent(world: World) -> None:
