@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from mm_assets.contract.errors import MMError
 from mm_assets.contract.settings import Settings
 from mm_assets.serving import inference_v2, native, page, sagemaker
 from mm_assets.serving.answering import Answering
@@ -111,6 +112,11 @@ def _problems(app: FastAPI) -> None:
     async def problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)  # noqa: S101  by its registration
         return error.response()
+
+    @app.exception_handler(MMError)
+    async def unusable(_: Request, error: Exception) -> Response:
+        assert isinstance(error, MMError)  # noqa: S101
+        return Problem(503, error.code, error.what, error.todo).response()
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 import mm_assets as mm
-from mm_assets.review.one_by_one import standing
+from mm_assets.review.one_by_one import Given, keep, standing
 from mm_assets.serving.app import make_app
 from mm_assets.serving.keys import add_key
 from mm_assets.serving.options import Options
+from mm_assets.serving.people import rooms
 from tests.serving.conftest import World
 
 HERE = "http://127.0.0.1:8080"
@@ -143,6 +145,23 @@ def test_uploads_are_shown_with_their_receipt_and_a_file_can_be_sent(
     useless = client.post("/uploads/pets_like", files={"file": ("a.csv", b"a,b\n1,2\n")})
     assert 'role="alert"' in useless.text
     assert 'role="alert"' in client.get("/uploads/pets_like/nowhere").text
+
+
+def test_what_a_service_that_died_left_behind_is_sent_by_the_next(
+    to_review: mm.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = to_review.review()[0]["record_id"]
+    given = Given(record, "yes", "Ana", "2026-01-01T10:00:00.000+00:00", "no", "m1")
+    keep(to_review.lake, to_review.name, given)
+    monkeypatch.setattr(rooms, "LOOK_SECONDS", 0.05)
+    with client_of(to_review):  # nobody opens the page
+        until = time.monotonic() + 60
+        while not standing(to_review.lake, to_review.name).sent and time.monotonic() < until:
+            time.sleep(0.05)
+    [told] = standing(to_review.lake, to_review.name).sent.values()
+    assert told == [given]
+    to_review.sync(quiet=True)
+    assert record not in {row["record_id"] for row in to_review.review()}
 
 
 def test_a_browser_signs_in_with_its_key(

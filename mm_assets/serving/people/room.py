@@ -141,18 +141,18 @@ class Room:
         at = now().isoformat(timespec="milliseconds")
         given = Given(item.record_id, label, who, at, item.prediction, item.model_version)
         keep(self.lake, self.spec.dataset, given)
-        self._look_at_answers()
+        self.look_at_answers()
 
     def undo(self, record_id: str, who: str) -> bool:
         """Take one's own answer back; False if it was sent already."""
         done = take_back(self.lake, self.spec.dataset, record_id, who)
-        self._look_at_answers()
+        self.look_at_answers()
         return done
 
     def send(self) -> None:
         """Send what was kept, as one upload of labels."""
         _, self.refused = send_kept(self.lake, self.store, self.spec)
-        self._look_at_answers()
+        self.look_at_answers()
 
     def is_due(self, answers: int, seconds: float) -> bool:
         """Whether so many answers wait to be sent, or one for so long."""
@@ -163,7 +163,8 @@ class Room:
         oldest = min(one.at for one in said)
         return len(said) >= answers or _seconds_since(oldest) >= seconds
 
-    def _look_at_answers(self) -> None:
+    def look_at_answers(self) -> None:
+        """Take up what was given meanwhile, also by way of other processes."""
         with self._lock:
             self._standing = standing(self.lake, self.spec.dataset, self._standing)
 

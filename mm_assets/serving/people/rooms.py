@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
+from collections.abc import Callable
 from functools import cached_property
 
 from mm_assets.contract.errors import MMError
@@ -76,12 +78,27 @@ class Rooms:
     async def _send_again_and_again(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            await self._open_what_is_loaded()
             for room in list(self._rooms.values()):
                 await self._sent(room, SEND_ANSWERS, SEND_SECONDS)
 
+    async def _open_what_is_loaded(self) -> None:
+        """Also where nobody looks: a service that died may have left answers behind."""
+        for name, one in list(self.answering.service.served.items()):
+            if name not in self._rooms and one.predictor is not None:
+                with contextlib.suppress(Problem):  # an exported model
+                    room = await asyncio.to_thread(self._room, name, one.predictor)
+                    await self._speaking(room, room.look_at_answers)
+
     async def _sent(self, room: Room, answers: int, seconds: float) -> None:
+        if room.is_due(answers, seconds):
+            await self._speaking(room, room.send)
+
+    async def _speaking(self, room: Room, work: Callable[[], None]) -> None:
+        """Do it in a thread; what goes wrong is said, and tried again later."""
         try:
-            if room.is_due(answers, seconds):
-                await asyncio.to_thread(room.send)
+            await asyncio.to_thread(work)
         except MMError as error:
             logger.warning("%s: answers cannot be sent yet: %s", room.spec.dataset, error)
+        except Exception:
+            logger.exception("%s: answers cannot be sent yet", room.spec.dataset)
