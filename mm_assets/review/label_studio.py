@@ -25,6 +25,8 @@ CANT_TELL = "can't tell"
 RECORD = "record"  # the name of the object that both belong to
 # Of all predictions, whichever of our models made them: Label Studio shows those of one version.
 MODEL = "mm-assets"
+# How the image begins that is shown for a record without one, so that it is not taken for its own.
+NONE_SHOWN = "data:image/png;name=none.png;base64,"
 # Columns that every CSV export of Label Studio has.
 CSV_COLUMNS = {"annotation_id", "annotator", "lead_time"}
 

@@ -25,7 +25,7 @@ CONNECTING = 10.0
 TRIES = 5
 LONGEST_PAUSE = 60.0  # that we wait because we were told to
 BUSY = (429, 503)  # nothing was done; others below 600 may have done something
-OLDEST = (1, 8)  # whose projects, tasks and annotations are asked for as here
+OLDEST = (1, 13)  # that was tried
 # What is asked of a task: not its data, in which the image is. It holds for what lies inside, too.
 _FIELDS = "id,meta,drafts,annotations,result,was_cancelled,completed_by,created_at,updated_at"
 

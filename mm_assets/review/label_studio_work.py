@@ -14,7 +14,14 @@ from mm_assets.contract.ids import normalised
 from mm_assets.lake.lake import Lake
 from mm_assets.review.answers import KNOWN, Answer, Judged, judge, send_labels
 from mm_assets.review.export import features_of, images_of, no_image
-from mm_assets.review.label_studio import answer_of, labelling_config, meta, task, unfit
+from mm_assets.review.label_studio import (
+    NONE_SHOWN,
+    answer_of,
+    labelling_config,
+    meta,
+    task,
+    unfit,
+)
 from mm_assets.review.label_studio_api import LabelStudio
 from mm_assets.review.one_by_one import Given, note_sent, standing
 from mm_assets.review.queue import Item, review_classes, review_queue
@@ -160,7 +167,7 @@ def _made(
     Inside, because Label Studio takes files only for projects with one thing to show, cannot look
     into a folder of ours, and links to buckets run out.
     """
-    none = _as_url(no_image()) if spec.has_images else None
+    none = f"{NONE_SHOWN}{base64.b64encode(no_image()).decode()}" if spec.has_images else None
     for start in range(0, len(items), AT_ONCE):
         some = items[start : start + AT_ONCE]
         features = features_of(lake, spec, some)
@@ -181,9 +188,8 @@ def _as_url(image: bytes) -> str:
 
 def _lost(items: Iterable[Item], made: Iterable[Mapping[str, Any]]) -> int:
     """How many should have an image and have none."""
-    none = _as_url(no_image())
     return sum(
-        item.image_sha256 is not None and one["data"].get("image") == none
+        item.image_sha256 is not None and one["data"]["image"].startswith(NONE_SHOWN)
         for item, one in zip(items, made, strict=True)
     )
 
