@@ -32,12 +32,9 @@ CSV_COLUMNS = {"annotation_id", "annotator", "lead_time"}
 
 
 def labelling_config(spec: DatasetSpec, classes: Sequence[str]) -> str:
-    """The labelling interface: the record, its image, its columns, and the choice."""
+    """The labelling interface: the record, the choice above what may be large, image, columns."""
     view = ET.Element("View")
     ET.SubElement(view, "Text", name=RECORD, value="$record_id")
-    if spec.has_images:
-        ET.SubElement(view, "Image", name="image", value="$image")
-    ET.SubElement(view, "Table", name="columns", value="$columns")
     if spec.is_regression:
         ET.SubElement(view, "Number", name=CONTROL, toName=RECORD, step="any")
     else:
@@ -48,6 +45,9 @@ def labelling_config(spec: DatasetSpec, classes: Sequence[str]) -> str:
             ET.SubElement(control, "Choice", value=name)
     unsure = ET.SubElement(view, "Choices", name=UNSURE, toName=RECORD, choice="multiple")
     ET.SubElement(unsure, "Choice", value=CANT_TELL)
+    if spec.has_images:
+        ET.SubElement(view, "Image", name="image", value="$image")
+    ET.SubElement(view, "Table", name="columns", value="$columns")
     ET.indent(view)
     return ET.tostring(view, encoding="unicode") + "\n"
 
@@ -132,19 +132,19 @@ def answers_of_json(document: Sequence[Any]) -> Iterator[Answer]:
         elif isinstance(entry.get("data"), dict):
             yield from _of_task(entry, f"task {entry.get('id', number)}")
         else:
-            where = f"task {entry.get('id', number)}"
-            yield _answer(entry.get("record_id"), where, entry.get(CONTROL))
+            where, label = f"task {entry.get('id', number)}", entry.get(CONTROL)
+            yield _unless_unsure(entry.get("record_id"), where, label, bool(entry.get(UNSURE)))
 
 
-def answer_of_cell(record_id: str, where: str, cell: str) -> Answer:
-    """What a person answered, from a cell of the CSV export: text, or JSON for what is no text."""
+def answer_of_cell(record_id: str, where: str, cell: str, unsure: str = "") -> Answer:
+    """What a person answered, from cells of the CSV export: text, or JSON for what is no text."""
     value: Any = cell
     if cell.startswith(("[{", '{"')):
         try:
             value = json.loads(cell)
         except ValueError:
             value = cell  # a class may be called like this
-    return _answer(record_id, where, value)
+    return _unless_unsure(record_id, where, value, bool(unsure))
 
 
 def _of_task(entry: dict[str, Any], where: str) -> Iterator[Answer]:
@@ -164,12 +164,15 @@ def answer_of(record_id: Any, where: str, annotation: Mapping[str, Any]) -> Answ
     results = annotation.get("result")
     results = [one for one in results if isinstance(one, dict)] if isinstance(results, list) else []
     ours = [one.get("value") for one in results if one.get("from_name") == CONTROL]
-    if not any(one.get("from_name") == UNSURE for one in results):
-        return _answer(record_id, where, ours)
-    if any(_plain(ours)):
-        what = f'a label and "{CANT_TELL}" at once'
-        return Answer(record_id if isinstance(record_id, str) else "", where, problem=what)
-    return _answer(record_id, where, None, blank=CANT_TELL)
+    unsure = any(one.get("from_name") == UNSURE for one in results)
+    return _unless_unsure(record_id, where, ours, unsure)
+
+
+def _unless_unsure(record_id: Any, where: str, value: Any, unsure: bool) -> Answer:
+    """The label that the model chose is still there when somebody says that they can't tell."""
+    return (
+        _answer(record_id, where, None, CANT_TELL) if unsure else _answer(record_id, where, value)
+    )
 
 
 def _answer(record_id: Any, where: str, value: Any, blank: str = "not answered") -> Answer:

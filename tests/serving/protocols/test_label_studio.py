@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.review.label_studio import NONE_SHOWN, labelling_config
+from mm_assets.serving.app import make_app
 from mm_assets.serving.keys import add_key
+from mm_assets.serving.options import Options
 from tests.review.studios import real
 from tests.serving.protocols.served import (
     DARK,
@@ -97,6 +101,24 @@ def test_it_says_at_once_that_it_is_there_and_that_an_interface_does_not_fit(url
     numbers = labelling_config(DatasetSpec.model_validate(HOUSES), [])
     assert "model_version" in setup(url, numbers, dataset="houses")
     assert ask_json(f"{url}/label-studio/pets/webhook", {"action": "ANNOTATION_CREATED"}) == {}
+
+
+def test_what_it_asks_about_is_not_recorded_as_news(served_project: Project) -> None:
+    """Its tasks came from the lake; each look at one would send it there again."""
+    kept: list[int] = []
+
+    class Records:
+        def keep(self, *_: Any) -> None:
+            kept.append(1)
+
+    source = partial(served_project.predictor, "pets")
+    app = make_app(Options(datasets=("pets",)), {"pets": source}, served_project.settings)
+    app.state.answering.recorder = Records()
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        asked = client.post("/label-studio/pets/predict", json={"tasks": [task(1)]})
+        assert (asked.status_code, kept) == (200, [])
+        assert client.post("/v1/datasets/pets/predictions", json=RECORD).status_code == 200
+        assert kept == [1]
 
 
 @pytest.mark.parametrize(
