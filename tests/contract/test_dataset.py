@@ -342,7 +342,7 @@ def test_every_key_of_the_spec_either_changes_the_fingerprint_or_is_known_not_to
         "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
         "encoding", "records", "image_name", "image_longest_side", "image_maximum_megapixels",
         "image_features", "decimal", "group_column", "time_column", "image_column",
-        "image_separator",
+        "image_separator", "images",
     }  # fmt: skip
     using = {
         "dataset", "description", "model_with_image", "model_without_image", "review_threshold",
