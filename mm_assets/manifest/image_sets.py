@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 # In a set each image counts once, however many files hold it.
 SETS = """
-    SELECT record_id, list(sha256 ORDER BY number, file) AS images FROM (
+    SELECT record_id, list(sha256 ORDER BY number, file) AS images,
+        list(file ORDER BY number, file) AS files FROM (
         SELECT record_id, number, file, sha256, row_number() OVER (
             PARTITION BY record_id, sha256 ORDER BY number, file) AS copy FROM listed)
     WHERE copy = 1 GROUP BY record_id"""
@@ -73,10 +74,8 @@ def _sets_in(
     """lost_too: of a record whose image is lost, what is left, instead of an error."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    with lake.open_published(read_receipt(lake, dataset, upload), "images.parquet") as file:
-        listed = pq.read_table(file, columns=["record_id", "number", "file", "sha256"])
+    listed = _listed(lake, dataset, upload)
     listed = listed.filter(pc.is_in(listed["record_id"], own["record_id"].combine_chunks()))
     with in_memory() as db:
         db.register("listed", listed)
@@ -88,7 +87,27 @@ def _sets_in(
         if lost.num_rows and not lost_too:
             raise images_lost(lost.num_rows, dataset, upload)
         sets = db.sql(SETS).to_arrow_table()
-    return sets.cast(pa.schema([("record_id", pa.string()), ("images", pa.list_(pa.string()))]))
+    return sets.select(["record_id", "images"]).cast(
+        pa.schema([("record_id", pa.string()), ("images", pa.list_(pa.string()))])
+    )
+
+
+def _listed(lake: Lake, dataset: str, upload: str) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    with lake.open_published(read_receipt(lake, dataset, upload), "images.parquet") as file:
+        return pq.read_table(file, columns=["record_id", "number", "file", "sha256"])
+
+
+def files_of(lake: Lake, dataset: str, upload: str, record_id: str) -> list[tuple[str, str]]:
+    """The file and the sha256 of each image that one upload brought for a record, in order."""
+    import pyarrow.compute as pc
+
+    listed = _listed(lake, dataset, upload)
+    with in_memory() as db:
+        db.register("listed", listed.filter(pc.equal(listed["record_id"], record_id)))
+        found = db.sql(SETS).to_arrow_table().to_pylist()
+    return [pair for row in found for pair in zip(row["files"], row["images"], strict=True)]
 
 
 def images_of(
