@@ -162,3 +162,24 @@ def test_an_image_that_the_index_knows_and_the_upload_has_no_more_is_an_error(
     with pytest.raises(LakeError) as caught:
         ImageSets.read(flow.lake, flow.spec, asked)
     assert caught.value.code == "image_lost"
+
+
+def test_rows_of_one_id_bring_their_images_together(folder_settings: Settings) -> None:
+    flow = flow_of(folder_settings, dataset(image_column="photo", images="all"))
+    flow.drop("one.zip", {
+        "pets.csv": table(HEADER, "a,1,red,2.png", "a,1,red,1.png", "b,2,red,3.png"),
+        "1.png": ONE, "2.png": TWO, "3.png": THREE,
+    })  # fmt: skip
+    document = flow.take("one.zip")
+    assert document["rejected_by_code"] == {"duplicate_row": 1}
+    assert sets_of(flow, "one.zip") == {"a": [sha(ONE), sha(TWO)], "b": [sha(THREE)]}
+
+
+def test_a_withdrawn_upload_gives_the_older_set_back(folder_settings: Settings) -> None:
+    flow = flow_of(folder_settings, dataset(**BY_COLUMN))
+    for name in ("rows", "more"):
+        flow.drop(f"{name}.zip", UPLOADS[name])
+        flow.take(f"{name}.zip")
+    assert sets_of(flow, "rows.zip")["a"] == [sha(THREE)]
+    flow.store.withdraw("pets", [flow.keys["more.zip"]])
+    assert sets_of(flow, "rows.zip") == {"a": [sha(ONE), sha(TWO)], "b": None}
