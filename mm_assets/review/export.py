@@ -16,7 +16,7 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import UploadError
 from mm_assets.display.side_by_side import side_by_side
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.image_sets import images_of
+from mm_assets.manifest import image_sets
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.review.label_studio import labelling_config, task
 from mm_assets.review.queue import Item, review_classes, review_queue
@@ -25,7 +25,7 @@ from mm_assets.tables.store import Store
 from mm_assets.uploads.received import read_document
 
 IMAGES = "images"
-WRITTEN_AT_ONCE = 500  # records whose images are in memory
+AT_ONCE = 500  # records whose images are in memory
 # Where a Label Studio that serves local files finds `images/` of the folder.
 IMAGE_PREFIX = "/data/local-files/?d=images/"
 NO_IMAGE = "none.png"
@@ -149,17 +149,23 @@ def _write_images(
     Those without one share the image NO_IMAGE.
     """
     names: dict[str, str] = {}
-    having = [item for item in items if item.image_upload and item.image_sha256]
-    for start in range(0, len(having), WRITTEN_AT_ONCE):
-        some = having[start : start + WRITTEN_AT_ONCE]
-        places = {one.record_id: (one.image_upload or "", one.image_sha256 or "") for one in some}
-        for record_id, images in images_of(lake, spec, places).items():
-            data = side_by_side(images)
-            names[record_id] = image_name(record_id, data)
-            (folder / names[record_id]).write_bytes(data)
+    for record_id, data in images_of(lake, spec, items):
+        names[record_id] = image_name(record_id, data)
+        (folder / names[record_id]).write_bytes(data)
     if spec.has_images and len(names) < len(items):
-        (folder / NO_IMAGE).write_bytes(_no_image())
+        (folder / NO_IMAGE).write_bytes(no_image())
     return names
+
+
+def images_of(lake: Lake, spec: DatasetSpec, items: Sequence[Item]) -> Iterator[tuple[str, bytes]]:
+    """Records and their images, each record's as one picture, some at a time. One that is lost is
+    left out."""
+    having = [item for item in items if item.image_upload and item.image_sha256]
+    for start in range(0, len(having), AT_ONCE):
+        some = having[start : start + AT_ONCE]
+        places = {one.record_id: (one.image_upload or "", one.image_sha256 or "") for one in some}
+        for record_id, images in image_sets.images_of(lake, spec, places).items():
+            yield record_id, side_by_side(images)
 
 
 def image_name(record_id: str, data: bytes) -> str:
@@ -170,7 +176,7 @@ def image_name(record_id: str, data: bytes) -> str:
     return f"{letters}-{digest}.{suffix}" if letters else f"{digest}.{suffix}"
 
 
-def _no_image() -> bytes:
+def no_image() -> bytes:
     """What Label Studio shows for a record without an image, instead of an error."""
     from PIL import Image, ImageDraw
 

@@ -107,15 +107,15 @@ class _Stored:
         try:
             found = self._newest(spec, record_id)
             files = [] if found is None else self._files(spec, found)
-            if named:
+            is_whole = spec.all_images and record_id == name
+            if named and not is_whole:
                 files = [(file, sha256) for file, sha256 in files if _is_named(file, name)][:1]
             if found is None or not files:
                 return Fault("image_not_known", f"{name[:80]!a} is no record's newest image")
-            images: list[Any] = [
-                self._image(spec, found["image_upload"], sha256) for _, sha256 in files
-            ]
-            found_all: Images = images if spec.all_images and not named else images[0]
-            return found_all
+            upload = found["image_upload"]
+            images: list[Any] = [self._image(spec, upload, sha256) for _, sha256 in files]
+            several: Images = images if spec.all_images and (is_whole or not named) else images[0]
+            return several
         except MMError as error:
             return Fault("object_failed", f"[{error.code}] {error.what}")
 

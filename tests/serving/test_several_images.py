@@ -198,6 +198,25 @@ def test_files_beside_a_record_are_all_its_images(ds: mm.Dataset) -> None:
     assert not differences(beside, by_list)
 
 
+@pytest.mark.parametrize("ds", ["pixels"], indirect=True)
+def test_a_record_of_the_lake_stands_for_all_its_images(ds: mm.Dataset) -> None:
+    frame, images = several(160, 1)
+    name = str(frame["pet"][0])
+
+    async def sent() -> list[Answer]:
+        async with serving(ds.name) as client:
+            ways = ([base64.b64encode(one).decode() for one in images[name]], {"name": name},
+                    [{"name": f"{name}-{n}.png"} for n in range(1, len(images[name]) + 1)])  # fmt: skip
+            return await ask(
+                client, ds.name, [{"pet": "x", "age": 3.0, "image": way} for way in ways]
+            )
+
+    by_list, by_id, by_files = asyncio.run(sent())
+    assert by_list["modality"] == "with_image"
+    assert not differences(by_id, by_list)
+    assert not differences(by_files, by_list)
+
+
 def test_with_the_first_alone_a_list_is_refused_in_words(root: Path) -> None:
     ds = write_dataset(root, "firsts", images="first")
     frame, images = several(80, 1)
