@@ -14,6 +14,9 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.manifest.image_sets import images_of
 from mm_assets.tables.open import open_store
+from mm_assets.uploads import image_file
+from mm_assets.uploads import received as uploads_received
+from mm_assets.uploads.received import read_image_sets
 from tests.make import dataset, draw_image, plain_image, table
 from tests.manifest.test_join import Flow
 
@@ -183,3 +186,26 @@ def test_a_withdrawn_upload_gives_the_older_set_back(folder_settings: Settings) 
     assert sets_of(flow, "rows.zip")["a"] == [sha(THREE)]
     flow.store.withdraw("pets", [flow.keys["more.zip"]])
     assert sets_of(flow, "rows.zip") == {"a": [sha(ONE), sha(TWO)], "b": None}
+
+
+def test_a_few_images_are_in_memory_however_far_apart_a_record_s_lie(
+    folder_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_file, "ROW_GROUP_BYTES", 1)  # each image in a group of its own
+    monkeypatch.setattr(uploads_received, "MOST_IN_SETS", 3)
+    flow = flow_of(folder_settings, dataset(image_name="{id}", images="all"))
+    images = {f"{side}/{n}.png": draw_image(10 * n + len(side)) for side in ("left", "right")
+              for n in range(5)}  # fmt: skip
+    flow.drop("one.zip", {**images, "left/5.png": images["left/0.png"]})
+    flow.take("one.zip")
+    sets = [[sha(images[f"left/{n}.png"]), sha(images[f"right/{n}.png"])] for n in range(5)]
+    sets.append([sha(images["left/0.png"])])
+    upload = flow.keys["one.zip"]
+    parts = list(read_image_sets(flow.lake, "pets", upload, sets))
+    assert sorted(place for places, _ in parts for place in places) == list(range(6))
+    for places, found in parts:
+        assert set(found) == {one for place in places for one in sets[place]}
+        assert len(found) <= 3
+    with pytest.raises(LakeError) as caught:
+        list(read_image_sets(flow.lake, "pets", upload, [[sha(b"gone")]]))
+    assert caught.value.code == "image_lost"

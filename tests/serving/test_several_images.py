@@ -205,8 +205,11 @@ def test_a_record_of_the_lake_stands_for_all_its_images(ds: mm.Dataset) -> None:
 
     async def sent() -> list[Answer]:
         async with serving(ds.name) as client:
-            ways = ([base64.b64encode(one).decode() for one in images[name]], {"name": name},
-                    [{"name": f"{name}-{n}.png"} for n in range(1, len(images[name]) + 1)])  # fmt: skip
+            ways: list[Any] = [
+                [base64.b64encode(one).decode() for one in images[name]],
+                {"name": name},
+                [{"name": f"{name}-{n}.png"} for n in range(1, len(images[name]) + 1)],
+            ]
             return await ask(
                 client, ds.name, [{"pet": "x", "age": 3.0, "image": way} for way in ways]
             )

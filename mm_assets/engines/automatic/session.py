@@ -147,7 +147,8 @@ class Session:
         if name in SEES_IMAGE:
             return self.records.image is not None
         if name == AUTOGLUON and self.records.has_tuples:
-            return False  # it is given one image of a record
+            self.progress("autogluon is left out: it is given one image of a record, not all")
+            return False
         if name == AUTOGLUON:
             kinds = set(self.records.used.values())
             return bool(kinds) and (self.settings.is_told or bool(kinds & {"text", "image"}))
