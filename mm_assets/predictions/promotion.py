@@ -26,18 +26,19 @@ def promote(
     reason: str,
     modality: Modality | None = None,
     *,
+    by: str = "",
     say: Say = lambda _: None,
 ) -> Champion:
     """Make a stored model the champion, by hand; the reason stands in the log of promotions.
 
-    version: or how it begins. The present champion stays what it is. say: is given what MLflow
-    was told, where it is told of trainings. Raises, before anything is promoted, ModelError for a
-    model that is damaged, cannot be loaded or does not fit the YAML; UsageError.
+    version: or how it begins. The present champion stays what it is. by: who wants it. say: is
+    given what MLflow was told, where it is told of trainings. Raises, before anything is promoted,
+    ModelError for a model that is damaged, cannot be loaded or does not fit the YAML; UsageError.
     """
     if not reason.strip():
         raise UsageError(code="arguments", what="a promotion by hand needs a reason")
     models = ModelStore(lake, spec.dataset)
-    return promote_found(models, spec, find_model(models, spec, version, modality), reason, say)
+    return promote_found(models, spec, find_model(models, spec, version, modality), reason, say, by)
 
 
 def rollback(
@@ -47,6 +48,7 @@ def rollback(
     reason: str = "",
     to: str | None = None,
     *,
+    by: str = "",
     say: Say = lambda _: None,
 ) -> Champion:
     """Take a champion back: the model that answered before it is promoted again.
@@ -61,18 +63,18 @@ def rollback(
     present = models.champion(found.modality)
     assert present is not None  # noqa: S101  there was an earlier one
     words = f"Rolled back from {present.version}: {reason}".rstrip(": ")
-    return promote_found(models, spec, found, words, say)
+    return promote_found(models, spec, found, words, say, by)
 
 
 def promote_found(
-    models: ModelStore, spec: DatasetSpec, found: Found, reason: str, say: Say
+    models: ModelStore, spec: DatasetSpec, found: Found, reason: str, say: Say, by: str = ""
 ) -> Champion:
     """Promote a model that may answer, and tell MLflow. Raises as `promote` does."""
     stored = refuse_unfit(models, spec, found)
     present = models.champion(found.modality)
     _refuse_unloadable(models, spec, stored)
     champion = models.promote(
-        found.modality, found.version, reason, manifest_sha256=stored.manifest_sha256
+        found.modality, found.version, reason, manifest_sha256=stored.manifest_sha256, by=by
     )
     if models.lake.settings.mlflow_tracking_uri and champion != present:
         try:

@@ -101,7 +101,7 @@ def describe_model(
         "bytes": sum(one["bytes"] for one in files),
         "promotions": [
             {"generation": one.generation, "promoted_at": one.promoted_at, "reason": one.reason,
-             "previous": one.previous} for one in own
+             "previous": one.previous, "by": one.by} for one in own
         ],
     }  # fmt: skip
 

@@ -21,6 +21,7 @@ from tests.serving.conftest import World
 
 HERE = "http://127.0.0.1:8080"
 FROM_HERE = {"Origin": HERE}
+WITHOUT = "without_image"
 
 
 def client_of(ds: mm.Dataset, **options: Any) -> TestClient:
@@ -187,3 +188,64 @@ def test_a_browser_signs_in_with_its_key(
         page = client.get("/review/pets_like", headers=html)
         assert "Ana&#39;s key" in page.text  # the key's name is who answers
         assert shown(page.text) in {row["record_id"] for row in ds.review()}
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+def test_the_models_are_shown_and_another_one_is_promoted_and_taken_back(
+    to_review: mm.Dataset,
+) -> None:
+    ds = to_review
+    ds.train(quiet=True)
+    rows = [row for row in ds.models() if row["modality"] == "without_image"]
+    [old], now = [r["version"] for r in rows if not r["champion"]], ds.model(modality=WITHOUT)
+    with client_of(ds) as client:
+        page = client.get("/models/pets_like").text
+        assert "What review buys" in page
+        assert "Is it as sure as it is right?" in page
+        assert now["version"] in page
+        path = f"/models/pets_like/without_image/{old}"
+        assert path in page
+        asked = client.get(path).text
+        assert now["version"] in asked
+        form = {"present": now["version"], "name": "Ana <b>", "reason": "the newer one is odd"}
+        for lacking, words in (("reason", "Say why."), ("name", "Say who you are.")):
+            refused = client.post(path, data=form | {lacking: " "})
+            assert (refused.status_code, words in refused.text) == (422, True)
+        stale = client.post(path, data=form | {"present": old})
+        assert "was promoted meanwhile" in stale.text
+        elsewhere = client.post(path, data=form, headers={"Origin": "http://evil.example"})
+        assert elsewhere.status_code == 403
+        assert ds.model(modality=WITHOUT)["version"] == now["version"]
+        done = client.post(path, data=form).text
+        assert f"<code>{old}</code> answers from now on" in done
+        assert "Ana &lt;b&gt;" in done
+        told = client.get("/v1/datasets/pets_like").json()
+        assert told["models"][WITHOUT] == old  # at once
+        again = f"/models/pets_like/without_image/{now['version']}"
+        assert client.post(again, data=form | {"present": old}).status_code == 200
+        assert client.get("/models/pets_like/without_image/nothing").status_code == 404
+    promotions = ds.model(modality=WITHOUT)["promotions"]
+    assert ds.model(modality=WITHOUT)["version"] == now["version"]
+    assert promotions[-1]["by"] == "Ana <b>"
+    assert ds.model(old)["promotions"][-1]["reason"].startswith("Rolled back from")
+
+
+def test_only_a_key_that_may_promotes_and_where_anybody_may_ask_nobody_does(
+    to_review: mm.Dataset, tmp_path: Path
+) -> None:
+    version = to_review.model(modality=WITHOUT)["version"]
+    path = f"/models/pets_like/without_image/{version}"
+    plain = add_key(file := tmp_path / "keys.json", "reader")
+    able = add_key(file, "keeper", may_promote=True)
+    with client_of(to_review, keys=file) as client:
+        for key, status in ((plain, 403), (able, 200)):
+            headers = {"Authorization": f"Bearer {key}"}
+            assert client.get("/models/pets_like", headers=headers).status_code == 200
+            assert client.get(path, headers=headers).status_code == status
+            form = {"present": version, "reason": "again"}
+            assert client.post(path, headers=headers, data=form).status_code == status
+    with client_of(to_review, open=True) as client:
+        assert client.get("/models/pets_like").status_code == 200
+        assert client.get(path).status_code == 403

@@ -52,10 +52,11 @@ def rooms(request: Request) -> Rooms:
 
 def who(request: Request) -> str:
     """The name of the key, or the one that the person gave; '' if neither is known."""
-    return key_name() or _clean(unquote(request.cookies.get(REVIEWER, "")))
+    return key_name() or clean(unquote(request.cookies.get(REVIEWER, "")))
 
 
-def _clean(name: str) -> str:
+def clean(name: str) -> str:
+    """A person's name, as it is kept."""
     return visible(name).strip()[:MOST_LETTERS]
 
 
@@ -63,7 +64,7 @@ def remember(response: Response, request: Request, name: str) -> None:
     """Keep the person's name in a cookie that no script and no other site gets."""
     response.set_cookie(
         REVIEWER,
-        quote(_clean(name)),
+        quote(clean(name)),
         max_age=365 * 86400,
         httponly=True,
         samesite="strict",
@@ -88,6 +89,7 @@ def environment() -> Any:
         "shown": shown,
         "when": lambda text: str(text)[:16].replace("T", " "),
         "plain": _plain,
+        "sentence": lambda text: f"{text[:1].upper()}{text[1:]}",
         "path": lambda text: quote(str(text), safe=""),
     }
     return made
