@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import io
 import re
 import time
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 import mm_assets as mm
 from mm_assets.review.one_by_one import Given, keep, standing
@@ -17,6 +21,8 @@ from mm_assets.serving.app import make_app
 from mm_assets.serving.keys import add_key
 from mm_assets.serving.options import Options
 from mm_assets.serving.people import rooms
+from mm_assets.serving.people.moved import columns_moved
+from mm_assets.training.known_records import known_records
 from tests.serving.conftest import World
 
 HERE = "http://127.0.0.1:8080"
@@ -249,3 +255,98 @@ def test_only_a_key_that_may_promotes_and_where_anybody_may_ask_nobody_does(
     with client_of(to_review, open=True) as client:
         assert client.get("/models/pets_like").status_code == 200
         assert client.get(path).status_code == 403
+
+
+# -- why ------------------------------------------------------------------------------------------
+
+
+def form_of(record: dict[str, Any]) -> dict[str, str]:
+    return {f"column:{name}": str(value) for name, value in record.items() if name != "pet"}
+
+
+def png_of(image: Any) -> bytes:
+    written = io.BytesIO()
+    Image.fromarray(image).save(written, "PNG")
+    return written.getvalue()
+
+
+def test_what_moved_an_answer_and_what_is_like_it_is_told_on_demand(
+    asked: tuple[TestClient, mm.Dataset], trained_pets: World
+) -> None:
+    client, _ = asked
+    page = client.get("/try/pets_like").text
+    assert re.search(r"age <small>.* to .* in training", page)
+    assert '<option value="blue">' in page
+    name = next(one for one in trained_pets.new.index if trained_pets.images[one] is not None)
+    record = trained_pets.record(list(trained_pets.new.index).index(name))
+    image = trained_pets.images[name].copy()
+    image[:12, :15] = 255 - image[:12, :15]  # one corner is not like the rest
+    files = {"image": ("a.png", png_of(image))}
+    first = client.post("/try/pets_like", data=form_of(record), files=files)
+    assert "img-src 'self' data:" in first.headers["content-security-policy"]
+    kept = re.search(r'name="kept_image" value="(.*?)"', first.text)[1]  # type: ignore[index]
+    assert "What moved it</h3>" not in first.text
+    more = form_of(record) | {"kept_image": kept, "explain": "yes"}
+    told = client.post("/try/pets_like", data=more, files={"none": b""}).text
+    assert answer_of(told) == answer_of(first.text)
+    assert "What moved it</h3>" in told
+    assert re.search(r"parts of the image move the answer|No single part", told)
+    near = re.findall(r'src="(/try/pets_like/image\?record=P\d+)"', told)
+    assert near
+    assert client.get(near[0]).headers["content-type"] == "image/png"
+    assert client.get("/try/pets_like/image?record=nobody").status_code == 404
+    without = client.post("/try/pets_like", data=more | {"without": "yes"}, files={"none": b""})
+    assert "Answered without image" in without.text
+    odd = client.post("/try/pets_like", data=more | {"kept_image": "<!>"}, files={"none": b""})
+    assert "Answered without image" in odd.text
+
+
+def answer_of(page: str) -> list[str]:
+    return re.findall(r'<p class="answer">(.*?)</p>|<span class="number">(\d+\.\d)%', page)
+
+
+def test_what_a_column_moved_is_the_answer_less_the_one_with_its_usual_value(
+    asked: tuple[TestClient, mm.Dataset], trained_pets: World
+) -> None:
+    client, ds = asked
+    record = trained_pets.record()
+    known = known_records(ds.lake, ds.spec)
+    assert known is not None
+    usual = {name: known.usual[name].value for name in ("age", "colour")}
+    predictor = ds.predictor()
+    [answer] = predictor.predict(record)
+
+    async def ask(reads: Any) -> Any:
+        return predictor.answer(reads)
+
+    read = predictor.reader.record(record)
+    found = {one.column: one.change
+             for one in asyncio.run(columns_moved(ask, read, answer, known.usual))}  # fmt: skip
+    said = answer["prediction"]
+    for name, value in usual.items():
+        [other] = predictor.predict(record | {name: value})
+        expected = answer["probabilities"][said] - other["probabilities"][said]
+        assert found.get(name, 0.0) == pytest.approx(expected, abs=0.006)
+    assert any(abs(one) > 0.05 for one in found.values())
+
+
+def test_a_table_is_answered_as_a_page_and_as_a_download(
+    asked: tuple[TestClient, mm.Dataset], trained_pets: World
+) -> None:
+    client, _ = asked
+    rows = trained_pets.new.head(5).to_csv().encode()
+    bad = b'bad,old,red,"<b>x</b>"\n'
+    file = {"table": ("rows.csv", rows + bad)}
+    page = client.post("/try/pets_like/table", files=file).text
+    assert "6 answers" in page
+    assert "not a number" in page.split("<tbody>")[1]
+    assert "<b>" not in page.split("<tbody>")[1]
+    whole = client.post("/try/pets_like/table", files=file, data={"download": "yes"})
+    assert "attachment" in whole.headers["content-disposition"]
+    told = list(csv.DictReader(io.StringIO(whole.text)))
+    assert [row["record_id"] for row in told[:5]] == list(trained_pets.new.index[:5])
+    assert told[0]["prediction"] in ("yes", "no")
+    assert told[5]["code"]
+    for odd in (b"", b"\x00\x01\x02", b"a,b\n1,2\n"):
+        answer = client.post("/try/pets_like/table", files={"table": ("x.csv", odd)})
+        assert 'role="alert"' in answer.text

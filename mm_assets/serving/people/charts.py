@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import floor
+from math import floor, isfinite
+from typing import Any
 
 WIDTH, HEIGHT = 360, 230
 MOST_IN_REVIEW = 0.7  # that is drawn: what is left beyond are few records
@@ -100,3 +101,19 @@ def calibration_chart(bins: Sequence[Mapping[str, float]], off: float) -> Chart 
     chart.paths.append(("curve", frame.path([(x, y) for x, y, _ in points])))
     chart.points = [(*frame.at(x, y), round(3 + 5 * (n / most) ** 0.5, 1)) for x, y, n in points]
     return chart
+
+
+def scale_of(prediction: Any, lower: float | None, upper: float | None) -> dict[str, float] | None:
+    """Where a number and its interval lie on a bar, in hundredths of its width."""
+    if lower is None or upper is None:
+        return None
+    try:
+        value = float(prediction)
+    except ValueError:
+        return None
+    margin = (upper - lower) * 0.25 or 1.0
+    low, width = lower - margin, upper - lower + 2 * margin
+    if not isfinite(width) or width <= 0:
+        return None
+    at = [100 * (one - low) / width for one in (lower, value, upper)]
+    return {"lower": at[0], "value": min(max(at[1], 0.0), 100.0), "width": at[2] - at[0]}

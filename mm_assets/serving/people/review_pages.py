@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,8 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.review.answers import label_fault
 from mm_assets.review.queue import Item
 from mm_assets.serving.people import shell
+from mm_assets.serving.people.charts import scale_of
 from mm_assets.serving.people.room import Room
-from mm_assets.serving.problems import Problem
 
 KEYS = 9  # classes that have a key of their own
 SHOWN_QUEUE = 200  # records on the page of the whole queue
@@ -65,11 +64,7 @@ async def image(dataset: str, record: str, request: Request) -> Response:
     room = await shell.rooms(request).room(dataset)
     item = await asyncio.to_thread(room.item, record)
     data = await asyncio.to_thread(room.image, item) if item is not None else None
-    if data is None:
-        raise Problem(404, "image_unknown", f"no image of record {record!r} is in the lake")
-    kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-    headers = shell.HEADERS | {"Cache-Control": "private, max-age=3600"}
-    return Response(data, media_type=kind, headers=headers)
+    return shell.image(data, record)
 
 
 @router.post("/{dataset}")
@@ -139,7 +134,7 @@ def _shown(room: Room, who: str, record: str | None, after: str | None) -> dict[
             "values": room.values(item),
             "choices": choices,
             "more": len(choices) > KEYS,
-            "scale": _scale(item),
+            "scale": scale_of(item.prediction, item.lower, item.upper),
         }
     return shown
 
@@ -156,22 +151,6 @@ def _choices(classes: Sequence[str], item: Item) -> list[Choice]:
                label == item.prediction)
         for place, label in enumerate(ordered)
     ]  # fmt: skip
-
-
-def _scale(item: Item) -> dict[str, float] | None:
-    """Where a number and its interval lie on a bar, in hundredths of its width."""
-    if item.lower is None or item.upper is None:
-        return None
-    try:
-        value = float(item.prediction)
-    except ValueError:
-        return None
-    margin = (item.upper - item.lower) * 0.25 or 1.0
-    low, width = item.lower - margin, item.upper - item.lower + 2 * margin
-    if not math.isfinite(width) or width <= 0:
-        return None
-    at = [100 * (one - low) / width for one in (item.lower, value, item.upper)]
-    return {"lower": at[0], "value": min(max(at[1], 0.0), 100.0), "width": at[2] - at[0]}
 
 
 def _fault(spec: DatasetSpec, label: str, classes: Sequence[str]) -> str:

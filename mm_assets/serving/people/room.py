@@ -26,6 +26,7 @@ from mm_assets.review.one_by_one import (
 )
 from mm_assets.review.queue import Item, review_classes, review_queue
 from mm_assets.tables.store import Store
+from mm_assets.training.known_records import KnownRecords, known_records
 from mm_assets.uploads.received import read_images
 
 QUEUE_SECONDS = 5.0  # that a look at the table is good for
@@ -62,6 +63,7 @@ class Room:
         self._looked = float("-inf")
         self._queue: dict[str, Item] = {}
         self._standing = Standing()
+        self._known: KnownRecords | None = None
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -109,12 +111,29 @@ class Room:
         """The record's normalised image; None if it has none, or it is not in the lake."""
         if item.image_sha256 is None or item.image_upload is None:
             return None
-        wanted = {item.image_sha256}
+        return self._image_at(item.image_upload, item.image_sha256)
+
+    def _image_at(self, upload: str, sha256: str) -> bytes | None:
         try:
-            some = read_images(self.lake, self.spec.dataset, item.image_upload, wanted)
-            return next((found[item.image_sha256] for found in some), None)
+            some = read_images(self.lake, self.spec.dataset, upload, {sha256})
+            return next((found[sha256] for found in some), None)
         except LakeError:
             return None
+
+    def known(self) -> KnownRecords | None:
+        """The records that models learnt from; None where they cannot be had."""
+        try:
+            found = known_records(self.lake, self.spec, self._known)
+        except LakeError:
+            return None
+        self._known = found
+        return found
+
+    def known_image(self, record_id: str) -> bytes | None:
+        """The normalised image of a record that models learnt from."""
+        known = self.known()
+        one = known.by_id.get(record_id) if known else None
+        return self._image_at(*one.image) if one is not None and one.image else None
 
     def progress(self, who: str) -> Progress:
         queue, stood = self.look()

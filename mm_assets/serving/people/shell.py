@@ -32,11 +32,30 @@ HEADERS = {
 }
 
 
-def page(request: Request, name: str, status: int = 200, **context: Any) -> Response:
-    """A page of the templates, with the safety headers."""
+def page(
+    request: Request, name: str, status: int = 200, *, own_images: bool = False, **context: Any
+) -> Response:
+    """A page of the templates, with the safety headers. own_images: it holds images in itself."""
     template = environment().get_template(f"{name}.html.j2")
     text = template.render(**{"dataset": "", "place": "", "who": who(request)} | context)
-    return Response(text, status, media_type="text/html", headers=HEADERS)
+    headers = dict(HEADERS)
+    if own_images:
+        own = POLICY.replace("img-src 'self'", "img-src 'self' data:")
+        headers["Content-Security-Policy"] = own
+    return Response(text, status, media_type="text/html", headers=headers)
+
+
+def image(data: bytes | None, record: str) -> Response:
+    """A normalised image of the lake. Raises Problem where there is none."""
+    if data is None:
+        raise Problem(404, "image_unknown", f"no image of record {record!r} is in the lake")
+    headers = HEADERS | {"Cache-Control": "private, max-age=3600"}
+    return Response(data, media_type=kind_of(data), headers=headers)
+
+
+def kind_of(data: bytes) -> str:
+    """The media type of a normalised image."""
+    return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
 
 
 def back_to(path: str) -> Response:

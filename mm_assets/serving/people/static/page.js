@@ -1,4 +1,5 @@
-// Keys for the review page. Everything also works by mouse, touch and Tab, and without this script.
+// Keys for the review page, and files that are dropped. Everything also works by mouse, touch and
+// Tab, and without this script.
 "use strict";
 (() => {
   const typing = (target) => target.closest("input:not([type=submit]), textarea, select");
@@ -19,11 +20,28 @@
   });
   // One answer for one press.
   document.addEventListener("submit", (event) => {
+    if ("again" in event.target.dataset) return;
     if (event.target.dataset.sent) { event.preventDefault(); return; }
     event.target.dataset.sent = "yes";
   });
   window.addEventListener("pageshow", () => {
     document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent);
+  });
+  // A file that is dropped is chosen.
+  document.querySelectorAll("[data-drop]").forEach((place) => {
+    const over = (event) => {
+      if (!event.dataTransfer || !event.dataTransfer.types.includes("Files")) return;
+      event.preventDefault();
+      place.classList.toggle("over", event.type === "dragover");
+    };
+    for (const kind of ["dragover", "dragleave"]) place.addEventListener(kind, over);
+    place.addEventListener("drop", (event) => {
+      over(event);
+      const input = place.querySelector("input[type=file]");
+      if (!event.dataTransfer.files.length) return;
+      input.files = event.dataTransfer.files;
+      input.dispatchEvent(new Event("change", { bubbles: true }));
+    });
   });
   // The image in its own size, and back.
   document.querySelectorAll("[data-zoom]").forEach((button) => {
