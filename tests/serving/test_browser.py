@@ -75,6 +75,7 @@ def test_axe_finds_no_serious_fault_on_any_page_in_either_theme(
     version = to_review.model(modality="without_image")["version"]
     pages = [
         "/", "/try/pets_like", "/review/pets_like", "/review/pets_like", "/review/pets_like/queue",
+        "/review/pets_like/results",
         "/uploads/pets_like", f"/uploads/pets_like/{upload}", "/models/pets_like",
         f"/models/pets_like/without_image/{version}",
     ]  # fmt: skip

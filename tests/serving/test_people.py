@@ -6,24 +6,35 @@ import asyncio
 import csv
 import io
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
 import mm_assets as mm
+from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.settings import Settings
+from mm_assets.lake.lake import Lake
+from mm_assets.predictions.predict import empty_predictions
 from mm_assets.review.one_by_one import Given, keep, standing
 from mm_assets.serving.app import make_app
 from mm_assets.serving.keys import add_key
 from mm_assets.serving.options import Options
 from mm_assets.serving.people import rooms
 from mm_assets.serving.people.moved import columns_moved
+from mm_assets.serving.people.room import USEFUL, Room
+from mm_assets.tables.open import open_store
+from mm_assets.tables.store import Store
 from mm_assets.training.known_records import known_records
+from tests.make import csv_table, dataset, drop_zip, processed
 from tests.serving.conftest import World
+from tests.tables.offers import offer
 
 HERE = "http://127.0.0.1:8080"
 FROM_HERE = {"Origin": HERE}
@@ -339,7 +350,7 @@ def test_a_table_is_answered_as_a_page_and_as_a_download(
     file = {"table": ("rows.csv", rows + bad)}
     page = client.post("/try/pets_like/table", files=file).text
     assert "6 answers" in page
-    assert "not a number" in page.split("<tbody>")[1]
+    assert "finite number" in page.split("<tbody>")[1]
     assert "<b>" not in page.split("<tbody>")[1]
     whole = client.post("/try/pets_like/table", files=file, data={"download": "yes"})
     assert "attachment" in whole.headers["content-disposition"]
@@ -350,3 +361,109 @@ def test_a_table_is_answered_as_a_page_and_as_a_download(
     for odd in (b"", b"\x00\x01\x02", b"a,b\n1,2\n"):
         answer = client.post("/try/pets_like/table", files={"table": ("x.csv", odd)})
         assert 'role="alert"' in answer.text
+
+
+# -- the queue ------------------------------------------------------------------------------------
+
+
+def test_the_most_useful_first_is_a_choice_that_is_remembered(
+    asked: tuple[TestClient, mm.Dataset],
+) -> None:
+    client, ds = asked
+    named(client)
+    doubtful = [row["record_id"] for row in ds.review()]
+    assert shown(client.get("/review/pets_like").text) == doubtful[0]
+    useful = re.findall(r"record=(P\d+)", client.get("/review/pets_like/queue?order=useful").text)
+    assert sorted(useful) == sorted(doubtful)
+    assert useful != doubtful
+    page = client.get("/review/pets_like?order=useful").text
+    assert 'order=useful" aria-current="true"' in page
+    seen = [shown(page)]
+    for _ in range(3):
+        page = client.post("/review/pets_like", data={"record": seen[-1], "label": "yes"}).text
+        seen.append(shown(page))
+    assert seen == useful[:4]
+
+
+def test_two_who_answered_the_same_record_are_told_and_what_came_of_it_is_shown(
+    asked: tuple[TestClient, mm.Dataset],
+) -> None:
+    client, ds = asked
+    first, second, third = [row["record_id"] for row in ds.review()][:3]
+    for who, said in (
+        ("Ana", {first: "yes", second: "no"}), ("<b>Ben", {first: "yes", second: "yes"}),
+    ):  # fmt: skip
+        client.cookies.clear()
+        named(client, who)
+        for record, label in said.items():
+            page = client.post("/review/pets_like", data={"record": record, "label": label}).text
+    assert "Ana said something else" in page
+    client.post("/review/pets_like", data={"record": third, "unsure": "yes"})
+    page = client.get("/review/pets_like/results").text
+    assert "2 records were answered by more than one; in 1 of 2 (50%) they said the same" in page
+    assert "Ana: no; &lt;b&gt;Ben: yes" in page
+    assert re.search(r"right in \d of 2 ", page)
+    assert "Nothing is known yet" in page
+    client.post("/review/pets_like/send")
+    ds.sync(quiet=True)
+    known = {row["record_id"] for row in ds.review()}
+    assert first not in known
+    assert second in known  # they have to agree first
+
+
+def test_ten_thousand_in_the_queue_keep_nobody_waiting(
+    folder_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, store, spec = Lake(folder_settings), open_store(folder_settings), dataset()
+    count = 10_000
+    rows = [[f"R{n}", str(n % 97), ""] for n in range(count)]
+    drop_zip(lake, "first.zip", {"rows.csv": csv_table(["id", "age", spec.label_column], rows)})
+    upload = processed(lake, store, spec, "first.zip")["upload"]
+    offers = [
+        offer(f"R{n}", upload=upload, prediction="cat", confidence=0.5 + n / count / 3,
+              content_hash=str(n), probabilities='{"cat": 0.6, "dog": 0.4}')
+        for n in range(count)
+    ]  # fmt: skip
+    store.merge(spec.dataset, pa.Table.from_pylist(offers, schema=empty_predictions().schema))
+    room = Room(lake, store, spec)
+    began = time.process_time()
+    queue, _ = room.look()
+    once = time.process_time() - began
+    assert len(queue) == count
+    monkeypatch.setattr("mm_assets.serving.people.room.review_queue", blocked := Blocked())
+    monkeypatch.setattr("mm_assets.serving.people.room.QUEUE_SECONDS", 0.0)
+    began = time.process_time()
+    for _ in range(20):  # the table is asked again beside, and does not come back
+        item = room.next_for("Ana", order=USEFUL)
+        assert item is not None
+        room.values(item)
+        room.progress("Ana")
+        room.answer(item, "cat", "Ana")
+    each = (time.process_time() - began) / 20
+    blocked.free.set()
+    assert each < max(0.15, once / 2), (each, once)
+    assert blocked.calls == 1
+
+
+class Blocked:
+    """A look at the queue that takes as long as one wants."""
+
+    def __init__(self) -> None:
+        self.free, self.calls = threading.Event(), 0
+
+    def __call__(self, store: Store, spec: DatasetSpec) -> list[Any]:
+        self.calls += 1
+        self.free.wait(60)
+        return []
+
+
+def test_a_long_queue_is_shown_in_pages(
+    asked: tuple[TestClient, mm.Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, ds = asked
+    monkeypatch.setattr("mm_assets.serving.people.review_pages.SHOWN_QUEUE", 8)
+    pages = [client.get(f"/review/pets_like/queue?page={n}").text for n in (1, 2, 3)]
+    found = [name for page in pages for name in re.findall(r"record=(P\d+)", page)]
+    assert found == [row["record_id"] for row in ds.review()]
+    for odd in ("0", "99", "x", "-1", "٣"):
+        assert client.get(f"/review/pets_like/queue?page={odd}").status_code == 200

@@ -8,6 +8,7 @@ from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
+from mm_assets.display.cells import written_out
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.promise import risk_coverage
 from mm_assets.lake.lake import Lake
@@ -74,6 +75,20 @@ def all_of(lake: Lake, spec: DatasetSpec) -> list[Shown]:
     monitored = lake.read_json(of_dataset(spec.dataset, MONITORING)) or {}
     told = {(one["modality"], one["version"]): one for one in monitored.get("promises", [])}
     return [_of(lake, spec, modality, rows, told) for modality in spec.modalities]
+
+
+def live_words(lake: Lake, spec: DatasetSpec) -> list[str]:
+    """What the labels that came later say of the answers, when it was last drawn; [] if nothing."""
+    monitored = lake.read_json(of_dataset(spec.dataset, MONITORING)) or {}
+    said = []
+    if (n := monitored.get("live_n")) and "live_accuracy" in monitored:
+        said.append(f"{monitored['live_accuracy']:.1%} of {n:,} labelled answers are right")
+    elif n and "live_mean_absolute_error" in monitored:
+        off = written_out(monitored["live_mean_absolute_error"])
+        said.append(f"{n:,} labelled answers are off by {off} on average")
+    if "live_calibration_error" in monitored:
+        said.append(f"confidence is off by {100 * monitored['live_calibration_error']:.1f} points")
+    return said + [in_words(one) for one in monitored.get("promises", [])]
 
 
 def _of(

@@ -16,10 +16,12 @@ from mm_assets.review.answers import label_fault
 from mm_assets.review.queue import Item
 from mm_assets.serving.people import shell
 from mm_assets.serving.people.charts import scale_of
-from mm_assets.serving.people.room import Room
+from mm_assets.serving.people.model_facts import live_words
+from mm_assets.serving.people.room import DOUBTFUL, USEFUL, Room
 
 KEYS = 9  # classes that have a key of their own
-SHOWN_QUEUE = 200  # records on the page of the whole queue
+SHOWN_QUEUE = 200  # records on one page of the whole queue
+ORDER = "mm_order"  # a cookie: in which order a person wants the queue
 
 
 @dataclass(frozen=True)
@@ -41,21 +43,47 @@ async def next_(dataset: str, request: Request) -> Response:
     if not (who := shell.who(request)):
         return shell.page(request, "name", dataset=dataset, place="review")
     asked = request.query_params
-    shown = await asyncio.to_thread(_shown, room, who, asked.get("record"), asked.get("after"))
-    return shell.page(
+    order = _order(request)
+    shown = await asyncio.to_thread(
+        _shown, room, who, asked.get("record"), asked.get("after"), order
+    )
+    done = asked.get("done")
+    others = await asyncio.to_thread(room.others, done, who) if done else {}
+    response = shell.page(
         request, "review", dataset=dataset, place="review", spec=room.spec, **shown,
-        done=asked.get("done"), done_as=asked.get("as", ""), too_late=asked.get("late"),
-        fault=asked.get("fault", ""),
+        done=done, done_as=asked.get("as", ""), too_late=asked.get("late"),
+        fault=asked.get("fault", ""), order=order, others=others,
     )  # fmt: skip
+    if "order" in asked:
+        shell.remember(response, request, order, ORDER)
+    return response
 
 
 @router.get("/{dataset}/queue")
 async def queue(dataset: str, request: Request) -> Response:
     room = await shell.rooms(request).room(dataset)
-    items = await asyncio.to_thread(room.open_for, shell.who(request))
+    order = _order(request)
+    items = await asyncio.to_thread(room.open_for, shell.who(request), order)
+    pages = max(1, -(-len(items) // SHOWN_QUEUE))
+    said = request.query_params.get("page", "1")
+    number = min(max(int(said) if said.isascii() and said.isdigit() else 1, 1), pages)
     return shell.page(
-        request, "queue", dataset=dataset, place="review", spec=room.spec,
-        items=items[:SHOWN_QUEUE], count=len(items),
+        request, "queue", dataset=dataset, place="review", spec=room.spec, order=order,
+        items=items[(number - 1) * SHOWN_QUEUE : number * SHOWN_QUEUE], count=len(items),
+        number=number, pages=pages,
+    )  # fmt: skip
+
+
+@router.get("/{dataset}/results")
+async def results(dataset: str, request: Request) -> Response:
+    """What came of it: who answered how much, who agrees, and what it says of the models."""
+    room = await shell.rooms(request).room(dataset)
+    found = await asyncio.to_thread(room.agreement)
+    live = await asyncio.to_thread(live_words, room.lake, room.spec)
+    progress = await asyncio.to_thread(room.progress, shell.who(request))
+    return shell.page(
+        request, "results", dataset=dataset, place="review", spec=room.spec, found=found,
+        live=live, progress=progress, shown=SHOWN_QUEUE,
     )  # fmt: skip
 
 
@@ -118,10 +146,18 @@ def _path(dataset: str, **asked: str) -> str:
     return f"/review/{quote(dataset, safe='')}" + (f"?{urlencode(asked)}" if asked else "")
 
 
-def _shown(room: Room, who: str, record: str | None, after: str | None) -> dict[str, Any]:
+def _order(request: Request) -> str:
+    """As it is asked for, or was the last time."""
+    said = request.query_params.get("order") or request.cookies.get(ORDER)
+    return USEFUL if said == USEFUL else DOUBTFUL
+
+
+def _shown(
+    room: Room, who: str, record: str | None, after: str | None, order: str
+) -> dict[str, Any]:
     """What the page of a record shows; item None: nothing is left for this person."""
     item = room.item(record) if record else None
-    item = item or room.next_for(who, after)
+    item = item or room.next_for(who, after, order)
     shown: dict[str, Any] = {
         "item": item,
         "progress": room.progress(who),

@@ -79,11 +79,12 @@ def clean(name: str) -> str:
     return visible(name).strip()[:MOST_LETTERS]
 
 
-def remember(response: Response, request: Request, name: str) -> None:
-    """Keep the person's name in a cookie that no script and no other site gets."""
+def remember(response: Response, request: Request, value: str, cookie: str = REVIEWER) -> None:
+    """Keep the person's name, or a choice of theirs, in a cookie that no script and no other site
+    gets."""
     response.set_cookie(
-        REVIEWER,
-        quote(clean(name)),
+        cookie,
+        quote(clean(value)),
         max_age=365 * 86400,
         httponly=True,
         samesite="strict",
