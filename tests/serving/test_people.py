@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import io
 import re
 import threading
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
@@ -467,3 +471,96 @@ def test_a_long_queue_is_shown_in_pages(
     assert found == [row["record_id"] for row in ds.review()]
     for odd in ("0", "99", "x", "-1", "٣"):
         assert client.get(f"/review/pets_like/queue?page={odd}").status_code == 200
+
+
+# -- uploads --------------------------------------------------------------------------------------
+
+
+def begun(client: TestClient, data: bytes, name: str = "more.csv") -> Any:
+    form = {"name": name, "size": str(len(data)), "stamp": "1"}
+    return client.post("/uploads/pets_like/parts", data=form)
+
+
+def test_a_file_comes_in_parts_and_goes_on_where_it_stopped(
+    asked: tuple[TestClient, mm.Dataset],
+) -> None:
+    client, ds = asked
+    data = b"pet,age,colour,note\n" + b"".join(b"part-%d,3,red,loud\n" % n for n in range(40))
+    told = begun(client, data).json()
+    own = f"/uploads/pets_like/parts/{told['part']}"
+    assert told["offset"] == 0
+    assert client.patch(f"{own}?offset=0", content=data[:100]).json() == {"offset": 100}
+    wrong = client.patch(f"{own}?offset=0", content=data[:100])
+    assert (wrong.status_code, wrong.json()["offset"]) == (409, 100)
+    assert client.post(f"{own}/finish").json()["offset"] == 100
+    again = begun(client, data, "C:\\new\\more.csv").json()  # chosen anew, as by another visit
+    assert again == {"part": told["part"], "offset": 100}
+    assert client.patch(f"{own}?offset=100", content=data[100:] + b"x").status_code == 413
+    there = begun(client, data).json()["offset"]
+    client.patch(f"{own}?offset={there}", content=data[there:])
+    page = client.get(client.post(f"{own}/finish").json()["to"]).text
+    assert "Sent to inbox/pets_like/more.csv-" in page
+    assert client.patch(f"{own}?offset=0", content=b"x").status_code == 404  # it is put away
+    ds.sync(quiet=True)
+    assert len(ds.predictions([f"part-{n}" for n in range(40)])) == 40
+
+
+def test_parts_are_refused_from_elsewhere_and_beyond_the_limit_and_of_others(
+    to_review: mm.Dataset, tmp_path: Path
+) -> None:
+    keys = [add_key(file := tmp_path / "keys.json", who) for who in ("Ana", "Ben")]
+    ana, ben = ({"Authorization": f"Bearer {key}"} for key in keys)
+    with client_of(to_review, keys=file, most_upload_bytes=50) as client:
+        where = "/uploads/pets_like/parts"
+        form = {"name": "../../a.csv", "size": "50", "stamp": ""}
+        part = client.post(where, data=form, headers=ana).json()["part"]
+        assert client.post(where, data=form | {"size": "51"}, headers=ana).status_code == 413
+        for odd in ("0", "-1", "x", "²"):
+            assert client.post(where, data=form | {"size": odd}, headers=ana).status_code == 413
+        for key in (part, "0" * 32, "%2e%2e%2fkeys"):
+            answer = client.patch(f"{where}/{key}?offset=0", content=b"x", headers=ben)
+            assert answer.status_code == 404, key
+        evil = ana | {"Origin": "http://evil.example"}
+        assert client.patch(f"{where}/{part}?offset=0", headers=evil).status_code == 403
+        useless = client.patch(
+            f"{where}/{part}?offset=0", content=b"a,b\n" * 12 + b"ab", headers=ana
+        )
+        assert useless.json() == {"offset": 50}
+        to = client.post(f"{where}/{part}/finish", headers=ana).json()["to"]
+        assert 'role="alert"' in client.get(to, headers=ana).text
+
+
+def test_quarantined_images_are_seen_small_and_encoded_anew(
+    asked: tuple[TestClient, mm.Dataset],
+) -> None:
+    client, ds = asked
+    whole = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(whole, "JPEG", comment=b"<script>")
+    cut = whole.getvalue()[:20_000]
+    files = {"images/q1.jpg": cut, "images/q2.jpg": b"no image", "images/q3.png": bomb()}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, data in (files | {"a.csv": b"pet,age,colour,note\nq1,2,red,loud\n"}).items():
+            archive.writestr(name, data)
+    client.post("/uploads/pets_like", files={"file": ("q.zip", packed.getvalue())})
+    with contextlib.suppress(mm.RunFailed):  # too much of it is refused
+        ds.sync(quiet=True)
+    upload = next(one["upload"] for one in ds.uploads() if one["name"].startswith("q-"))
+    page = client.get(f"/uploads/pets_like/{upload}").text
+    [src] = re.findall(r'class="thumb" src="(.*?)"', page)
+    seen = client.get(src)
+    assert seen.headers["content-type"] == "image/jpeg"
+    assert b"<script>" not in seen.content
+    assert Image.open(io.BytesIO(seen.content)).size == (256, 192)
+    assert client.get(f"/uploads/pets_like/{upload}/image?file=a.csv").status_code == 404
+
+
+def bomb() -> bytes:
+    """A PNG that says it is far larger than it is."""
+    written = io.BytesIO()
+    Image.new("L", (4, 4)).save(written, "PNG")
+    data = bytearray(written.getvalue())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    return bytes(data)

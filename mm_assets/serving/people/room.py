@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.errors import LakeError, MMError, ModelError
+from mm_assets.contract.errors import LakeError, MMError, ModelError, UploadError
 from mm_assets.lake.lake import Lake
 from mm_assets.review.agreement import Agreement, agreement, is_same
 from mm_assets.review.answers import Refused
@@ -30,6 +30,7 @@ from mm_assets.review.queue import Item, review_classes, review_queue
 from mm_assets.review.useful import POOL, most_useful
 from mm_assets.tables.store import Store
 from mm_assets.training.known_records import KnownRecords, known_records
+from mm_assets.uploads.quarantined import glimpses_of
 from mm_assets.uploads.received import read_images
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ QUEUE_SECONDS = 5.0  # that a look at the table is good for; then the next is ta
 STALE_SECONDS = 60.0  # after which nobody is shown what was seen then
 USEFUL_SECONDS = 600.0  # that an order by use is kept
 DOUBTFUL, USEFUL = "doubtful", "useful"  # orders of the queue
+GLIMPSED_UPLOADS = 4  # whose quarantined images are kept at hand
 LEASES = 50  # records from the front of the queue that may be held by others
 
 
@@ -67,7 +69,8 @@ class Room:
         self.lake, self.store, self.spec = lake, store, spec
         self.refused: list[Refused] = []  # by the last send
         self._lock, self._looking = threading.Lock(), threading.Lock()
-        self._ordering = threading.Lock()
+        self._ordering, self._glimpsing = threading.Lock(), threading.Lock()
+        self._glimpses: dict[str, dict[str, bytes]] = {}
         self._useful: list[str] = []
         self._ordered = float("-inf")
         self._looked = float("-inf")
@@ -212,6 +215,19 @@ class Room:
         if own is None:
             return {}
         return {name: is_same(self.spec, one.label, own.label) for name, one in last.items()}
+
+    def glimpses(self, upload: str) -> Mapping[str, bytes]:
+        """What can be seen of an upload's quarantined images, by file."""
+        with self._glimpsing:
+            if upload not in self._glimpses:
+                try:
+                    found = glimpses_of(self.lake, self.spec, upload)
+                except (LakeError, UploadError):
+                    return {}
+                while len(self._glimpses) >= GLIMPSED_UPLOADS:
+                    del self._glimpses[next(iter(self._glimpses))]
+                self._glimpses[upload] = found
+            return self._glimpses[upload]
 
     # -- answering ----------------------------------------------------------------------------
 

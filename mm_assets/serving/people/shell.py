@@ -33,12 +33,21 @@ HEADERS = {
 
 
 def page(
-    request: Request, name: str, status: int = 200, *, own_images: bool = False, **context: Any
+    request: Request,
+    name: str,
+    status: int = 200,
+    *,
+    own_images: bool = False,
+    own_requests: bool = False,
+    **context: Any,
 ) -> Response:
-    """A page of the templates, with the safety headers. own_images: it holds images in itself."""
+    """A page of the templates, with the safety headers. own_images: it holds images in itself.
+    own_requests: its script asks this service."""
     template = environment().get_template(f"{name}.html.j2")
     text = template.render(**{"dataset": "", "place": "", "who": who(request)} | context)
     headers = dict(HEADERS)
+    if own_requests:
+        headers["Content-Security-Policy"] += "; connect-src 'self'"
     if own_images:
         own = POLICY.replace("img-src 'self'", "img-src 'self' data:")
         headers["Content-Security-Policy"] = own
