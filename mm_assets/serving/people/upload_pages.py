@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
 from mm_assets.contract.ends import read_ended
 from mm_assets.contract.errors import MMError
@@ -126,7 +127,10 @@ async def append(dataset: str, key: str, request: Request) -> Response:
     part = await asyncio.to_thread(parts.find, key, dataset, key_name() or "")
     said = request.query_params.get("offset", "")
     offset = int(said) if said.isascii() and said.isdigit() and len(said) < 16 else -1
-    return _told({"offset": await parts.append(part, offset, request.stream())})
+    try:
+        return _told({"offset": await parts.append(part, offset, request.stream())})
+    except ClientDisconnect:  # what came of it is kept
+        raise Problem(400, "body_cut_short", "the part broke off", offset=part.offset) from None
 
 
 @router.post("/{dataset}/parts/{key}/finish")
