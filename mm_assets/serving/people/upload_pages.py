@@ -69,6 +69,7 @@ async def receipt(dataset: str, upload: str, request: Request) -> Response:
         }
         return Response(text, media_type="application/json", headers=headers)
     unused = [one for one in told["files"] if one["fate"] != "used"]
+    unused.sort(key=lambda one: one["fate"] != "quarantined")
     images = any(one["fate"] == "quarantined" and one["kind"] == "image" for one in unused)
     seen = await asyncio.to_thread(room.glimpses, told["upload"]) if images else {}
     return shell.page(
