@@ -27,7 +27,11 @@ def test_a_persons_last_answer_counts_and_cannot_tell_is_none() -> None:
 
 
 def test_numbers_are_the_same_within_what_counts_as_right() -> None:
-    exact: dict[str, Any] = {"problem_type": "regression", "columns": {"age": "number"}}
+    exact: dict[str, Any] = {
+        "problem_type": "regression",
+        "classes": None,
+        "columns": {"age": "number"},
+    }
     answers = [given("a", "100", "Ana", said="90"), given("a", "104", "Ben", said="90")]
     assert agreement(dataset(**exact), answers).same == 0
     near = agreement(dataset(**exact, regression_tolerance=5), answers)

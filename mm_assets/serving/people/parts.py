@@ -70,7 +70,7 @@ class Parts:
         if not part.file.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self._folder).free < size + FREE_BYTES:
-                raise Problem(507, "disk_full", "the service has no room for this file",
+                raise Problem(507, "part_no_room", "the service has no room for this file",
                               "Send it with `mm upload`.")  # fmt: skip
             part.file.parent.mkdir(parents=True, exist_ok=True)
             part.file.touch()
