@@ -62,8 +62,8 @@ def test_the_page_and_the_plot_are_made_of_what_is_stored(
         monkeypatch.setattr(page, name, tmp_path / name)
     page.PAGE.write_text(f"Before.\n\n{page.BEGIN}\nold\n{page.END}\n\nAfter.\n")
     rival = "Python alone"
-    page.put([measured("help", **{OURS: [0.2], rival: [0.1]})])
-    page.put([measured("help", **{OURS: [0.4], rival: [0.1]})])
+    page.put(measured("help", **{OURS: [0.2], rival: [0.1]}))
+    page.put(measured("help", **{OURS: [0.4], rival: [0.1]}))
     assert [one.median(OURS, "wall") for one in page.stored()] == [0.2, 0.4]
     text = page.PAGE.read_text()
     assert text.startswith("Before.")
