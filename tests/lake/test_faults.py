@@ -384,6 +384,17 @@ def test_who_created_a_document_hears_so_though_the_answer_was_lost(
 
 
 @pytest.mark.parametrize("how", LOST)
+def test_a_file_in_parts_is_there_though_the_answer_to_its_end_was_lost(
+    faulty: Lake, behind: Lake, proxy: FaultyProxy, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "big").write_bytes(BIG)
+    proxy.add(LOST[how], is_("POST", "uploadId"))
+    faulty.write("d/new", tmp_path / "big")
+    assert proxy.faults == 1
+    assert behind.read("d/new") == BIG
+
+
+@pytest.mark.parametrize("how", LOST)
 def test_a_promotion_whose_answer_was_lost_is_made_once(
     faulty: Lake, behind: Lake, proxy: FaultyProxy, tmp_path: Path, how: str
 ) -> None:
