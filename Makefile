@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy types format profile checks quality kills kills-table laws image image-pin lock clean
+.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy types format profile checks quality bench kills kills-table laws image image-pin lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ checks: setup ## Materialise a sample dataset and run all asset checks
 
 quality: setup ## Every engine beside what a person writes in minutes, into docs/results.md (hours)
 	@python -W ignore -m benchmarks.quality --write $(Q)
+
+bench: setup ## Our speed beside what people run: ONLY=photos,merge RUNS=5 ALL=1 WRITE=1 (docs/performance.md)
+	@python -W ignore -m benchmarks.speed $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS)) $(if $(ALL),--all) $(if $(WRITE),--write)
 
 KILLS := $(MM_DATA)/kills
 kills: setup ## N kills (1000) on a folder and on S3 + DynamoDB, in the background; again: go on

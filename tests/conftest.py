@@ -30,7 +30,11 @@ pytest_plugins = ["tests.side_by_side"]
 _OF_THE_TESTS = ("MM_NIGHTLY", "MM_DYNALITE")
 # No test may see where the person who runs it keeps data (make exports MM_DATA).
 for _name in list(os.environ):
-    if _name.startswith(("MM_", "AWS_")) and _name not in _OF_THE_TESTS or _name == "DAGSTER_HOME":
+    if (
+        _name.startswith(("MM_", "AWS_", "LABEL_STUDIO_"))
+        and _name not in _OF_THE_TESTS
+        or _name == "DAGSTER_HOME"
+    ):
         del os.environ[_name]
 
 # Threads cost models as small as those of tests more than they give, most of all side by side.

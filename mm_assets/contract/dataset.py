@@ -27,6 +27,7 @@ from mm_assets.contract.decisions import (
 from mm_assets.contract.engine_spec import EngineSpec, Strict
 from mm_assets.contract.ids import normalised
 from mm_assets.contract.limits import ImageFeature, Limits
+from mm_assets.contract.modality import Modality as Modality  # noqa: PLC0414  meant to be had here
 from mm_assets.contract.review import Review, Tolerance
 from mm_assets.contract.text_codecs import is_text_codec
 
@@ -36,13 +37,6 @@ WHOLE_NAME = "{file}"  # `image_name` where the ID is the file's whole name
 # What comes close enough to a host to be looked at when something is fetched.
 _HOST = re.compile(r"(\*\.)?([^\s/@:*?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 CONTENT_ID = 16  # hexadecimal digits of an ID that is made of an image's bytes
-
-
-class Modality(StrEnum):
-    """Whether a record has an image that really decodes."""
-
-    WITH_IMAGE = "with_image"
-    WITHOUT_IMAGE = "without_image"
 
 
 class ColumnKind(StrEnum):

@@ -58,7 +58,7 @@ def run_demo(settings: Settings, dataset: str, folder: Path | None = None) -> bo
     server_package()  # missing, it is said before anything is made
     empty(folder)
     began = time.monotonic()
-    with err.status(f"{story.making} …"):
+    with err().status(f"{story.making} …"):
         story.make(folder / "uploads")
         load_definitions(local_settings(folder, dataset))  # else the daemon would fail in silence
     # The instance comes first: two processes that make it at the same moment spoil it.
@@ -108,7 +108,7 @@ class _Watch:
 
     def until(self, words: str, is_done: Callable[[], bool]) -> None:
         began = time.monotonic()
-        with err.status("") as status:
+        with err().status("") as status:
             while not is_done():
                 waited = time.monotonic() - began
                 status.update(f"waiting until {words} … {waited:.0f} s")

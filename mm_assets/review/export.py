@@ -145,23 +145,28 @@ def _write_images(
     A record whose image is lost has none. Those without one share the image NO_IMAGE.
     """
     names: dict[str, str] = {}
+    for record_id, data in images_of(lake, spec.dataset, items):
+        names[record_id] = image_name(record_id, data)
+        (folder / names[record_id]).write_bytes(data)
+    if spec.has_images and len(names) < len(items):
+        (folder / NO_IMAGE).write_bytes(no_image())
+    return names
+
+
+def images_of(lake: Lake, dataset: str, items: Sequence[Item]) -> Iterator[tuple[str, bytes]]:
+    """Records and their images, a few megabytes at a time. One that is lost is left out."""
     for upload in sorted({item.image_upload for item in items if item.image_upload}):
         of: dict[str, list[str]] = {}
         for item in items:
             if item.image_upload == upload and item.image_sha256:
                 of.setdefault(item.image_sha256, []).append(item.record_id)
         try:
-            for some in read_images(lake, spec.dataset, upload, of.keys()):
+            for some in read_images(lake, dataset, upload, of.keys()):
                 for sha256, data in some.items():
-                    for record_id in of[sha256]:
-                        names[record_id] = image_name(record_id, data)
-                        (folder / names[record_id]).write_bytes(data)
+                    yield from ((record_id, data) for record_id in of[sha256])
         except LakeError as error:
             if error.code not in ("image_lost", "not_materialised"):
                 raise
-    if spec.has_images and len(names) < len(items):
-        (folder / NO_IMAGE).write_bytes(_no_image())
-    return names
 
 
 def image_name(record_id: str, data: bytes) -> str:
@@ -172,7 +177,7 @@ def image_name(record_id: str, data: bytes) -> str:
     return f"{letters}-{digest}.{suffix}" if letters else f"{digest}.{suffix}"
 
 
-def _no_image() -> bytes:
+def no_image() -> bytes:
     """What Label Studio shows for a record without an image, instead of an error."""
     from PIL import Image, ImageDraw
 

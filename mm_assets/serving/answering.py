@@ -39,7 +39,8 @@ class Asked:
 
     images: for each record what its key `image` holds (base64, an address, …), the bytes of a
     file, or None. named: files that came beside the records, by their names. faults: why the
-    record at a place could not be read. number_rows: of a table without IDs.
+    record at a place could not be read. number_rows: of a table without IDs. is_kept: whether a
+    recorder keeps what is answered.
     """
 
     records: Sequence[Record] = ()
@@ -48,6 +49,7 @@ class Asked:
     named: Mapping[str, bytes] | None = None
     faults: Mapping[int, Fault] = field(default_factory=dict)
     number_rows: bool = False
+    is_kept: bool = True
 
     @classmethod
     def of_json(cls, document: Any, named: Mapping[str, bytes] | None = None) -> Asked:
@@ -146,7 +148,7 @@ class Answering:
                 reads = await self._records(reader, records, images, asked.faults, sent)
         note().stage(READ, note().began, time.perf_counter())
         answers = await self.service.answers(name, reads)
-        if self.recorder is not None:
+        if self.recorder is not None and asked.is_kept:
             self.recorder.keep(predictor.spec, reads, sent, answers)
         return Answered(answers, unused)
 

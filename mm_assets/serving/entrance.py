@@ -8,6 +8,8 @@ exist for it.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from contextvars import ContextVar
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, unquote, urlsplit
@@ -97,6 +99,8 @@ def _given(headers: Headers) -> str:
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and token.strip():
         return token.strip()
+    if kind.lower() == "basic" and (password := _password(token)):
+        return password
     if own := headers.get("x-api-key", "").strip():
         return own
     try:
@@ -104,6 +108,14 @@ def _given(headers: Headers) -> str:
     except CookieError:
         return ""
     return unquote(found.value) if found is not None else ""
+
+
+def _password(token: str) -> str:
+    """Of a client that knows names and passwords alone: the key is the password of any name."""
+    try:
+        return base64.b64decode(token.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, ValueError):
+        return ""
 
 
 def _is_browsing(scope: Scope) -> bool:

@@ -10,7 +10,6 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.decisions import check_names
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.protocol import Engine, Predictor, Task
-from mm_assets.engines.shared.prepared import with_images
 from mm_assets.engines.shared.weights import weights_for
 from mm_assets.training.decision import DecisionRule, asked_for, rule_of
 from mm_assets.training.records import SEEN
@@ -93,6 +92,8 @@ class Unseen:
 def unseen_answers(task: Task, engine: Engine, loaded: Predictor) -> Unseen:
     """What the engine says out of fold, if it does, else of the tuning records."""
     import pandas as pd
+
+    from mm_assets.engines.shared.prepared import with_images
 
     out_of_fold: pd.DataFrame | None = getattr(engine, "out_of_fold", None)
     if out_of_fold is None:
