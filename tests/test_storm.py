@@ -39,6 +39,5 @@ def test_the_flow_ends_in_a_storm_as_it_ends_without(
     project = Project(tmp_path / "project", servers)
     with storm_before(project, seed, share=0.1) as storm:
         end = run_quietly(project, make_waves(0))
-    print(storm.met.total(), storm.met)
     assert not any(differences(calm, end).values()), differences(calm, end)
     assert {fault for _, _, fault in storm.met} == {*FAULTS}

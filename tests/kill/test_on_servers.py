@@ -3,11 +3,15 @@
 Dagster's history is in PostgreSQL, the lake on S3, the table in DynamoDB; S3 tells a queue what
 came, and another queue is told of results. PostgreSQL crashes, and then everything that runs is
 killed. The end is what a quiet run on a folder and DuckDB makes of the same uploads.
+
+Nightly three of a hundred requests go wrong as well. A message of a queue that was handed out and
+whose answer was lost stays hidden for two minutes, which is why not always.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 import subprocess
@@ -23,12 +27,15 @@ import yaml
 
 from tests.aws_server import Servers, running_servers
 from tests.kill.harness import Victim
-from tests.kill.project import Project, differences, is_quiet, make_waves, run_quietly
+from tests.kill.project import Project, Upload, differences, is_quiet, make_waves, run_quietly
 from tests.postgres import Postgres
 from tests.queues.subscriber import Subscriber
+from tests.storm import storm_before
 
 WAIT = 450  # seconds; a machine that does nothing else takes a fifth
 COMPOSE = Path(__file__).parents[2] / "deploy" / "compose" / "compose.yaml"
+STORM = 0.03 if os.environ.get("MM_NIGHTLY") == "1" else 0.0
+Uploads = list[Upload]
 SECRETS = ("DAGSTER_PG_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -99,6 +106,26 @@ def restart(postgres: Postgres) -> None:
     postgres.start()
 
 
+def _killed(
+    victim: Containers, servers: Servers, postgres: Postgres, first: Uploads, second: Uploads
+) -> None:
+    """Let it run, with the strikes, until nothing is left to do."""
+    project = victim.project
+    project.enter()
+    project.drop(0, first)
+    victim.start()
+    try:
+        wait_until(lambda: is_at_work(project, victim), "no run began")
+        project.drop(1, second)  # the inbox was listed: now the queue alone tells of it
+        restart(postgres)
+        wait_until(lambda: is_at_work(project, victim), "no run began after the crash")
+        victim.kill_one()
+        wait_until(lambda: is_quiet(project, 1, 2), "it did not get quiet", 2)
+        wait_until(lambda: servers.waiting(project.place["MM_EVENTS"]) == 0, "events are left")
+    finally:
+        victim.end()
+
+
 def test_the_flow_goes_through_a_crash_of_the_database_and_a_kill_of_everything(
     tmp_path: Path, servers: Servers, postgres: Postgres
 ) -> None:
@@ -110,19 +137,9 @@ def test_the_flow_goes_through_a_crash_of_the_database_and_a_kill_of_everything(
     victim = Containers(project, random.Random(0), next_kinds=["everything"])
     told = victim.environment("daemon").keys()
     assert yaml.safe_load(COMPOSE.read_text())["x-ours"]["environment"].keys() <= told
-    project.enter()
-    project.drop(0, first)
-    victim.start()
-    try:
-        wait_until(lambda: is_at_work(project, victim), "no run began")
-        project.drop(1, unlabelled)  # the inbox was listed: now the queue alone tells of it
-        restart(postgres)
-        wait_until(lambda: is_at_work(project, victim), "no run began after the crash")
-        victim.kill_one()
-        wait_until(lambda: is_quiet(project, 1, 2), "it did not get quiet", 2)
-        wait_until(lambda: servers.waiting(project.place["MM_EVENTS"]) == 0, "events are left")
-    finally:
-        victim.end()
+    with storm_before(project, seed=0, share=STORM) as storm:
+        _killed(victim, servers, postgres, first, unlabelled)
+    assert bool(storm.met) == bool(STORM)
     assert victim.kills["everything"] == 1
     end = project.end_state()
     assert not any(differences(quiet, end).values()), differences(quiet, end)
