@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy types format profile checks quality bench kills kills-table laws image image-pin lock clean
+.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy sbom audit types format profile checks quality bench kills kills-table laws image image-pin lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -58,6 +58,14 @@ lint: setup ## ruff, mypy, the order of the rooms, the Dockerfile and the other 
 
 lint-deploy: setup ## checkov over deploy/, in an environment of its own: its pins are not ours
 	@python -m uv tool run --quiet --python 3.11 checkov==3.3.30 --config-file deploy/checkov.yaml
+
+sbom: setup ## What the image is made of, as CycloneDX: dist/sbom.json
+	@mkdir -p dist
+	@python -W ignore -m uv tool run --quiet --python 3.11 --from cyclonedx-bom==7.5.0 cyclonedx-py requirements deploy/image/requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON --output-file dist/sbom.json 2>/dev/null
+	@python -c 'import json; found = json.load(open("dist/sbom.json"))["components"]; print(f"dist/sbom.json: {len(found)} packages"); assert len(found) > 100'
+
+audit: setup ## Known vulnerabilities of what the image is made of; asks the index and needs the Internet
+	@python -m uv tool run --quiet --python 3.11 pip-audit==2.10.1 --strict --no-deps --disable-pip --progress-spinner off --requirement deploy/image/requirements.lock
 
 types: setup ## mypy alone
 	@mypy

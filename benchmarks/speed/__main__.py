@@ -32,14 +32,12 @@ def run(
     ]
     if not chosen:
         raise typer.BadParameter(f"no line begins so; there are: {', '.join(LINES)}")
-    measured = []
     with err.status("") as status:
         for line in chosen:
-            found = measure(line, runs, status.update)
-            measured.append(page.Measured.of(line, found))
-            out.print(Markdown(page.table(measured[-1:])))
-    if write:
-        page.put(measured)
+            measured = page.Measured.of(line, measure(line, runs, status.update))
+            out.print(Markdown(page.table([measured])))
+            if write:
+                page.put(measured)
 
 
 typer.run(run)

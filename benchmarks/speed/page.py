@@ -62,15 +62,14 @@ def _about() -> dict[str, Any]:
     }
 
 
-def put(measured: Iterable[Measured]) -> None:
+def put(one: Measured) -> None:
     """Append what was measured, and make the page and the plot of all that is stored."""
     with RESULTS.open("a", encoding="utf-8") as file:
-        for one in measured:
-            rounded = {
-                case: [{name: round(run[name], 4) for name in FIGURES} for run in runs]
-                for case, runs in one.runs.items()
-            }
-            file.write(json.dumps({"line": one.line, **one.about, "runs": rounded}) + "\n")
+        rounded = {
+            case: [{name: round(run[name], 4) for name in FIGURES} for run in runs]
+            for case, runs in one.runs.items()
+        }
+        file.write(json.dumps({"line": one.line, **one.about, "runs": rounded}) + "\n")
     everything = stored()
     draw(everything)
     newest = {one.line: one for one in everything}

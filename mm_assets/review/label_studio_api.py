@@ -26,6 +26,7 @@ TRIES = 5
 LONGEST_PAUSE = 60.0  # that we wait because we were told to
 BUSY = (429, 503)  # nothing was done; others below 600 may have done something
 OLDEST = (1, 13)  # that was tried
+_REFRESH = "/api/token/refresh/"
 # What is asked of a task: not its data, in which the image is. It holds for what lies inside, too.
 _FIELDS = "id,meta,drafts,annotations,result,was_cancelled,completed_by,created_at,updated_at"
 
@@ -179,10 +180,10 @@ class LabelStudio:
     def _renew(self) -> None:
         """A fresh token for requests, from a personal access token."""
         self._client.headers.pop("Authorization", None)
-        answer = self._sent("POST", "/api/token/refresh/", {"refresh": self._key})
+        answer = self._sent("POST", _REFRESH, {"refresh": self._key})
         document = self._document(answer) if answer.is_success else {}
         if not (isinstance(document, dict) and document.get("access")):
-            raise self._refused(answer, "/api/token/refresh/")
+            raise self._refused(answer, _REFRESH)
         self._client.headers["Authorization"] = f"Bearer {document['access']}"
 
     def _checked_version(self) -> str:
@@ -234,7 +235,10 @@ class LabelStudio:
 
     def _refused(self, answer: httpx.Response, path: str) -> ReviewError:
         status, said, where = answer.status_code, _said(answer), f"{self.url}{path}"
-        if status in (401, 403):
+        unknown = status == 404 and path == _REFRESH
+        if unknown:
+            said = f"Label Studio {self.version} knows no personal access tokens"
+        if status in (401, 403) or unknown:
             return ReviewError(
                 code="label_studio_key",
                 what=f"Label Studio refuses the key: {said}",

@@ -380,6 +380,14 @@ def test_an_access_token_that_runs_out_is_renewed(world: World, one: Small) -> N
     assert one.asked.count("POST /api/token/refresh") == 2
 
 
+def test_a_version_before_personal_access_tokens_says_so(one: Small) -> None:
+    one.release = "1.13.1"
+    one.faults = [("POST /api/token/refresh", Refuses(404, "Not found."))]
+    said = words(lambda: LabelStudio(one.url, one.access_token))
+    assert "label_studio_key" in said
+    assert "1.13.1 knows no personal access tokens" in said
+
+
 def test_what_it_refuses_is_quoted(world: World, one: Small) -> None:
     one.faults = [("POST /api/projects/.*/import", Refuses(400, "'image' key is expected"))]
     said = words(lambda: push(world, one))

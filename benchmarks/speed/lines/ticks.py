@@ -69,7 +69,7 @@ def _fill(folder: Path, objects: int, before: str, inbox: str) -> None:
 
 LINES = tuple(
     Line(
-        name=f"tick-{objects}",
+        name=f"tick-{objects // 1000}k",
         words=f"One new upload is found in S3 after {objects:,} files that came before it",
         amount=1,
         unit="upload",
