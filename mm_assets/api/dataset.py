@@ -528,7 +528,7 @@ class Dataset:
         items = review_queue(self.table, self.spec, limit)
         rows = [item.as_row() for item in items]
         columns = [name for name in QUEUE_SHOWN if any(row[name] is not None for row in rows)]
-        images = thumbnails_of(self.lake, self.name, items) if thumbnails else {}
+        images = thumbnails_of(self.lake, self.spec, items) if thumbnails else {}
         return Rows(rows, columns, f"{self.name}: to review", images)
 
     def export_review(

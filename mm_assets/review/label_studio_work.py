@@ -171,7 +171,7 @@ def _made(
     for start in range(0, len(items), AT_ONCE):
         some = items[start : start + AT_ONCE]
         features = features_of(lake, spec, some)
-        images = {name: _as_url(data) for name, data in images_of(lake, spec.dataset, some)}
+        images = {name: _as_url(data) for name, data in images_of(lake, spec, some)}
         yield (
             some,
             [

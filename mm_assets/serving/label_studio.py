@@ -98,6 +98,8 @@ def _image(spec: DatasetSpec, data: Mapping[str, Any]) -> Any:
     image = data.get("image")
     if not spec.has_images or not isinstance(image, str) or image.startswith(NONE_SHOWN):
         return None
+    if spec.all_images and "record_id" in data:  # the task shows all of them in one picture
+        return {"name": str(data["record_id"])}
     return image if image.startswith(_ADDRESSES) else {"name": str(data.get("record_id", image))}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.decisions import check_names
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.protocol import Engine, Predictor, Task
@@ -66,6 +66,20 @@ def learnt_weights(
         )
     labels = [str(name) for part in SEEN for name in parts[part][spec.label_column]]
     return weights_for(spec.class_weights, labels)
+
+
+def refuse_one_image(spec: DatasetSpec, modality: Modality, engine: Engine) -> None:
+    """Raises ModelError (images_not_pooled) for an engine that takes one image of a record."""
+    if not spec.all_images or modality is not Modality.WITH_IMAGE:
+        return
+    if not getattr(engine, "pools_images", False):
+        raise ModelError(
+            code="images_not_pooled",
+            what=f"{type(engine).__name__} takes one image of a record",
+            where=f"{spec.dataset}, `images: all` in the dataset's YAML",
+            todo="Write `images: first`, or `pools_images = True` in the engine's class once it "
+            "takes a tuple of images for one (engines/protocol.py).",
+        )
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,8 @@ from mm_assets.review.one_by_one import (
     standing,
     take_back,
 )
-from mm_assets.review.queue import Item, review_classes, review_queue
+from mm_assets.review.queue import Item, image_of, review_classes, review_queue
 from mm_assets.tables.store import Store
-from mm_assets.uploads.received import read_images
 
 QUEUE_SECONDS = 5.0  # that a look at the table is good for
 LEASES = 50  # records from the front of the queue that may be held by others
@@ -106,13 +105,9 @@ class Room:
             return {}
 
     def image(self, item: Item) -> bytes | None:
-        """The record's normalised image; None if it has none, or it is not in the lake."""
-        if item.image_sha256 is None or item.image_upload is None:
-            return None
-        wanted = {item.image_sha256}
+        """The record's normalised images as one; None if it has none, or none is in the lake."""
         try:
-            some = read_images(self.lake, self.spec.dataset, item.image_upload, wanted)
-            return next((found[item.image_sha256] for found in some), None)
+            return image_of(self.lake, self.spec, item)
         except LakeError:
             return None
 

@@ -15,6 +15,8 @@ from mm_assets.serving.people import shell
 from mm_assets.serving.predictor import Predictor
 from mm_assets.serving.problems import Problem
 
+MOST_IMAGES = 50  # of one record in the form
+
 router = APIRouter(prefix="/try", include_in_schema=False)
 
 
@@ -39,22 +41,29 @@ async def answer(dataset: str, request: Request) -> Response:
     shell.refuse_other_sites(request)
     predictor = await shell.rooms(request).predictor(dataset)
     most = request.app.state.options.most_bytes
-    async with request.form(max_files=1, max_fields=len(predictor.spec.columns) + 5,
+    many = MOST_IMAGES if predictor.spec.all_images else 1
+    async with request.form(max_files=many, max_fields=len(predictor.spec.columns) + 5,
                             max_part_size=most) as form:  # fmt: skip
         typed = {name: str(form.get(f"column:{name}", "")) for name in predictor.spec.columns}
-        image = await _image_of(form)
+        images = await _images_of(form)
     record: dict[str, Any] = {name: value.strip() or None for name, value in typed.items()}
     try:
         answering = request.app.state.answering
-        found = await answering.answer(dataset, Asked([record], [image]))
+        found = await answering.answer(dataset, Asked([record], [_one_or_all(images)]))
     except Problem as problem:
         return _page(request, dataset, predictor, typed, fault=problem.what, todo=problem.todo)
     return _page(request, dataset, predictor, typed, found=found.answers[0])
 
 
-async def _image_of(form: FormData) -> bytes | None:
-    file = form.get(IMAGE)
-    return (await file.read() or None) if isinstance(file, UploadFile) else None
+async def _images_of(form: FormData) -> list[bytes]:
+    files = [file for file in form.getlist(IMAGE) if isinstance(file, UploadFile)]
+    return [data for file in files if (data := await file.read())]
+
+
+def _one_or_all(images: list[bytes]) -> bytes | list[bytes] | None:
+    if len(images) > 1:
+        return images
+    return images[0] if images else None
 
 
 def _page(
