@@ -35,6 +35,36 @@ app = typer.Typer(
 )
 
 
+@app.callback(invoke_without_command=True)
+def review(
+    context: typer.Context,
+    dataset: DatasetOption = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the page for people in a browser.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where `mm serve` runs, or shall run.")
+    ] = 8080,
+    demo: Annotated[
+        str | None, typer.Option(help="Of what the demo of this dataset left behind.")
+    ] = None,
+) -> None:
+    """What the models are not sure of, to people and back."""
+    if context.invoked_subcommand:
+        return
+    if not open_:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+    from mm_assets.cli.review_page import open_page
+
+    with speaking_errors():
+        if demo is not None:
+            from mm_assets.demo.run import left_behind
+
+            left_behind(mm.Settings.from_environment(), demo)
+        open_page(mm.open(dataset or demo).name, port)
+
+
 @app.command("list")
 def list_(
     dataset: DatasetOption = None,

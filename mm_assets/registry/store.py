@@ -68,7 +68,10 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class Champion:
-    """One entry of the promotion log; the one with the highest generation is in use."""
+    """One entry of the promotion log; the one with the highest generation is in use.
+
+    by: who promoted it by hand on the page for people; '' where nobody was asked for a name.
+    """
 
     modality: Modality
     generation: int
@@ -77,6 +80,11 @@ class Champion:
     reason: str
     promoted_at: str
     previous: str | None
+    by: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the lake."""
+        return {name: value for name, value in asdict(self).items() if name != "by" or value}
 
 
 class ModelStore:
@@ -144,8 +152,9 @@ class ModelStore:
         return [self._entry(modality, number) for number in self._generations(modality)]
 
     def promote(
-        self, modality: str, version: str, reason: str, *, manifest_sha256: str | None = None
-    ) -> Champion:
+        self, modality: str, version: str, reason: str, *,
+        manifest_sha256: str | None = None, by: str = "",
+    ) -> Champion:  # fmt: skip
         """Make a stored model the champion; an older version again is a roll-back.
 
         To promote the champion itself changes nothing. `manifest_sha256`, as `save` returned it,
@@ -165,9 +174,10 @@ class ModelStore:
                 reason=reason,
                 promoted_at=utc_now(),
                 previous=current.version if current else None,
+                by=by,
             )
             key = self._entry_key(modality, champion.generation)
-            if self.lake.create_json(key, asdict(champion)):
+            if self.lake.create_json(key, champion.to_json()):
                 return champion
         raise ModelError(
             code="promotion_contested",
@@ -225,7 +235,7 @@ class ModelStore:
         other.lake.write(f"{key}/{MANIFEST}", self.lake.read(f"{key}/{MANIFEST}"))
         other.stored(champion.modality, champion.version, manifest_sha256=signed)
         entry = other._entry_key(champion.modality, champion.generation)
-        other.lake.write_json(entry, asdict(champion))
+        other.lake.write_json(entry, champion.to_json())
 
     def fetch(self, modality: str, version: str, *, manifest_sha256: str | None = None) -> Path:
         """A local, read-only copy of the model's files, each verified just now.
