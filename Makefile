@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy sbom audit types format profile checks quality bench image image-pin lock clean
+.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy sbom audit types format profile checks quality bench kills kills-table laws image image-pin lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -86,6 +86,18 @@ quality: setup ## Every engine beside what a person writes in minutes, into docs
 
 bench: setup ## Our speed beside what people run: ONLY=photos,merge RUNS=5 ALL=1 WRITE=1 (docs/performance.md)
 	@python -W ignore -m benchmarks.speed $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS)) $(if $(ALL),--all) $(if $(WRITE),--write)
+
+KILLS := $(MM_DATA)/kills
+kills: setup ## N kills (1000) on a folder and on S3 + DynamoDB, in the background; again: go on
+	@mkdir -p $(KILLS)
+	@nohup nice python -W ignore -m tests.kill.many --kills $(or $(N),1000) --log $(KILLS)/log.jsonl >>$(KILLS)/said 2>&1 </dev/null &
+	@echo 'In the background. What it says: $(KILLS)/said; what was found so far: make kills-table'
+
+kills-table: setup ## What `make kills` has found so far: lost, duplicated, different
+	@python -m tests.kill.many --show --log $(KILLS)/log.jsonl
+
+laws: setup ## The laws' state machine, 10,000 steps (about half an hour of one core; nightly)
+	@MM_NIGHTLY=1 python -m pytest tests/laws --timeout=0 -n 0
 
 image-pin: ## Write down which base the image is built on: the digest of its tag today
 	@docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}' >deploy/image/python.digest

@@ -27,6 +27,7 @@ from typing import Any
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.errors import LakeError, ModelError
+from mm_assets.lake.documents import unpacked
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import sha256_of, utc_now
 from mm_assets.registry.files import (
@@ -193,7 +194,7 @@ class ModelStore:
     def _entry(self, modality: Modality, generation: int) -> Champion:
         key = self._entry_key(modality, generation)
         try:
-            entry = json.loads(self.lake.read(key))
+            entry = unpacked(self.lake.read(key))
             champion = Champion(**{**entry, "modality": Modality(entry["modality"])})
             fits = (champion.modality, champion.generation) == (modality, generation)
             fits &= bool(_VERSION.fullmatch(champion.version))
@@ -304,7 +305,7 @@ class ModelStore:
         if signed not in (None, actual):
             tampered("the manifest is not the one that was signed for", self._where(key))
         try:
-            manifest = json.loads(raw)
+            manifest = unpacked(raw)
             said = tuple(manifest[name] for name in ("dataset", "modality", "version"))
             if said != (self.dataset, modality.value, version):
                 raise ValueError(f"it is the manifest of {'/'.join(map(str, said))}")

@@ -127,12 +127,14 @@ def learnt_ids(lake: Lake, spec: DatasetSpec, fingerprint: str) -> pa.Array:
 
     Raises LakeError (lake_not_found) if it is no longer in the lake.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     pointer = of_dataset(spec.dataset, TRAINING_SET)
     key = published_key(pointer, f"{TRAINING_SET}.parquet", fingerprint)
-    with lake.open(key) as file:
-        return pq.read_table(file, columns=["record_id"])["record_id"].combine_chunks()
+    entry = {"files": {TRAINING_SET: {"key": key, "sha256": fingerprint}}}
+    data = pa.BufferReader(lake.read_published(entry, TRAINING_SET))
+    return pq.read_table(data, columns=["record_id"])["record_id"].combine_chunks()
 
 
 def records_for(
