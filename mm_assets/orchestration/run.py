@@ -38,8 +38,9 @@ UPLOAD_STEPS = ("predictions", "manifest", "raw_uploads")
 class Outcome:
     """What became of one run: its checks that failed with ERROR, and what broke it, if anything.
 
-    ended: of a run that took in an upload or trained, how much of it was used and what was left
-    out. `end` is how the run ended; one of which nothing could be used did not fail.
+    name: of the upload in the inbox, where a run received it. ended: of a run that took in an
+    upload or trained, how much of it was used and what was left out. `end` is how the run ended;
+    one of which nothing could be used did not fail.
     """
 
     job: str
@@ -49,6 +50,7 @@ class Outcome:
     problem: str = ""
     failed_checks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    name: str = ""
     ended: Ended = field(default_factory=lambda: Ended(End.USED))
 
     @property
@@ -412,6 +414,7 @@ def _outcome(
         problem=problem,
         failed_checks=failed,
         warnings=warned,
+        name=str(said.get("raw_uploads", {}).get("upload", "")),
         ended=_ended(said),
     )
 
