@@ -114,7 +114,7 @@ def test_each_of_several_has_its_own_assets_checks_receipt_and_end(here: World) 
     assert ends == {"used": 4, "failed": 1, "nothing used": 1}  # half of its rows were refused
     assert ledger.pending_uploads(here.lake, "pets") == []
     for one in outcomes:
-        assert build_receipt(here.lake, SPEC, one.upload or "")["upload"] == one.upload
+        assert build_receipt(here.lake, here.store, SPEC, one.upload or "")["upload"] == one.upload
         for step in STEPS:
             found = here.instance.fetch_materializations(
                 dg.AssetRecordsFilter(

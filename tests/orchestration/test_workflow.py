@@ -238,8 +238,8 @@ def test_a_schedule_of_assets_of_each_upload_says_how_to_start_it(project) -> No
 def test_jobs_are_listed_with_what_starts_them(project, run) -> None:
     rows = {row["name"]: row for row in json.loads(run("list", "--format", "json").stdout)}
     assert rows.keys() == {
-        "nightly", "nightly_otherwise", "join_again", "pets_upload", "pets_train", "pets_predict",
-        "pets_monitor",
+        "nightly", "nightly_otherwise", "join_again", "pets_upload", "pets_uploads", "pets_train",
+        "pets_predict", "pets_monitor",
     }  # fmt: skip
     assert rows["nightly"]["started_by"] == "0 3 * * * Europe/Berlin"
     assert "switched off" in rows["join_again"]["started_by"]
