@@ -5,26 +5,18 @@ for Dagster's history.
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from mm_assets.lake import moves
-from mm_assets.queues import sqs
-from mm_assets.tables.dynamodb import requests
+from tests.kill.project import process_as_before
 from tests.postgres import Postgres, find_postgres, running_postgres
 
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-    sqs.client.cache_clear()
-    requests._clients.clear()
-    moves._conditional.clear()
+    with process_as_before():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ import os
 import random
 import uuid
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,6 +238,24 @@ def differences(quiet: dict[str, Any], killed: dict[str, Any]) -> dict[str, int]
         + len(found.keys() - expected.keys()),
         **{name: int(quiet[name] != killed[name]) for name in rest},
     }
+
+
+@contextmanager
+def process_as_before() -> Iterator[None]:
+    """Afterwards nothing of a project that took this process over (`Project.enter`) is left."""
+    from mm_assets.lake import moves
+    from mm_assets.queues import sqs
+    from mm_assets.tables.dynamodb import requests
+
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        sqs.client.cache_clear()
+        requests._clients.clear()
+        moves._conditional.clear()
 
 
 def run_quietly(

@@ -7,7 +7,6 @@ people sent (`inbox/`, `received/`) is theirs; it is verified when it is receive
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from mm_assets.predictions.outbox import finish, note
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
 from mm_assets.uploads import vectors
-from tests.kill.project import DATASET, Project, make_waves, run_quietly
+from tests.kill.project import DATASET, Project, make_waves, process_as_before, run_quietly
 
 HERE = f"datasets/{DATASET}/"
 # What a file's path is made of besides: the time, a hash, a number.
@@ -36,15 +35,13 @@ FLIPS = 12  # bytes of each file, at random
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    before = dict(os.environ)
     labelled, second, _ = make_waves(0)
     made = Project(tmp_path_factory.mktemp("lake") / "project")
-    run_quietly(made, [[*labelled, second[2], second[0]]])
-    mm.open(DATASET).withdraw("rows0.zip", "sent by mistake")
-    mm.open(DATASET).sync(quiet=True)
-    yield made
-    os.environ.clear()
-    os.environ.update(before)
+    with process_as_before():
+        run_quietly(made, [[*labelled, second[2], second[0]]])
+        mm.open(DATASET).withdraw("rows0.zip", "sent by mistake")
+        mm.open(DATASET).sync(quiet=True)
+        yield made
 
 
 @pytest.fixture
