@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy types format profile checks quality image image-pin lock clean
+.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy sbom audit types format profile checks quality bench kills kills-table laws image image-pin lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -59,6 +59,14 @@ lint: setup ## ruff, mypy, the order of the rooms, the Dockerfile and the other 
 lint-deploy: setup ## checkov over deploy/, in an environment of its own: its pins are not ours
 	@python -m uv tool run --quiet --python 3.11 checkov==3.3.30 --config-file deploy/checkov.yaml
 
+sbom: setup ## What the image is made of, as CycloneDX: dist/sbom.json
+	@mkdir -p dist
+	@python -W ignore -m uv tool run --quiet --python 3.11 --from cyclonedx-bom==7.5.0 cyclonedx-py requirements deploy/image/requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON --output-file dist/sbom.json 2>/dev/null
+	@python -c 'import json; found = json.load(open("dist/sbom.json"))["components"]; print(f"dist/sbom.json: {len(found)} packages"); assert len(found) > 100'
+
+audit: setup ## Known vulnerabilities of what the image is made of; asks the index and needs the Internet
+	@python -m uv tool run --quiet --python 3.11 pip-audit==2.10.1 --strict --no-deps --disable-pip --progress-spinner off --requirement deploy/image/requirements.lock
+
 types: setup ## mypy alone
 	@mypy
 
@@ -75,6 +83,21 @@ checks: setup ## Materialise a sample dataset and run all asset checks
 
 quality: setup ## Every engine beside what a person writes in minutes, into docs/results.md (hours)
 	@python -W ignore -m benchmarks.quality --write $(Q)
+
+bench: setup ## Our speed beside what people run: ONLY=photos,merge RUNS=5 ALL=1 WRITE=1 (docs/performance.md)
+	@python -W ignore -m benchmarks.speed $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS)) $(if $(ALL),--all) $(if $(WRITE),--write)
+
+KILLS := $(MM_DATA)/kills
+kills: setup ## N kills (1000) on a folder and on S3 + DynamoDB, in the background; again: go on
+	@mkdir -p $(KILLS)
+	@nohup nice python -W ignore -m tests.kill.many --kills $(or $(N),1000) --log $(KILLS)/log.jsonl >>$(KILLS)/said 2>&1 </dev/null &
+	@echo 'In the background. What it says: $(KILLS)/said; what was found so far: make kills-table'
+
+kills-table: setup ## What `make kills` has found so far: lost, duplicated, different
+	@python -m tests.kill.many --show --log $(KILLS)/log.jsonl
+
+laws: setup ## The laws' state machine, 10,000 steps (about half an hour of one core; nightly)
+	@MM_NIGHTLY=1 python -m pytest tests/laws --timeout=0 -n 0
 
 image-pin: ## Write down which base the image is built on: the digest of its tag today
 	@docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}' >deploy/image/python.digest

@@ -40,19 +40,21 @@ if TYPE_CHECKING:
     from mm_assets.api.project import datasets, doctor, draft, job, jobs, run_job, table
     from mm_assets.api.project import open_dataset as open  # noqa: A004
     from mm_assets.api.results import Outcomes, Receipt, Rows, RunFailed
-    from mm_assets.contract.dataset import DatasetSpec, Modality
+    from mm_assets.contract.dataset import DatasetSpec
     from mm_assets.contract.ends import End
     from mm_assets.contract.errors import (
         LakeError,
         MMError,
         ModelError,
         Refusal,
+        ReviewError,
         SettingsError,
         SpecError,
         StoreError,
         UploadError,
         UsageError,
     )
+    from mm_assets.contract.modality import Modality
     from mm_assets.contract.settings import Settings
     from mm_assets.serving.predictor import Predictor
 
@@ -61,12 +63,13 @@ _WHERE = {
     "api.exported": ("load_exported",),
     "api.project": ("datasets", "doctor", "draft", "job", "jobs", "open", "run_job", "table"),
     "api.results": ("Outcomes", "Receipt", "Rows", "RunFailed"),
-    "contract.dataset": ("DatasetSpec", "Modality"),
+    "contract.dataset": ("DatasetSpec",),
     "contract.ends": ("End",),
     "contract.errors": (
-        "LakeError", "MMError", "ModelError", "Refusal", "SettingsError", "SpecError",
-        "StoreError", "UploadError", "UsageError",
+        "LakeError", "MMError", "ModelError", "Refusal", "ReviewError",
+        "SettingsError", "SpecError", "StoreError", "UploadError", "UsageError",
     ),
+    "contract.modality": ("Modality",),
     "contract.settings": ("Settings",),
     "serving.predictor": ("Predictor",),
 }  # fmt: skip
@@ -85,6 +88,7 @@ __all__ = [
     "Predictor",
     "Receipt",
     "Refusal",
+    "ReviewError",
     "Rows",
     "RunFailed",
     "Settings",

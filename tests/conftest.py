@@ -6,16 +6,12 @@ reads `Settings.from_environment()` (the CLI, the code location) sees the same l
 
 from __future__ import annotations
 
-import io
-import logging
 import os
 import sqlite3
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import HealthCheck
@@ -25,6 +21,7 @@ from sqlalchemy.engine import Engine
 
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
+from tests.aws_server import moto_here
 from tests.tables.dynamo_server import dynalite, find_dynalite, moto
 
 # How tests are marked and shared out among processes.
@@ -33,7 +30,11 @@ pytest_plugins = ["tests.side_by_side"]
 _OF_THE_TESTS = ("MM_NIGHTLY", "MM_DYNALITE")
 # No test may see where the person who runs it keeps data (make exports MM_DATA).
 for _name in list(os.environ):
-    if _name.startswith(("MM_", "AWS_")) and _name not in _OF_THE_TESTS or _name == "DAGSTER_HOME":
+    if (
+        _name.startswith(("MM_", "AWS_", "LABEL_STUDIO_"))
+        and _name not in _OF_THE_TESTS
+        or _name == "DAGSTER_HOME"
+    ):
         del os.environ[_name]
 
 # Threads cost models as small as those of tests more than they give, most of all side by side.
@@ -69,53 +70,8 @@ _UNSET = (
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The address of a server that speaks S3; one for the whole session."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    # S3 carries out a conditional write or delete in one step. moto looks and writes in two, so
-    # that of two writers at the same moment both can win; here the writes take turns.
-    web: Any = server._server
-    application, turn = web.app, threading.Lock()
-
-    def in_turn(environ: dict[str, Any], start_response: Any) -> Any:
-        if environ["REQUEST_METHOD"] not in ("PUT", "POST", "DELETE"):
-            return application(environ, start_response)
-        if length := int(environ.get("CONTENT_LENGTH") or 0):
-            environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
-        with turn:
-            if _copies_another(environ, application):
-                start_response("412 Precondition Failed", [("Content-Type", "application/xml")])
-                return [b"<Error><Code>PreconditionFailed</Code></Error>"]
-            return application(environ, start_response)
-
-    web.app = in_turn
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-def _copies_another(environ: dict[str, Any], application: Any) -> bool:
-    """Whether a copy names an ETag that its source does not have; moto does not look."""
-    wanted = environ.get("HTTP_X_AMZ_COPY_SOURCE_IF_MATCH")
-    if wanted is None:
-        return False
-    source = "/" + unquote(environ["HTTP_X_AMZ_COPY_SOURCE"]).lstrip("/")
-    told: dict[str, str] = {}
-
-    def note(_status: str, headers: Any, _error: Any = None) -> Any:
-        told.update({name.lower(): value for name, value in headers})
-        return lambda _data: None
-
-    same = {n: v for n, v in environ.items() if not n.startswith("HTTP_X_AMZ_COPY_SOURCE")}
-    look = {
-        **same, "REQUEST_METHOD": "HEAD", "QUERY_STRING": "", "CONTENT_LENGTH": "0",
-        "RAW_URI": quote(source), "REQUEST_URI": quote(source), "wsgi.input": io.BytesIO(),
-        "PATH_INFO": source.encode().decode("latin-1"),  # as WSGI wants bytes to be written
-    }  # fmt: skip
-    b"".join(application(look, note))
-    return "etag" in told and told["etag"].strip('"') != wanted.strip('"')
+    with moto_here() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -182,7 +182,7 @@ SERVERS: dict[str, Server] = {
 def running(name: str, port: int, wait: float = 240.0) -> Iterator[None]:
     """The server in a process of its own, once it is ready."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.serve.servers", name, str(port)]
-    process = subprocess.Popen(  # noqa: S603  ours
+    process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mm_assets.registry.store import Champion, ModelStore
     from mm_assets.review.answers import Judged
     from mm_assets.review.export import Exported
+    from mm_assets.review.label_studio_work import Pushed
     from mm_assets.serving.predictor import Predictor
     from mm_assets.tables.store import Store
     from mm_assets.uploads.check import Report
@@ -527,7 +528,7 @@ class Dataset:
         items = review_queue(self.table, self.spec, limit)
         rows = [item.as_row() for item in items]
         columns = [name for name in QUEUE_SHOWN if any(row[name] is not None for row in rows)]
-        images = thumbnails_of(self.lake, self.name, items) if thumbnails else {}
+        images = thumbnails_of(self.lake, self.spec, items) if thumbnails else {}
         return Rows(rows, columns, f"{self.name}: to review", images)
 
     def export_review(
@@ -554,6 +555,36 @@ class Dataset:
         classes = review_classes(self.lake, self.spec)
         judged = judge(answers, self.table, self.spec, classes)
         return judged, send_labels(self.lake, self.spec, judged)
+
+    def push_review(
+        self, label_studio: str, *, project: int | None = None, limit: int | None = None
+    ) -> Pushed:
+        """Make a task in a running Label Studio of every record of the queue that has none.
+
+        label_studio: its URL; the key is `LABEL_STUDIO_API_KEY`. project: a number; without one it
+        is one of this dataset's own, which is made if need be. Raises ReviewError.
+        """
+        from mm_assets.review.label_studio_api import LabelStudio
+        from mm_assets.review.label_studio_work import push_review
+
+        with LabelStudio(label_studio, self.settings.label_studio_key) as studio:
+            return push_review(
+                self.lake, self.table, self.spec, studio, project=project, limit=limit
+            )
+
+    def pull_review(
+        self, label_studio: str, *, project: int | None = None
+    ) -> tuple[Judged, Sent | None]:
+        """Send what people answered in Label Studio as labels; `sync` then takes them in.
+
+        Returns what `import_review` does; what was pulled before is known already. Raises
+        ReviewError.
+        """
+        from mm_assets.review.label_studio_api import LabelStudio
+        from mm_assets.review.label_studio_work import pull_review
+
+        with LabelStudio(label_studio, self.settings.label_studio_key) as studio:
+            return pull_review(self.lake, self.table, self.spec, studio, project)
 
     # -- how it shows -------------------------------------------------------------------------
 

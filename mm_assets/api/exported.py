@@ -42,8 +42,9 @@ class ExportedModel:
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
         """A row for each row of `data`, as `Dataset.predict` has it.
 
-        data: the dataset's columns, perhaps its ID, and `image`: the bytes of an image file
-        file, or the same in base64, or None. Raises UsageError, UploadError, ModelError.
+        data: the dataset's columns, perhaps its ID, and `image`: the bytes of an image file,
+        or the same in base64, or None; with `images: all` a list of such, too.
+        Raises UsageError, UploadError, ModelError.
         """
         import pandas as pd
 
@@ -80,6 +81,8 @@ def _bytes(image: Any) -> Any:
     """An image's bytes. Text is base64, never the path of a file; what is no base64 is refused
     later as what it is: no image.
     """
+    if isinstance(image, list | tuple):
+        return [_bytes(one) for one in image]
     if not isinstance(image, str):
         return image
     try:

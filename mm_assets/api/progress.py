@@ -10,9 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-
 from mm_assets.contract.ends import End, Ended
 from mm_assets.display.console import (
     bad,
@@ -28,6 +25,7 @@ from mm_assets.engines.shared.progress import Step, read_told
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from mm_assets.orchestration.run import Outcome
     from mm_assets.uploads.check import Report
@@ -60,8 +58,8 @@ def telling(words: str, *, quiet: bool = False, lines: bool = False) -> Iterator
         with _without_widgets(), _notebook_line(words) as live:
             yield Told(say, live)
     else:
-        with straight_to_the_terminal(alone=lines), err.status(line(words)) as status:
-            if lines and not err.is_terminal:
+        with straight_to_the_terminal(alone=lines), err().status(line(words)) as status:
+            if lines and not err().is_terminal:
                 yield Told(say, _log_lines())
             else:
                 moment = Moment()
@@ -152,6 +150,9 @@ class Learning:
         self._since = time.monotonic()
 
     def __rich__(self) -> Table:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
         step = self.step
         shown = Table.grid(padding=(0, 1), expand=True)
         shown.add_column(width=BAR)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mm_assets.api.models import Say, promote_found, the_champion
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
 from mm_assets.lake.lake import Lake
+from mm_assets.predictions.promotion import Say, promote_found
 from mm_assets.registry.champions import Found
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.tables.store import Store
 from mm_assets.training.recalibrate import recalibrate_model
+from mm_assets.training.stored_models import the_champion
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mm_assets.api.models import asked_model
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import UsageError
 from mm_assets.engines.protocol import Progress
 from mm_assets.lake.lake import Lake
 from mm_assets.registry.store import ModelStore
+from mm_assets.training.stored_models import asked_model
 
 
 @dataclass(frozen=True)

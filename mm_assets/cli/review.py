@@ -14,12 +14,55 @@ from mm_assets.cli.options import DatasetOption, FormatOption
 from mm_assets.contract.ends import PLACES, End, LeftOut
 from mm_assets.display.console import Format, bad, good, print_json, print_rows, say, warn
 
+StudioOption = Annotated[
+    str,
+    typer.Option(
+        "--label-studio",
+        envvar="LABEL_STUDIO_URL",
+        help="Its URL; your key is LABEL_STUDIO_API_KEY in the environment.",
+    ),
+]
+ProjectOption = Annotated[
+    int | None,
+    typer.Option("--project", min=1, help="The project's number; without it this dataset's own."),
+]
+
 app = typer.Typer(
     name="review",
     help="What the models are not sure of, to people and back.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback(invoke_without_command=True)
+def review(
+    context: typer.Context,
+    dataset: DatasetOption = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the page for people in a browser.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where `mm serve` runs, or shall run.")
+    ] = 8080,
+    demo: Annotated[
+        str | None, typer.Option(help="Of what the demo of this dataset left behind.")
+    ] = None,
+) -> None:
+    """What the models are not sure of, to people and back."""
+    if context.invoked_subcommand:
+        return
+    if not open_:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+    from mm_assets.cli.review_page import open_page
+
+    with speaking_errors():
+        if demo is not None:
+            from mm_assets.demo.run import left_behind
+
+            left_behind(mm.Settings.from_environment(), demo)
+        open_page(mm.open(dataset or demo).name, port)
 
 
 @app.command("list")
@@ -85,21 +128,72 @@ def import_(
     """Check what people answered and send it as labels; `mm sync` then takes them in."""
     with speaking_errors():
         ds = mm.open(dataset)
-        judged, sent = ds.import_review(file)
-        where = f"{ds.lake.url}/{sent.key}" if sent else None
-        _report(judged, where, sent is not None and sent.already_there)
-        if form is Format.JSON:
-            print_json(
-                {"sent": where, "labels": len(judged.labels), "left_out": dict(judged.left_out),
-                 "refused": [one.as_dict() for one in judged.refused]}
-            )  # fmt: skip
-        elif form is Format.CSV:
-            columns = ["record_id", "where", "code", "reason", "todo"]
-            print_rows([one.as_dict() for one in judged.refused], columns, form)
-        if sent is None and not judged.is_all_known:
-            bad(f"{End.NOTHING}: no label could be sent")
-            leave(End.NOTHING)
-        leave(End.IN_PART if judged.refused else End.USED)
+        _taken(ds, *ds.import_review(file), form)
+
+
+@app.command()
+def push(
+    label_studio: StudioOption,
+    project: ProjectOption = None,
+    dataset: DatasetOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N of the queue.")] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Make a task in a running Label Studio of every record of the queue that has none there."""
+    with speaking_errors():
+        pushed = mm.open(dataset).push_review(label_studio, project=project, limit=limit)
+        lost = f"{pushed.lost} images are not in the lake any more; their records have none"
+        if pushed.lost:
+            warn(f"{End.IN_PART}: {lost}")
+        if form is not Format.TABLE:
+            print_rows([pushed.as_dict()], list(pushed.as_dict()), form)
+        good(f"{pushed.created} new tasks, {pushed.changed} changed, {pushed.there} there already")
+        if pushed.done:
+            say(f"{pushed.done} open tasks are of records that do not wait any more")
+        say(f"People answer at {pushed.url}; then: mm review pull --label-studio {label_studio}")
+        leave(End.IN_PART if pushed.lost else End.USED)
+
+
+@app.command()
+def pull(
+    label_studio: StudioOption,
+    project: ProjectOption = None,
+    dataset: DatasetOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Send what people answered in Label Studio as labels; `mm sync` then takes them in."""
+    with speaking_errors():
+        ds = mm.open(dataset)
+        judged, sent = ds.pull_review(label_studio, project=project)
+        if not judged.labels and not judged.refused and not judged.is_all_known:
+            _report(judged, None, already_there=False)
+            say("Nobody answered yet.")
+            if form is not Format.TABLE:
+                _print(judged, None, form)
+            return
+        _taken(ds, judged, sent, form)
+
+
+def _taken(ds: mm.Dataset, judged: Any, sent: Any, form: Format) -> None:
+    """Say what became of answers, and leave with its exit code."""
+    where = f"{ds.lake.url}/{sent.key}" if sent else None
+    _report(judged, where, sent is not None and sent.already_there)
+    _print(judged, where, form)
+    if sent is None and not judged.is_all_known:
+        bad(f"{End.NOTHING}: no label could be sent")
+        leave(End.NOTHING)
+    leave(End.IN_PART if judged.refused else End.USED)
+
+
+def _print(judged: Any, where: str | None, form: Format) -> None:
+    refused = [one.as_dict() for one in judged.refused]
+    if form is Format.JSON:
+        print_json(
+            {"sent": where, "labels": len(judged.labels), "left_out": dict(judged.left_out),
+             "refused": refused}
+        )  # fmt: skip
+    elif form is Format.CSV:
+        print_rows(refused, ["record_id", "where", "code", "reason", "todo"], form)
 
 
 def _report(judged: Any, where: str | None, already_there: bool) -> None:

@@ -13,7 +13,7 @@ from mm_assets.api.progress import say_end
 from mm_assets.cli.errors import FAILED, leave, speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
 from mm_assets.contract.ends import OF_CONTENT, End, worst
-from mm_assets.display.cells import written_out
+from mm_assets.display.cells import visible, written_out
 from mm_assets.display.console import Format, bad, good, print_rows, say, warn
 
 if TYPE_CHECKING:
@@ -141,8 +141,12 @@ def report_of(dataset: str, said: set[str] | None = None) -> Callable[[Outcome],
     """`report` for the runs of one dataset."""
 
     def told(outcome: Outcome) -> None:
-        upload = f" {outcome.upload}" if outcome.upload else ""
-        report(f"{dataset}: {outcome.job}{upload}", outcome, said)
+        what = outcome.job
+        if outcome.upload:
+            # Whether it was taken through alone or with others is not what is asked here.
+            what = f"{'upload' if what == 'uploads' else what} {outcome.upload}"
+        name = f" ({visible(outcome.name)})" if outcome.name else ""
+        report(f"{dataset}: {what}{name}", outcome, said)
 
     return told
 

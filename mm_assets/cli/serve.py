@@ -99,6 +99,9 @@ def serve(
     max_body_mb: Annotated[
         float, typer.Option(min=0.001, help="Megabytes of a body, unpacked as well.")
     ] = Options.most_bytes / 2**20,
+    max_upload_mb: Annotated[
+        float, typer.Option(min=0.001, help="Megabytes of a file that is dropped on the page.")
+    ] = Options.most_upload_bytes / 2**20,
     max_waiting: Annotated[
         int, typer.Option(min=1, help="Records of a dataset that may wait; then 503.")
     ] = Options.most_waiting,
@@ -135,6 +138,7 @@ def serve(
             allow_buckets=tuple(allow_bucket or ()),
             keys=keys, open=open_, record=record, log_format=log_format.value,
             most_records=max_records, most_bytes=int(max_body_mb * 2**20),
+            most_upload_bytes=int(max_upload_mb * 2**20),
             most_waiting=max_waiting, seconds=timeout,
         )  # fmt: skip
         for_people = configure(options.log_format)

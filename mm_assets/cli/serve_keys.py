@@ -32,6 +32,9 @@ def add(
         typer.Option("--dataset", "-d", help="It may ask only this; repeatable. Default: all."),
     ] = None,
     days: Annotated[float | None, typer.Option(min=0, help="It expires after so many.")] = None,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="It may promote models and take champions back.")
+    ] = False,
     file: File = None,
 ) -> None:
     """Make a key and print it, this once: only its hash is kept."""
@@ -39,7 +42,7 @@ def add(
 
     with speaking_errors():
         path = file_of_keys(file)
-        key = add_key(path, name, dataset or None, days)
+        key = add_key(path, name, dataset or None, days, may_promote=promote)
         good(f"noted in {path}; `mm serve` asks for keys from now on. The key, shown this once:")
         print(key)
 
@@ -57,11 +60,13 @@ def list_(file: File = None, form: FormatOption = Format.TABLE) -> None:
                 "datasets": "all" if one.datasets is None else ", ".join(one.datasets),
                 "made": one.made,
                 "expires": one.expires or "never",
+                "promotes": "yes" if one.may_promote else "",
             }
             for one in (read_keys(path) if path.exists() else [])
         ]
         if rows or form is not Format.TABLE:
-            print_rows(rows, ("name", "datasets", "made", "expires"), form, "API keys")
+            columns = ("name", "datasets", "promotes", "made", "expires")
+            print_rows(rows, columns, form, "API keys")
         else:
             say(f"no keys in {path}: the service is for this machine alone")
 

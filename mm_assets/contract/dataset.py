@@ -27,6 +27,7 @@ from mm_assets.contract.decisions import (
 from mm_assets.contract.engine_spec import EngineSpec, Strict
 from mm_assets.contract.ids import normalised
 from mm_assets.contract.limits import ImageFeature, Limits
+from mm_assets.contract.modality import Modality as Modality  # noqa: PLC0414  meant to be had here
 from mm_assets.contract.review import Review, Tolerance
 from mm_assets.contract.text_codecs import is_text_codec
 
@@ -36,13 +37,6 @@ WHOLE_NAME = "{file}"  # `image_name` where the ID is the file's whole name
 # What comes close enough to a host to be looked at when something is fetched.
 _HOST = re.compile(r"(\*\.)?([^\s/@:*?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 CONTENT_ID = 16  # hexadecimal digits of an ID that is made of an image's bytes
-
-
-class Modality(StrEnum):
-    """Whether a record has an image that really decodes."""
-
-    WITH_IMAGE = "with_image"
-    WITHOUT_IMAGE = "without_image"
 
 
 class ColumnKind(StrEnum):
@@ -108,7 +102,12 @@ class DatasetSpec(Strict):
         None,
         min_length=1,
         description="Between several files in `image_column`; the first one that is an image is "
-        "used.",
+        "used, unless `images: all`.",
+    )
+    images: Literal["first", "all"] = Field(
+        "first",
+        description="Of several images of one record in one upload: the first one, or all of "
+        "them, which models then see as one.",
     )
     allow_urls: tuple[str, ...] = Field(
         (),
@@ -381,8 +380,20 @@ class DatasetSpec(Strict):
             raise ValueError("`image_features` need images, but `image_name` is null")
         if len(set(self.image_features)) < len(self.image_features):
             raise ValueError("`image_features` names one of them twice")
+        if self.all_images:
+            self._all_images_fit()
         if not self.has_images and not self.columns:
             raise ValueError("there is nothing to learn from: name `columns`, or an `image_name`")
+
+    def _all_images_fit(self) -> None:
+        if not self.has_images:
+            raise ValueError("`images: all` needs images, but `image_name` is null")
+        for one in self.model_with_image:
+            if one.engine == "autogluon" or one.names_autogluon:
+                raise ValueError(
+                    "AutoGluon is given one image of a record, and `images: all` asks for all of "
+                    "them: use the engine automatic, or write `images: first`"
+                )
 
     def _image_column_fits(self) -> None:
         column = self.image_column
@@ -426,6 +437,11 @@ class DatasetSpec(Strict):
     def has_images(self) -> bool:
         """Whether records can have images."""
         return self.image_name is not None or self.image_column is not None
+
+    @property
+    def all_images(self) -> bool:
+        """Whether models see all images of a record, not only the first."""
+        return self.images == "all"
 
     @cached_property
     def kinds(self) -> dict[str, str]:
@@ -495,13 +511,15 @@ class DatasetSpec(Strict):
         fields = {
             "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
             "encoding", "decimal", "records", "image_name", "image_column", "image_separator",
-            "image_longest_side",
-            "image_maximum_megapixels", "image_features", "group_column", "time_column",
+            "images", "image_longest_side", "image_maximum_megapixels", "image_features",
+            "group_column", "time_column",
         }  # fmt: skip
         said = self.model_dump(mode="json", include=fields)
         for name in ("decimal", "group_column", "time_column", "image_column", "image_separator"):
             if said[name] is None:  # as it was before there was one
                 del said[name]
+        if not self.all_images:
+            del said["images"]
         if said["image_maximum_megapixels"] == 50:
             said["image_maximum_megapixels"] = 25.0  # as it was when that was the default
         if said["encoding"] == AUTO_ENCODING:

@@ -130,3 +130,9 @@ class EngineSpec(Strict):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"the engine {self.engine} has no `{key}`; take it out")
         return self
+
+    @property
+    def names_autogluon(self) -> bool:
+        """Whether the YAML asks for AutoGluon as a member of the ensemble."""
+        members = self.hyperparameters.get("members")
+        return self.engine == "automatic" and isinstance(members, list) and "autogluon" in members

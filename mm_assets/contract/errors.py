@@ -65,6 +65,10 @@ class ModelError(MMError):
     """A model cannot be trained, verified, loaded or asked."""
 
 
+class ReviewError(MMError):
+    """The tool that people review with cannot be reached, or does not do what it is asked."""
+
+
 # Each code by which a file is refused (quarantine): what a person does about it.
 REFUSED_FILES: dict[str, str] = {
     "image_unreadable": "Send the image again; the file is damaged or cut short.",

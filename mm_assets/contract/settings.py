@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mm_assets.contract.errors import SettingsError
@@ -101,6 +101,11 @@ class Settings(BaseSettings):
         validation_alias="MLFLOW_TRACKING_URI",
         description="Where MLflow keeps what is known of trainings. Default: it is not told.",
     )
+    label_studio_api_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="LABEL_STUDIO_API_KEY",
+        description="Whose name `mm review push` and `pull` use: a token of Label Studio.",
+    )
     datasets: str = Field(
         "", description="Only these datasets, by name and separated by commas. Default: all."
     )
@@ -162,6 +167,10 @@ class Settings(BaseSettings):
     @property
     def hosts_inside(self) -> tuple[str, ...]:
         return _listed(self.private_hosts)
+
+    @property
+    def label_studio_key(self) -> str:
+        return self.label_studio_api_key.get_secret_value().strip()
 
     @property
     def is_s3(self) -> bool:

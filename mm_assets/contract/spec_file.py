@@ -19,6 +19,7 @@ from mm_assets.contract.errors import SpecError
 from mm_assets.contract.limits import Limits, Range
 
 COMPONENT = "mm_assets.pipeline.DatasetPipeline"
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times faster
 
 
 def load_spec(file: Path, shown_as: str | None = None) -> DatasetSpec:
@@ -41,9 +42,10 @@ def load_spec(file: Path, shown_as: str | None = None) -> DatasetSpec:
             todo="Save it as UTF-8.",
         ) from None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = LOADER(text)
+        root = loader.get_single_node()
         _refuse_doubles(root, shown)
-        document = yaml.safe_load(text)
+        document = loader.construct_document(root) if root else None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise SpecError(

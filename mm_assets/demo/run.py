@@ -35,7 +35,8 @@ from mm_assets.drafting.templates import template_file
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import uploads_prefix
 from mm_assets.orchestration.run import open_instance
-from mm_assets.orchestration.triggers.runs import is_monitoring_fresh, run_counts
+from mm_assets.orchestration.scope import Scope
+from mm_assets.orchestration.triggers.runs import finished_uploads, is_monitoring_fresh, run_counts
 from mm_assets.orchestration.workflow import load_definitions
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
@@ -58,7 +59,7 @@ def run_demo(settings: Settings, dataset: str, folder: Path | None = None) -> bo
     server_package()  # missing, it is said before anything is made
     empty(folder)
     began = time.monotonic()
-    with err.status(f"{story.making} …"):
+    with err().status(f"{story.making} …"):
         story.make(folder / "uploads")
         load_definitions(local_settings(folder, dataset))  # else the daemon would fail in silence
     # The instance comes first: two processes that make it at the same moment spoil it.
@@ -108,7 +109,7 @@ class _Watch:
 
     def until(self, words: str, is_done: Callable[[], bool]) -> None:
         began = time.monotonic()
-        with err.status("") as status:
+        with err().status("") as status:
             while not is_done():
                 waited = time.monotonic() - began
                 status.update(f"waiting until {words} … {waited:.0f} s")
@@ -122,9 +123,12 @@ class _Watch:
         good(f"{words} ({time.monotonic() - began:.0f} s)")
 
     def finished(self, job: str, count: int) -> bool:
-        """Whether `count` runs of the job succeeded. Raises MMError if one failed for good."""
+        """Whether `count` runs of the job succeeded, or so many uploads are through: several may
+        go in one run. Raises MMError if one failed for good."""
         name = f"{self.spec.dataset}_{job}"
         succeeded, failed = run_counts(self.instance, name)
+        if job == "upload":
+            succeeded = len(finished_uploads(self.instance, Scope(self.spec)))
         if failed > 2:
             raise MMError(
                 code="demo_run_failed",

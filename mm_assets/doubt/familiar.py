@@ -18,6 +18,7 @@ from mm_assets.doubt.familiar_image import FamiliarImages
 from mm_assets.doubt.familiar_table import MOST_NAMED, FamiliarTable
 from mm_assets.doubt.unlike import Code, Doubt
 from mm_assets.engines.protocol import Progress, Vectors
+from mm_assets.engines.shared.several import are_images, images_in
 from mm_assets.engines.shared.spellings import Spellings
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class Familiar:
         names = list(groups) if groups is not None else [str(n) for n in range(len(frame))]
         if IMAGE in columns:
             pairs = zip(frame[IMAGE], names, strict=True)
-            there = {image: name for image, name in pairs if isinstance(image, bytes)}
+            there = {one: name for cell, name in pairs if are_images(cell)
+                     for one in images_in(cell)}  # fmt: skip
             images, why_not = FamiliarImages.learn(there, vectors, seconds, progress)
         table = FamiliarTable.learn(frame, columns, spellings, names)
         return cls(table, len(frame), images, why_not)

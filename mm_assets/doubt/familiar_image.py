@@ -24,6 +24,7 @@ from mm_assets.contract.limits import ImageFeature
 from mm_assets.engines.protocol import Progress, Vectors
 from mm_assets.engines.shared.decoded import decoded
 from mm_assets.engines.shared.eyes import Eyes, kept_eyes
+from mm_assets.engines.shared.several import Cell, images_in
 from mm_assets.engines.shared.together import few_in_one_thread
 from mm_assets.reading.image_features import image_features
 
@@ -85,21 +86,29 @@ class FamiliarImages:
         limit = _limit(points.astype(np.float32), [images[image] for image in some])
         return cls(points, mean, scale, limit, eyes), ""
 
-    def foreign(self, images: Sequence[bytes | None]) -> dict[int, str]:
-        """Why an image is foreign, by its place."""
-        there = {place: image for place, image in enumerate(images) if image is not None}
+    def foreign(self, images: Sequence[Cell]) -> dict[int, str]:
+        """Why an image is foreign, by its place. Of several in one place, the furthest decides."""
+        there = [
+            (place, number, image)
+            for place, cell in enumerate(images)
+            for number, image in enumerate(images_in(cell), 1)
+        ]
         if not there:
             return {}
-        some = list(there.values())
+        some = [image for _, _, image in there]
         numbers = _numbers(some)
         asked = _points(self.eyes.embed(some), numbers, self.mean, self.scale)
         with few_in_one_thread(len(asked)):
             away = _nearest(self._points, self._squares, asked).round(DIGITS).tolist()
+        furthest: dict[int, tuple[float, int]] = {}
+        for (place, number, _), distance in zip(there, away, strict=True):
+            if distance > max(self.limit, furthest.get(place, (0.0, 0))[0]):
+                furthest[place] = distance, number
         return {
-            place: f"unlike all {len(self.points):,} images of training that it was compared with: "
+            place: _which(images[place], number)
+            + f"unlike all {len(self.points):,} images of training that it was compared with: "
             f"{distance:.2f} from the nearest, and {self.limit:.2f} is far"
-            for place, distance in zip(there, away, strict=True)
-            if distance > self.limit
+            for place, (distance, number) in furthest.items()
         }
 
     @cached_property
@@ -137,6 +146,11 @@ class FamiliarImages:
             raise ValueError(f"the points of images have the shape {points.shape}")
         mean, scale = (np.array(document[name], dtype=np.float32) for name in ("mean", "scale"))
         return cls(points, mean, scale, float(document["limit"]), eyes)
+
+
+def _which(cell: Cell, number: int) -> str:
+    count = len(images_in(cell))
+    return f"image {number} of {count} is " if count > 1 else ""
 
 
 def _looked_at(

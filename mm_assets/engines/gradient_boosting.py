@@ -75,6 +75,7 @@ class GradientBoostingEngine:
     """
 
     weighs_classes = True
+    pools_images = True
 
     def __init__(
         self,

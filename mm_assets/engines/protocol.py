@@ -27,7 +27,8 @@ class Task:
     training: the records to learn from. tuning: others, to stop early or to choose by. Each frame
     has the feature columns and the label.
     columns: feature column to "number" (float64, NaN for missing), "category" or "text" (str,
-    None for missing) or "image" (bytes of a normalised image, None for none), in order.
+    None for missing) or "image" (bytes of a normalised image, None for none; with `images: all`
+    a tuple of such bytes, one or more), in order.
     label: the column of str, or of float for regression.
     problem_type: "binary", "multiclass" or "regression".
     metric: what decides which model is better (contract/decisions.py); None: the engine's choice.
@@ -93,7 +94,8 @@ class Engine(Protocol):
     """Made with the keywords `hyperparameters` (dict), `time_limit` (seconds or None), `seed`.
 
     One that learns with `Task.class_weights` says so by the attribute `weighs_classes = True`;
-    where the YAML has them, any other one is refused.
+    where the YAML has them, any other one is refused. In the same way `pools_images = True` says
+    that it takes a tuple of images for one.
 
     After `train` it may also have `out_of_fold`: what models that had not seen a record said of it,
     a frame like a predictor's answer, one row for each of the task's training records, then of its

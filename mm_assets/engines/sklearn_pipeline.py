@@ -13,6 +13,7 @@ import importlib
 import time
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +34,7 @@ from mm_assets.engines.shared.refusals import (
     refuse_hyperparameter,
     refuse_value,
 )
+from mm_assets.engines.shared.several import mean_of_each
 from mm_assets.engines.shared.together import Together
 from mm_assets.engines.shared.weights import unweighted, weights_of
 
@@ -48,12 +50,14 @@ class SklearnEngine:
     """Trains the pipeline that `hyperparameters` name.
 
     `steps`: import paths, or `{class: path, parameter: value, …}`; the last is the estimator.
-    `image_pixels`: the side to which images are brought; without it they are not looked at.
+    `image_pixels`: the side to which images are brought, of several the mean; without it they are
+    not looked at.
     Every other key is a parameter of the pipeline, as sklearn's `make_pipeline` names it. Tuning
     records and `time_limit` are not used. Every `random_state` that is not given is `seed`.
     """
 
     weighs_classes = True
+    pools_images = True
 
     def __init__(
         self,
@@ -314,7 +318,7 @@ class _Preparation:
             self._table = Table(self.transformer)
         parts = [self._table.rows(columns)] if self._table is not None else []
         parts += [
-            np.stack([pixels(one, self._size).ravel() for one in columns[column]])
+            mean_of_each(columns[column].tolist(), partial(pixels, size=self._size)).astype(float)
             for column in self._images
         ]
         return np.concatenate(parts, axis=1, dtype=np.float64)

@@ -167,6 +167,11 @@ def _of_text(error: Exception, where: str, *, folder: bool) -> LakeError:
     return lake_error("lake_unreachable", _first_line(error), where, folder=folder)
 
 
+def broke_off(error: LakeError) -> bool:
+    """Whether it is obstore's, of an answer that was cut off before its end."""
+    return error.code == "lake_unreachable" and "response body error" in str(error.__cause__)
+
+
 def _first_line(error: Exception) -> str:
     """What a library says, without obstore's account of its retries but with its root cause."""
     text = str(error)

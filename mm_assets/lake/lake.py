@@ -16,19 +16,20 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from mm_assets.contract.errors import LakeError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake import s3 as lake_s3
-from mm_assets.lake.errors import lake_error, speaking
+from mm_assets.lake.documents import DAMAGE_ATTEMPTS, hashes_of, packed, unpacked
+from mm_assets.lake.errors import broke_off, lake_error, speaking
 from mm_assets.lake.layout import published_key
 from mm_assets.lake.local import CHUNK, sha256_of, speaking_of_disk, utc_now
 from mm_assets.lake.moves import (
@@ -41,13 +42,14 @@ from mm_assets.lake.moves import (
     remove_leftovers,
     status_of,
 )
-from mm_assets.lake.ranges import RangeReader
+from mm_assets.lake.ranges import RangeReader, verified
 from mm_assets.lake.s3 import connect_boto3, connect_obstore, tries
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-DAMAGE_ATTEMPTS = 3  # a byte that changed on its way comes right when it is read again
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,19 +222,23 @@ class Lake:
         """The whole object. For small ones; use `fetch` for the rest."""
         import obstore
 
-        with self._speaking(key):
-            return bytes(obstore.get(self.store, key).bytes())
+        return self._patiently(key, lambda: bytes(obstore.get(self.store, key).bytes()))
 
     def read_json(self, key: str) -> dict[str, Any] | None:
-        """The document at `key`, or None if there is none. No JSON is `lake_damaged`."""
+        """The document at `key`, or None if there is none.
+
+        One that is no JSON, or not what was written, is `lake_damaged`.
+        """
         try:
-            return cast("dict[str, Any]", json.loads(self.read(key)))
+            return unpacked(self.read(key))
         except LakeError as error:
             if error.code == "lake_not_found":
                 return None
             raise
-        except (ValueError, RecursionError):
+        except json.JSONDecodeError:
             raise self._damaged(key, "it is no JSON document") from None
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(key, str(error)) from None
 
     def fetch(self, key: str, path: Path) -> str:
         """Stream the object into a local file; returns its sha256. Memory stays flat."""
@@ -245,8 +251,8 @@ class Lake:
                     shutil.copyfile(self.settings.lake_folder / key, path)
                 return sha256_of(path)
             digest = hashlib.sha256()
-            with self._speaking(key):
-                chunks = obstore.get(self.store, key).stream(min_chunk_size=CHUNK)
+            got = self._patiently(key, lambda: obstore.get(self.store, key))
+            chunks = got.stream(min_chunk_size=CHUNK)
             with speaking_of_disk(path), path.open("wb") as file:
                 while True:
                     with self._speaking(key):
@@ -285,8 +291,9 @@ class Lake:
         """`length` bytes of an object from `start` on, never fewer."""
         import obstore
 
-        with self._speaking(key):
-            data = bytes(obstore.get_range(self.store, key, start=start, length=length))
+        data = self._patiently(
+            key, lambda: bytes(obstore.get_range(self.store, key, start=start, length=length))
+        )
         if len(data) != length:
             raise self._damaged(key, f"{len(data):,} bytes came where {length:,} should be")
         return data
@@ -312,9 +319,17 @@ class Lake:
         raise self._damaged(key, "its sha256 is not the one that was written")
 
     def open_published(self, document: dict[str, Any], name: str) -> BinaryIO:
-        """`open` a file of a published document; its size is verified."""
+        """`open` a file of a published document; its size is verified, and each block of it that
+        is read (not of files that were published before blocks had hashes)."""
         entry = document["files"][name]
-        return self.open(entry["key"], entry["bytes"])
+        key, size = entry["key"], entry["bytes"]
+        if "blocks" not in entry:
+            return self.open(key, size)
+        damaged = partial(self._damaged, key, "a part of it is not what was written")
+        if self.settings.is_s3:
+            return verified(partial(self.read_range, key), size, entry["blocks"], damaged)
+        file = self.open(key, size)
+        return verified(partial(_read_at, file), size, entry["blocks"], damaged, file.close)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -322,13 +337,20 @@ class Lake:
         """Write the object in one atomic step, replacing what was there."""
         import obstore
 
-        with self._speaking(key):
+        def put() -> None:
             obstore.put(self.store, key, data)
+
+        if isinstance(data, bytes | Path):
+            self._patiently(key, put)
+        else:  # an open file, which cannot be read twice
+            with self._speaking(key):
+                put()
         if not self.settings.is_s3:
             remove_leftovers(self.settings.lake_folder / key)
 
     def write_json(self, key: str, document: dict[str, Any]) -> None:
-        self.write(key, json.dumps(document, indent=1, sort_keys=True, default=str).encode())
+        """Write the document with a hash of itself, in one atomic step."""
+        self.write(key, packed(document))
 
     def create_json(self, key: str, document: dict[str, Any]) -> bool:
         """Write the document unless another is there; says whether what is there is ours. Atomic.
@@ -339,7 +361,7 @@ class Lake:
         """
         import obstore
 
-        data = json.dumps(document, indent=1, sort_keys=True, default=str).encode()
+        data = packed(document)
         for more in tries(lake_s3.PATIENCE):
             try:
                 with self._speaking(key):
@@ -409,28 +431,52 @@ class Lake:
         Each file goes to a key that holds its sha256, so a repeat writes the same bytes to the
         same place and a reader never sees half of it; `pointer` is replaced last, in one step.
         Of a file that another document names already, its entry there is given: nothing is copied.
-        Returns the document as written: `document` with `files`: {name: {key, sha256, bytes}}.
+        Returns the document as written: `document` with `files`: {name: {key, sha256, bytes,
+        blocks}}.
         """
-        written = {}
-        for name, file in files.items():
-            if not isinstance(file, Path):
-                written[name] = dict(file)
-                continue
-            sha256 = sha256_of(file)
-            key = published_key(pointer, name, sha256)
-            self.write(key, file)
-            written[name] = {"key": key, "sha256": sha256, "bytes": file.stat().st_size}
+        written = {
+            name: self.put_published(pointer, name, file) if isinstance(file, Path) else dict(file)
+            for name, file in files.items()
+        }
         document = {**document, "files": written, "published_at": utc_now()}
         self.write_json(pointer, document)
         return document
 
+    def put_published(self, pointer: str, name: str, path: Path) -> dict[str, Any]:
+        """One file of `publish`; returns what its document says of it."""
+        sha256 = sha256_of(path)
+        key = published_key(pointer, name, sha256)
+        self.write(key, path)
+        facts = {"key": key, "sha256": sha256, "bytes": path.stat().st_size}
+        return {**facts, "blocks": hashes_of(path)}
+
     # -- errors -------------------------------------------------------------------------------
+
+    def _patiently(self, key: str, request: Callable[[], T]) -> T:
+        """A request of obstore that may be repeated.
+
+        obstore repeats what fails, but not where an answer breaks off that tells of a failure: of
+        an object that is not there, or of a store that is too busy.
+        """
+        for more in tries(lake_s3.PATIENCE):
+            try:
+                with self._speaking(key):
+                    return request()
+            except LakeError as error:
+                if not (more and self.settings.is_s3 and broke_off(error)):
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def _speaking(self, key: str) -> AbstractContextManager[None]:
         return speaking(f"{self.url}/{key}", folder=not self.settings.is_s3)
 
     def _damaged(self, key: str, what: str) -> LakeError:
         return lake_error("lake_damaged", what, f"{self.url}/{key}")
+
+
+def _read_at(file: BinaryIO, start: int, length: int) -> bytes:
+    file.seek(start)
+    return file.read(length)
 
 
 def _of_file(key: str, stat: os.stat_result) -> LakeObject:

@@ -231,8 +231,7 @@ def _try_out(client: Any, bucket: str, key: str) -> bool:
     if _head(client, bucket, key) is None:
         return False
     # Conditions are all that a bucket's policy may allow, so ours goes with one as well.
-    client.delete_object(Bucket=bucket, Key=key, IfMatch=etag)
-    return _head(client, bucket, key) is None
+    return _delete_if(client, bucket, key, etag.strip('"'))
 
 
 def _head(client: Any, bucket: str, key: str) -> Any:

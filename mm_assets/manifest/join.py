@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from mm_assets.contract.ends import End, Ended
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
+from mm_assets.manifest.image_sets import ImageSets, all_of
 from mm_assets.manifest.refused import refused_records
 from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
+from mm_assets.reading.image_features import mean_features
 from mm_assets.reading.in_memory import in_memory
 from mm_assets.tables.store import Store
 from mm_assets.uploads.receive import refusals_table
@@ -64,7 +67,7 @@ def build_manifest(
     if upload in gone:
         return _withdrawn_manifest(lake, store, spec, receipt, run_id=run_id)
     with typed_rows(lake, spec, receipt) as typed, working_folder("manifest") as folder:
-        images = own_images(lake, receipt)
+        images = own_images(lake, spec, receipt)
         best = images.filter(images["best"]).select(["record_id", "image_sha256", "image_file"])
         rejects = _all_rejects(lake, receipt, typed)
         refused = refused_records(receipt, typed.index, rejects)
@@ -79,8 +82,9 @@ def build_manifest(
         known = store.look_up(spec.dataset, touched)
         fates = image_fates(upload, images, known)
         known = _compact(_with_a_row(with_row_upload(known, labelled_too=False)))
+        sets = ImageSets.read(lake, spec, known)
         rows = gather_rows(lake, spec, known, {upload: typed})
-        joined = (_manifest_table(with_image_features(lake, spec, part)) for part in rows)
+        joined = (_manifest_table(_with_images(lake, spec, part, sets)) for part in rows)
         # Fewer than the index knows, where the YAML has changed since another upload was joined.
         written = Counter[str]()
         _write(
@@ -113,10 +117,12 @@ def _withdrawn_manifest(
     assert withdrawal is not None  # noqa: S101  asked before
     touched = store.stated(spec.dataset, upload)
     known = with_row_upload(store.look_up(spec.dataset, touched), labelled_too=False)
-    images = own_images(lake, receipt)
+    images = own_images(lake, spec, receipt)
     with working_folder("manifest") as folder:
-        parts = gather_rows(lake, spec, _compact(_with_a_row(known)), {})
-        joined = (_manifest_table(with_image_features(lake, spec, part)) for part in parts)
+        known = _compact(_with_a_row(known))
+        sets = ImageSets.read(lake, spec, known)
+        parts = gather_rows(lake, spec, known, {})
+        joined = (_manifest_table(_with_images(lake, spec, part, sets)) for part in parts)
         written = Counter[str]()
         _write(
             folder / "manifest.parquet", _manifest_schema(spec), _counted(joined, upload, written)
@@ -259,10 +265,15 @@ def all_rows(lake: Lake, spec: DatasetSpec, known: pa.Table) -> pa.Table:
     return pa.concat_tables([empty, *gather_rows(lake, spec, known, {})]).sort_by("record_id")
 
 
+def _with_images(lake: Lake, spec: DatasetSpec, rows: pa.Table, sets: ImageSets) -> pa.Table:
+    return with_image_features(lake, spec, sets.add_to(rows))
+
+
 def with_image_features(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> pa.Table:
     """Add `image_features`, a struct of the numbers that the spec names; null without an image.
 
     rows: with image_upload and image_sha256. Without `image_features` in the spec, as they are.
+    Where there is a set of `images`, it is the mean of theirs.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -272,27 +283,37 @@ def with_image_features(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> pa.Tab
     measured = []
     for upload in pc.unique(rows["image_upload"].drop_null()).to_pylist():
         own = rows.filter(pc.equal(rows["image_upload"], upload))
-        measured.append(read_image_features(lake, spec, upload, pc.unique(own["image_sha256"])))
+        measured.append(read_image_features(lake, spec, upload, all_of(own)))
     known = pa.concat_tables(measured) if measured else empty_image_features(spec)
+    if "images" in rows.column_names:
+        of = dict(zip(known["sha256"].to_pylist(), known["features"].to_pylist(), strict=True))
+        means = [
+            mean_features([of[one] for one in images]) if images else None
+            for images in rows["images"].to_pylist()
+        ]
+        return rows.append_column("image_features", pa.array(means, known.schema.types[1]))
     hashes = rows["image_sha256"].cast(pa.string())
     positions = pc.index_in(hashes, known["sha256"].combine_chunks())
     return rows.append_column("image_features", known["features"].combine_chunks().take(positions))
 
 
-def own_images(lake: Lake, receipt: dict[str, Any]) -> pa.Table:
-    """This upload's images without their bytes: record_id, image_sha256, image_file, best.
+def own_images(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> pa.Table:
+    """This upload's images without their bytes: record_id, image_sha256, image_file, best, seen.
 
-    Of several images of one record the one with the lowest number is best, then by file name.
+    Of several images of one record the one with the lowest number is best, then by file name. seen:
+    whether models see it; with `images: all` every one that is no copy of another.
     """
     import pyarrow.parquet as pq
 
     with lake.open_published(receipt, "images.parquet") as file:
         listed = pq.read_table(file, columns=["record_id", "number", "file", "sha256"])
+    several = "record_id, sha256" if spec.all_images else "record_id"
     with in_memory() as db:
         db.register("listed", listed)
         return db.sql(
             "SELECT record_id, sha256 AS image_sha256, file AS image_file, row_number() OVER "
-            "(PARTITION BY record_id ORDER BY number, file, sha256) = 1 AS best "
+            "(PARTITION BY record_id ORDER BY number, file, sha256) = 1 AS best, row_number() OVER "
+            f"(PARTITION BY {several} ORDER BY number, file, sha256) = 1 AS seen "
             "FROM listed ORDER BY image_file"
         ).to_arrow_table()
 
@@ -347,12 +368,21 @@ def _manifest_table(rows: pa.Table) -> pa.Table:
     import pyarrow.compute as pc
 
     image = pc.fill_null(rows["image_sha256"].cast(pa.string()), "")
+    if "images" in rows.column_names:
+        image = pa.array([_hash_of(one) for one in rows["images"].to_pylist()], pa.string())
     hashed = pc.binary_join_element_wise(rows["row_hash"], image, "-")
     table = rows.append_column("input_hash", hashed).select(list(MANIFEST_COLUMNS))
     table = table.cast(_own_schema()).append_column("features", rows["features"])
-    if "image_features" in rows.column_names:
-        table = table.append_column("image_features", rows["image_features"])
+    for name in ("images", "image_features"):
+        if name in rows.column_names:
+            table = table.append_column(name, rows[name])
     return table
+
+
+def _hash_of(images: list[str] | None) -> str:
+    """One hash of a record's images; of one image it is that image's own."""
+    several = images or [""]
+    return several[0] if len(several) == 1 else sha256("-".join(several).encode()).hexdigest()
 
 
 def _own_schema() -> pa.Schema:
@@ -364,7 +394,11 @@ def _own_schema() -> pa.Schema:
 
 
 def _manifest_schema(spec: DatasetSpec) -> pa.Schema:
+    import pyarrow as pa
+
     schema = _own_schema().append(empty_records(spec).schema.field("features"))
+    if spec.all_images:
+        schema = schema.append(pa.field("images", pa.list_(pa.string())))
     if spec.image_features:
         features = empty_image_features(spec).schema.field("features")
         schema = schema.append(features.with_name("image_features"))
@@ -380,7 +414,7 @@ def image_fates(upload: str, images: pa.Table, known: pa.Table) -> pa.Table:
             """
             SELECT images.image_file AS file, record_id, images.image_sha256 AS sha256, CASE
                 WHEN unlabelled_upload IS NULL AND labelled_upload IS NULL THEN 'orphaned'
-                WHEN NOT best THEN 'duplicate'
+                WHEN NOT seen THEN 'duplicate'
                 WHEN image_upload <> $1 THEN 'superseded' ELSE 'used' END AS fate
             FROM images JOIN known USING (record_id) ORDER BY file""",
             params=[upload],

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
-from mm_assets.contract.errors import LakeError
 from mm_assets.display.pictures import contact_sheet
+from mm_assets.display.side_by_side import side_by_side
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset, of_upload, uploads_prefix
 from mm_assets.lake.local import working_folder
+from mm_assets.manifest.image_sets import images_of
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.monitoring import charts, live, promises
 from mm_assets.monitoring.drift import drift_picture, feature_drift, label_drift
@@ -22,7 +23,7 @@ from mm_assets.tables.store import Store
 from mm_assets.training.answered import answered, with_labels_as_predicted
 from mm_assets.training.training_set import TRAINING_SET
 from mm_assets.uploads.receive import RAW
-from mm_assets.uploads.received import read_images, read_parquet
+from mm_assets.uploads.received import read_parquet
 from mm_assets.uploads.withdrawals import withdrawn_uploads
 
 if TYPE_CHECKING:
@@ -158,11 +159,11 @@ def _least_confident(
         for row in known.to_pylist()
         if row["image_upload"] is not None
     }
-    found = _fetch_images(lake, spec.dataset, set(image_of.values()))
+    found = images_of(lake, spec, image_of)
     items: list[tuple[bytes, list[str]]] = []
     for row in records.to_pylist():
-        place = image_of.get(row["record_id"])
-        items.append((found.get(place, b"") if place else b"", caption_of(row)))
+        images = found.get(row["record_id"])
+        items.append((side_by_side(images) if images else b"", caption_of(row)))
     title = f"Least confident first: {len(items)} of {seen.num_rows:,} records with an image"
     lost = sum(not data for data, _ in items)
     return {"least_confident": contact_sheet(items, title)}, {"images_lost": lost}
@@ -173,22 +174,6 @@ def caption_of(row: dict[str, Any]) -> list[str]:
     said = [row["record_id"], f"{row['confidence']:.2f} {row['prediction']}"]
     said.append("to review" if row["needs_review"] else "no review")
     return said if row["label"] is None else [*said, f"label {row['label']}"]
-
-
-def _fetch_images(
-    lake: Lake, dataset: str, wanted: set[tuple[str, str]]
-) -> dict[tuple[str, str], bytes]:
-    """Images by upload and sha256. One that is lost is absent: it is shown and counted so."""
-    found: dict[tuple[str, str], bytes] = {}
-    for upload in sorted({upload for upload, _ in wanted}):
-        names = {sha256 for of, sha256 in wanted if of == upload}
-        try:
-            for some in read_images(lake, dataset, upload, names):
-                found |= {(upload, sha256): data for sha256, data in some.items()}
-        except LakeError as error:
-            if error.code not in ("image_lost", "not_materialised"):
-                raise
-    return found
 
 
 def _refusals(

@@ -69,7 +69,7 @@ def dataset_definitions(spec: DatasetSpec) -> dg.Definitions:
         asset_checks=build_checks(scope),
         jobs=jobs,
         schedules=schedules,
-        sensors=build_sensors(scope),
+        sensors=build_sensors(scope, jobs),
     )
 
 
@@ -107,7 +107,8 @@ def training(scope: Scope) -> tuple[str, ...]:
 
 
 def build_jobs(scope: Scope) -> list[Any]:
-    """upload: one upload from bytes to predictions; train; predict: one upload once more.
+    """upload: one upload from bytes to predictions; train; predict: one upload once more; monitor;
+    uploads: small ones that wait, together.
 
     All run in one process, so that AutoGluon is imported once a run.
     """
@@ -122,6 +123,8 @@ def build_jobs(scope: Scope) -> list[Any]:
             tags={"mm/dataset": scope.dataset},
         )
 
+    from mm_assets.orchestration.together import build_job as build_together
+
     steps = (*receiving(scope), *predicting(scope))
     words = "Train the models; promote those that pass the gate."
     return [
@@ -129,7 +132,17 @@ def build_jobs(scope: Scope) -> list[Any]:
         job("train", training(scope), words, False),
         job("predict", steps[1:], "Join and predict one upload again, as things are now.", True),
         job("monitor", ("monitoring",), "Draw the monitoring pictures again.", False),
+        build_together(scope, lambda: _of_an_upload(scope)),
     ]
+
+
+def _of_an_upload(
+    scope: Scope,
+) -> tuple[list[dg.AssetsDefinition], list[dg.AssetChecksDefinition]]:
+    """The assets of an upload's run in their order, and the checks."""
+    assets = {asset.key: asset for asset in build_assets(scope)}
+    names = (*receiving(scope), *predicting(scope))
+    return [assets[scope.key(name)] for name in names], build_checks(scope)
 
 
 def build_check_jobs(scope: Scope) -> list[Any]:

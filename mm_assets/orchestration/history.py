@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Seconds to wait for another process that writes; as Dagster itself.
 PATIENCE = 30
+_AT_ONCE = "_mm_at_once"  # where an event storage that is held open has what `told_at_once` needs
 
 
 @contextmanager
@@ -44,11 +45,15 @@ def held_open(instance: dg.DagsterInstance) -> Iterator[None]:
 
     events: Any = instance.event_log_storage
     runs: Any = instance.run_storage
+    if "_connect" in vars(events):  # it is, by whoever called
+        yield
+        return
     held = _Held()
     if isinstance(events, SqliteEventLogStorage):
         history = _Events(events, held)
         vars(events)["_connect"] = history.connect
         vars(events)["has_table"] = history.has_table
+        vars(events)[_AT_ONCE] = history.at_once
     if isinstance(runs, SqliteRunStorage):
         vars(runs)["connect"] = lambda: held.engine(runs._conn_string).begin()
     try:
@@ -56,8 +61,20 @@ def held_open(instance: dg.DagsterInstance) -> Iterator[None]:
     finally:
         vars(events).pop("_connect", None)
         vars(events).pop("has_table", None)
+        vars(events).pop(_AT_ONCE, None)
         vars(runs).pop("connect", None)
         held.close_all()
+
+
+@contextmanager
+def told_at_once(instance: dg.DagsterInstance) -> Iterator[None]:
+    """What is told within it is written in one transaction, where `instance` is held open.
+
+    For some milliseconds: no other process can write its events meanwhile.
+    """
+    at_once = getattr(instance.event_log_storage, _AT_ONCE, contextlib.nullcontext)
+    with at_once():
+        yield
 
 
 class _Held:
@@ -92,6 +109,7 @@ class _Events:
         self._empty: bytes | None = None  # a run's database that is set up and has no event yet
         self._ask_for_table = storage.has_table
         self._tables: set[str] = set()  # that are there; none is ever taken away
+        self._open: dict[str, sqlalchemy.Connection] | None = None  # while much is told at once
 
     @contextmanager
     def connect(self, shard: str) -> Iterator[sqlalchemy.Connection]:
@@ -106,8 +124,28 @@ class _Events:
             if shard not in self.storage._initialized_dbs:
                 self._set_up(shard, address)
                 self.storage._initialized_dbs.add(shard)
+            if self._open is not None:
+                if address not in self._open:
+                    self._open[address] = self.held.engine(address).connect()
+                    self._open[address].begin()
+                yield self._open[address]
+                return
             with self.held.engine(address).begin() as connection:
                 yield connection
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """One transaction for each database; none of it is kept if there is an error."""
+        self._open = {}
+        try:
+            yield
+            for connection in self._open.values():
+                connection.commit()
+        finally:
+            # Closing one that is not committed rolls back.
+            for connection in self._open.values():
+                connection.close()
+            self._open = None
 
     def has_table(self, name: str) -> bool:
         """As Dagster's own, which opens the index 75 times for an upload to see it."""

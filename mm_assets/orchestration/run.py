@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ LOGGER: dict[str, Any] = {
 Progress = Callable[[str], None]
 # Dagster's own words for a step that it leaves out because an earlier one failed or gave nothing.
 SKIPPED = ("Skipping step", "Dependencies for step")
+SHOWN_AT_ONCE = 50  # uploads that are taken together before it is told what became of them
 # The assets that say how an upload ended, the one that knows most first.
 UPLOAD_STEPS = ("predictions", "manifest", "raw_uploads")
 
@@ -37,8 +38,9 @@ UPLOAD_STEPS = ("predictions", "manifest", "raw_uploads")
 class Outcome:
     """What became of one run: its checks that failed with ERROR, and what broke it, if anything.
 
-    ended: of a run that took in an upload or trained, how much of it was used and what was left
-    out. `end` is how the run ended; one of which nothing could be used did not fail.
+    name: of the upload in the inbox, where a run received it. ended: of a run that took in an
+    upload or trained, how much of it was used and what was left out. `end` is how the run ended;
+    one of which nothing could be used did not fail.
     """
 
     job: str
@@ -48,6 +50,7 @@ class Outcome:
     problem: str = ""
     failed_checks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    name: str = ""
     ended: Ended = field(default_factory=lambda: Ended(End.USED))
 
     @property
@@ -189,6 +192,9 @@ class Runner:
         if uploads:
             self._reach_table()
         changed = False
+        for one in self._take_together(uploads):
+            yield one
+            changed |= one.success
         for upload in uploads:
             outcome = self._take_through(upload)
             if outcome is not None:
@@ -235,6 +241,22 @@ class Runner:
         except StoreError as error:
             if error.code != "table_busy":
                 raise
+
+    def _take_together(self, uploads: list[str]) -> Iterator[Outcome]:
+        """Take small uploads through together; those that do not get through are left for a run of
+        their own, and so is everything where runs of several fail."""
+        from mm_assets.orchestration.triggers.sensors import take_together
+
+        while True:
+            small, now, _ = take_together(self.instance, self.lake, self.scope, uploads, pause=0)
+            if now.do != "run":
+                return
+            self.live(f"{self.scope.dataset}: {len(small)} small uploads are taken together")
+            config = {
+                "ops": {f"{self.scope.dataset}_uploads_together": {"config": {"at_most": 50}}}
+            }
+            result = self._execute("uploads", None, config=config)
+            yield from outcomes_of(result, "uploads")
 
     def _take_through(self, upload: str) -> Outcome | None:
         """Run one pending upload, without the pauses of the sensor; None if no run is needed."""
@@ -308,10 +330,19 @@ class Runner:
         config: Mapping[str, Any] | None = None,
     ) -> Outcome:
         """Run one job to its end; never raises for what goes wrong inside it."""
+        return outcome_of(self._execute(job, upload, tags, config), job, upload)
+
+    def _execute(
+        self,
+        job: str,
+        upload: str | None,
+        tags: dict[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> Any:
         from mm_assets.orchestration.scope import WORKER, worker_name
 
         definition = self.definitions.resolve_job_def(f"{self.scope.dataset}_{job}")
-        result = definition.execute_in_process(
+        return definition.execute_in_process(
             instance=self.instance,
             raise_on_error=False,
             tags={
@@ -321,7 +352,6 @@ class Runner:
             },
             run_config={**LOGGER, **(config or {})},
         )
-        return outcome_of(result, job, upload)
 
     def _champions(self) -> list[int]:
         from mm_assets.registry.store import ModelStore
@@ -333,14 +363,44 @@ class Runner:
 
 def outcome_of(result: Any, job: str, upload: str | None) -> Outcome:
     """Read a finished run: Dagster itself calls a run with a failed ERROR check a success."""
+    events = result.all_events
+    evaluations = result.get_asset_check_evaluations()
+    problem = "" if result.success else _problem(result)
+    return _outcome(job, upload, result.run_id, events, evaluations, problem)
+
+
+def outcomes_of(result: Any, job: str) -> list[Outcome]:
+    """Of a run of several uploads, those that got through, in the order in which they did."""
+    events: dict[str, list[Any]] = {}
+    evaluations: dict[str, list[Any]] = {}
+    for event in result.all_events:
+        if event.is_step_materialization:
+            events.setdefault(event.partition, []).append(event)
+    for evaluation in result.get_asset_check_evaluations():
+        evaluations.setdefault(evaluation.partition, []).append(evaluation)
+    return [
+        _outcome(job, upload, result.run_id, own, evaluations.get(upload, []), "")
+        for upload, own in events.items()
+        if any(event.asset_key.path[-1] == UPLOAD_STEPS[0] for event in own)
+    ]
+
+
+def _outcome(
+    job: str,
+    upload: str | None,
+    run_id: str,
+    events: Sequence[Any],
+    evaluations: Sequence[Any],
+    problem: str,
+) -> Outcome:
     import dagster as dg
 
-    said = _told(result)
+    said = _told(events)
     # What an upload is like was said when it came: a run that joins it again does not fail of it.
     again = OF_CONTENT if "manifest" in said and "raw_uploads" not in said else ()
     failed: list[str] = []
     warned: list[str] = []
-    for evaluation in result.get_asset_check_evaluations():
+    for evaluation in evaluations:
         if evaluation.passed or evaluation.check_name in again:
             continue
         words = f"{evaluation.check_name}: {evaluation.description}"
@@ -349,19 +409,20 @@ def outcome_of(result: Any, job: str, upload: str | None) -> Outcome:
     return Outcome(
         job=job,
         upload=upload,
-        run_id=result.run_id,
-        success=result.success,
-        problem="" if result.success else _problem(result),
+        run_id=run_id,
+        success=not problem,
+        problem=problem,
         failed_checks=failed,
         warnings=warned,
+        name=str(said.get("raw_uploads", {}).get("upload", "")),
         ended=_ended(said),
     )
 
 
-def _told(result: Any) -> dict[str, dict[str, Any]]:
+def _told(events: Sequence[Any]) -> dict[str, dict[str, Any]]:
     """What each asset said in a run, materialised or not: its name to its metadata."""
     said: dict[str, dict[str, Any]] = {}
-    for event in result.all_events:
+    for event in events:
         data = event.event_specific_data
         told = getattr(data, "materialization", None) or getattr(data, "asset_observation", None)
         if told is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.ends import Ended
 from mm_assets.contract.settings import Settings
 from mm_assets.display.cells import visible
@@ -31,6 +31,8 @@ LEFT_OUT = "left out"  # the metadata with what was left out, by code
 STOPPED = "stopped early"  # the metadata of a model that is the best of a training cut short
 # A run's tag with the process that carries it out, so that its death can be noticed.
 WORKER = "mm/worker"
+# A run's tag with the uploads that it has in its hands, where it handles several.
+GROUP = "mm/group"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,19 @@ class Scope:
             "partitions_def": self.partitions if partitioned else None,
             **more,
         }
+
+
+@dataclass(frozen=True)
+class OneOfSeveral:
+    """What the functions of an upload's assets and checks are given, when one run has several.
+
+    `champions`: what the run predicts this upload with.
+    """
+
+    partition_key: str
+    run_id: str
+    log: Any
+    champions: Mapping[Modality, int]
 
 
 class LakeResource(dg.ConfigurableResource[Lake]):
@@ -94,6 +109,11 @@ def _settings(_environment: Set[tuple[str, str]], _here: Path) -> Settings:
 def _lake(_settings_json: str) -> Lake:
     """One lake, and so one S3 client, for each set of settings in a process."""
     return Lake(Settings.from_environment())
+
+
+def group_of(tags: Mapping[str, str]) -> list[str]:
+    """The uploads that a run of several has in its hands, or had when it died."""
+    return [upload for upload in tags.get(GROUP, "").split(",") if upload]
 
 
 def worker_name(pid: int) -> str:

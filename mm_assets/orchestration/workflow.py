@@ -265,13 +265,17 @@ def load_definitions(
             "MM_ROOT and MM_DEFS.",
         )
     try:
-        found = dg.ComponentTree.from_module(_module_of(folder, root), root).build_defs()
+        tree = dg.ComponentTree.from_module(_module_of(folder, root), root)
+        # Not `build_defs()`: it also describes the components of every installed package, for which
+        # it imports all of dagster-aws.
+        found = tree.build_defs(folder)
         # One process a run: AutoGluon takes longer to import than most uploads take to predict.
         shared = dg.Definitions(
             resources=resources(),
             executor=dg.in_process_executor,
             sensors=shared_sensors(settings),
             loggers=loggers,
+            component_tree=tree,
         )
         definitions = dg.Definitions.merge(found, shared)
         dg.Definitions.validate_loadable(definitions)

@@ -12,6 +12,7 @@ stamp tells what the table holds.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.errors import LakeError
+from mm_assets.lake.errors import lake_error
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import outbox_prefix
 from mm_assets.predictions.event import Kind, answer_of, content_of, event, now
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 RECORDS = 20_000  # read from the table at once
 SUFFIX = ".parquet"
 STAMP = "%Y%m%d-%H%M%S%f"  # how a note's name begins
+UNIQUE = 8  # digits in its name that tell it from others; its hash follows them
 UNKNOWN_SECONDS = 86_400.0  # after which a run that is not known here must have ended
 
 
@@ -75,7 +78,7 @@ def note(
     ids = sorted({*record_ids.to_pylist(), *gone})
     if not ids:
         return None
-    name = f"{datetime.now(UTC):{STAMP}}-{upload}-{uuid.uuid4().hex[:8]}_{run_id}"
+    moment = datetime.now(UTC)
     schema = _schema()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "note.parquet"
@@ -85,6 +88,7 @@ def note(
                 before = [_before(one, rows.get(one) or gone.get(one)) for one in some]
                 writer.write_table(_table(before, schema))
         data = path.read_bytes()
+    name = f"{moment:{STAMP}}-{upload}-{uuid.uuid4().hex[:UNIQUE]}{_hash(data)}_{run_id}"
     lake.write(_key(dataset, name), data)
     return Note(name, data)
 
@@ -106,17 +110,25 @@ def finish(lake: Lake, store: Store, dataset: str, is_over: Callable[[str], bool
     is_over: whether a run, by its ID, has ended, None if it is not known here; a note of one that
     has not may be of a merge that is still to come.
     """
-    sent = left = 0
+    sent = 0
+    damaged: list[str] = []
     for name in left_behind(lake, dataset):
         over = is_over(_run_of(name))
         if not (_age(name) > UNKNOWN_SECONDS if over is None else over):
             continue
-        told = publish_changes(lake, store, dataset, _read_note(lake, dataset, name))
+        try:
+            noted = _read_note(lake, dataset, name)
+        except LakeError as error:
+            if error.code != "lake_damaged":
+                raise
+            damaged.append(f"[{error.code}] {error.what} ({error.where})")
+            continue
+        told = publish_changes(lake, store, dataset, noted)
         sent += told.sent
         if told.left:
             left = len(left_behind(lake, dataset))
             return Told(sent, left, told.reason)  # the others would fail as well
-    return Told(sent, left)
+    return Told(sent, len(damaged), "; ".join(damaged))
 
 
 def left_behind(lake: Lake, dataset: str) -> list[str]:
@@ -130,13 +142,25 @@ def left_behind(lake: Lake, dataset: str) -> list[str]:
 
 
 def _read_note(lake: Lake, dataset: str, name: str) -> Note | None:
-    """A note that another process wrote; None if somebody else has told it by now."""
+    """A note that another process wrote; None if somebody else has told it by now.
+
+    Raises LakeError (lake_damaged) for one that was changed.
+    """
     try:
-        return Note(name, lake.read(_key(dataset, name)))
+        data = lake.read(_key(dataset, name))
     except LakeError as error:
         if error.code != "lake_not_found":
             raise
         return None
+    written = name.partition("_")[0].rpartition("-")[2][UNIQUE:]
+    if written not in ("", _hash(data)):  # "": of a version that noted no hash
+        where = f"{lake.url}/{_key(dataset, name)}"
+        raise lake_error("lake_damaged", "this note of changes is not what was written", where)
+    return Note(name, data)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _tell(lake: Lake, store: Store, target: Target, dataset: str, noted: Note) -> int:

@@ -22,7 +22,12 @@ from mm_assets.predictions.offer import empty_predictions, loaded_or_why, offere
 from mm_assets.predictions.unlike import Unlike, UnlikeCounter
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.uploads.receive import refusals_table
-from mm_assets.uploads.received import read_document, read_images, read_parquet
+from mm_assets.uploads.received import (
+    read_document,
+    read_image_sets,
+    read_images,
+    read_parquet,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -194,6 +199,11 @@ def _batches(
         return
     for upload in pc.unique(records["image_upload"]).to_pylist():
         own = records.filter(pc.equal(records["image_upload"], upload))
+        if spec.all_images:
+            sets = own["images"].to_pylist()
+            for places, images in read_image_sets(lake, spec.dataset, upload, sets):
+                yield own.take(places), images
+            continue
         wanted = set(own["image_sha256"].to_pylist())
         for images in read_images(lake, spec.dataset, upload, wanted):
             some = own.filter(pc.is_in(own["image_sha256"], pa.array(list(images))))

@@ -26,7 +26,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
     """The receipt of an upload named by its key or by its name in the inbox (the newest one)."""
     raw = read_receipt(lake, spec.dataset, ledger.resolve(lake, spec.dataset, upload))
     upload = raw["upload"]
-    images = own_images(lake, raw)
+    images = own_images(lake, spec, raw)
     known = store.look_up(spec.dataset, images["record_id"].combine_chunks())
     fates = {row["file"]: row for row in image_fates(upload, images, known).to_pylist()}
     received = read_parquet(lake, raw, "files.parquet").to_pylist()

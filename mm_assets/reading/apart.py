@@ -165,7 +165,10 @@ def main(task: str) -> None:
     fields = [pa.field("", pa.int64())]
     fields += [pa.field("", pa.string()) for _ in said.get("header", [])]
     if "images_in" in said.get("facts", {}):
-        fields.append(pa.field("", pa.large_binary()))
+        whole = "image_lists_whole" in said["facts"]
+        fields.append(
+            pa.field("", pa.large_list(pa.large_binary()) if whole else pa.large_binary())
+        )
     schema = pa.schema(fields, metadata={"said": json.dumps(said)})
     with pa.ipc.new_stream(out, schema) as stream:
         out.flush()

@@ -6,7 +6,8 @@ that a dataset's YAML calls normal (`limits.image_features`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import fsum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mm_assets.contract.limits import ImageFeature, Range
@@ -58,6 +59,11 @@ def image_features(image: Image, *, width: int, height: int) -> dict[str, float]
         gradient.var(dtype=np.float64),
     )  # fmt: skip
     return {name: float(value) for name, value in zip(FEATURE_NAMES, values, strict=True)}
+
+
+def mean_features(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each feature of some images, whatever their order."""
+    return {name: fsum(one[name] for one in several) / len(several) for name in several[0]}
 
 
 def unfit_images(images: pa.Table, ranges: Mapping[ImageFeature, Range]) -> Unfit:

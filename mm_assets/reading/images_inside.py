@@ -1,5 +1,5 @@
 """Images inside a table: a column of bytes, of `{bytes, path}` as Hugging Face's `datasets` writes
-them, or of lists of either, of which the first counts.
+them, or of lists of either, of which the first counts, or all where that is wanted.
 
 Such a column is told by what its values are, never by its name alone. Beside its own cell, which
 holds the path of an image that is not inside, a row gets two more that can be its ID: `NAME.path`,
@@ -32,6 +32,7 @@ class ImagesInside:
     """The column of a table that holds its images. at: its place in the file; kind: its type.
 
     columns: all that hold images, this one first. limit: bytes that its images may come to.
+    takes_all: of a list all images are read.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ImagesInside:
     kind: Any
     columns: list[str]
     limit: int
+    takes_all: bool = False
     _seen: int = 0
 
     @property
@@ -54,22 +56,26 @@ class ImagesInside:
         if len(self.columns) > 1:
             facts["image_columns"] = self.columns
         if _is_list(self.kind):
-            facts["image_lists"] = self.name
+            facts["image_lists_whole" if self.takes_all else "image_lists"] = self.name
         return facts
 
     def read(self, array: pa.Array) -> tuple[pa.Array, list[pa.Array]]:
-        """The images as bytes [rows], and a text for each of `names`. Raises TableRefused."""
+        """The images as bytes [rows], and a text for each of `names`. Raises TableRefused.
+
+        With `takes_all`, the images of a row in a list are lists; the texts are of the first.
+        """
         import pyarrow as pa
         import pyarrow.compute as pc
 
         data, path = parts(array)
-        self._seen += data.nbytes
+        read = _all_of_each(array) if self.takes_all and _is_list(self.kind) else data
+        self._seen += read.nbytes
         if self._seen > self.limit:
             reason = f"the images in column '{self.name}' are more than {self.limit:,} bytes"
             raise TableRefused("table_too_large", f"{reason}, far more than the file")
         hashes = pa.array([_sha256(one) for one in data], pa.string())
         named = pc.if_else(pc.is_null(data), path, pa.scalar(None, pa.string()))
-        return data, [named, *([path] if _has_path(self.kind) else []), hashes]
+        return read, [named, *([path] if _has_path(self.kind) else []), hashes]
 
 
 def find_images(
@@ -96,7 +102,8 @@ def find_images(
         return None
     limit = max(RATIO_FROM, RATIO * size)
     at = found[0]
-    return ImagesInside(names[at], at, _plain(types[at]), [names[one] for one in found], limit)
+    columns = [names[one] for one in found]
+    return ImagesInside(names[at], at, _plain(types[at]), columns, limit, wanted.all_images)
 
 
 def about_image(name: str) -> tuple[str, ...]:
@@ -138,6 +145,18 @@ def _first_of_each(array: pa.Array) -> pa.Array:
     offsets = array.offsets.slice(0, len(array))
     some = pc.fill_null(pc.greater(pc.list_value_length(array), 0), False)
     return array.values.take(pc.if_else(some, offsets, pa.scalar(None, offsets.type)))
+
+
+def _all_of_each(array: pa.Array) -> pa.Array:
+    """[rows] lists of large_binary; of none an empty one."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    array = _bare(array)
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return pa.LargeListArray.from_arrays(offsets, parts(pc.list_flatten(array)).data)
 
 
 def _are_images(first: Iterator[pa.Array]) -> bool:

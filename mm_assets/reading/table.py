@@ -52,7 +52,8 @@ class Wanted:
     columns: further names; a table need not have them, but they help to tell its header.
     encoding: of a text file; "auto" detects it. lines_as: a column more, first, which holds the
     line of each row; in a table that has no such column. images: those inside the table are read
-    as well, of the column `image_column` if that holds some (images_inside.py).
+    as well, of the column `image_column` if that holds some (images_inside.py). all_images: of a
+    list all of them, not the first alone.
     """
 
     id_column: str | None = None
@@ -61,6 +62,7 @@ class Wanted:
     lines_as: str | None = None
     images: bool = False
     image_column: str | None = None
+    all_images: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

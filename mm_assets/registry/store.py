@@ -27,6 +27,7 @@ from typing import Any
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.errors import LakeError, ModelError
+from mm_assets.lake.documents import unpacked
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import sha256_of, utc_now
 from mm_assets.registry.files import (
@@ -67,7 +68,10 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class Champion:
-    """One entry of the promotion log; the one with the highest generation is in use."""
+    """One entry of the promotion log; the one with the highest generation is in use.
+
+    by: who promoted it by hand on the page for people; '' where nobody was asked for a name.
+    """
 
     modality: Modality
     generation: int
@@ -76,6 +80,11 @@ class Champion:
     reason: str
     promoted_at: str
     previous: str | None
+    by: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the lake."""
+        return {name: value for name, value in asdict(self).items() if name != "by" or value}
 
 
 class ModelStore:
@@ -143,8 +152,9 @@ class ModelStore:
         return [self._entry(modality, number) for number in self._generations(modality)]
 
     def promote(
-        self, modality: str, version: str, reason: str, *, manifest_sha256: str | None = None
-    ) -> Champion:
+        self, modality: str, version: str, reason: str, *,
+        manifest_sha256: str | None = None, by: str = "",
+    ) -> Champion:  # fmt: skip
         """Make a stored model the champion; an older version again is a roll-back.
 
         To promote the champion itself changes nothing. `manifest_sha256`, as `save` returned it,
@@ -164,9 +174,10 @@ class ModelStore:
                 reason=reason,
                 promoted_at=utc_now(),
                 previous=current.version if current else None,
+                by=by,
             )
             key = self._entry_key(modality, champion.generation)
-            if self.lake.create_json(key, asdict(champion)):
+            if self.lake.create_json(key, champion.to_json()):
                 return champion
         raise ModelError(
             code="promotion_contested",
@@ -183,7 +194,7 @@ class ModelStore:
     def _entry(self, modality: Modality, generation: int) -> Champion:
         key = self._entry_key(modality, generation)
         try:
-            entry = json.loads(self.lake.read(key))
+            entry = unpacked(self.lake.read(key))
             champion = Champion(**{**entry, "modality": Modality(entry["modality"])})
             fits = (champion.modality, champion.generation) == (modality, generation)
             fits &= bool(_VERSION.fullmatch(champion.version))
@@ -224,7 +235,7 @@ class ModelStore:
         other.lake.write(f"{key}/{MANIFEST}", self.lake.read(f"{key}/{MANIFEST}"))
         other.stored(champion.modality, champion.version, manifest_sha256=signed)
         entry = other._entry_key(champion.modality, champion.generation)
-        other.lake.write_json(entry, asdict(champion))
+        other.lake.write_json(entry, champion.to_json())
 
     def fetch(self, modality: str, version: str, *, manifest_sha256: str | None = None) -> Path:
         """A local, read-only copy of the model's files, each verified just now.
@@ -294,7 +305,7 @@ class ModelStore:
         if signed not in (None, actual):
             tampered("the manifest is not the one that was signed for", self._where(key))
         try:
-            manifest = json.loads(raw)
+            manifest = unpacked(raw)
             said = tuple(manifest[name] for name in ("dataset", "modality", "version"))
             if said != (self.dataset, modality.value, version):
                 raise ValueError(f"it is the manifest of {'/'.join(map(str, said))}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from contextlib import suppress
+from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
@@ -32,9 +33,17 @@ def installed() -> dict[str, str]:
     """The versions that matter for loading a model; what is not installed is left out."""
     found = {"python": platform.python_version()}
     for name, package in _PACKAGES.items():
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(package)
+        if version := _version(package):
+            found[name] = version
     return found
+
+
+@lru_cache
+def _version(package: str) -> str:
+    """'' if it is not installed. Read once a process: what is imported stays as it is."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return ""
 
 
 def libraries_of(manifest: dict[str, Any]) -> dict[str, str]:

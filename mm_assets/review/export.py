@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.errors import LakeError, UploadError
+from mm_assets.contract.errors import UploadError
+from mm_assets.display.side_by_side import side_by_side
 from mm_assets.lake.lake import Lake
+from mm_assets.manifest import image_sets
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.review.label_studio import labelling_config, task
 from mm_assets.review.queue import Item, review_classes, review_queue
 from mm_assets.review.sheet import own_name, write_sheet
 from mm_assets.tables.store import Store
-from mm_assets.uploads.received import read_document, read_images
+from mm_assets.uploads.received import read_document
 
 IMAGES = "images"
+AT_ONCE = 500  # records whose images are in memory
 # Where a Label Studio that serves local files finds `images/` of the folder.
 IMAGE_PREFIX = "/data/local-files/?d=images/"
 NO_IMAGE = "none.png"
@@ -140,28 +143,29 @@ def features_of(
 def _write_images(
     lake: Lake, spec: DatasetSpec, items: Sequence[Item], folder: Path
 ) -> dict[str, str]:
-    """Write the images, a few megabytes at a time; returns each record's file name.
+    """Write the images, some at a time; returns each record's file name.
 
-    A record whose image is lost has none. Those without one share the image NO_IMAGE.
+    Several images of a record are one file, side by side. A record whose image is lost has none.
+    Those without one share the image NO_IMAGE.
     """
     names: dict[str, str] = {}
-    for upload in sorted({item.image_upload for item in items if item.image_upload}):
-        of: dict[str, list[str]] = {}
-        for item in items:
-            if item.image_upload == upload and item.image_sha256:
-                of.setdefault(item.image_sha256, []).append(item.record_id)
-        try:
-            for some in read_images(lake, spec.dataset, upload, of.keys()):
-                for sha256, data in some.items():
-                    for record_id in of[sha256]:
-                        names[record_id] = image_name(record_id, data)
-                        (folder / names[record_id]).write_bytes(data)
-        except LakeError as error:
-            if error.code not in ("image_lost", "not_materialised"):
-                raise
+    for record_id, data in images_of(lake, spec, items):
+        names[record_id] = image_name(record_id, data)
+        (folder / names[record_id]).write_bytes(data)
     if spec.has_images and len(names) < len(items):
-        (folder / NO_IMAGE).write_bytes(_no_image())
+        (folder / NO_IMAGE).write_bytes(no_image())
     return names
+
+
+def images_of(lake: Lake, spec: DatasetSpec, items: Sequence[Item]) -> Iterator[tuple[str, bytes]]:
+    """Records and their images, each record's as one picture, some at a time. One that is lost is
+    left out."""
+    having = [item for item in items if item.image_upload and item.image_sha256]
+    for start in range(0, len(having), AT_ONCE):
+        some = having[start : start + AT_ONCE]
+        places = {one.record_id: (one.image_upload or "", one.image_sha256 or "") for one in some}
+        for record_id, images in image_sets.images_of(lake, spec, places).items():
+            yield record_id, side_by_side(images)
 
 
 def image_name(record_id: str, data: bytes) -> str:
@@ -172,7 +176,7 @@ def image_name(record_id: str, data: bytes) -> str:
     return f"{letters}-{digest}.{suffix}" if letters else f"{digest}.{suffix}"
 
 
-def _no_image() -> bytes:
+def no_image() -> bytes:
     """What Label Studio shows for a record without an image, instead of an error."""
     from PIL import Image, ImageDraw
 

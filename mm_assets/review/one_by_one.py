@@ -120,19 +120,24 @@ def send_kept(lake: Lake, store: Store, spec: DatasetSpec) -> tuple[Sent | None,
     refused = {one.record_id for one in judged.refused}
     through = {key: one for key, one in said.items() if one.record_id not in refused}
     if through:
-        # Those whose label is known already have no upload of theirs; they are told all the same.
-        name = _hash("".join(sorted(f"{key}{one.at}" for key, one in through.items())))
-        stamp = _stamp(max(one.at for one in through.values()))
-        document = {
-            "upload": sent.key if sent else None,
-            "answers": [asdict(one) for one in sorted(through.values(), key=lambda one: one.at)],
-        }
-        lake.create_json(f"{review_prefix(spec.dataset)}{_SENT}{stamp}-{name}.json", document)
+        note_sent(lake, spec.dataset, sent, through.values())
         for key, one in through.items():
             for other in _of_one(lake, spec.dataset, one.record_id, one.who):
                 if other <= key:  # who has changed their mind meanwhile has said something new
                     lake.delete(other)
     return sent, judged.refused
+
+
+def note_sent(lake: Lake, dataset: str, sent: Sent | None, given: Iterable[Given]) -> None:
+    """Keep who answered what, in a document beside what was sent of it; twice is once.
+
+    sent: None where all labels were known already: they have no upload of theirs, and are told.
+    """
+    said = sorted(given, key=lambda one: (one.at, one.record_id, one.who))
+    name = _hash("".join(f"{one.record_id}\x1f{one.who}\x1f{one.at}\x1e" for one in said))
+    document = {"upload": sent.key if sent else None, "answers": [asdict(one) for one in said]}
+    key = f"{review_prefix(dataset)}{_SENT}{_stamp(said[-1].at)}-{name}.json"
+    lake.create_json(key, document)
 
 
 def _of_one(lake: Lake, dataset: str, record_id: str, who: str) -> list[str]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import LakeError, ModelError
+from mm_assets.display.side_by_side import side_by_side
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset
+from mm_assets.manifest.image_sets import images_of
 from mm_assets.tables.store import Query, Store
-from mm_assets.uploads.received import read_images
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,16 +79,23 @@ def review_queue(store: Store, spec: DatasetSpec, limit: int | None = None) -> l
     return [_item(spec, row, images.get(row["record_id"], {})) for row in waiting.to_pylist()]
 
 
-def thumbnails_of(lake: Lake, dataset: str, items: Sequence[Item]) -> dict[int, bytes]:
+def thumbnails_of(lake: Lake, spec: DatasetSpec, items: Sequence[Item]) -> dict[int, bytes]:
     """The images of the first items, as they lie in the lake, by place; lost ones are left out."""
     found: dict[int, bytes] = {}
     for place, item in enumerate(items[:THUMBNAILS]):
-        if item.image_sha256 is None or item.image_upload is None:
-            continue
         with suppress(LakeError):
-            for images in read_images(lake, dataset, item.image_upload, {item.image_sha256}):
-                found[place] = images[item.image_sha256]
+            if (image := image_of(lake, spec, item)) is not None:
+                found[place] = image
     return found
+
+
+def image_of(lake: Lake, spec: DatasetSpec, item: Item) -> bytes | None:
+    """What models see of a record, as one picture; None if there is none, or it is lost."""
+    if item.image_sha256 is None or item.image_upload is None:
+        return None
+    place = {item.record_id: (item.image_upload, item.image_sha256)}
+    found = images_of(lake, spec, place).get(item.record_id)
+    return side_by_side(found) if found else None
 
 
 def _images(store: Store, spec: DatasetSpec, waiting: pa.Table) -> dict[str, dict[str, Any]]:

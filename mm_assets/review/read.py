@@ -15,6 +15,7 @@ from mm_assets.review.answers import Answer
 from mm_assets.review.label_studio import (
     CONTROL,
     CSV_COLUMNS,
+    UNSURE,
     answer_of_cell,
     answers_of_json,
 )
@@ -69,9 +70,9 @@ def _answers(path: Path, spec: DatasetSpec, table: Table, id_column: str) -> Ite
     label_column = CONTROL if is_label_studio else spec.label_column
     if label_column not in table.header and not is_label_studio:
         raise _unreadable(path, f"it has no column '{label_column}'")
-    for record_id, cell, line in _cells(table, id_column, label_column):
+    for record_id, cell, unsure, line in _cells(table, id_column, label_column):
         if is_label_studio:
-            yield answer_of_cell(record_id, f"line {line}", cell)
+            yield answer_of_cell(record_id, f"line {line}", cell, unsure)
         else:
             yield Answer(unguard(record_id), f"line {line}", unguard(cell))
     for reject in table.rejects:
@@ -91,9 +92,12 @@ def _open(path: Path, spec: DatasetSpec, scratch: Path) -> tuple[Table, str]:
     raise first
 
 
-def _cells(table: Table, id_column: str, label_column: str) -> Iterator[tuple[str, str, int]]:
+def _cells(table: Table, id_column: str, label_column: str) -> Iterator[tuple[str, str, str, int]]:
+    """IDs, labels, what says that somebody can't tell, lines; an export may lack such a column."""
     for batch in table.batches():
         ids, lines = batch[id_column].fill_null("").to_pylist(), batch[LINE_COLUMN].to_pylist()
-        there = label_column in table.header  # an export in which nobody answered has none
-        labels = batch[label_column].fill_null("").to_pylist() if there else [""] * len(ids)
-        yield from zip(ids, labels, lines, strict=True)
+        labels, unsure = (
+            batch[name].fill_null("").to_pylist() if name in table.header else [""] * len(ids)
+            for name in (label_column, UNSURE)
+        )
+        yield from zip(ids, labels, unsure, lines, strict=True)

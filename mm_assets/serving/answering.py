@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,18 +18,17 @@ from typing import Any
 
 from mm_assets.contract.dataset import IMAGE, DatasetSpec
 from mm_assets.contract.ids import normalised
-from mm_assets.reading.images import NormalisedImage
 from mm_assets.serving.batching import Overloaded
 from mm_assets.serving.notes import READ, note
 from mm_assets.serving.predictor import WAITING, Answer, Predictor
 from mm_assets.serving.problems import Problem
-from mm_assets.serving.reading import Fault, Read, Reader
+from mm_assets.serving.reading import Fault, Images, Read, Reader
 from mm_assets.serving.record import Recorder
 from mm_assets.serving.service import Service, Unavailable
 
 Record = Mapping[str, Any]
 # What fetches an image of a dataset: by its URL, `s3://…` or the name of one in the lake.
-Fetch = Callable[[DatasetSpec, str], Awaitable[bytes | NormalisedImage | Fault]]
+Fetch = Callable[[DatasetSpec, str], Awaitable[Images]]
 AT_ONCE = 8  # images of one request that are fetched at the same time
 _IMAGE_KEYS = ("base64", "url", "s3", "name")
 
@@ -38,8 +38,9 @@ class Asked:
     """What a request asks about one dataset: records, or a table of them.
 
     images: for each record what its key `image` holds (base64, an address, …), the bytes of a
-    file, or None. named: files that came beside the records, by their names. faults: why the
-    record at a place could not be read. number_rows: of a table without IDs.
+    file, None, or a list of these. named: files that came beside the records, by their names.
+    faults: why the record at a place could not be read. number_rows: of a table without IDs.
+    is_kept: whether a recorder keeps what is answered.
     """
 
     records: Sequence[Record] = ()
@@ -48,6 +49,7 @@ class Asked:
     named: Mapping[str, bytes] | None = None
     faults: Mapping[int, Fault] = field(default_factory=dict)
     number_rows: bool = False
+    is_kept: bool = True
 
     @classmethod
     def of_json(cls, document: Any, named: Mapping[str, bytes] | None = None) -> Asked:
@@ -135,18 +137,19 @@ class Answering:
         predictor = await self.predictor(name)
         reader = predictor.reader
         unused: Sequence[str] = ()
-        sent: dict[int, bytes | NormalisedImage] = {}
+        sent: dict[int, Images] = {}
         if asked.table is not None:
             with self._room(name, 1):
                 reads = await self._table(reader, asked.table, number_rows=asked.number_rows)
         else:
             records, images, unused = _beside(predictor.spec, asked)
             self._bounded(len(records))
+            self._bounded(sum(len(one) for one in images if isinstance(one, list)), "images")
             with self._room(name, len(records)):
                 reads = await self._records(reader, records, images, asked.faults, sent)
         note().stage(READ, note().began, time.perf_counter())
         answers = await self.service.answers(name, reads)
-        if self.recorder is not None:
+        if self.recorder is not None and asked.is_kept:
             self.recorder.keep(predictor.spec, reads, sent, answers)
         return Answered(answers, unused)
 
@@ -166,14 +169,14 @@ class Answering:
         finally:
             self._reading[name] -= count
 
-    def _bounded(self, count: int) -> None:
+    def _bounded(self, count: int, what: str = "records") -> None:
         most = self.service.options.most_records
         if count > most:
             raise Problem(
-                413, "too_many_records", f"{count:,} records; at most {most:,} in one request",
+                413, "too_many_records", f"{count:,} {what}; at most {most:,} in one request",
                 "Send several requests, or an upload (`mm upload`).",
             )  # fmt: skip
-        if not count:
+        if not count and what == "records":
             raise Problem(422, "records_expected", "the request holds no record",
                           'Send {"records": [{"column": value, …}, …]}.')  # fmt: skip
 
@@ -192,7 +195,7 @@ class Answering:
         records: Sequence[Record],
         images: Sequence[Any],
         faults: Mapping[int, Fault],
-        sent: dict[int, bytes | NormalisedImage],
+        sent: dict[int, Images],
     ) -> list[Read]:
         """Plain records without images are read here and now, all else in a thread.
 
@@ -207,19 +210,50 @@ class Answering:
             if place in faults:
                 return Read(str(place + 1), None, fault=faults[place])
             async with limit:
-                data = await self._bytes(reader.spec, images[place])
-                if self.recorder is not None and isinstance(data, bytes | NormalisedImage):
-                    sent[place] = data
+                data: Images
+                if isinstance(images[place], list) and reader.spec.all_images:
+                    data = await self._several(reader, images[place], place, sent)
+                else:
+                    data = await self._bytes(reader.spec, images[place])
+                    if self.recorder is not None and not isinstance(data, Fault | None):
+                        sent[place] = data
                 return await self._in_pool(reader.record, records[place], place, data)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(place)) for place in range(len(records))]
         return [task.result() for task in tasks]
 
-    async def _bytes(self, spec: DatasetSpec, said: Any) -> bytes | NormalisedImage | Fault | None:
+    async def _several(
+        self, reader: Reader, said: Sequence[Any], place: int, sent: dict[int, Images]
+    ) -> list[Any]:
+        """A record's images as models see them, or why one is none; one after the other, so that
+        only the small ones are in memory. What was sent twice comes once, as in uploads."""
+        found: list[Any] = []
+        copies: set[str] = set()
+        for one in said:
+            data = await self._bytes(reader.spec, one)
+            own = data if isinstance(data, list) else [data]
+            for image in own:
+                if isinstance(image, bytes):
+                    name = hashlib.sha256(image).hexdigest()
+                    if name in copies:
+                        continue
+                    copies.add(name)
+                (seen, fault) = await self._in_pool(reader.images, image)
+                found += [*seen, *([fault] if fault else [])]
+                if self.recorder is not None and seen:
+                    kept = sent.setdefault(place, [])
+                    assert isinstance(kept, list)  # noqa: S101  nobody else fills this place
+                    kept.append(image)
+        return found
+
+    async def _bytes(self, spec: DatasetSpec, said: Any) -> Images:
         """The bytes of an image, as a request names it."""
         if said is None or isinstance(said, bytes):
             return said
+        if isinstance(said, list):
+            words = "several images of a record need `images: all` in the dataset's YAML"
+            return Fault("image_reference", words)
         if isinstance(said, str):
             said = {_kind_of(said): said}
         kinds = [key for key in _IMAGE_KEYS if isinstance(said, dict) and key in said]
@@ -227,7 +261,8 @@ class Answering:
             return Fault("image_reference", "an image is one of " + ", ".join(_IMAGE_KEYS))
         (kind,) = kinds
         if kind == "base64":
-            return await self._in_pool(_decoded, said[kind])
+            decoded: bytes | Fault = await self._in_pool(_decoded, said[kind])
+            return decoded
         return await self.fetch(spec, said[kind])
 
     async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -261,9 +296,11 @@ def _beside(spec: DatasetSpec, asked: Asked) -> tuple[Sequence[Record], list[Any
             has_id = found is not None and "{id}" in (spec.image_name or "{id}")
             records.append({spec.id_column: found.record_id} if found and has_id else {})
             images.append(data)
-        return records, images, []
+        return (*_one_a_record(spec, records, images, named), [])
     if len(records) == len(named) == 1 and images[0] is None:
         return records, list(named.values()), []
+    if len(records) == 1 and spec.image_column is not None and spec.all_images and not images[0]:
+        return records, [list(named.values()) or None], []
     places: dict[str, int] = {}
     for number, record in enumerate(records, 1):
         given = record.get(spec.id_column, str(number))
@@ -273,15 +310,45 @@ def _beside(spec: DatasetSpec, asked: Asked) -> tuple[Sequence[Record], list[Any
     # Of several images of one record the first by number, then by name, as in uploads.
     for _, file, at in sorted((number, file, at) for file, at, number in _ids(spec, named)):
         place = places.get(at)
-        if place is None or place in taken:
+        if place is not None and place in taken and isinstance(images[place], _Several):
+            images[place].append(named[file])
+        elif place is None or place in taken:
             unused.append(file)
         else:
             taken.add(place)
-            images[place] = named[file]
+            images[place] = _Several([named[file]]) if spec.all_images else named[file]
     return records, images, unused
 
 
-def _ids(spec: DatasetSpec, named: Mapping[str, bytes]) -> Iterator[tuple[str, str, int]]:
+class _Several(list[bytes]):
+    """The files of one record, as they are found among those that came beside the records."""
+
+
+def _one_a_record(
+    spec: DatasetSpec, records: list[Record], images: list[Any], files: Iterable[str]
+) -> tuple[list[Record], list[Any]]:
+    """Where each image is a record: with `images: all`, those of one ID are one record's."""
+    if not spec.all_images:
+        return records, images
+    order = sorted(
+        zip(_ids(spec, files), records, images, strict=True), key=lambda one: (one[0][2], one[0][0])
+    )
+    of_id: dict[str, _Several] = {}
+    for _, record, data in order:
+        if spec.id_column in record:
+            of_id.setdefault(record[spec.id_column], _Several()).append(data)
+    first: dict[str, Record] = {}
+    alone: list[tuple[Record, Any]] = []
+    for record, data in zip(records, images, strict=True):
+        if spec.id_column not in record:
+            alone.append((record, data))
+        elif record[spec.id_column] not in first:
+            first[record[spec.id_column]] = record
+            alone.append((record, of_id[record[spec.id_column]]))
+    return [record for record, _ in alone], [data for _, data in alone]
+
+
+def _ids(spec: DatasetSpec, named: Iterable[str]) -> Iterator[tuple[str, str, int]]:
     """The files, the ID in each one's name, and its number."""
     for file in named:
         found = spec.named_image(file)

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from mm_assets.contract.errors import MMError
 from mm_assets.contract.settings import Settings
-from mm_assets.serving import inference_v2, native, page, sagemaker
+from mm_assets.serving import inference_v2, label_studio, native, page, sagemaker
 from mm_assets.serving.answering import Answering
 from mm_assets.serving.entrance import Entrance
 from mm_assets.serving.fetch import Fetching
@@ -78,7 +78,7 @@ def make_app(options: Options, sources: Mapping[str, Source], settings: Settings
     )
     app.state.options, app.state.service, app.state.answering = options, service, answering
     app.state.keys, app.state.rooms = keys, rooms
-    for protocol in (native, sagemaker, inference_v2):
+    for protocol in (native, sagemaker, inference_v2, label_studio):
         app.include_router(protocol.routes(answering))
     app.include_router(page.routes(service))
     app.include_router(pages.router)

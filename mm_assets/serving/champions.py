@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,8 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import MMError, ModelError
 from mm_assets.predictions.ask import Answers, Loaded, ask, load_own
 from mm_assets.predictions.offer import offered, why_not
-from mm_assets.reading.images import normalise
+from mm_assets.reading.image_features import mean_features
+from mm_assets.reading.images import NormalisedImage, normalise
 from mm_assets.registry.store import Champion, ModelStore
 
 logger = logging.getLogger(__name__)
@@ -115,10 +116,9 @@ def _try(loaded: Loaded, spec: DatasetSpec, champion: Champion) -> Answers:
         known = loaded.spellings.columns.get(name)
         values[name] = 0.0 if kind == "number" else known.values[0] if known else "word"
     image = normalise(_grey(), longest_side=spec.image_longest_side, maximum_pixels=10_000)
-    seen = image.data if with_image else None
-    features = image.features if with_image else None
-    batch = one_batch(spec, ["0"], [values], [seen], [features])
-    images = {"0": image.data} if with_image else {}
+    seen = [(image,) if with_image else ()]
+    batch = one_batch(spec, ["0"], [values], seen)
+    images = by_name(seen)
     if images:
         loaded.vectors.lie(None, images)
     frame = feature_frame(batch, spec, modality, images)
@@ -137,17 +137,26 @@ def _grey() -> bytes:
     return written.getvalue()
 
 
+def by_name(seen: Sequence[Sequence[NormalisedImage]]) -> dict[str, bytes]:
+    """The images of some records, by names that stand for them in one request."""
+    return {
+        _name(place, n): image.data for place, own in enumerate(seen) for n, image in enumerate(own)
+    }
+
+
+def _name(place: int, number: int) -> str:
+    return f"{place}-{number}"
+
+
 def one_batch(
     spec: DatasetSpec,
     ids: list[str],
     features: list[Mapping[str, Any]],
-    images: list[bytes | None],
-    measured: list[Mapping[str, float] | None],
+    seen: Sequence[Sequence[NormalisedImage]],
 ) -> Any:
     """Records as a manifest has them, for `feature_frame` and `offered`; a `pa.Table`.
 
-    images: an image is called by its record's place, "0" for the first. measured: the features of
-    each image.
+    seen: the images of each, which are called as `by_name` calls them.
     """
     import pyarrow as pa
 
@@ -162,17 +171,21 @@ def one_batch(
         "input_hash": pa.array([""] * n, text),
         "image_upload": pa.nulls(n, text),
         "image_sha256": pa.array(
-            [None if image is None else str(place) for place, image in enumerate(images)], text
+            [_name(place, 0) if own else None for place, own in enumerate(seen)], text
         ),
         "features": pa.StructArray.from_arrays(
             [pa.array([own[name] for own in features], kind) for name, kind in fields],
             names=[name for name, _ in fields],
         ) if fields else pa.nulls(n),
     }  # fmt: skip
+    if spec.all_images:
+        names = [[_name(at, n) for n in range(len(own))] or None for at, own in enumerate(seen)]
+        columns["images"] = pa.array(names, pa.list_(text))
     if spec.image_features:
+        means = [mean_features([one.features for one in own]) if own else None for own in seen]
         columns["image_features"] = pa.StructArray.from_arrays(
             [
-                pa.array([None if own is None else own[f.value] for own in measured], pa.float64())
+                pa.array([None if own is None else own[f.value] for own in means], pa.float64())
                 for f in spec.image_features
             ],
             names=[feature.column for feature in spec.image_features],

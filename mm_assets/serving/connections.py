@@ -41,6 +41,7 @@ class Connection(HttpToolsProtocol):
     _due: TimerHandle | None = None
     _in_head = True
     _head = 0
+    _ended = False  # whether what came last ended a request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -51,8 +52,9 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._ended = False
         super().data_received(data)
-        if not self._in_head:
+        if not self._in_head or self._ended:  # the end of a body is no head
             return
         self._head += len(data)
         if self._head > HEAD_BYTES and not self.transport.is_closing():
@@ -72,7 +74,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._at_ease()
-        self._in_head, self._head = True, 0
+        self._in_head, self._head, self._ended = True, 0, True
         super().on_message_complete()
 
     def _within(self, seconds: float) -> None:

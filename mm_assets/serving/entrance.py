@@ -8,6 +8,8 @@ exist for it.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from contextvars import ContextVar
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, unquote, urlsplit
@@ -17,7 +19,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mm_assets.contract.listening import LOOPBACK
-from mm_assets.serving.keys import Keys
+from mm_assets.serving.keys import Key, Keys
 from mm_assets.serving.options import Options
 from mm_assets.serving.problems import Problem
 
@@ -27,7 +29,8 @@ OPEN = ("/live", "/ready", "/ping", "/v2/health/live", "/v2/health/ready")
 METRICS = "/metrics"
 COOKIE = "mm_key"  # holds the key of somebody who signed in with a browser
 SIGN_IN = ("/login", "/static/page.css", "/static/page.js")
-_key: ContextVar[str | None] = ContextVar("key", default=None)
+_key: ContextVar[Key | None] = ContextVar("key", default=None)
+_is_guarded: ContextVar[bool] = ContextVar("is_guarded", default=False)
 
 
 def may_see(dataset: str) -> bool:
@@ -38,7 +41,18 @@ def may_see(dataset: str) -> bool:
 
 def key_name() -> str | None:
     """Whose key the request brought that is answered now; None without keys."""
-    return _key.get()
+    key = _key.get()
+    return key.name if key is not None else None
+
+
+def may_promote() -> bool:
+    """Whether the request that is answered now may make another model the champion.
+
+    On this machine alone everybody may, as with `mm models promote`. Where anybody may ask
+    (`--open`) nobody may.
+    """
+    key = _key.get()
+    return _is_guarded.get() and (key is None or key.may_promote)
 
 
 class Entrance:
@@ -55,22 +69,24 @@ class Entrance:
             await self.app(scope, receive, send)
             return
         try:
-            visible, name = self._let_in(scope)
+            visible, key = self._let_in(scope)
         except Problem as problem:
             response: Response = problem.response()
             if problem.status == 401 and _is_browsing(scope):
                 response = RedirectResponse(f"/login?to={quote(scope['path'], safe='')}", 303)
             await response(scope, receive, send)
             return
-        token, named = _visible.set(visible), _key.set(name)
+        guarded = _is_guarded.set(self._local or key is not None)
+        token, named = _visible.set(visible), _key.set(key)
         try:
             await self.app(scope, receive, send)
         finally:
             _visible.reset(token)
             _key.reset(named)
+            _is_guarded.reset(guarded)
 
-    def _let_in(self, scope: Scope) -> tuple[frozenset[str] | None, str | None]:
-        """The datasets that it may see, None for all; and its key's name. Raises Problem."""
+    def _let_in(self, scope: Scope) -> tuple[frozenset[str] | None, Key | None]:
+        """The datasets that it may see, None for all; and its key. Raises Problem."""
         headers = Headers(scope=scope)
         if self._local:
             _refuse_strangers(headers)
@@ -89,7 +105,7 @@ class Entrance:
             )  # fmt: skip
         if scope["path"] == METRICS and key.datasets is not None:
             raise Problem(403, "key_scope", "this key is for some datasets, not for all figures")
-        return None if key.datasets is None else frozenset(key.datasets), key.name
+        return None if key.datasets is None else frozenset(key.datasets), key
 
 
 def _given(headers: Headers) -> str:
@@ -97,6 +113,8 @@ def _given(headers: Headers) -> str:
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and token.strip():
         return token.strip()
+    if kind.lower() == "basic" and (password := _password(token)):
+        return password
     if own := headers.get("x-api-key", "").strip():
         return own
     try:
@@ -104,6 +122,14 @@ def _given(headers: Headers) -> str:
     except CookieError:
         return ""
     return unquote(found.value) if found is not None else ""
+
+
+def _password(token: str) -> str:
+    """Of a client that knows names and passwords alone: the key is the password of any name."""
+    try:
+        return base64.b64decode(token.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, ValueError):
+        return ""
 
 
 def _is_browsing(scope: Scope) -> bool:

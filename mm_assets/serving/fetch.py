@@ -18,7 +18,7 @@ from mm_assets.reading.buckets import SCHEME, Buckets
 from mm_assets.reading.fetch import SECONDS, Fetcher
 from mm_assets.reading.images import NormalisedImage
 from mm_assets.serving.options import Options
-from mm_assets.serving.reading import Fault
+from mm_assets.serving.reading import Fault, Images
 
 AT_ONCE = 8  # objects read at the same time; each may hold as much as a body
 # A client waits, so a try is soon given up.
@@ -47,7 +47,7 @@ class Fetching:
         self._most_bytes = options.most_bytes
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch")
 
-    async def __call__(self, spec: DatasetSpec, address: str) -> bytes | NormalisedImage | Fault:
+    async def __call__(self, spec: DatasetSpec, address: str) -> Images:
         """The image at `http(s)://…`, `s3://bucket/key`, or of a name that the lake knows."""
         begin = address[:8].lower()
         if begin.startswith(("http://", "https://")):
@@ -97,15 +97,25 @@ class _Stored:
     def _lake(self) -> Lake:
         return Lake(self._settings)
 
-    def get(self, spec: DatasetSpec, name: str) -> NormalisedImage | Fault:
-        """name: that of the file, or where names of files yield no IDs, the ID of its record."""
+    def get(self, spec: DatasetSpec, name: str) -> Images:
+        """name: that of the file, or where names of files yield no IDs, the ID of its record.
+
+        With `images: all`, the ID stands for all images of the record.
+        """
         named = spec.named_image(name)
         record_id = named.record_id if named and named.record_id else name
         try:
             found = self._newest(spec, record_id)
-            if found is None or (named and not _is_named(found["image_file"], name)):
+            files = [] if found is None else self._files(spec, found)
+            is_whole = spec.all_images and record_id == name
+            if named and not is_whole:
+                files = [(file, sha256) for file, sha256 in files if _is_named(file, name)][:1]
+            if found is None or not files:
                 return Fault("image_not_known", f"{name[:80]!a} is no record's newest image")
-            return self._image(spec, found["image_upload"], found["image_sha256"])
+            upload = found["image_upload"]
+            images: list[Any] = [self._image(spec, upload, sha256) for _, sha256 in files]
+            several: Images = images if spec.all_images and (is_whole or not named) else images[0]
+            return several
         except MMError as error:
             return Fault("object_failed", f"[{error.code}] {error.what}")
 
@@ -124,6 +134,14 @@ class _Stored:
         store = open_store(self._settings, STORE_SECONDS)
         (row,) = store.look_up(spec.dataset, wanted).to_pylist()
         return row if row["image_upload"] is not None else None
+
+    def _files(self, spec: DatasetSpec, found: dict[str, Any]) -> list[tuple[str, str]]:
+        """The file and the sha256 of each of a record's images, as far as models see them."""
+        from mm_assets.manifest.image_sets import files_of
+
+        if not spec.all_images:
+            return [(found["image_file"], found["image_sha256"])]
+        return files_of(self._lake, spec.dataset, found["image_upload"], found["record_id"])
 
     def _image(self, spec: DatasetSpec, upload: str, sha256: str) -> NormalisedImage:
         import pyarrow as pa

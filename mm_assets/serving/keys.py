@@ -1,4 +1,4 @@
-"""API keys: who may ask which datasets.
+"""API keys: who may ask which datasets, and who may promote models.
 
 A key is 256 random bits and is shown once; its file holds the sha256 of each, which is enough for
 what cannot be guessed. The file is read again when it changes, so a key that was taken away is
@@ -29,21 +29,24 @@ LOOK_AGAIN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Key:
-    """name: whose it is. datasets: that it may ask; None: all. expires: ISO 8601; None: never."""
+    """name: whose it is. datasets: that it may ask; None: all. expires: ISO 8601; None: never.
+    may_promote: whether it may make another model the champion."""
 
     name: str
     sha256: str
     datasets: tuple[str, ...] | None
     expires: str | None
     made: str
+    may_promote: bool = False
 
     def is_valid(self, now: datetime) -> bool:
         return self.expires is None or now < datetime.fromisoformat(self.expires)
 
 
 def add_key(
-    file: Path, name: str, datasets: Sequence[str] | None = None, days: float | None = None
-) -> str:
+    file: Path, name: str, datasets: Sequence[str] | None = None, days: float | None = None,
+    *, may_promote: bool = False,
+) -> str:  # fmt: skip
     """Make a key and note it in the file; returns the key, which is nowhere else.
 
     datasets: that it may ask; None: all. days: until it expires. Raises UsageError if the name is
@@ -60,7 +63,7 @@ def add_key(
     key = PREFIX + secrets.token_urlsafe(32)
     expires = None if days is None else (now + timedelta(days=days)).isoformat()
     scope = None if datasets is None else tuple(sorted(set(datasets)))
-    _write(file, [*known, Key(name, _hash(key), scope, expires, now.isoformat())])
+    _write(file, [*known, Key(name, _hash(key), scope, expires, now.isoformat(), may_promote)])
     return key
 
 
@@ -130,7 +133,7 @@ def _key(entry: dict[str, Any]) -> Key:
     datasets = entry["datasets"]
     key = Key(
         str(entry["name"]), str(entry["sha256"]), None if datasets is None else tuple(datasets),
-        entry["expires"], str(entry["made"]),
+        entry["expires"], str(entry["made"]), entry.get("may_promote") is True,
     )  # fmt: skip
     key.is_valid(datetime.now(UTC))  # the time can be read
     return key

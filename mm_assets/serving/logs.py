@@ -130,17 +130,17 @@ class _ForPeople(logging.Handler):
             at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
             told = getattr(record, _FIELDS, None)
             if told is not None and "status" in told:
-                err.print(f"[dim]{at}[/dim] {_in_short(told)}")
+                err().print(f"[dim]{at}[/dim] {_in_short(told)}")
                 return
             colour = "red" if record.levelno >= logging.ERROR else "yellow"
             words = line(record.getMessage())
             if record.levelno >= logging.WARNING:
                 words = f"[{colour}]{words}[/{colour}]"
-            err.print(f"[dim]{at}[/dim] {words}")
+            err().print(f"[dim]{at}[/dim] {words}")
             for more in (told or {}).get("traceback", ()):
-                err.print(f"    {line(more)}")
+                err().print(f"    {line(more)}")
             if record.exc_info:
-                err.print(line("".join(traceback.format_exception(*record.exc_info))))
+                err().print(line("".join(traceback.format_exception(*record.exc_info))))
         except Exception:  # noqa: BLE001  as every handler of logging
             self.handleError(record)
 

@@ -29,7 +29,7 @@ CONFIDENCE = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 OTHER = "other"
 _PROTOCOLS = {
     "v1": "native", "v2": "inference_v2", "invocations": "sagemaker", "endpoints": "sagemaker",
-    "execution-parameters": "sagemaker",
+    "execution-parameters": "sagemaker", "label-studio": "label_studio",
 }  # fmt: skip
 
 

@@ -81,6 +81,9 @@ def record(spec: DatasetSpec) -> Document:
             "type": ["string", "object", "null"],
             "description": 'base64, an URL, s3://…, or {"name": …} of one in the lake.',
         }
+        if spec.all_images:
+            properties[IMAGE]["type"].append("array")
+            properties[IMAGE]["description"] += " Or a list of such: all images of the record."
         needed += [IMAGE] if spec.records == "images" else []
     return {"type": "object", "properties": properties, "required": needed}
 

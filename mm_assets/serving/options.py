@@ -12,6 +12,7 @@ class Options:
     """datasets: of the project; none and no models: all that have a champion. models: folders of
     `mm models export`, each a dataset more. refresh_seconds: how often promotions are looked for.
     most_records: in one request. most_bytes: of a body as it comes, and after unpacking.
+    most_upload_bytes: of a file that a browser sends in parts.
     most_waiting: records that may wait in a dataset's lane. seconds: for one request.
     memory_bytes: what models of all datasets may take; None: no limit. allow_urls, allow_buckets:
     where images may be fetched from. private_hosts: hosts that are allowed, too, and may be in an
@@ -29,6 +30,7 @@ class Options:
     refresh_seconds: float = 5.0
     most_records: int = 1_000
     most_bytes: int = 32 << 20
+    most_upload_bytes: int = 5 << 30
     most_waiting: int = 512
     seconds: float = 30.0
     memory_bytes: int | None = None

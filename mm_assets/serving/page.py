@@ -55,6 +55,7 @@ def _dataset(one: Served, address: str, key: str) -> dict[str, Any]:
         columns.append({"name": name, "kind": column.kind.value + needed})
     if spec.has_images:
         which = "each record is one" if spec.records == "images" else "or none"
+        which += ", or a list of several" if spec.all_images else ""
         columns.append({"name": IMAGE, "kind": f"base64, an URL, s3://… ({which})"})
     champions = one.predictor.champions
     return told | {

@@ -11,8 +11,8 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.predictions.ask import ask
 from mm_assets.predictions.offer import offered
 from mm_assets.registry.store import ModelStore
-from mm_assets.serving.champions import Champions, InUse, one_batch, present
-from mm_assets.serving.reading import Fault, Read, Reader
+from mm_assets.serving.champions import Champions, InUse, by_name, one_batch, present
+from mm_assets.serving.reading import Fault, Images, Read, Reader
 from mm_assets.tables.answer import ANSWER, COLUMNS, as_answer
 
 BATCH = 256  # records that a model is asked about at once
@@ -57,17 +57,22 @@ class Predictor:
     def predict(
         self,
         records: Sequence[Mapping[str, Any]] | Mapping[str, Any],
-        images: Sequence[bytes | None] | bytes | None = None,
+        images: Sequence[Images] | bytes | None = None,
     ) -> list[Answer]:
         """An answer for each record, in their order.
 
         records: column names to None, bool, number or text, or one such record. images: the bytes
-        of an image file for each, or None. An answer has the keys of `COLUMNS`: those of the
-        predictions table, and `code`, `reason`, `todo` where the record, or its image, is refused
-        or has to wait. Raises nothing for what a record holds.
+        of an image file for each, or None; with `images: all` also a list of such. An answer
+        has the keys of `COLUMNS`: those of the predictions table, and `code`, `reason`, `todo`
+        where the record, or its image, is refused or has to wait. Raises nothing for what a record
+        holds.
         """
         many = [records] if isinstance(records, Mapping) else list(records)
-        own = [images] if images is None or isinstance(images, bytes) else list(images)
+        own: list[Images] = (
+            [images] if images is None or isinstance(images, bytes) else list(images)
+        )
+        if isinstance(records, Mapping) and len(own) > 1:
+            own = [[one for one in own if not isinstance(one, list)]]  # all of the one record
         own += [None] * (len(many) - len(own))
         pairs = zip(many, own, strict=True)
         return self.answer(
@@ -98,7 +103,7 @@ class Predictor:
         return [answer for answer in answers if answer is not None]
 
     def _modality(self, champions: Champions, read: Read) -> Modality:
-        if read.image is None or champions.stands_in:
+        if not read.images or champions.stands_in:
             return Modality.WITHOUT_IMAGE
         return Modality.WITH_IMAGE
 
@@ -106,15 +111,14 @@ class Predictor:
         from mm_assets.engines.frames import feature_frame
 
         loaded, with_image = used.loaded, modality is Modality.WITH_IMAGE
-        seen = [read.image if with_image else None for read in reads]
+        seen = [read.images if with_image else () for read in reads]
         batch = one_batch(
             self.spec,
             [str(place) for place in range(len(reads))],  # two records may have one ID
             [read.features or {} for read in reads],
-            [None if image is None else image.data for image in seen],
-            [None if image is None else image.features for image in seen],
+            seen,
         )
-        images = {str(n): image.data for n, image in enumerate(seen) if image is not None}
+        images = by_name(seen)
         with self._asking:
             if images:
                 loaded.vectors.lie(None, images)
@@ -137,11 +141,11 @@ def _bounded(reads: Sequence[Read], places: Iterable[int]) -> Iterable[list[int]
     some: list[int] = []
     taken = 0
     for place in places:
-        image = reads[place].image
-        taken += len(image.data) if image else 0
+        size = sum(len(image.data) for image in reads[place].images)
+        taken += size
         if some and (len(some) >= BATCH or taken > BATCH_BYTES):
             yield some
-            some, taken = [], len(image.data) if image else 0
+            some, taken = [], size
         some.append(place)
     if some:
         yield some

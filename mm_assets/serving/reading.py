@@ -72,17 +72,23 @@ class Fault:
         return {"code": self.code, "reason": self.reason, "todo": self.todo}
 
 
+# An image as it was sent, as models see it, or why there is none; or several of a record.
+Sent = bytes | NormalisedImage | Fault
+Images = Sent | list[Sent | None] | None
+
+
 @dataclass(frozen=True)
 class Read:
     """One record of a request.
 
     features: its typed values; None if it is refused, then `fault` says why. With features `fault`
-    says why its image is left out. numbered: it came without an ID, and is called by its place.
+    says why its image is left out, or the first of several. numbered: it came without an ID, and is
+    called by its place. images: its image, if it has one; with `images: all` all of them.
     """
 
     record_id: str
     features: Mapping[str, Value] | None
-    image: NormalisedImage | None = None
+    images: tuple[NormalisedImage, ...] = ()
     fault: Fault | None = None
     numbered: bool = False
 
@@ -96,6 +102,27 @@ class Reader:
         self._not_asked = {spec.label_column, *spec.split_columns.values(), IMAGE}
         if spec.image_column is not None:
             self._not_asked.add(spec.image_column)
+
+    def images(self, sent: Images) -> tuple[tuple[NormalisedImage, ...], Fault | None]:
+        """The images of a record, those sent twice once, and why the first bad one is none."""
+        several: list[Sent | None] = sent if isinstance(sent, list) else [sent]
+        if isinstance(sent, list) and not self.spec.all_images:
+            words = "several images of a record need `images: all` in the dataset's YAML"
+            return (), Fault("image_reference", words)
+        found: list[NormalisedImage] = []
+        faults: list[Fault] = []
+        copies: set[bytes] = set()
+        for one in several:
+            if isinstance(one, bytes):
+                if one in copies:
+                    continue
+                copies.add(one)
+            seen = one if isinstance(one, NormalisedImage) else self.image(one)
+            if isinstance(seen, Fault):
+                faults.append(seen)
+            elif seen is not None:
+                found.append(seen)
+        return tuple(found), faults[0] if faults else None
 
     def image(self, data: bytes | Fault | None) -> NormalisedImage | Fault | None:
         """An image as models see it, or why it is none. A Fault is handed on."""
@@ -120,10 +147,11 @@ class Reader:
         self,
         record: Mapping[str, Any],
         place: int = 0,
-        image: bytes | Fault | NormalisedImage | None = None,
+        image: Images = None,
     ) -> Read:
         """One record: names to None, bool, number or text; whatever else is refused.
 
+        image: also a list, where the YAML asks for all of a record's images.
         A record without an ID is called by its place, counted from 1. Its label is not looked at.
         """
         if isinstance(record, Doubled):
@@ -131,15 +159,15 @@ class Reader:
             return Read(
                 str(name), None, fault=Fault("row_json", "a key stands in the object twice")
             )
-        seen = image if isinstance(image, NormalisedImage) else self.image(image)
+        seen, fault = self.images(image)
         told = self._told(record)
         if self.spec.records == "images":
-            return self._image_alone(told, place, image, seen)
+            return self._image_alone(told, place, image, seen, fault)
         if numbered := self.spec.id_column not in told:
             told[self.spec.id_column] = str(place + 1)
         plain = self._plain.read(told)
         found = (plain.record_id, plain.features) if plain is not None else self._judged(told)
-        read = _with_image(*found, seen)
+        read = _with_image(*found, seen, fault)
         return replace(read, numbered=True) if numbered else read
 
     def _told(self, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,8 +278,9 @@ class Reader:
         self,
         record: Mapping[str, Any],
         place: int,
-        sent: bytes | Fault | NormalisedImage | None,
-        seen: NormalisedImage | Fault | None,
+        sent: Images,
+        seen: tuple[NormalisedImage, ...],
+        bad: Fault | None,
     ) -> Read:
         given = record.get(self.spec.id_column)
         numbered = False
@@ -263,23 +292,21 @@ class Reader:
         record_id = normalised(given if isinstance(given, str) else json.dumps(given))
         if fault := fault_of(record_id):
             return Read(record_id, None, fault=Fault(*fault))
-        if seen is None:
-            seen = Fault("image_needed", "the record has no image")
-        if isinstance(seen, Fault):
-            return Read(record_id, None, fault=seen)
-        return Read(record_id, {}, seen, numbered=numbered)
+        if not seen:
+            bad = bad or Fault("image_needed", "the record has no image")
+            return Read(record_id, None, fault=bad)
+        return Read(record_id, {}, seen, bad, numbered)
 
 
 def _with_image(
     record_id: str,
     features: Mapping[str, Value] | Fault | None,
-    seen: NormalisedImage | Fault | None,
+    seen: tuple[NormalisedImage, ...],
+    fault: Fault | None,
 ) -> Read:
     if isinstance(features, Fault):
         return Read(record_id, None, fault=features)
-    if isinstance(seen, Fault):
-        return Read(record_id, features, fault=seen)
-    return Read(record_id, features, seen)
+    return Read(record_id, features, seen, fault)
 
 
 def _delivered(name: str, data: bytes) -> Delivered:

@@ -32,8 +32,8 @@ from mm_assets.contract.errors import MMError, UploadError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.reading.images import NormalisedImage
-from mm_assets.serving.reading import Read
-from mm_assets.uploads.in_hand import image_file_name, write_zip
+from mm_assets.serving.reading import Images, Read
+from mm_assets.uploads.in_hand import cell_of, image_file_name, write_zip
 from mm_assets.uploads.send import send
 
 logger = logging.getLogger(__name__)
@@ -58,13 +58,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A record on its way to the disk. row: None where only its image is sent."""
+    """A record on its way to the disk. row: None where only its images are sent. files: they."""
 
     dataset: str
     record_id: str
     row: dict[str, Any] | None
-    file: str = ""
-    image: bytes = b""
+    files: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def size(self) -> int:
+        return sum(len(data) for _, data in self.files)
 
 
 @dataclass
@@ -125,7 +128,7 @@ class Recorder:
         self,
         spec: DatasetSpec,
         reads: Sequence[Read],
-        sent: Mapping[int, bytes | NormalisedImage],
+        sent: Mapping[int, Images],
         answers: Sequence[Mapping[str, Any]],
     ) -> None:
         """Keep the records that have an answer. Returns at once and raises nothing.
@@ -135,16 +138,16 @@ class Recorder:
         for place, (read, answer) in enumerate(zip(reads, answers, strict=True)):
             if answer["prediction"] is None:
                 continue
-            image = sent.get(place) if read.image is not None else None
+            images = sent.get(place) if read.images else None
             try:
-                self._put(_kept(spec, read, image))
+                self._put(_kept(spec, read, images))
             except UploadError as error:  # no file can be called so that its name yields this ID
                 self._drop(error.what)
             except Exception as error:  # noqa: BLE001  whoever asked has an answer by now
                 self._drop(f"{type(error).__name__}: {error}")
 
     def _put(self, kept: _Kept) -> None:
-        size = len(kept.image) + 1_000
+        size = kept.size + 1_000
         with self._lock:
             if self._on_disk + self._queued + size > self._limits.kept_bytes:
                 return self._drop("too much waits to be sent")
@@ -182,17 +185,19 @@ class Recorder:
 
     def _write(self, kept: _Kept) -> None:
         with self._lock:
-            self._queued -= len(kept.image) + 1_000
+            self._queued -= kept.size + 1_000
         buffer = self._buffers.get(kept.dataset) or self._new(kept.dataset)
-        line = {"id": kept.record_id, "row": kept.row, "file": kept.file, "at": buffer.records}
+        line: dict[str, Any] = {"id": kept.record_id, "row": kept.row, "at": buffer.records}
+        first, *more = [name for name, _ in kept.files] or [""]
+        line |= {"file": first, "more": more}
         data = ("\n" + json.dumps(line)).encode()  # not even a torn line spoils the next
-        if kept.file:
-            (buffer.folder / str(buffer.records)).write_bytes(kept.image)
+        for number, (_, image) in enumerate(kept.files):
+            (buffer.folder / _place(buffer.records, number)).write_bytes(image)
         with (buffer.folder / _ROWS).open("ab") as rows:
             rows.write(data)
         buffer.records += 1
         with self._lock:
-            self._on_disk += len(data) + len(kept.image)
+            self._on_disk += len(data) + kept.size
         self.counts["kept"] += 1
 
     def _new(self, dataset: str) -> _Buffer:
@@ -266,19 +271,24 @@ def recording(settings: Settings) -> Recorder:
     return Recorder(settings.data_folder / "serving" / "recorded", to_inbox)
 
 
-def _kept(spec: DatasetSpec, read: Read, image: bytes | NormalisedImage | None) -> _Kept:
+def _kept(spec: DatasetSpec, read: Read, sent: Images) -> _Kept:
     """Raises UploadError where the name of no file yields the record's ID."""
     record_id = f"served-{uuid.uuid4().hex}" if read.numbered else read.record_id
-    data = image.data if isinstance(image, NormalisedImage) else image
-    if spec.records == "images" or (data and spec.image_column is None):
-        assert isinstance(data, bytes)  # noqa: S101  or it had no answer
-        file = image_file_name(spec, record_id, 1, "", data)
-    else:
-        file = f"{uuid.uuid4().hex}.png" if data else ""
+    several = sent if isinstance(sent, list) else [sent]
+    images = [one.data if isinstance(one, NormalisedImage) else one for one in several]
+    by_id = spec.records == "images" or spec.image_column is None
+    files = tuple(
+        (
+            image_file_name(spec, record_id, n, "", data) if by_id else f"{uuid.uuid4().hex}.png",
+            data,
+        )
+        for n, data in enumerate(images, 1)
+        if isinstance(data, bytes)
+    )
     row = None if spec.records == "images" else {spec.id_column: record_id, **(read.features or {})}
     if row is not None and spec.image_column is not None:
-        row[spec.image_column] = file or None
-    return _Kept(spec.dataset, record_id, row, file, data or b"")
+        row[spec.image_column] = cell_of(spec, [name for name, _ in files])
+    return _Kept(spec.dataset, record_id, row, files)
 
 
 def _new_name() -> str:
@@ -320,8 +330,14 @@ def _files(buffer: Path, lines: Sequence[dict[str, Any]]) -> Iterator[tuple[str,
     if rows:
         yield TABLE, "".join(json.dumps(row) + "\n" for row in rows).encode()
     for line in lines:
-        if line["file"]:
-            yield line["file"], (buffer / str(line["at"])).read_bytes()
+        names = [name for name in (line["file"], *line.get("more", ())) if name]
+        for number, name in enumerate(names):
+            yield name, (buffer / _place(line["at"], number)).read_bytes()
+
+
+def _place(record: int, number: int) -> str:
+    """The name of a record's image in its buffer."""
+    return f"{record}-{number}" if number else str(record)
 
 
 def _size(path: Path) -> int:

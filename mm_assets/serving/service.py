@@ -105,6 +105,12 @@ class Service:
             await self._load(one)
         return one.predictor, one.lane
 
+    async def look_again(self, name: str) -> None:
+        """Take up a promotion now, and not with the next look; other processes do it by theirs."""
+        one = self.served[name]
+        if one.predictor is not None:
+            await self._refresh(one, one.predictor)
+
     def visible(self) -> dict[str, Served]:
         """The datasets that whoever asks now may see."""
         return {name: one for name, one in self.served.items() if may_see(name)}

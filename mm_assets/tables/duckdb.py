@@ -109,6 +109,7 @@ STORED = (*COLUMNS, *(name for name in ORDER if name not in COLUMNS))
 
 # Threads of one process share the file's instance but must not interleave on it.
 _process_lock = threading.RLock()
+_held: dict[Path, duckdb.DuckDBPyConnection] = {}  # the files that `held` keeps open
 
 
 class DuckDBStore:
@@ -117,6 +118,18 @@ class DuckDBStore:
     def __init__(self, path: Path, patience: float = 60.0) -> None:
         self.path = path
         self.patience = patience
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        with _process_lock:
+            if self.path in _held:
+                yield
+                return
+            _held[self.path] = self._connect()
+            try:
+                yield
+            finally:
+                _held.pop(self.path).close()
 
     # -- the index ----------------------------------------------------------------------------
 
@@ -335,7 +348,9 @@ class DuckDBStore:
         import duckdb
 
         with _process_lock:
-            connection = self._connect()
+            held = _held.get(self.path)
+            # A cursor is a connection of its own: what it registers goes with it.
+            connection = held.cursor() if held is not None else self._connect()
             try:
                 connection.begin()
                 yield connection

@@ -7,6 +7,7 @@ looks for the others' after that: of two uploads handled at the same time at lea
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,6 +54,13 @@ class Query:
 
 class Store(Protocol):
     """One dataset-spanning table store. All methods are safe to repeat."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Within it, what opens and closes the table is done once; each method is whole as ever.
+
+        For a second or so: nobody else comes in meanwhile, where a table has one writer.
+        """
+        ...
 
     def publish(
         self,

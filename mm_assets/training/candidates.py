@@ -27,7 +27,13 @@ from mm_assets.engines.shared.stopping import Stopped, interruptible, is_asked, 
 from mm_assets.lake.lake import Lake
 from mm_assets.training.budget import within_budget
 from mm_assets.training.calibrate import as_sure_as_right, calibrated, kept_promise
-from mm_assets.training.decide import Decided, decided_by, learnt_weights, unseen_answers
+from mm_assets.training.decide import (
+    Decided,
+    decided_by,
+    learnt_weights,
+    refuse_one_image,
+    unseen_answers,
+)
 from mm_assets.training.decision import DecisionRule
 from mm_assets.training.evaluation import Evaluation, evaluate
 from mm_assets.training.leaderboard import Leaderboard, leaderboard_of
@@ -139,6 +145,7 @@ def _candidate(
     if tuning is not None:
         chosen = chosen.model_copy(update={"hyperparameters": tuning.hyperparameters})
     engine = make_engine(chosen, vectors=data.vectors)
+    refuse_one_image(spec, modality, engine)
     task = Task(
         data.parts["training"],
         data.parts["tuning"],

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.decisions import check_names
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.protocol import Engine, Predictor, Task
-from mm_assets.engines.shared.prepared import with_images
 from mm_assets.engines.shared.weights import weights_for
 from mm_assets.training.decision import DecisionRule, asked_for, rule_of
 from mm_assets.training.records import SEEN
@@ -69,6 +68,20 @@ def learnt_weights(
     return weights_for(spec.class_weights, labels)
 
 
+def refuse_one_image(spec: DatasetSpec, modality: Modality, engine: Engine) -> None:
+    """Raises ModelError (images_not_pooled) for an engine that takes one image of a record."""
+    if not spec.all_images or modality is not Modality.WITH_IMAGE:
+        return
+    if not getattr(engine, "pools_images", False):
+        raise ModelError(
+            code="images_not_pooled",
+            what=f"{type(engine).__name__} takes one image of a record",
+            where=f"{spec.dataset}, `images: all` in the dataset's YAML",
+            todo="Write `images: first`, or `pools_images = True` in the engine's class once it "
+            "takes a tuple of images for one (engines/protocol.py).",
+        )
+
+
 @dataclass(frozen=True)
 class Unseen:
     """What a model says of records that it did not learn from.
@@ -93,6 +106,8 @@ class Unseen:
 def unseen_answers(task: Task, engine: Engine, loaded: Predictor) -> Unseen:
     """What the engine says out of fold, if it does, else of the tuning records."""
     import pandas as pd
+
+    from mm_assets.engines.shared.prepared import with_images
 
     out_of_fold: pd.DataFrame | None = getattr(engine, "out_of_fold", None)
     if out_of_fold is None:

@@ -44,11 +44,13 @@ class Groups:
     without_value: int
 
 
-def groups_of(records: pa.Table, spec: DatasetSpec, likenesses: Sequence[bytes | None]) -> Groups:
+def groups_of(
+    records: pa.Table, spec: DatasetSpec, likenesses: Sequence[Sequence[bytes]]
+) -> Groups:
     """The groups of labelled records; a function of the set of them, whatever their order.
 
     records: record_id, features, and split_group where the spec names a group_column. likenesses:
-    of each record's image, None for none.
+    of each record's images.
     """
     import numpy as np
 
@@ -123,25 +125,42 @@ def _without_crowds(clusters: Places, most: float) -> tuple[Places, int]:
     return np.where(crowded, MISSED, clusters), int(crowded.sum())
 
 
-def _image_clusters(likenesses: Sequence[bytes | None], most: float) -> tuple[Places, int]:
-    """Clusters of records whose images are nearly the same, and how many share a placeholder."""
+def _image_clusters(likenesses: Sequence[Sequence[bytes]], most: float) -> tuple[Places, int]:
+    """Clusters of records with images that are nearly the same, and how many have a placeholder.
+
+    likenesses: of each record's images.
+    """
     import numpy as np
+    from scipy.sparse import coo_array, eye_array
 
     # Sorted, so that the order of the records tells nothing.
-    different = sorted({one for one in likenesses if one is not None})
+    different = sorted({one for own in likenesses for one in own})
     place_of = {one: place for place, one in enumerate(different)}
-    own = np.array([MISSED if one is None else place_of[one] for one in likenesses], dtype=np.intp)
+    of = [(place_of[one], record) for record, own in enumerate(likenesses) for one in {*own}]
+    image, record = np.array(of, dtype=np.intp).reshape(-1, 2).T
     pairs = near_pairs(different)
-    counts = np.bincount(own[own != MISSED], minlength=len(different))
-    around = counts.copy()  # records whose image is this one or near it
-    for here, there in ((0, 1), (1, 0)):
-        np.add.at(around, pairs[:, here], counts[pairs[:, there]])
-    crowded = around > most
+    n = len(different)
+    near = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n)).tocsr()
+    holds = coo_array((np.ones(len(of)), (image, record)), shape=(n, len(likenesses))).tocsr()
+    around = ((near + near.T + eye_array(n)) @ holds).tocsr()
+    crowded = np.diff(around.indptr) > most  # records with this image or one near it
     pairs = pairs[~crowded[pairs].any(axis=1)]
-    joined = _components(pairs, len(different))
-    joined = np.where(crowded | is_flat(different), MISSED, joined)
-    placeholders = int(counts[crowded].sum())
-    return np.where(own == MISSED, MISSED, np.append(joined, MISSED)[own]), placeholders
+    joined = _components(pairs, n)
+    joined = np.where(crowded | is_flat(different), MISSED, joined)[image]
+    placeholders = len(np.unique(record[crowded[image]]))
+    known = joined != MISSED
+    return _of_records(record[known], joined[known], len(likenesses)), placeholders
+
+
+def _of_records(record: Places, cluster: Places, records: int) -> Places:
+    """One cluster a record, of those that its images are in, and whoever these lead to."""
+    import numpy as np
+
+    edges = np.stack([record, records + cluster], axis=1)
+    found = _components(edges, records + int(cluster.max(initial=MISSED)) + 1)[:records]
+    there = np.zeros(records, dtype=bool)
+    there[record] = True
+    return np.where(there, found, MISSED)
 
 
 # -- joining --------------------------------------------------------------------------------------

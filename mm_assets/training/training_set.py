@@ -15,6 +15,7 @@ from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset, published_key
 from mm_assets.lake.local import sha256_of, working_folder
+from mm_assets.manifest.image_sets import ImageSets, all_of, by_image
 from mm_assets.manifest.join import all_rows, with_image_features, with_row_upload
 from mm_assets.tables.store import Store
 from mm_assets.training.groups import Groups, groups_of
@@ -41,6 +42,7 @@ def build_training_set(
     rows, groups = grouped_rows(lake, store, spec)
     rows = with_image_features(lake, spec, rows)
     names = ["record_id", "label", "row_upload", "image_upload", "image_sha256", "features"]
+    names += ["images"] if spec.all_images else []
     names += ["image_features"] if spec.image_features else []
     sides = split(rows, spec, groups)
     records = rows.select(names).append_column("split", pa.array(sides.sides, pa.string()))
@@ -48,7 +50,7 @@ def build_training_set(
     records = _with_labels_as_meant(records, spec)
     counted = pc.value_counts(records["split"].combine_chunks()).to_pylist()
     labels = pc.value_counts(records["label"].combine_chunks()).to_pylist()
-    note_image_homes(lake, spec.dataset, records)
+    note_image_homes(lake, spec.dataset, by_image(records))
     with working_folder("training") as folder:
         path = folder / "training_set.parquet"
         pq.write_table(records, path, compression="zstd")
@@ -79,12 +81,12 @@ def grouped_rows(
 ) -> tuple[pa.Table, Groups]:
     """The newest row of every labelled record, or of these, and which of them belong together."""
     known = with_row_upload(store.look_up(spec.dataset, ids), labelled_too=True)
-    rows = all_rows(lake, spec, known)
+    rows = ImageSets.read(lake, spec, known).add_to(all_rows(lake, spec, known))
     return rows, groups_of(rows, spec, _likenesses(lake, spec, rows))
 
 
-def _likenesses(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> Sequence[bytes | None]:
-    """The likeness of each record's image; None for none."""
+def _likenesses(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> Sequence[Sequence[bytes]]:
+    """The likenesses of each record's images."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -92,11 +94,13 @@ def _likenesses(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> Sequence[bytes
     for upload in pc.unique(rows["image_upload"].drop_null()).to_pylist():
         wanted = rows.filter(pc.equal(rows["image_upload"].cast(pa.string()), upload))
         found = read_likenesses(lake, spec.dataset, upload)
-        found = found.filter(
-            pc.is_in(found["sha256"], value_set=pc.unique(wanted["image_sha256"].cast(pa.string())))
-        )
+        found = found.filter(pc.is_in(found["sha256"], value_set=all_of(wanted)))
         known |= zip(found["sha256"].to_pylist(), found["likeness"].to_pylist(), strict=True)
-    return [known.get(sha256) for sha256 in rows["image_sha256"].to_pylist()]
+    if "images" in rows.column_names:
+        sets = rows["images"].to_pylist()
+    else:
+        sets = [[sha256] for sha256 in rows["image_sha256"].to_pylist()]
+    return [[known[one] for one in own or () if one in known] for own in sets]
 
 
 def groups_in(records: pa.Table) -> list[str]:
@@ -123,12 +127,14 @@ def learnt_ids(lake: Lake, spec: DatasetSpec, fingerprint: str) -> pa.Array:
 
     Raises LakeError (lake_not_found) if it is no longer in the lake.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     pointer = of_dataset(spec.dataset, TRAINING_SET)
     key = published_key(pointer, f"{TRAINING_SET}.parquet", fingerprint)
-    with lake.open(key) as file:
-        return pq.read_table(file, columns=["record_id"])["record_id"].combine_chunks()
+    entry = {"files": {TRAINING_SET: {"key": key, "sha256": fingerprint}}}
+    data = pa.BufferReader(lake.read_published(entry, TRAINING_SET))
+    return pq.read_table(data, columns=["record_id"])["record_id"].combine_chunks()
 
 
 def records_for(
@@ -221,7 +227,7 @@ def labelled_frame(
     if modality is Modality.WITH_IMAGE:
         for upload in pc.unique(records["image_upload"].drop_null()).to_pylist():
             own = records.filter(pc.equal(records["image_upload"], upload))
-            wanted: set[str] = set(own["image_sha256"].to_pylist())
+            wanted: set[str] = set(all_of(own).to_pylist())
             for some in read_images(lake, spec.dataset, upload, wanted):
                 images.update(some)
                 if vectors:

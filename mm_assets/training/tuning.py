@@ -29,7 +29,7 @@ from mm_assets.engines.protocol import Progress, Task, Vectors
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix
 from mm_assets.lake.local import working_folder
-from mm_assets.training.decide import decided_by, learnt_weights, unseen_answers
+from mm_assets.training.decide import decided_by, learnt_weights, refuse_one_image, unseen_answers
 from mm_assets.training.evaluation import evaluate
 from mm_assets.training.tuning_pictures import history_picture, importance_picture
 from mm_assets.training.tuning_trials import (
@@ -55,7 +55,7 @@ EARLY_STOPPING_SHARE = 0.15  # of the records that an engine of a fold learns fr
 # What is wrong with the machine or the YAML and not with a trial's hyperparameters.
 NOT_OF_A_TRIAL = (
     "package_missing", "engine_missing", "engine_step_missing", "backbone_differs",
-    "backbone_incomplete", "backbone_unreachable", "class_weights_not_used",
+    "backbone_incomplete", "backbone_unreachable", "class_weights_not_used", "images_not_pooled",
 )  # fmt: skip
 
 
@@ -196,6 +196,7 @@ class _Judge:
         columns, label = self.spec.features(self.modality), self.spec.label_column
         training, tuning = division.training.copy(), division.tuning.copy()
         engine = make_engine(self.chosen, self.merged(parameters), vectors=self.vectors)
+        refuse_one_image(self.spec, self.modality, engine)
         weights = learnt_weights(self.spec, engine, {"training": training, "tuning": tuning})
         task = Task(training, tuning, columns, label, self.spec.problem_type, self.spec.metric,
                     weights, division.groups)  # fmt: skip

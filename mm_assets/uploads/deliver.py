@@ -35,11 +35,11 @@ FETCHES = 16
 def delivery(lake: Lake, source: Source, workdir: Path) -> Iterator[Iterator[Delivered]]:
     """The files of an upload. Raises UploadError when the upload as a whole is refused."""
     opener = _folder_delivery if source.kind == "folder" else _archive_delivery
-    with opener(lake, _where_it_is(lake, source), workdir) as files:
+    with opener(lake, where_it_is(lake, source), workdir) as files:
         yield files
 
 
-def _where_it_is(lake: Lake, source: Source) -> Source:
+def where_it_is(lake: Lake, source: Source) -> Source:
     """The source itself, or where it was moved to; then nobody but us writes there: no ETag."""
     note = lake.read_json(of_upload(source.dataset, source.upload, INBOX_NOTE))
     if note is None or not note["moved"]:

@@ -17,8 +17,7 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import LakeError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_upload, published_key
-from mm_assets.lake.local import sha256_of
+from mm_assets.lake.layout import of_upload
 from mm_assets.lake.s3 import Patience
 from mm_assets.reading.addresses import AllowList, FetchRefused
 from mm_assets.reading.buckets import SCHEME, Buckets
@@ -174,10 +173,7 @@ class _Kept:
         number, before = self._document()
         assert isinstance(new.place, Path)  # noqa: S101
         name = f"fetched-{self._round:03d}-{len(before['files']):03d}.parquet"
-        sha256 = sha256_of(new.place)
-        key = published_key(self._pointer(self._round), name, sha256)
-        self._lake.write(key, new.place)
-        file = {"key": key, "sha256": sha256, "bytes": new.place.stat().st_size}
+        file = self._lake.put_published(self._pointer(self._round), name, new.place)
         document = {
             "files": {**before["files"], name: file},
             "rounds": {**before.get("rounds", {}), name: self._round},

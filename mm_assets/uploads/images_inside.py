@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NOT_NAMED = "image_not_named"  # whole, but nobody's
+PLACES = 1 << 20  # of images in the list of one row, so that those of later rows come after
 TRIED = 300  # images of a table of which only the first rows are read
 _Coming = Future[NormalisedImage]
 
@@ -73,12 +74,19 @@ class ImagesInside:
         lines = batch.column(LINE_COLUMN).to_pylist()
         images = batch.column(IMAGE_COLUMN)
         for given, line, image in zip(ids, lines, images, strict=True):
-            if image.is_valid:
-                self._submit(given, line, image.as_py())
+            if not image.is_valid:
+                continue
+            if isinstance(held := image.as_py(), bytes):
+                self._submit(given, line, held)
+                continue
+            for n, data in enumerate(held, 1):
+                if data is not None:
+                    self._submit(given, line * PLACES + n, data, f"{line}, image {n}")
         return batch.drop_columns([IMAGE_COLUMN])
 
-    def _submit(self, given: str | None, line: int, data: bytes) -> None:
-        name = f"{self._table.file}, row {line}, column {self._column}"
+    def _submit(self, given: str | None, number: int, data: bytes, at: str | None = None) -> None:
+        """number: the image's among those of its record. at: its place, if not row `number`."""
+        name = f"{self._table.file}, row {at or number}, column {self._column}"
         file = Delivered(name, len(data), hashlib.sha256(data).hexdigest(), b"")
         record_id = normalised(given or "")
         if not data:
@@ -89,7 +97,7 @@ class ImagesInside:
         elif fault := fault_of(record_id):
             self._note(file, code=NOT_NAMED, reason=f"its row has no ID of use: {fault[1]}")
         else:
-            named = NamedImage(record_id, line, None)  # of two rows with an ID the first counts
+            named = NamedImage(record_id, number, None)  # of two rows with an ID the first counts
             self._pending.append((file, named, self._pool.submit(self._normalised, data)))
         while len(self._pending) > 4 * (os.cpu_count() or 1):
             self._add(*self._pending.popleft())

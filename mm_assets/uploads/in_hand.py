@@ -92,7 +92,7 @@ def _with_names(
 ) -> tuple[pd.DataFrame, Iterator[tuple[str, bytes]]]:
     """The frame with names of files in its image column, and files of these names."""
     per_row = [images.get(i) for i in ids] if isinstance(images, Mapping) else list(images)
-    most = None if spec.image_separator is not None else 1
+    most = None if spec.image_separator is not None or spec.all_images else 1
     several = [
         [one for one in (v if isinstance(v, list | tuple) else [v]) if not _is_none(one)][:most]
         for v in per_row
@@ -100,7 +100,7 @@ def _with_names(
     names = [
         [f"{row:07d}-{n}.png" for n in range(1, len(own) + 1)] for row, own in enumerate(several, 1)
     ]
-    cells = [(spec.image_separator or "").join(own) or None for own in names]
+    cells = [cell_of(spec, own) for own in names]
     files = (
         (name, _bytes(one, record_id))
         for record_id, own, mine in zip(ids, names, several, strict=True)
@@ -110,6 +110,18 @@ def _with_names(
     told = frame.copy(deep=False)
     told[spec.image_column] = cells
     return told, files
+
+
+def cell_of(spec: DatasetSpec, names: Sequence[str]) -> str | None:
+    """What stands in the image column for these files. Raises UploadError without a separator."""
+    if len(names) > 1 and spec.image_separator is None:
+        raise UploadError(
+            code="image_name",
+            what=f"nothing separates the names of {len(names)} images in one cell",
+            where="image_separator, in the dataset's YAML",
+            todo="Write one, such as `image_separator: ;`.",
+        )
+    return (spec.image_separator or "").join(names) or None
 
 
 def written_down(
@@ -362,6 +374,17 @@ def image_file_name(spec: DatasetSpec, record_id: str, number: int, label: str, 
     if not has_id:  # the ID is made of the bytes
         stem = stem.replace("x", hashlib.sha256(data).hexdigest()[:16], 1)
     name = record_id if shape == WHOLE_NAME else stem.lstrip("/") + _suffix(data)
+    if spec.all_images and has_id and "{n}" not in shape:
+        if "/" not in shape or label:
+            name = f"{number:06d}/{name}"  # folders tell them apart, and put them in order
+        elif number > 1:  # the folder would be the label
+            raise UploadError(
+                code="image_name",
+                what=f"no file name of the form '{shape}' can hold several images of a record "
+                "without a label",
+                where="image_name, in the dataset's YAML",
+                todo="Put `{n}` into it, for example `{label}/{id}-{n}`.",
+            )
     read = spec.named_image(name, hashlib.sha256(data).hexdigest())
     if spec.image_name and has_id and (read is None or _other(read.record_id, record_id)):
         raise UploadError(

@@ -25,14 +25,24 @@ from mm_assets.uploads.withdrawals import ROUND, is_taken_back, read_withdrawal,
 
 T = TypeVar("T")
 READERS = 16  # small documents read side by side
+SMALL = 1 << 20  # bytes; an upload that is not larger keeps others waiting for a moment only
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An upload that is under way. `round` counts how often a person asked for new tries."""
+    """An upload that is under way. `round` counts how often a person asked for new tries.
+
+    alone: it was taken up together with others and did not get through; from now on by itself.
+    """
 
     source: Source
     round: int
+    alone: bool = False
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it can be handled together with others: nothing speaks against its first try."""
+        return not self.alone and not self.round and self.source.size <= SMALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,8 @@ def read_pending(lake: Lake, dataset: str, upload: str) -> Pending | None:
         rounds = [int(document["round"])] if document else []
         rounds += [withdrawn.round] if withdrawn is not None and again else []
         source = Source(**document["source"]) if document else read_source(lake, dataset, upload)
-        return Pending(source, max(rounds))
+        # What is taken back, and what a person asks for, goes by itself.
+        return Pending(source, max(rounds), again or bool(document and document.get("alone")))
     except LakeError as error:
         if error.code != "lake_damaged":
             raise
@@ -103,6 +114,27 @@ def read_pending(lake: Lake, dataset: str, upload: str) -> Pending | None:
         where=f"{lake.url}/{key}",
         todo=f"Run `mm retry {upload}`, which writes it anew.",
     )
+
+
+def read_many_pending(lake: Lake, dataset: str, uploads: Sequence[str]) -> list[Pending]:
+    """What is noted of these, of those that are under way and whose note can be read."""
+
+    def read(upload: str) -> Pending | None:
+        try:
+            return read_pending(lake, dataset, upload)
+        except UploadError:
+            return None  # its own run says so
+
+    return [one for one in _side_by_side(lake, read, uploads) if one is not None]
+
+
+def leave_alone(lake: Lake, dataset: str, uploads: Sequence[str]) -> None:
+    """Note that these are no more to be handled together with others. Safe to repeat."""
+    for upload in uploads:
+        key = f"{pending_prefix(dataset)}{upload}.json"
+        document = lake.read_json(key)
+        if document is not None and not document.get("alone"):
+            lake.write_json(key, {**document, "alone": True})
 
 
 def read_set_aside(lake: Lake, dataset: str, upload: str) -> dict[str, Any] | None:

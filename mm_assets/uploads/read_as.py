@@ -31,6 +31,7 @@ _SAID = {
     "images_in": "images inside, in column '{}'",
     "image_columns": "columns with images, of which the first is used: {}",
     "image_lists": "of several images in a cell of column '{}' the first is used",
+    "image_lists_whole": "of several images in a cell of column '{}' all are used",
     "images_not_found": "images that rows name and are not in the upload: {}",
     "formulas_without_value": "formulas without a saved value, empty here: {}",
 }

@@ -469,7 +469,7 @@ def wanted_of(spec: DatasetSpec) -> Wanted:
     )
     return Wanted(
         spec.id_column, tuple(columns), spec.encoding,
-        images=spec.has_images, image_column=spec.image_column,
+        images=spec.has_images, image_column=spec.image_column, all_images=spec.all_images,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec
@@ -14,6 +14,8 @@ from mm_assets.uploads.receive import RAW
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+MOST_IN_SETS = 2048  # images of records that have several, in memory
 
 
 def read_receipt(lake: Lake, dataset: str, upload: str) -> dict[str, Any]:
@@ -119,7 +121,59 @@ def read_images(
             left -= found.keys()
             yield found
     if left:
-        raise _lost(len(left), dataset, upload)
+        raise images_lost(len(left), dataset, upload)
+
+
+def read_image_sets(
+    lake: Lake, dataset: str, upload: str, sets: Sequence[Sequence[str]]
+) -> Iterator[tuple[list[int], dict[str, bytes]]]:
+    """The normalised images of records that have several each, some records at a time.
+
+    sets: of each record the sha256 of its images. Gives places in `sets`, each of them once, and
+    the images of these records. They come as they lie in the file, so that a row group is read
+    once or a few times, and no more is in memory than the images of `MOST_IN_SETS` and what the
+    last record needs. Raises LakeError when an image that is wanted is not there.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with lake.open_published(read_receipt(lake, dataset, upload), "images.parquet") as handle:
+        packed = pq.ParquetFile(handle)
+        group_of: dict[str, int] = {}
+        for group in range(packed.num_row_groups):
+            names = packed.read_row_group(group, columns=["sha256"])["sha256"].to_pylist()
+            for name in names:
+                group_of.setdefault(name, group)  # its bytes stand with the first
+        if missing := {one for own in sets for one in own} - group_of.keys():
+            raise images_lost(len(missing), dataset, upload)
+        order = sorted(range(len(sets)), key=lambda n: (max(group_of[one] for one in sets[n]), n))
+        for places in _some_at_a_time(order, sets):
+            left = {one for place in places for one in sets[place]}
+            images: dict[str, bytes] = {}
+            for group in sorted({group_of[one] for one in left}):
+                own = packed.read_row_group(group, columns=["sha256", "image"])
+                own = own.filter(pc.is_valid(own["image"]))
+                for at, name in enumerate(own["sha256"].to_pylist()):
+                    if name in left:
+                        images[name] = own["image"][at].as_py()
+                        left.discard(name)
+            if left:
+                raise images_lost(len(left), dataset, upload)
+            yield places, images
+
+
+def _some_at_a_time(order: Sequence[int], sets: Sequence[Sequence[str]]) -> Iterator[list[int]]:
+    """Places in order, so many that their images are at most MOST_IN_SETS, but at least one."""
+    some: list[int] = []
+    count = 0
+    for place in order:
+        if some and count + len(sets[place]) > MOST_IN_SETS:
+            yield some
+            some, count = [], 0
+        some.append(place)
+        count += len(sets[place])
+    if some:
+        yield some
 
 
 def empty_image_features(spec: DatasetSpec) -> pa.Table:
@@ -152,7 +206,7 @@ def read_image_features(lake: Lake, spec: DatasetSpec, upload: str, wanted: pa.A
         listed = packed.read(columns=["sha256", "features"])
     listed = listed.take(pc.index_in(wanted.cast(pa.string()), listed["sha256"]).drop_null())
     if len(listed) < len(wanted):
-        raise _lost(len(wanted) - len(listed), spec.dataset, upload)
+        raise images_lost(len(wanted) - len(listed), spec.dataset, upload)
     whole = listed["features"].combine_chunks()
     chosen = [pc.struct_field(whole, feature.value) for feature in spec.image_features]
     names = [feature.column for feature in spec.image_features]
@@ -160,7 +214,7 @@ def read_image_features(lake: Lake, spec: DatasetSpec, upload: str, wanted: pa.A
     return pa.table({"sha256": listed["sha256"].combine_chunks(), "features": features})
 
 
-def _lost(count: int, dataset: str, upload: str) -> LakeError:
+def images_lost(count: int, dataset: str, upload: str) -> LakeError:
     return LakeError(
         code="image_lost",
         what=f"{count} images that the index knows are not in upload '{upload}'",

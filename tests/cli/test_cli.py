@@ -110,7 +110,7 @@ def test_predictions_are_an_empty_list_before_any_champion(project, run):
 def test_interval_and_doubts_are_shown_where_there_are_any_and_always_in_files(
     project, run, settings, monkeypatch
 ):
-    monkeypatch.setattr(console.out, "_width", 160)  # COLUMNS counts when it is made
+    monkeypatch.setattr(console.out(), "_width", 160)  # COLUMNS counts when it is made
 
     def put(**said):
         row = offer("a1", confidence=0.1, **said)

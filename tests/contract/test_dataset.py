@@ -312,6 +312,7 @@ def test_a_file_name_yields_the_id_that_its_template_says(
         {"image_name": "{id}-{n}"},
         {"image_longest_side": 32},
         {"image_maximum_megapixels": 1},
+        {"images": "all"},
     ],
 )
 def test_the_fingerprint_changes_when_reading_changes(change: dict[str, Any]) -> None:
@@ -329,6 +330,7 @@ def test_the_fingerprint_stays_when_reading_stays() -> None:
         "promotion_tolerance": 0.5,
         "minimum_training_records": 10,
         "retrain_growth": 1,
+        "images": "first",
         "train_schedule": "0 0 * * *",
         "limits": {"maximum_drift": 1},
     }
@@ -342,7 +344,7 @@ def test_every_key_of_the_spec_either_changes_the_fingerprint_or_is_known_not_to
         "id_column", "label_column", "problem_type", "classes", "columns", "missing_values",
         "encoding", "records", "image_name", "image_longest_side", "image_maximum_megapixels",
         "image_features", "decimal", "group_column", "time_column", "image_column",
-        "image_separator",
+        "image_separator", "images",
     }  # fmt: skip
     using = {
         "dataset", "description", "model_with_image", "model_without_image", "review_threshold",
@@ -366,3 +368,22 @@ def test_every_text_encoding_that_python_knows_may_be_named(tmp_path: Path, name
 
 def test_encodings_are_found_where_the_yaml_names_none(tmp_path: Path) -> None:
     assert load_spec(written(tmp_path, GOOD)).encoding == "auto"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"image_name": None}, "`images: all` needs images"),
+        ({"model_with_image": {"engine": "autogluon"}}, "AutoGluon is given one image"),
+        ({"model_with_image": {"preset": "embedded"}}, "AutoGluon is given one image"),
+        ({"model_with_image": {"hyperparameters": {"members": ["autogluon"]},
+                               "engine": "automatic"}}, "AutoGluon is given one image"),
+        ({"images": "some"}, "'first' or 'all'"),
+    ],
+)  # fmt: skip
+def test_all_images_are_asked_for_only_where_models_can_see_them(
+    more: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        dataset(**{"images": "all", **more})
+    assert dataset(images="all").all_images

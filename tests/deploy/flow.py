@@ -182,7 +182,8 @@ class Flow:
                 asked = [(job, r) for name, job in sensors.items() for r in self.tick(runner, name)]
             for job, request in asked:
                 with self.acting("Run"):
-                    outcome = runner.run(job, request.partition_key)
+                    named = (request.job_name or job).removeprefix(f"{DATASET}_")
+                    outcome = runner.run(named, request.partition_key)
                     assert outcome.success, outcome
                 done += 1
             if not asked:

@@ -114,7 +114,7 @@ def test_csv_for_a_file_holds_the_values_as_they_are(capsys) -> None:
 
 def test_a_progress_bar_shows_the_name_of_a_file(monkeypatch) -> None:
     text = io.StringIO()
-    monkeypatch.setattr(console.err, "_file", text)
+    monkeypatch.setattr(console.err(), "_file", text)
     with console.byte_progress("sending") as update:
         update(1, 2, f"{TITLE}\u202e.csv")
     assert not acting(text.getvalue(), "\n")

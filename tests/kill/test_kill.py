@@ -11,23 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.kill.harness import KINDS, PARTS, differences, run_quietly, run_under_fire
+from tests.kill.harness import KINDS, run_under_fire
+from tests.kill.project import PARTS, Project, differences, make_waves, run_quietly
 
 KILLS = 200 if os.environ.get("MM_NIGHTLY") == "1" else len(KINDS)
 
 
 @pytest.mark.timeout(7200)
-def test_what_is_killed_at_any_moment_ends_in_the_same_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("MM_ROOT", "MM_DATA", "MM_LAKE", "MM_TABLE", "DAGSTER_HOME", "PYTHONPATH"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back afterwards
-    quiet = run_quietly(tmp_path / "quiet", seed=0)
+def test_what_is_killed_at_any_moment_ends_in_the_same_table(tmp_path: Path) -> None:
+    quiet = run_quietly(Project(tmp_path / "quiet"), make_waves(0))
     assert quiet["newest champion everywhere"]
     assert not quiet["pending"]
     assert not quiet["set aside"]
     assert len(quiet["rows"]) == 20 * PARTS
-    killed, kills = run_under_fire(tmp_path / "killed", 0, KILLS, print)
+    killed, kills = run_under_fire(Project(tmp_path / "killed"), 0, KILLS, print)
     assert sum(kills.values()) == KILLS
     assert kills.keys() == {*KINDS}
     assert not any(differences(quiet, killed).values()), differences(quiet, killed)

@@ -20,6 +20,7 @@ from mm_assets.contract.dataset import Modality
 from mm_assets.contract.errors import LakeError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake import s3 as lake_s3
+from mm_assets.lake.documents import packed
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import sha256_of
 from mm_assets.predictions.predict import spec_generation
@@ -29,6 +30,7 @@ from mm_assets.uploads.received import read_parquet
 from tests.faults import (
     Fault,
     FaultyProxy,
+    Response,
     answer,
     cut_body,
     delay,
@@ -158,7 +160,7 @@ def test_a_fault_that_passes_is_not_noticed_by_who_writes(
     faulty: Lake, behind: Lake, proxy: FaultyProxy, tmp_path: Path, fault: str
 ) -> None:
     (tmp_path / "big").write_bytes(BIG)
-    written = {"create_json": b'{\n "a": 1\n}', "write": b"new"}
+    written = {"create_json": packed({"a": 1}), "write": b"new"}
     for name, (method, write) in WRITING.items():
         behind.write("d/big", BIG)
         behind.delete("d/new")
@@ -186,6 +188,34 @@ def test_a_server_that_falls_silent_is_asked_again(
         faulty.write("d/x", b"1")
         assert behind.read("d/x") == b"1"
     assert proxy.count() == 2
+
+
+def cut_failure(status: int, code: str) -> Fault:
+    """A failure whose own account breaks off."""
+
+    def fault(_request: Any, _forward: Any) -> Response:
+        return Response(status, [], said(code), cut_after=20)
+
+    return fault
+
+
+def test_an_answer_that_tells_of_a_failure_may_break_off_as_well(
+    faulty: Lake, behind: Lake, proxy: FaultyProxy, tmp_path: Path
+) -> None:
+    """obstore repeats no such request."""
+    assert faulty.read_json("d/nothing") is None
+    proxy.add(cut_failure(404, "NoSuchKey"), times=2)
+    assert faulty.read_json("d/nothing") is None
+    behind.write("d/big", BIG)
+    for read in READING.values():
+        proxy.clear()
+        proxy.add(cut_failure(503, "SlowDown"), is_("GET"), times=2)
+        assert read(faulty, tmp_path) == BIG
+        assert proxy.faults == 2
+    proxy.clear()
+    proxy.add(cut_failure(503, "SlowDown"), is_("PUT"), times=2)
+    faulty.write("d/new", b"new")
+    assert behind.read("d/new") == b"new"
 
 
 # -- a fault that stays ---------------------------------------------------------------------------
@@ -381,6 +411,17 @@ def test_who_created_a_document_hears_so_though_the_answer_was_lost(
     assert not faulty.create_json("d/once.json", {"by": "others"})
     proxy.add(reset(), is_("PUT"))
     assert not faulty.create_json("d/once.json", {"by": "others"})
+
+
+@pytest.mark.parametrize("how", LOST)
+def test_a_file_in_parts_is_there_though_the_answer_to_its_end_was_lost(
+    faulty: Lake, behind: Lake, proxy: FaultyProxy, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "big").write_bytes(BIG)
+    proxy.add(LOST[how], is_("POST", "uploadId"))
+    faulty.write("d/new", tmp_path / "big")
+    assert proxy.faults == 1
+    assert behind.read("d/new") == BIG
 
 
 @pytest.mark.parametrize("how", LOST)

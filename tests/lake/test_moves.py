@@ -407,6 +407,16 @@ def test_whether_a_server_deletes_on_condition_is_tried_out_once_and_leaves_noth
     assert proxy.count(is_(part="probes/")) == before
 
 
+@pytest.mark.parametrize("request_number", range(6))
+def test_a_probe_whose_answer_is_lost_still_tells(
+    s3_settings: Settings, behind: Lake, proxy: FaultyProxy, request_number: int
+) -> None:
+    s3_settings.aws_endpoint_url = proxy.url
+    proxy.add(lose_answer(), is_(part="probes/"), skip=request_number)
+    assert Lake(s3_settings).can_move
+    assert list(behind.list("probes/")) == []
+
+
 def test_a_probe_that_is_not_allowed_is_an_error_and_not_an_answer(
     hasty: Lake, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

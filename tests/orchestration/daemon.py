@@ -5,6 +5,7 @@ Runs are not carried out here; a test says how each one ends.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from mm_assets.lake.layout import MARKER
 from mm_assets.orchestration import scope as scope_room
 from mm_assets.orchestration.component import dataset_definitions, resources
 from mm_assets.orchestration.scope import Scope
+from mm_assets.orchestration.triggers import decide
 from mm_assets.orchestration.triggers.runs import PARTITION
 
 End = Literal["succeeded", "failed", "canceled"]
@@ -37,8 +39,13 @@ class Daemon:
         lake: Lake,
         spec: DatasetSpec,
         patch: pytest.MonkeyPatch,
+        *,
+        together: bool = False,
     ) -> None:
+        """together: small uploads may go together; else each has a run of its own."""
         patch.setattr(scope_room, "_lake", lambda _: lake)
+        if not together:
+            patch.setattr(decide, "FEWEST_TOGETHER", sys.maxsize)
         self.instance, self.lake, self.spec, self.scope = instance, lake, spec, Scope(spec)
         self.repository = dg.Definitions.merge(
             dataset_definitions(spec), dg.Definitions(resources=resources())
@@ -65,14 +72,15 @@ class Daemon:
 
     def launch(self, request: dg.RunRequest, job: str = "upload") -> dg.DagsterRun | None:
         """The run of a request, launched; None if its run key was used before."""
-        name = f"{self.scope.dataset}_{job}"  # run keys count for one sensor, and so for one job
+        # Run keys count for one sensor, which names its own jobs.
+        name = request.job_name or f"{self.scope.dataset}_{job}"
         known = dg.RunsFilter(job_name=name, tags={RUN_KEY: request.run_key})
         if self.instance.get_run_records(known):
             return None
         tags = {**request.tags, RUN_KEY: request.run_key}
         if request.partition_key:
             tags[PARTITION] = request.partition_key
-        return self.run(job, tags)
+        return self.run(name.removeprefix(f"{self.scope.dataset}_"), tags)
 
     def run(
         self, job: str, tags: dict[str, str], status: dg.DagsterRunStatus | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mm_assets.orchestration.history import held_open
+from mm_assets.orchestration.history import held_open, told_at_once
 
 
 @dg.asset
@@ -75,6 +75,27 @@ def test_what_is_held_open_is_told_as_dagster_tells_it_and_others_see_it_at_once
     assert not [path for path in home.rglob(".*") if path.is_file()]
 
 
+def test_what_is_told_at_once_is_there_whole_or_not_at_all(home: Path) -> None:
+    def tell(instance: dg.DagsterInstance, partition: str) -> None:
+        made = dg.AssetMaterialization(eggs.key, partition=partition)
+        instance.report_runless_asset_event(made)
+
+    with opened(home) as instance, opened(home) as another:
+        with told_at_once(instance):  # not held open: as Dagster has it
+            tell(instance, "first")
+        with held_open(instance):
+            with held_open(instance), told_at_once(instance):
+                for name in ("a", "b"):
+                    tell(instance, name)
+                assert another.get_materialized_partitions(eggs.key) == {"first"}
+            assert another.get_materialized_partitions(eggs.key) == {"first", "a", "b"}
+            with pytest.raises(ZeroDivisionError), told_at_once(instance):
+                tell(instance, "c")
+                raise ZeroDivisionError
+            tell(instance, "d")
+        assert another.get_materialized_partitions(eggs.key) == {"first", "a", "b", "d"}
+
+
 def test_a_database_that_was_copied_is_as_one_that_dagster_set_up(home: Path) -> None:
     with opened(home) as instance, held_open(instance):
         runs = [JOB.execute_in_process(instance=instance).run_id for _ in range(2)]
@@ -94,7 +115,7 @@ def test_a_database_that_was_copied_is_as_one_that_dagster_set_up(home: Path) ->
 DIES = """
 import os, sys, signal
 import dagster as dg
-from mm_assets.orchestration.history import held_open
+from mm_assets.orchestration.history import held_open, told_at_once
 from tests.orchestration.test_history import JOB, opened
 with opened(sys.argv[1]) as instance, held_open(instance):
     for _ in range(2):

@@ -98,6 +98,16 @@ def test_of_a_list_the_first_counts(tmp_path: Path, write: Any) -> None:
 
 
 @both
+def test_of_a_list_all_count_where_that_is_wanted(tmp_path: Path, write: Any) -> None:
+    lists = [[{"bytes": ONE, "path": "1"}, {"bytes": TWO, "path": "2"}], [], None,
+             [{"bytes": TWO, "path": "2"}]]  # fmt: skip
+    wanted = Wanted("id", images=True, all_images=True)
+    table, rows = read(tmp_path, write, {"id": list("abcd"), "images": lists}, wanted)
+    assert table.facts == {"images_in": "images", "image_lists_whole": "images"}
+    assert [row["_image"] for row in rows] == [[ONE, TWO], [], [], [TWO]]
+
+
+@both
 def test_of_several_columns_one_is_chosen_and_all_are_told(tmp_path: Path, write: Any) -> None:
     columns = {"id": ["a"], "mask": [ONE], "image": [TWO]}
     table, rows = read(tmp_path, write, columns)

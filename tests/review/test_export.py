@@ -131,7 +131,9 @@ def test_a_guarded_cell_is_no_formula_and_is_read_back_exactly(text: str) -> Non
 def test_the_labelling_config_offers_the_classes_or_a_number(world: World, folder: Path) -> None:
     export(world, folder)
     view = ET.parse(folder / "labelling.xml").getroot()
-    assert [one.get("value") for one in view.iter("Choice")] == ["cat", "dog"]
+    choices = {one.get("name"): one for one in view.iter("Choices")}
+    assert [one.get("value") for one in choices["label"]] == ["cat", "dog"]
+    assert [one.get("value") for one in choices["unsure"]] == ["can't tell"]
     assert view.find("Image").get("value") == "$image"
     assert view.find("Choices").get("toName") == view.find("Text").get("name")
 

@@ -80,6 +80,26 @@ def test_a_sheet_goes_out_and_its_labels_come_back_into_the_next_training_set(
     assert len(left) == 5
 
 
+UNSURE_MIN = """[
+    {"id": 1, "record_id": "plain", "label": "dog", "unsure": "can't tell"},
+    {"id": 2, "record_id": "007", "label": "cat"}
+]"""
+UNSURE_CSV = """annotation_id,annotator,lead_time,record_id,label,unsure
+1,1,2.0,plain,dog,can't tell
+2,1,2.0,007,cat,
+"""
+
+
+@pytest.mark.parametrize("export", [UNSURE_MIN, UNSURE_CSV])
+def test_who_cannot_tell_gives_no_label_in_the_smaller_exports_either(
+    world: World, tmp_path: Path, export: str
+) -> None:
+    path = tmp_path / "export"
+    path.write_text(export)
+    found = judged(world, path)
+    assert (found.labels, found.left_out) == ({"007": "cat"}, {"can't tell": 1})
+
+
 def test_a_sheet_that_was_exported_before_there_were_reasons_to_ask_is_still_read(
     world: World, tmp_path: Path
 ) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,9 +77,12 @@ def test_axe_finds_no_serious_fault_on_any_page_in_either_theme(
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     server = serving(root=to_review.settings.root)
     upload = to_review.uploads()[0]["upload"]
+    version = to_review.model(modality="without_image")["version"]
     pages = [
         "/", "/try/pets_like", "/review/pets_like", "/review/pets_like", "/review/pets_like/queue",
-        "/uploads/pets_like", f"/uploads/pets_like/{upload}",
+        "/review/pets_like/results",
+        "/uploads/pets_like", f"/uploads/pets_like/{upload}", "/models/pets_like",
+        f"/models/pets_like/without_image/{version}",
     ]  # fmt: skip
     for theme in ("light", "dark"):
         # The policy lets no script of others in; this one is let in to look.
@@ -90,8 +98,148 @@ def test_axe_finds_no_serious_fault_on_any_page_in_either_theme(
             assert bad == [], (theme, path)
             wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
             assert not wide, f"{path} is wider than a phone"
-            if page.get_by_label("Name").count():
+            if page.get_by_role("heading", name="Who answers?").count():
                 page.get_by_label("Name").fill("Ana")
                 page.keyboard.press("Enter")
                 page.locator("form.record").wait_for()
         context.close()
+
+
+DROP = """([selector, name, text]) => {
+  const files = new DataTransfer();
+  files.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+  const place = document.querySelector(selector);
+  for (const kind of ["dragover", "drop"]) {
+    const how = { dataTransfer: files, bubbles: true, cancelable: true };
+    place.dispatchEvent(new DragEvent(kind, how));
+  }
+}"""
+
+
+def drop(page: Any, selector: str, name: str, data: bytes) -> None:
+    """What a browser does with a file that is dragged there."""
+    page.evaluate(DROP, [selector, name, base64.b64encode(data).decode()])
+
+
+def said_of(page: Any, url: str, record: dict[str, Any]) -> tuple[str, list[str], str]:
+    """Ask by the form: the answer, the shares, and the model's version."""
+    page.goto(f"{url}/try/pets_like")
+    page.locator("[name='column:age']").fill(str(record["age"]))
+    page.locator("[name='column:colour']").select_option(record["colour"])
+    page.locator("[name='column:note']").select_option(record["note"])
+    page.get_by_role("button", name="Ask").click()
+    page.locator(".answer").wait_for()
+    shares = page.locator(".bars .number").all_inner_texts()
+    return page.locator(".answer").inner_text(), shares, page.locator("section code").inner_text()
+
+
+def test_the_whole_path_from_a_dropped_file_to_another_answer(
+    browser: Any, own_copy: Path, serving: Callable[..., Server], trained_pets: World
+) -> None:
+    ds = mm.open("pets_like")
+    wish = "review: {threshold: 1.0}\n  minimum_score: 1.0"  # no training promotes by itself
+    ds.file.write_text(re.sub(r"\n  review: .*", f"\n  {wish}", ds.file.read_text()))
+    ds, server = mm.open("pets_like"), serving(root=own_copy)
+    page = browser.new_page()
+    told: list[str] = []
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+
+    page.goto(f"{server.url}/uploads/pets_like")
+    drop(page, "form[data-parts]", "new.csv", trained_pets.new.head(20).to_csv().encode())
+    page.get_by_role("button", name="Check and send").click()
+    page.get_by_text("Sent to inbox/pets_like/new.csv-").wait_for()
+    ds.sync(quiet=True)  # what the daemon does
+    page.goto(f"{server.url}/uploads/pets_like")
+    page.get_by_role("link", name="new.csv-").click()
+    page.get_by_text("predictions to review").wait_for()
+
+    record = trained_pets.record(1)
+    before = said_of(page, server.url, record)
+
+    page.goto(f"{server.url}/review/pets_like")
+    page.get_by_label("Name").fill("Ana")
+    page.keyboard.press("Enter")
+    for _ in range(20):
+        title = page.locator("h1")
+        title.wait_for()
+        seen = title.inner_text()
+        page.keyboard.press("1" if seen == record["pet"] else "2")
+        page.wait_for_function("one => document.querySelector('h1').innerText != one", arg=seen)
+    page.get_by_role("button", name="Send").click()
+    page.get_by_text("Nothing needs review").wait_for()
+    ds.sync(quiet=True)
+    assert not ds.review()
+
+    with contextlib.suppress(mm.RunFailed):
+        ds.train(quiet=True)
+    [new] = [row for row in ds.models()
+             if row["modality"] == "without_image" and not row["champion"]]  # fmt: skip
+    assert said_of(page, server.url, record) == before  # it answers only once it is promoted
+    page.goto(f"{server.url}/models/pets_like")
+    page.get_by_role("link", name=f"Promote {new['version']}").click()
+    page.get_by_label("Why?").fill("it has learnt from the review")
+    page.get_by_role("button", name="Promote").click()
+    page.get_by_text("answers from now on").wait_for()
+    after = said_of(page, server.url, record)
+    assert after[2] == new["version"] != before[2]
+    assert after[1] != before[1]
+    log = ds.model(new["version"])["promotions"]
+    assert (log[-1]["by"], log[-1]["reason"]) == ("Ana", "it has learnt from the review")
+    assert told == []
+    assert server.stop() == 0
+
+
+BREAKS = """
+const ask = window.fetch;
+window.fetch = (path, how) => {
+  const later = String(path).includes("offset=") && !String(path).includes("offset=0");
+  if (!later || sessionStorage.getItem("broken")) return ask(path, how);
+  sessionStorage.setItem("broken", path);
+  return Promise.reject(new TypeError("the network is away"));
+};
+"""
+
+
+def test_a_dropped_file_goes_on_after_the_connection_broke(
+    browser: Any, own_copy: Path, serving: Callable[..., Server]
+) -> None:
+    server = serving(root=own_copy)
+    page = browser.new_page()
+    page.add_init_script(BREAKS)  # the second part does not come through, the first time
+    page.goto(f"{server.url}/uploads/pets_like")
+    rows = b"".join(b"L%06d,3,red,%s\n" % (n, b"loud " * 20) for n in range(15_000))
+    whole = b"pet,age,colour,note\n" + rows
+    drop(page, "form[data-parts]", "large.csv", whole)
+    page.get_by_role("button", name="Check and send").click()
+    page.get_by_text("Sent to inbox/pets_like/large.csv-").wait_for(timeout=90_000)
+    assert page.evaluate("sessionStorage.getItem('broken')")
+    [sent] = (own_copy / "data" / "lake" / "inbox" / "pets_like").glob("*/large.csv")
+    assert sent.read_bytes() == whole
+    assert not list((own_copy / "data" / "serving" / "parts").glob("*/"))
+
+
+def test_of_a_part_that_breaks_off_what_came_is_kept(
+    own_copy: Path, serving: Callable[..., Server]
+) -> None:
+    server = serving(root=own_copy)
+    host, port = server.url.removeprefix("http://").split(":")
+    headers = {"Origin": server.url}
+    form = {"name": "a.csv", "size": "100000", "stamp": ""}
+    where = "/uploads/pets_like/parts"
+    part = server.ask("POST", where, data=form, headers=headers).json()["part"]
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"PATCH {where}/{part}?offset=0 HTTP/1.1\r\nHost: {host}:{port}\r\n"
+        head += f"Origin: {server.url}\r\nContent-Length: 100000\r\n\r\n"
+        connection.sendall(head.encode() + b"x" * 60_000)
+        server.until(lambda: there(server, where, form) == 60_000)
+    told = server.ask("PATCH", f"{where}/{part}?offset=60000", content=b"x" * 40_000,
+                      headers=headers)  # fmt: skip
+    assert told.json() == {"offset": 100_000}
+    assert "unexpected" not in server.log
+
+
+def there(server: Server, where: str, form: dict[str, str]) -> int:
+    """How much of a file has come."""
+    answer = server.ask("POST", where, data=form, headers={"Origin": server.url})
+    return int(answer.json()["offset"])

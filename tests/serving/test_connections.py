@@ -147,6 +147,24 @@ def test_a_head_without_end_is_refused(trained_pets: World, part: bytes) -> None
         assert httpx.get(f"{it.url}/live").status_code == 200
 
 
+def test_the_end_of_a_large_body_is_not_taken_for_a_head(trained_pets: World) -> None:
+    record = json.dumps(trained_pets.record()).encode()
+    body = record + b" " * (3 * connections.HEAD_BYTES)
+    head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    with running(trained_pets) as it, it.connect() as client:
+        answers = client.makefile("rb")
+        for _ in range(20):  # of the same connection; how it is read is up to the moment
+            client.sendall(head.encode())
+            time.sleep(0.02)
+            client.sendall(body)
+            assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+            length = 0
+            while (line := answers.readline()) != b"\r\n":
+                name, _, value = line.partition(b": ")
+                length = int(value) if name.lower() == b"content-length" else length
+            answers.read(length)
+
+
 def test_a_body_that_drips_has_a_time_for_all_of_it(trained_pets: World) -> None:
     with running(trained_pets, seconds=0.6) as it, it.connect() as client:
         head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n"

@@ -310,3 +310,13 @@ def test_the_counts_are_those_of_the_table(filled: Store) -> None:
     assert filled.counts("pets") == {
         "records": 4, "needs_review": 3, "with_image": 1, "without_image": 3,
     }  # fmt: skip
+
+
+def test_what_is_done_while_it_is_held_is_whole_and_stays(store: Store) -> None:
+    with store.held(), store.held():
+        store.publish("pets", "u1", rows(a=None), images())
+        assert store.merge("pets", offered(offer("a"))) == MergeResult(1, 0, 0)
+        with pytest.raises(StoreError):
+            store.merge("pets", offered(offer("c"), {**offer("b"), "prediction": None}))
+        assert store.read("pets")["record_id"].to_pylist() == ["a"]
+    assert store.read("pets")["record_id"].to_pylist() == ["a"]

@@ -163,3 +163,16 @@ def test_a_dataset_without_images_leaves_them_out(folder_settings: Settings) -> 
     sent = Sent(folder_settings, spec, {"t.parquet": data})
     assert sent.files.keys() == {"t.parquet"}
     assert sent.receipt["tables"][0]["read_as"]["columns_nested"] == ["image"]
+
+
+def test_with_all_images_each_of_a_list_is_its_rows(folder_settings: Settings) -> None:
+    spec = dataset(columns={"age": "number"}, images="all")
+    one, two, three = (draw_image(n) for n in (1, 2, 3))
+    lists = [[two, one], [b"broken", three], [], None, [one, one], [three]]
+    sent = Sent(folder_settings, spec, {"t.parquet": of_six(lists)})
+    rows = rows_of(sent.lake, sent.document, "manifest.parquet")
+    assert [len(row["images"] or []) for row in rows] == [2, 1, 0, 0, 1, 1]
+    assert rows[0]["image_file"] == "t.parquet, row 1, image 1, column image"
+    (place,) = sent.codes
+    assert place == "t.parquet, row 2, image 1, column image"
+    assert (sent.counts["images_used"], sent.counts["images_duplicate"]) == (5, 1)

@@ -52,6 +52,7 @@ class AutomaticEngine:
     """
 
     weighs_classes = True
+    pools_images = True
 
     def __init__(
         self,

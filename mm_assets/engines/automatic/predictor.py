@@ -17,6 +17,7 @@ from mm_assets.engines.automatic.views import Seen, Views
 from mm_assets.engines.protocol import Predictor
 from mm_assets.engines.shared.guards import check_columns, prepared_columns
 from mm_assets.engines.shared.quick import Columns
+from mm_assets.engines.shared.several import embedded
 from mm_assets.engines.shared.sureness import as_sure as powered
 from mm_assets.engines.shared.together import few_in_one_thread
 
@@ -102,7 +103,7 @@ class AutomaticPredictor:
         vectors = None
         if any(name in SEES_IMAGE for name in self._members):
             assert self._image is not None  # noqa: S101  the same
-            vectors = self._eyes.embed(prepared[self._image].tolist())
+            vectors = embedded(self._eyes, prepared[self._image].tolist())
         return self._views.seen(prepared, vectors)
 
 

@@ -45,6 +45,13 @@ class Records:
     image: str | None
     groups: npt.NDArray[np.intp]
 
+    @property
+    def has_tuples(self) -> bool:
+        """Whether records have all their images in one cell."""
+        return self.image is not None and any(
+            isinstance(cell, tuple) for cell in self.frame[self.image]
+        )
+
 
 def records_of(task: Task) -> Records:
     """Raises ModelError: what `with_known_classes` and `prepared_frame` raise."""

@@ -45,6 +45,7 @@ from mm_assets.engines.shared.eyes import keep_eyes, kept_eyes
 from mm_assets.engines.shared.progress import told
 from mm_assets.engines.shared.quick import columns_of
 from mm_assets.engines.shared.refusals import refuse, refuse_to_learn
+from mm_assets.engines.shared.several import embedded
 from mm_assets.engines.shared.stopping import Stopped, interruptible
 
 Floats = npt.NDArray[np.float64]
@@ -145,6 +146,9 @@ class Session:
         assert self.views is not None  # noqa: S101
         if name in SEES_IMAGE:
             return self.records.image is not None
+        if name == AUTOGLUON and self.records.has_tuples:
+            self.progress("autogluon is left out: it is given one image of a record, not all")
+            return False
         if name == AUTOGLUON:
             kinds = set(self.records.used.values())
             return bool(kinds) and (self.settings.is_told or bool(kinds & {"text", "image"}))
@@ -191,7 +195,7 @@ class Session:
         until = time.monotonic() + EYES_SHARE * self.left
         for start in range(0, len(order), _IMAGES_AT_A_TIME):
             some = order[start : start + _IMAGES_AT_A_TIME]
-            found[some] = self.eyes.embed([images[place] for place in some])
+            found[some] = embedded(self.eyes, [images[place] for place in some])
             looked[some] = True
             if start // _IMAGES_AT_A_TIME % 8 == 0:
                 self.progress(f"looked at {start + len(some)} of {len(order)} images")

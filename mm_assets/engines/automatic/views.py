@@ -18,6 +18,7 @@ from mm_assets.engines.shared.backbones import pixels
 from mm_assets.engines.shared.encoding import WORD, common_levels
 from mm_assets.engines.shared.prepared import RARE
 from mm_assets.engines.shared.quick import Columns, Table, Words, columns_of
+from mm_assets.engines.shared.several import Cell, are_images, mean_of_each
 
 Floats = npt.NDArray[np.float64]
 
@@ -86,8 +87,8 @@ class Views:
         if rank > 0:
             self.topics = TruncatedSVD(rank, random_state=self._seed).fit(matrix)
 
-    def learn_images(self, vectors: npt.NDArray[np.float32], images: Sequence[bytes]) -> None:
-        """vectors: [images, width], of training; images: the same, normalised."""
+    def learn_images(self, vectors: npt.NDArray[np.float32], images: Sequence[Cell]) -> None:
+        """vectors: [records, width], of training; images: of the same records, normalised."""
         self.looks = _Parts(LOOKS, self._seed).learn(vectors)
         self.layout = _Parts(LAYOUT, self._seed).learn(thumbnails(images))
 
@@ -231,12 +232,14 @@ class _Parts:
         return np.clip((given - self._scaler.mean_) / self._scaler.scale_, -_FAR, _FAR)
 
 
-def thumbnails(images: Sequence[bytes | None]) -> npt.NDArray[np.float32]:
-    """[images, numbers]: each image at 16 x 16 pixels; zeros where there is none."""
+def thumbnails(images: Sequence[Cell]) -> npt.NDArray[np.float32]:
+    """[records, numbers]: the image of each at 16 x 16 pixels, or the mean of its images; zeros
+    where there is none."""
     found = np.zeros((len(images), SIDE * SIDE * 3), dtype=np.float32)
-    for place, image in enumerate(images):
-        if isinstance(image, bytes):
-            found[place] = pixels(image, (SIDE, SIDE)).ravel()
+    there = [place for place, cell in enumerate(images) if are_images(cell)]
+    if there:
+        some = [images[place] for place in there]
+        found[there] = mean_of_each(some, partial(pixels, size=(SIDE, SIDE)))
     return found
 
 

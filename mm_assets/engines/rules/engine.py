@@ -52,6 +52,8 @@ class RulesEngine:
     that is the same by contract/spellings.py. `time_limit` and `seed` have nothing to decide.
     """
 
+    pools_images = True  # it looks at none
+
     def __init__(
         self,
         *,

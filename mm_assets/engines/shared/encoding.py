@@ -13,6 +13,7 @@ from mm_assets.engines.protocol import Progress
 from mm_assets.engines.shared.eyes import Eyes
 from mm_assets.engines.shared.prepared import RARE, Prepared
 from mm_assets.engines.shared.quick import Columns, Words
+from mm_assets.engines.shared.several import embedded
 
 LEVELS = 255  # categories of one column that are told apart
 WORDS = 1000  # of one text column that are looked for
@@ -115,7 +116,7 @@ class Encoder:
 
     def _embedded(self, images: np.ndarray, progress: Progress) -> np.ndarray:
         assert self._eyes is not None  # noqa: S101  a column of images is used only with some
-        return self._eyes.embed(images.tolist(), progress)
+        return embedded(self._eyes, images.tolist(), progress)
 
     def in_words(self, values: dict[Any, Any], shares: np.ndarray) -> str:
         """The loudest features of one record. shares: [features]; an image's count as one."""

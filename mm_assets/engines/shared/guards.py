@@ -16,6 +16,7 @@ import pandas as pd
 
 from mm_assets.engines.protocol import Task
 from mm_assets.engines.shared.refusals import refuse
+from mm_assets.engines.shared.several import are_images
 
 MISSING_CATEGORY = "(missing)"
 REGRESSION = "regression"
@@ -146,7 +147,7 @@ def finite_numbers(values: pd.Series, column: str) -> np.ndarray:
 
 def check_images(values: Iterable[Any], column: str) -> None:
     """AutoGluon would see a black image, and predict from it."""
-    without = sum(not (isinstance(value, bytes) and value) for value in values)
+    without = sum(not are_images(value) for value in values)
     if without:
         refuse(
             "image_missing",

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
 from mm_assets.contract.decisions import BALANCED
 from mm_assets.engines.protocol import Task
@@ -25,6 +24,8 @@ def weights_for(
 
     given: what the YAML says: `balanced`, or some classes' weights (the others weigh 1).
     """
+    import pandas as pd
+
     counts = pd.Series(list(labels), dtype=object).value_counts().sort_index()
     if given is None or counts.empty:
         return None

@@ -11,6 +11,7 @@ from mm_assets.orchestration.scope import (
     TABLE_POOL,
     LakeResource,
     Log,
+    OneOfSeveral,
     Scope,
     numbers,
     shown_end,
@@ -73,8 +74,12 @@ def _told_of(scope: Scope, *more: str) -> list[str]:
     return [*columns, *more]
 
 
-def _pin_of(context: dg.AssetExecutionContext, lake: Lake, models: ModelStore) -> Generations:
+def _pin_of(
+    context: dg.AssetExecutionContext | OneOfSeveral, lake: Lake, models: ModelStore
+) -> Generations:
     """The champions of this run; written into the run, so that all its steps use the same."""
+    if isinstance(context, OneOfSeveral):
+        return dict(context.champions)
     run = context.instance.get_run_by_id(context.run_id)
     tags = run.tags if run else {}
     is_own = not (run and run.parent_run_id) or tags.get(PINNED_BY) == context.run_id

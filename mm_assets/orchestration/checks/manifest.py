@@ -74,7 +74,8 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         kind = table.schema.field("features").type
         found = [kind.field(i).name for i in range(kind.num_fields)]
         measured = ["image_features"] if scope.spec.image_features else []
-        names = [*MANIFEST_COLUMNS, "features", *measured]
+        several = ["images"] if scope.spec.all_images else []
+        names = [*MANIFEST_COLUMNS, "features", *several, *measured]
         return check(
             table.column_names == names and found == list(scope.spec.columns),
             f"features: {', '.join(found) or 'none'}",

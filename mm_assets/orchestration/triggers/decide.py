@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 CHUNK = 50  # run requests in one tick
+FEWEST_TOGETHER = 2  # small uploads; a single one has a run of its own
 LONGEST_WITHOUT_PICTURES = 300.0  # seconds that monitoring waits where uploads never pause
 LONGEST_PAUSE = 3600.0  # seconds between two tries
 
@@ -69,6 +70,22 @@ def next_step(tries: Sequence[Try], now: float, maximum: int, pause: float) -> S
             words = f"try {len(counted)} of {maximum} failed; the next is in {rest - waited:.0f} s"
             return Step("wait", reason=words)
     return Step("run", len(counted) + 1)
+
+
+def next_together(small: int, tries: Sequence[Try], now: float, maximum: int, pause: float) -> Step:
+    """Whether a run is to take so many small uploads together; else "wait" for the one under way
+    or after a pause, or "set aside": each takes a run of its own.
+
+    tries: such runs since one succeeded. One that is under way takes what comes meanwhile, too.
+    """
+    step = next_step(tries, now, len(tries) + 1, pause)
+    if any(one.state == "running" for one in tries):
+        return step
+    if small < FEWEST_TOGETHER:
+        return Step("set aside", reason="there are no others to take it with")
+    if step.do == "wait" and len(tries) >= maximum:
+        return Step("set aside", reason="runs of several fail")
+    return Step("run", len(tries) + 1) if step.do == "set aside" else step
 
 
 def should_train(

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Collection, Container, Sequence, Set
+from dataclasses import dataclass
 from typing import Literal
 
 import dagster as dg
@@ -13,7 +14,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from mm_assets.contract.errors import MMError
 from mm_assets.lake.lake import Lake
-from mm_assets.orchestration.scope import WORKER, Scope, worker_name
+from mm_assets.orchestration.scope import WORKER, Scope, group_of, worker_name
 from mm_assets.orchestration.triggers.decide import Try
 from mm_assets.registry.pins import CHAMPIONS
 from mm_assets.uploads import ledger
@@ -32,6 +33,19 @@ _STATES: dict[dg.DagsterRunStatus, Literal["running", "succeeded", "failed", "ca
     dg.DagsterRunStatus.FAILURE: "failed",
     dg.DagsterRunStatus.CANCELED: "canceled",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The runs of small uploads since one succeeded, oldest first; not those that were killed.
+
+    in_hands: the uploads that the killed ones had in their hands; newest: the newest run of all,
+    or ''.
+    """
+
+    tries: list[Try]
+    in_hands: list[str]
+    newest: str
 
 
 def finished_uploads(instance: dg.DagsterInstance, scope: Scope) -> Set[str]:
@@ -124,6 +138,25 @@ def failed_predictions(
     return {upload: tries[upload] for upload in in_vain[:at_most]}
 
 
+def together_of(instance: dg.DagsterInstance, scope: Scope) -> Together:
+    """How the newest runs of small uploads went, back to the last that succeeded."""
+    job = f"{scope.dataset}_uploads"
+    newest = instance.get_run_records(dg.RunsFilter(job_name=job), limit=20)
+    in_hands = {one.dagster_run.run_id: group_of(one.dagster_run.tags) for one in newest}
+    tries = _tries(newest[::-1], lambda run: not in_hands[run.run_id])
+    since: list[Try] = []
+    for one in reversed(tries):
+        if one.state == "succeeded":
+            break
+        since.insert(0, one)
+    died = [one.run_id for one in since if one.state != "running"]
+    return Together(
+        tries=[one for one in since if one.counts or one.state == "running"],
+        in_hands=[upload for run_id in died for upload in in_hands[run_id]],
+        newest=tries[-1].run_id if tries else "",
+    )
+
+
 def _tries(records: Sequence[dg.RunRecord], counts: Callable[[dg.DagsterRun], bool]) -> list[Try]:
     tries = []
     for record in records:
@@ -181,6 +214,7 @@ def uploads_under_way(instance: dg.DagsterInstance, scope: Scope, champions: str
     name, begun = scope.partitions.name or "", set()
     for record in instance.get_run_records(dg.RunsFilter(statuses=BEGUN)):
         tags = record.dagster_run.tags
+        begun.update(group_of(tags))
         upload = tags.get(PARTITION)
         if upload and tags.get(CHAMPIONS) != champions:
             begun.add(upload)

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import dagster as dg
 
@@ -20,6 +21,7 @@ from mm_assets.orchestration.triggers.decide import (
     choose,
     is_through,
     next_step,
+    next_together,
     next_wave,
     should_draw,
     should_train,
@@ -34,6 +36,7 @@ from mm_assets.orchestration.triggers.runs import (
     finished_uploads,
     is_busy,
     is_finished,
+    together_of,
     tries_of,
     tries_since_success,
     uploads_under_way,
@@ -49,10 +52,10 @@ LISTING_SECONDS = 600  # between two listings of the inbox where events tell wha
 FOLDERS = 200  # looked into in one tick, and new uploads noted in one
 
 
-def build_sensors(scope: Scope) -> list[dg.SensorDefinition]:
-    """The sensors of one dataset; they run by themselves once the daemon does."""
+def build_sensors(scope: Scope, jobs: Sequence[Any]) -> list[dg.SensorDefinition]:
+    """The sensors of one dataset, of `jobs`; they run by themselves once the daemon does."""
     return [
-        _uploads_sensor(scope),
+        _uploads_sensor(scope, jobs),
         _training_sensor(scope),
         _repredict_sensor(scope),
         _monitoring_sensor(scope),
@@ -84,13 +87,16 @@ class _Cursor:
         return bool(self.folder) or not 0 <= time.time() - self.listed_at < pace
 
 
-def _uploads_sensor(scope: Scope) -> dg.SensorDefinition:
+def _uploads_sensor(scope: Scope, jobs: Sequence[Any]) -> dg.SensorDefinition:
+    targets = (f"{scope.dataset}_upload", f"{scope.dataset}_uploads")
+
     @dg.sensor(
         name=f"{scope.dataset}_uploads",
-        job_name=f"{scope.dataset}_upload",
+        jobs=[job for job in jobs if job.name in targets],
         minimum_interval_seconds=SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Sees finished uploads in the inbox and runs each through to predictions.",
+        description="Sees finished uploads in the inbox and runs each through to predictions; "
+        "small ones that wait together, in one run.",
     )
     def uploads(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
         bytes_, cursor = lake.lake(), _Cursor.read(context.cursor)
@@ -109,17 +115,7 @@ def _uploads_sensor(scope: Scope) -> dg.SensorDefinition:
             # A full share means that there may be more.
             cursor.listed_at = 0.0 if len(new) == FOLDERS else time.time()
         chosen, cursor.after = choose(pending, cursor.after)
-        requests, words = [], []
-        for upload in chosen:
-            try:
-                request = _next_run(context.instance, bytes_, scope, upload)
-            except UploadError as error:
-                Log(context).warning(str(error))
-                request = error.what
-            if isinstance(request, dg.RunRequest):
-                requests.append(request)
-            elif request:
-                words.append(f"{upload}: {request}")
+        requests, words = _next_runs(context, bytes_, scope, chosen)
         keys = [request.partition_key for request in requests if request.partition_key]
         partitions = scope.partitions
         return dg.SensorResult(
@@ -156,6 +152,33 @@ def note_new(
     return [source.upload for source in new], found.waiting, found.after
 
 
+def _next_runs(
+    context: dg.SensorEvaluationContext, lake: Lake, scope: Scope, chosen: Sequence[str]
+) -> tuple[list[dg.RunRequest], list[str]]:
+    """The runs to request for pending uploads; and of those that need none now, why, in words."""
+    instance, pause = context.instance, scope.spec.retry_pause_seconds
+    requests, words = [], []
+    small, step, run_key = take_together(instance, lake, scope, chosen, pause)
+    if step.do == "run":
+        job, tags = f"{scope.dataset}_uploads", {"dagster/max_retries": "0"}
+        requests.append(dg.RunRequest(run_key=run_key, job_name=job, tags=tags))
+    for upload in chosen:
+        if upload in small and step.do != "set aside":
+            words.append(f"{upload}: it is taken together with others. {step.reason}".strip())
+            continue
+        request: dg.RunRequest | str
+        try:
+            request = _next_run(instance, lake, scope, upload)
+        except UploadError as error:
+            Log(context).warning(str(error))
+            request = error.what
+        if isinstance(request, dg.RunRequest):
+            requests.append(request)
+        elif request:
+            words.append(f"{upload}: {request}")
+    return requests, words
+
+
 def _next_run(
     instance: dg.DagsterInstance, lake: Lake, scope: Scope, upload: str
 ) -> dg.RunRequest | str:
@@ -165,9 +188,30 @@ def _next_run(
         return step.reason
     return dg.RunRequest(
         run_key=f"{upload}-{pending.round}-{step.number}",
+        job_name=f"{scope.dataset}_upload",
         partition_key=upload,
         tags=run_tags(pending, step.number),
     )
+
+
+def take_together(
+    instance: dg.DagsterInstance, lake: Lake, scope: Scope, uploads: Sequence[str], pause: float
+) -> tuple[set[str], Step, str]:
+    """Those of pending uploads that one run can take together, what is to be done about them, and
+    the key of the run, if there is to be one: the one before it stands in it.
+
+    Where images are fetched from other machines, each upload goes by itself: some may be slow. So
+    do those that a run of several had in its hands when it died: any of them may have killed it.
+    """
+    if not uploads or scope.spec.allow_urls:
+        return set(), Step("set aside"), ""
+    together = together_of(instance, scope)
+    killers = set(together.in_hands).intersection(uploads)
+    ledger.leave_alone(lake, scope.dataset, sorted(killers))
+    noted = ledger.read_many_pending(lake, scope.dataset, uploads)
+    small = {one.source.upload for one in noted if one.is_small}
+    step = next_together(len(small), together.tries, time.time(), scope.spec.upload_tries, pause)
+    return small, step, f"together-after-{together.newest or 'none'}"
 
 
 def take_step(
@@ -185,6 +229,8 @@ def take_step(
         ledger.settle(lake, scope.dataset, upload)
         return None, Step("wait")
     step = next_step(tries, time.time(), scope.spec.upload_tries, pause)
+    if step.do == "run" and pending.is_small:
+        ledger.leave_alone(lake, scope.dataset, [upload])  # no run of several takes it as well
     if step.do != "set aside":
         return pending, step
     run_id = [one.run_id for one in tries if one.counts][-1]
@@ -353,7 +399,7 @@ def _monitoring_sensor(scope: Scope) -> dg.SensorDefinition:
             return dg.SkipReason("The pictures are being drawn.")
         merged = instance.get_latest_materialization_event(scope.key("predictions"))
         is_predicting = any(
-            is_busy(instance, f"{scope.dataset}_{j}") for j in ("upload", "predict")
+            is_busy(instance, f"{scope.dataset}_{j}") for j in ("upload", "uploads", "predict")
         )
         draw, why = should_draw(
             merged.timestamp if merged else None,

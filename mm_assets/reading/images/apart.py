@@ -46,6 +46,23 @@ def decode(kind: str, data: bytes, longest_side: int, maximum_pixels: int, told:
     return Upright(_image(said, pixels), said["width"], said["height"], said["frames"])
 
 
+def glimpse(kind: str, data: bytes, longest_side: int, maximum_pixels: int) -> Image.Image:
+    """As much as can be decoded of a file that is refused, small. Raises ImageRefused, ValueError.
+
+    What a file does to its decoder ends with the fork, whatever its kind.
+    """
+    asked = {
+        "do": "glimpse", "kind": kind, "longest_side": longest_side,
+        "maximum_pixels": maximum_pixels,
+    }  # fmt: skip
+    said, pixels = _SERVERS.ask(asked, data)
+    if "refused" in said:
+        raise ImageRefused(*said["refused"])
+    if "fault" in said:
+        raise ValueError(said["fault"])
+    return _image(said, pixels)
+
+
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image | None:
     """As colour.to_srgb; None as well where the profile takes its reader down."""
     if profile is None or profile in _SRGB:

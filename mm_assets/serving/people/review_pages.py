@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +15,13 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.review.answers import label_fault
 from mm_assets.review.queue import Item
 from mm_assets.serving.people import shell
-from mm_assets.serving.people.room import Room
-from mm_assets.serving.problems import Problem
+from mm_assets.serving.people.charts import scale_of
+from mm_assets.serving.people.model_facts import live_words
+from mm_assets.serving.people.room import DOUBTFUL, USEFUL, Room
 
 KEYS = 9  # classes that have a key of their own
-SHOWN_QUEUE = 200  # records on the page of the whole queue
+SHOWN_QUEUE = 200  # records on one page of the whole queue
+ORDER = "mm_order"  # a cookie: in which order a person wants the queue
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,47 @@ async def next_(dataset: str, request: Request) -> Response:
     if not (who := shell.who(request)):
         return shell.page(request, "name", dataset=dataset, place="review")
     asked = request.query_params
-    shown = await asyncio.to_thread(_shown, room, who, asked.get("record"), asked.get("after"))
-    return shell.page(
+    order = _order(request)
+    shown = await asyncio.to_thread(
+        _shown, room, who, asked.get("record"), asked.get("after"), order
+    )
+    done = asked.get("done")
+    others = await asyncio.to_thread(room.others, done, who) if done else {}
+    response = shell.page(
         request, "review", dataset=dataset, place="review", spec=room.spec, **shown,
-        done=asked.get("done"), done_as=asked.get("as", ""), too_late=asked.get("late"),
-        fault=asked.get("fault", ""),
+        done=done, done_as=asked.get("as", ""), too_late=asked.get("late"),
+        fault=asked.get("fault", ""), order=order, others=others,
     )  # fmt: skip
+    if "order" in asked:
+        shell.remember(response, request, order, ORDER)
+    return response
 
 
 @router.get("/{dataset}/queue")
 async def queue(dataset: str, request: Request) -> Response:
     room = await shell.rooms(request).room(dataset)
-    items = await asyncio.to_thread(room.open_for, shell.who(request))
+    order = _order(request)
+    items = await asyncio.to_thread(room.open_for, shell.who(request), order)
+    pages = max(1, -(-len(items) // SHOWN_QUEUE))
+    said = request.query_params.get("page", "1")
+    number = min(max(int(said) if said.isascii() and said.isdigit() else 1, 1), pages)
     return shell.page(
-        request, "queue", dataset=dataset, place="review", spec=room.spec,
-        items=items[:SHOWN_QUEUE], count=len(items),
+        request, "queue", dataset=dataset, place="review", spec=room.spec, order=order,
+        items=items[(number - 1) * SHOWN_QUEUE : number * SHOWN_QUEUE], count=len(items),
+        number=number, pages=pages,
+    )  # fmt: skip
+
+
+@router.get("/{dataset}/results")
+async def results(dataset: str, request: Request) -> Response:
+    """What came of it: who answered how much, who agrees, and what it says of the models."""
+    room = await shell.rooms(request).room(dataset)
+    found = await asyncio.to_thread(room.agreement)
+    live = await asyncio.to_thread(live_words, room.lake, room.spec)
+    progress = await asyncio.to_thread(room.progress, shell.who(request))
+    return shell.page(
+        request, "results", dataset=dataset, place="review", spec=room.spec, found=found,
+        live=live, progress=progress, shown=SHOWN_QUEUE,
     )  # fmt: skip
 
 
@@ -65,11 +92,7 @@ async def image(dataset: str, record: str, request: Request) -> Response:
     room = await shell.rooms(request).room(dataset)
     item = await asyncio.to_thread(room.item, record)
     data = await asyncio.to_thread(room.image, item) if item is not None else None
-    if data is None:
-        raise Problem(404, "image_unknown", f"no image of record {record!r} is in the lake")
-    kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-    headers = shell.HEADERS | {"Cache-Control": "private, max-age=3600"}
-    return Response(data, media_type=kind, headers=headers)
+    return shell.image(data, record)
 
 
 @router.post("/{dataset}")
@@ -123,10 +146,18 @@ def _path(dataset: str, **asked: str) -> str:
     return f"/review/{quote(dataset, safe='')}" + (f"?{urlencode(asked)}" if asked else "")
 
 
-def _shown(room: Room, who: str, record: str | None, after: str | None) -> dict[str, Any]:
+def _order(request: Request) -> str:
+    """As it is asked for, or was the last time."""
+    said = request.query_params.get("order") or request.cookies.get(ORDER)
+    return USEFUL if said == USEFUL else DOUBTFUL
+
+
+def _shown(
+    room: Room, who: str, record: str | None, after: str | None, order: str
+) -> dict[str, Any]:
     """What the page of a record shows; item None: nothing is left for this person."""
     item = room.item(record) if record else None
-    item = item or room.next_for(who, after)
+    item = item or room.next_for(who, after, order)
     shown: dict[str, Any] = {
         "item": item,
         "progress": room.progress(who),
@@ -139,7 +170,7 @@ def _shown(room: Room, who: str, record: str | None, after: str | None) -> dict[
             "values": room.values(item),
             "choices": choices,
             "more": len(choices) > KEYS,
-            "scale": _scale(item),
+            "scale": scale_of(item.prediction, item.lower, item.upper),
         }
     return shown
 
@@ -156,22 +187,6 @@ def _choices(classes: Sequence[str], item: Item) -> list[Choice]:
                label == item.prediction)
         for place, label in enumerate(ordered)
     ]  # fmt: skip
-
-
-def _scale(item: Item) -> dict[str, float] | None:
-    """Where a number and its interval lie on a bar, in hundredths of its width."""
-    if item.lower is None or item.upper is None:
-        return None
-    try:
-        value = float(item.prediction)
-    except ValueError:
-        return None
-    margin = (item.upper - item.lower) * 0.25 or 1.0
-    low, width = item.lower - margin, item.upper - item.lower + 2 * margin
-    if not math.isfinite(width) or width <= 0:
-        return None
-    at = [100 * (one - low) / width for one in (item.lower, value, item.upper)]
-    return {"lower": at[0], "value": min(max(at[1], 0.0), 100.0), "width": at[2] - at[0]}
 
 
 def _fault(spec: DatasetSpec, label: str, classes: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -10,8 +11,11 @@ from datetime import datetime
 from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.errors import LakeError, ModelError
+from mm_assets.contract.errors import LakeError, MMError, ModelError, UploadError
+from mm_assets.display.side_by_side import side_by_side
 from mm_assets.lake.lake import Lake
+from mm_assets.manifest.image_sets import images_of
+from mm_assets.review.agreement import Agreement, agreement, is_same
 from mm_assets.review.answers import Refused
 from mm_assets.review.export import features_of
 from mm_assets.review.one_by_one import (
@@ -24,11 +28,18 @@ from mm_assets.review.one_by_one import (
     standing,
     take_back,
 )
-from mm_assets.review.queue import Item, review_classes, review_queue
+from mm_assets.review.queue import Item, image_of, review_classes, review_queue
+from mm_assets.review.useful import POOL, most_useful
 from mm_assets.tables.store import Store
-from mm_assets.uploads.received import read_images
+from mm_assets.training.known_records import KnownRecords, known_records
+from mm_assets.uploads.quarantined import glimpses_of
 
-QUEUE_SECONDS = 5.0  # that a look at the table is good for
+logger = logging.getLogger(__name__)
+QUEUE_SECONDS = 5.0  # that a look at the table is good for; then the next is taken meanwhile
+STALE_SECONDS = 60.0  # after which nobody is shown what was seen then
+USEFUL_SECONDS = 600.0  # that an order by use is kept
+DOUBTFUL, USEFUL = "doubtful", "useful"  # orders of the queue
+GLIMPSED_UPLOADS = 4  # whose quarantined images are kept at hand
 LEASES = 50  # records from the front of the queue that may be held by others
 
 
@@ -58,22 +69,50 @@ class Room:
     def __init__(self, lake: Lake, store: Store, spec: DatasetSpec) -> None:
         self.lake, self.store, self.spec = lake, store, spec
         self.refused: list[Refused] = []  # by the last send
-        self._lock = threading.Lock()
+        self._lock, self._looking = threading.Lock(), threading.Lock()
+        self._ordering, self._glimpsing = threading.Lock(), threading.Lock()
+        self._glimpses: dict[str, dict[str, bytes]] = {}
+        self._useful: list[str] = []
+        self._ordered = float("-inf")
         self._looked = float("-inf")
         self._queue: dict[str, Item] = {}
         self._standing = Standing()
+        self._known: KnownRecords | None = None
 
     # -- looking ------------------------------------------------------------------------------
 
     def look(self) -> tuple[Mapping[str, Item], Standing]:
-        """The queue by record, in its order, and what was given."""
+        """The queue by record, in its order, and what was given.
+
+        Whoever answers is not kept waiting by a long queue: it is read again beside.
+        """
+        age = time.monotonic() - self._looked
+        if age > STALE_SECONDS:
+            with self._looking:
+                if time.monotonic() - self._looked > STALE_SECONDS:
+                    self._look()
+        elif age > QUEUE_SECONDS and self._looking.acquire(blocking=False):
+            threading.Thread(target=self._look_beside, daemon=True).start()
         with self._lock:
-            if time.monotonic() - self._looked > QUEUE_SECONDS:
-                items = review_queue(self.store, self.spec)
-                self._queue = {item.record_id: item for item in items}
-                self._looked = time.monotonic()
-                self._standing = standing(self.lake, self.spec.dataset, self._standing)
             return self._queue, self._standing
+
+    def _look_beside(self) -> None:
+        """Holds `_looking`, and lets go of it."""
+        try:
+            self._look()
+        except MMError as error:  # what was seen last goes on being shown, for a minute
+            logger.warning("%s: the queue cannot be read: %s", self.spec.dataset, error)
+        except Exception:
+            logger.exception("%s: the queue cannot be read", self.spec.dataset)
+        finally:
+            self._looking.release()
+
+    def _look(self) -> None:
+        items = review_queue(self.store, self.spec)
+        with self._lock:
+            self._queue = {item.record_id: item for item in items}
+            self._looked = time.monotonic()
+            self._standing = standing(self.lake, self.spec.dataset, self._standing)
 
     def classes(self) -> tuple[str, ...]:
         """What a person chooses from; none for a number, or where nobody knows them yet."""
@@ -82,15 +121,29 @@ class Room:
         except ModelError:
             return ()
 
-    def open_for(self, who: str) -> list[Item]:
+    def open_for(self, who: str, order: str = DOUBTFUL) -> list[Item]:
         """What this person can still answer: nobody gave a label, and they did not pass."""
         queue, stood = self.look()
         done = {one.record_id for one in stood.given() if one.who == who or not one.is_unsure}
-        return [item for name, item in queue.items() if name not in done]
+        items = [item for name, item in queue.items() if name not in done]
+        return self._by_use(items) if order == USEFUL else items
 
-    def next_for(self, who: str, after: str | None = None) -> Item | None:
+    def _by_use(self, items: list[Item]) -> list[Item]:
+        """Those that were put in order first; that is done anew when half of them are answered."""
+        with self._ordering:
+            there = {item.record_id: item for item in items}
+            first = [name for name in self._useful if name in there]
+            old = time.monotonic() - self._ordered > USEFUL_SECONDS
+            if old or 2 * len(first) < len(self._useful):
+                some = most_useful(self.lake, self.spec, items)[:POOL]
+                first = self._useful = [item.record_id for item in some]
+                self._ordered = time.monotonic()
+        ahead = set(first)
+        return [there[name] for name in first] + [i for i in items if i.record_id not in ahead]
+
+    def next_for(self, who: str, after: str | None = None, order: str = DOUBTFUL) -> Item | None:
         """A record that nobody else is looking at; after: the one that was skipped."""
-        items = self.open_for(who)
+        items = self.open_for(who, order)
         places = [place for place, item in enumerate(items) if item.record_id == after]
         if places:
             items = items[places[0] + 1 :] + items[: places[0]]
@@ -106,15 +159,32 @@ class Room:
             return {}
 
     def image(self, item: Item) -> bytes | None:
-        """The record's normalised image; None if it has none, or it is not in the lake."""
-        if item.image_sha256 is None or item.image_upload is None:
-            return None
-        wanted = {item.image_sha256}
+        """The record's normalised images as one; None if it has none, or none is in the lake."""
         try:
-            some = read_images(self.lake, self.spec.dataset, item.image_upload, wanted)
-            return next((found[item.image_sha256] for found in some), None)
+            return image_of(self.lake, self.spec, item)
         except LakeError:
             return None
+
+    def known(self) -> KnownRecords | None:
+        """The records that models learnt from; None where they cannot be had."""
+        try:
+            found = known_records(self.lake, self.spec, self._known)
+        except LakeError:
+            return None
+        self._known = found
+        return found
+
+    def known_image(self, record_id: str) -> bytes | None:
+        """The normalised images, as one, of a record that models learnt from."""
+        known = self.known()
+        one = known.by_id.get(record_id) if known else None
+        if one is None or one.image is None:
+            return None
+        try:
+            found = images_of(self.lake, self.spec, {record_id: one.image}).get(record_id)
+        except LakeError:
+            return None
+        return side_by_side(found) if found else None
 
     def progress(self, who: str) -> Progress:
         queue, stood = self.look()
@@ -130,6 +200,35 @@ class Room:
             waiting=sum(name not in answered for name in queue),
             unsent=sum(not one.is_unsure for one in stood.kept.values()),
         )
+
+    def agreement(self) -> Agreement:
+        """What several people said of the same records, and of the model's answers."""
+        return agreement(self.spec, self.look()[1].given())
+
+    def others(self, record_id: str, who: str) -> dict[str, bool]:
+        """Who else gave this record a label, and whether it is the same as this person's last."""
+        _, stood = self.look()
+        last: dict[str, Given] = {}
+        for one in sorted(stood.given(), key=lambda one: one.at):
+            if one.record_id == record_id and not one.is_unsure:
+                last[one.who] = one
+        own = last.pop(who, None)
+        if own is None:
+            return {}
+        return {name: is_same(self.spec, one.label, own.label) for name, one in last.items()}
+
+    def glimpses(self, upload: str) -> Mapping[str, bytes]:
+        """What can be seen of an upload's quarantined images, by file."""
+        with self._glimpsing:
+            if upload not in self._glimpses:
+                try:
+                    found = glimpses_of(self.lake, self.spec, upload)
+                except (LakeError, UploadError):
+                    return {}
+                while len(self._glimpses) >= GLIMPSED_UPLOADS:
+                    del self._glimpses[next(iter(self._glimpses))]
+                self._glimpses[upload] = found
+            return self._glimpses[upload]
 
     # -- answering ----------------------------------------------------------------------------
 

@@ -32,11 +32,39 @@ HEADERS = {
 }
 
 
-def page(request: Request, name: str, status: int = 200, **context: Any) -> Response:
-    """A page of the templates, with the safety headers."""
+def page(
+    request: Request,
+    name: str,
+    status: int = 200,
+    *,
+    own_images: bool = False,
+    own_requests: bool = False,
+    **context: Any,
+) -> Response:
+    """A page of the templates, with the safety headers. own_images: it holds images in itself.
+    own_requests: its script asks this service."""
     template = environment().get_template(f"{name}.html.j2")
     text = template.render(**{"dataset": "", "place": "", "who": who(request)} | context)
-    return Response(text, status, media_type="text/html", headers=HEADERS)
+    headers = dict(HEADERS)
+    if own_requests:
+        headers["Content-Security-Policy"] += "; connect-src 'self'"
+    if own_images:
+        own = POLICY.replace("img-src 'self'", "img-src 'self' data:")
+        headers["Content-Security-Policy"] = own
+    return Response(text, status, media_type="text/html", headers=headers)
+
+
+def image(data: bytes | None, record: str) -> Response:
+    """A normalised image of the lake. Raises Problem where there is none."""
+    if data is None:
+        raise Problem(404, "image_unknown", f"no image of record {record!r} is in the lake")
+    headers = HEADERS | {"Cache-Control": "private, max-age=3600"}
+    return Response(data, media_type=kind_of(data), headers=headers)
+
+
+def kind_of(data: bytes) -> str:
+    """The media type of a normalised image."""
+    return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
 
 
 def back_to(path: str) -> Response:
@@ -52,18 +80,20 @@ def rooms(request: Request) -> Rooms:
 
 def who(request: Request) -> str:
     """The name of the key, or the one that the person gave; '' if neither is known."""
-    return key_name() or _clean(unquote(request.cookies.get(REVIEWER, "")))
+    return key_name() or clean(unquote(request.cookies.get(REVIEWER, "")))
 
 
-def _clean(name: str) -> str:
+def clean(name: str) -> str:
+    """A person's name, as it is kept."""
     return visible(name).strip()[:MOST_LETTERS]
 
 
-def remember(response: Response, request: Request, name: str) -> None:
-    """Keep the person's name in a cookie that no script and no other site gets."""
+def remember(response: Response, request: Request, value: str, cookie: str = REVIEWER) -> None:
+    """Keep the person's name, or a choice of theirs, in a cookie that no script and no other site
+    gets."""
     response.set_cookie(
-        REVIEWER,
-        quote(_clean(name)),
+        cookie,
+        quote(clean(value)),
         max_age=365 * 86400,
         httponly=True,
         samesite="strict",
@@ -88,6 +118,7 @@ def environment() -> Any:
         "shown": shown,
         "when": lambda text: str(text)[:16].replace("T", " "),
         "plain": _plain,
+        "sentence": lambda text: f"{text[:1].upper()}{text[1:]}",
         "path": lambda text: quote(str(text), safe=""),
     }
     return made

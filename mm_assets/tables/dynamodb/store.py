@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,10 @@ class DynamoDBStore:
 
     def __init__(self, client: Any, table: str, patience: float = 60.0) -> None:
         self.requests = Requests(client, table, patience)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        yield  # any number of writers, and nothing to open
 
     # -- the index ----------------------------------------------------------------------------
 

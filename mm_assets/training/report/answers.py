@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_assets.contract.dataset import IMAGE
+from mm_assets.display.side_by_side import side_by_side
 from mm_assets.doubt.promise import RISK, lower_bound, upper_bound
+from mm_assets.engines.shared.several import Cell, images_in
 from mm_assets.training.report.judged import Judged
 
 MOST_MISTAKES = 20
@@ -143,10 +145,11 @@ def _share(flags: Any, among: Any) -> float | None:
     return float(flags[among].mean()) if among.any() else None
 
 
-def small(image: bytes | None) -> bytes | None:
-    """A normalised image as a small JPEG; None for none."""
-    if image is None:
+def small(cell: Cell) -> bytes | None:
+    """A normalised image as a small JPEG, or several side by side; None for none."""
+    if cell is None:
         return None
+    image = side_by_side(images_in(cell))
     from PIL import Image
 
     with Image.open(io.BytesIO(image), formats=["JPEG", "PNG"]) as opened:
