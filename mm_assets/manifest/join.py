@@ -478,7 +478,8 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
 
     document = read_document(lake, spec.dataset, upload, MANIFEST)
     with working_folder("records") as folder:
-        whole, path = folder / "manifest.parquet", folder / "records.parquet"
+        whole = folder / "manifest.parquet"
+        file: Path | dict[str, Any] = folder / "records.parquet"
         lake.fetch_published(document, "manifest.parquet", whole)
         told = pq.read_table(whole, columns=["image_sha256", "purpose"])
         wanted = pc.is_valid(told["image_sha256"])
@@ -486,15 +487,15 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
             wanted = pc.invert(wanted)
         by_purpose = _by(told.filter(wanted), "purpose")
         n_records = sum(by_purpose.values())
-        if n_records == told.num_rows:
-            path = whole
+        if n_records == told.num_rows:  # the very same file
+            file = document["files"]["manifest.parquet"]
         else:
             with pq.ParquetFile(whole) as manifest:
                 parts = _only(manifest, wanted.combine_chunks()) if n_records else ()
-                _write(path, manifest.schema_arrow, parts)
+                _write(folder / "records.parquet", manifest.schema_arrow, parts)
         return lake.publish(
             of_upload(spec.dataset, upload, records_name(modality)),
-            {f"{records_name(modality)}.parquet": path},
+            {f"{records_name(modality)}.parquet": file},
             {
                 "dataset": spec.dataset,
                 "upload": upload,

@@ -278,6 +278,18 @@ def test_the_split_has_each_record_once_by_whether_it_has_an_image(lake: Lake) -
     assert told == {"with_image": ["1", "2"], "without_image": ["3", "4"]}
 
 
+def test_where_all_records_are_of_one_modality_nothing_is_written_again(lake: Lake) -> None:
+    store = open_store(lake.settings)
+    drop_zip(lake, "a.zip", {"t.csv": table(LABELLED, "1,2,red,", "2,2,red,cat")})
+    manifest = processed(lake, store, dataset(), "a.zip")
+    document = split_records(lake, dataset(), manifest["upload"], Modality.WITHOUT_IMAGE)
+    assert document["files"] == {
+        "records_without_image.parquet": manifest["files"]["manifest.parquet"]
+    }
+    rows = rows_of(lake, document, "records_without_image.parquet")
+    assert [row["record_id"] for row in rows] == ["1", "2"]
+
+
 def test_an_upload_with_no_rows_at_all_has_an_empty_manifest(lake: Lake) -> None:
     store = open_store(lake.settings)
     lake.write("inbox/pets/bad.zip", b"no zip")
