@@ -22,7 +22,7 @@ from mm_assets.reading.fetch import Fetcher
 
 IMAGE = b"\x89PNG" + bytes(range(256)) * 40
 LIMIT = 100_000
-SECONDS = 1.5
+SECONDS = 4.0
 
 
 class Pages(BaseHTTPRequestHandler):
