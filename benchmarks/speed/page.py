@@ -134,7 +134,7 @@ def judged(one: Measured, goal: Goal) -> tuple[bool, str, str]:
     what = WORDS[goal.figure]
     if goal.against:
         ratio = statistics.median(one.ratios(goal.against, goal.figure))
-        aim = f"{what} at most {goal.at_most:g} times `{goal.against}`"
+        aim = f"{what} at most {goal.at_most:.2g} times `{goal.against}`"
         return ratio <= goal.at_most, f"{ratio:.2g} times", aim
     value = one.median(OURS, goal.figure)
     shown = f"{value / 1e6:,.0f} MB" if goal.figure == "peak" else _seconds(value)
