@@ -103,9 +103,7 @@ def export(
     """Write the queue as Label Studio tasks, as a sheet to fill in, and with its images."""
     with speaking_errors():
         written = mm.open(dataset).export_review(to, limit=limit, image_prefix=image_prefix)
-        lost = f"{written.lost} images are not in the lake any more; their records have none"
-        if written.lost:
-            warn(f"{End.IN_PART}: {lost}")
+        _say_lost(written.lost)
         if written.records:
             good(f"{written.records} records, {written.images} images: {to}")
             say("Fill in tasks.csv, or label tasks.json; then: mm review import FILE")
@@ -115,6 +113,13 @@ def export(
             row = {"folder": str(to), **asdict(written)}
             print_rows([row], list(row), form)
         leave(End.IN_PART if written.lost else End.USED)
+
+
+def _say_lost(images: int) -> None:
+    if images:
+        warn(
+            f"{End.IN_PART}: {images} images are not in the lake any more; their records have none"
+        )
 
 
 @app.command("import")
@@ -142,9 +147,7 @@ def push(
     """Make a task in a running Label Studio of every record of the queue that has none there."""
     with speaking_errors():
         pushed = mm.open(dataset).push_review(label_studio, project=project, limit=limit)
-        lost = f"{pushed.lost} images are not in the lake any more; their records have none"
-        if pushed.lost:
-            warn(f"{End.IN_PART}: {lost}")
+        _say_lost(pushed.lost)
         if form is not Format.TABLE:
             print_rows([pushed.as_dict()], list(pushed.as_dict()), form)
         good(f"{pushed.created} new tasks, {pushed.changed} changed, {pushed.there} there already")

@@ -253,7 +253,9 @@ class Runner:
                 return
             self.live(f"{self.scope.dataset}: {len(small)} small uploads are taken together")
             config = {
-                "ops": {f"{self.scope.dataset}_uploads_together": {"config": {"at_most": 50}}}
+                "ops": {
+                    f"{self.scope.dataset}_uploads_together": {"config": {"at_most": SHOWN_AT_ONCE}}
+                }
             }
             result = self._execute("uploads", None, config=config)
             yield from outcomes_of(result, "uploads")

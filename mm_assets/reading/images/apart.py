@@ -38,11 +38,7 @@ def decode(kind: str, data: bytes, longest_side: int, maximum_pixels: int, told:
         "do": "decode", "kind": kind, "longest_side": longest_side,
         "maximum_pixels": maximum_pixels, "told": asdict(told),
     }  # fmt: skip
-    said, pixels = _SERVERS.ask(asked, data)
-    if "refused" in said:
-        raise ImageRefused(*said["refused"])
-    if "fault" in said:
-        raise ValueError(said["fault"])
+    said, pixels = _decoded(asked, data)
     return Upright(_image(said, pixels), said["width"], said["height"], said["frames"])
 
 
@@ -55,12 +51,17 @@ def glimpse(kind: str, data: bytes, longest_side: int, maximum_pixels: int) -> I
         "do": "glimpse", "kind": kind, "longest_side": longest_side,
         "maximum_pixels": maximum_pixels,
     }  # fmt: skip
+    said, pixels = _decoded(asked, data)
+    return _image(said, pixels)
+
+
+def _decoded(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     said, pixels = _SERVERS.ask(asked, data)
     if "refused" in said:
         raise ImageRefused(*said["refused"])
     if "fault" in said:
         raise ValueError(said["fault"])
-    return _image(said, pixels)
+    return said, pixels
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image | None:
