@@ -58,7 +58,7 @@ def kills_at(rounds: list[dict[str, Any]], place: str) -> int:
     return sum(sum(one["kills"].values()) for one in rounds if one["place"] == place)
 
 
-def go_on(log: Path, wanted: int, places: list[str]) -> None:
+def go_on(log: Path, wanted: int, places: list[str], first_seed: int = 1) -> None:
     """Rounds until each place had its kills."""
     while True:
         rounds = read_log(log)
@@ -71,7 +71,7 @@ def go_on(log: Path, wanted: int, places: list[str]) -> None:
         left = wanted - kills_at(rounds, place)
         if left <= 0:
             return
-        seed = 1 + max((one["seed"] for one in rounds), default=0)
+        seed = 1 + max((one["seed"] for one in rounds), default=first_seed - 1)
         one = play(log.parent / f"round-{seed}", seed, min(left, PER_ROUND), place)
         with log.open("a") as file:
             file.write(json.dumps(one) + "\n")
@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=1000, help="at each of the two places")
     parser.add_argument("--log", type=Path, default=Path("data/kills/log.jsonl"))
     parser.add_argument("--places", nargs="+", choices=PLACES, default=[*PLACES])
+    parser.add_argument("--first-seed", type=int, default=1, help="another for each log")
     parser.add_argument("--show", action="store_true", help="only say what was found so far")
     arguments = parser.parse_args()
     log = arguments.log.resolve()
@@ -111,7 +112,7 @@ def main() -> None:
             except BlockingIOError:
                 print("It is under way.")
             else:
-                go_on(log, arguments.kills, arguments.places)
+                go_on(log, arguments.kills, arguments.places, arguments.first_seed)
     rounds = read_log(log)
     print(table(rounds))
     sys.exit(any(any(one["found"].values()) for one in rounds))
