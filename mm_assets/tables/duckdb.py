@@ -69,13 +69,14 @@ _REFUSED = f"""
 _VOID = f"""(upload IN {_WITHDRAWN} OR image_upload IN {_WITHDRAWN}
     OR coalesce(upload <= refused_by OR list_contains(fallen, upload), false))"""
 
-# Every upload that counts, of a dataset, by its rank, which is the order of their keys.
+# Every upload that counts and speaks of a `wanted` record, by its rank, the order of their keys.
 _UPLOADS = f"""
+    CREATE TEMP TABLE uploads AS
     SELECT upload, row_number() OVER (ORDER BY upload) - 1 AS rank FROM (
-        SELECT DISTINCT upload FROM record_index WHERE dataset = $1
-        UNION SELECT DISTINCT upload FROM image_index WHERE dataset = $1)
-    ANTI JOIN {_WITHDRAWN} USING (upload)
-    ORDER BY upload"""
+        SELECT upload FROM record_index SEMI JOIN wanted USING (record_id) WHERE dataset = $1
+        UNION
+        SELECT upload FROM image_index SEMI JOIN wanted USING (record_id) WHERE dataset = $1)
+    ANTI JOIN {_WITHDRAWN} USING (upload)"""
 # The rows that count; a refusal takes back what older rows said, labels without features stay.
 _TOLD = f"""
     SELECT record_id, upload, labels_only, label
@@ -83,8 +84,7 @@ _TOLD = f"""
         LEFT JOIN ({_REFUSED}) USING (record_id)
     WHERE labels_only OR refused_by IS NULL OR upload > refused_by"""
 _LOOK_UP = f"""
-    WITH uploads AS MATERIALIZED ({_UPLOADS}),
-    told AS (
+    WITH told AS (
         SELECT record_id, rank, labels_only, label FROM ({_TOLD})
         SEMI JOIN wanted USING (record_id) JOIN uploads USING (upload)),
     found_rows AS (
@@ -146,22 +146,19 @@ class DuckDBStore:
             db.register("rows_now", rows)
             db.register("refused_now", refused)
             # What it once said, and says no more, has fallen, too.
-            db.execute(
+            fallen = db.sql(
                 """
-                CREATE TEMP TABLE fallen_now AS
                 SELECT record_id, code FROM refused_now
                 UNION ALL
                 SELECT record_id, NULL FROM (
                     SELECT record_id FROM record_index WHERE dataset = $1 AND upload = $2
                     UNION SELECT record_id FROM refusal_index WHERE dataset = $1 AND upload = $2)
                 ANTI JOIN rows_now USING (record_id) ANTI JOIN refused_now USING (record_id)""",
-                [dataset, upload],
-            )
+                params=[dataset, upload],
+            ).to_arrow_table()
             _replace(db, "record_index", dataset, upload, rows, "labels_only, label")
             _replace(db, "image_index", dataset, upload, images, "image_sha256, image_file")
-            fallen = db.sql("FROM fallen_now").to_arrow_table()
             _replace(db, "refusal_index", dataset, upload, fallen, "code")
-            db.execute("DROP TABLE fallen_now")
             if fallen.num_rows:
                 _take_back(db, dataset)
         return fallen["record_id"].combine_chunks()
@@ -205,10 +202,12 @@ class DuckDBStore:
                 db.register("wanted_ids", pa.table({"record_id": record_ids.cast(pa.string())}))
                 db.execute("CREATE TEMP TABLE wanted AS SELECT DISTINCT record_id FROM wanted_ids")
             try:
+                db.execute(_UPLOADS, [dataset])
                 found = db.sql(_LOOK_UP, params=[dataset]).to_arrow_table()
+                ranked = db.sql("SELECT upload FROM uploads ORDER BY rank").to_arrow_table()
             finally:
-                db.execute("DROP TABLE wanted")
-            uploads = db.sql(_UPLOADS, params=[dataset]).to_arrow_table()["upload"].combine_chunks()
+                db.execute("DROP TABLE wanted; DROP TABLE IF EXISTS uploads")
+        uploads = ranked["upload"].combine_chunks()
         # Uploads are few and their keys long: they travel as numbers.
         for name in ("unlabelled_upload", "labelled_upload", "label_upload", "image_upload"):
             place = found.column_names.index(name)
@@ -227,33 +226,34 @@ class DuckDBStore:
     # -- predictions --------------------------------------------------------------------------
 
     def merge(self, dataset: str, offered: pa.Table) -> MergeResult:
+        import pyarrow as pa
+
         order = ", ".join(ORDER)
+        greatest = ", ".join(f"{name} DESC" for name in ORDER)
         newer = ", ".join(f"new.{name}" for name in ORDER)
         older = ", ".join(f"old.{name}" for name in ORDER)
         columns = ", ".join(STORED)
         assignments = ", ".join(f"{name} = excluded.{name}" for name in STORED[1:])
+        placed = offered.select(list(STORED)).append_column("place", pa.arange(0, len(offered)))
         with self._transaction() as db:
-            db.register("offered", offered.select(list(STORED)))
-            # ON CONFLICT keeps the first of two equal keys in one statement: dedupe before.
+            db.register("offered", placed)
+            # Who wins is judged by the columns of the order alone, and kept by place: a row is
+            # read whole once, when it is written. Of one record only one may be written at once.
             db.execute(
                 f"""
                 CREATE TEMP TABLE winners AS
                 WITH refused AS ({_REFUSED}),
                 best AS (
-                    SELECT {columns} FROM offered LEFT JOIN refused USING (record_id)
+                    SELECT place, record_id, {order}
+                    FROM offered LEFT JOIN refused USING (record_id)
                     WHERE NOT {_VOID}
                     QUALIFY row_number() OVER (
-                        PARTITION BY record_id ORDER BY ({order}) DESC) = 1)
-                SELECT new.*, old.record_id IS NULL AS is_new
+                        PARTITION BY record_id ORDER BY {greatest}) = 1)
+                SELECT new.place, old.record_id IS NULL AS is_new
                 FROM best AS new LEFT JOIN predictions AS old
                     ON old.dataset = $1 AND old.record_id = new.record_id
                 WHERE old.record_id IS NULL OR ({newer}) > ({older})
                 """,
-                [dataset],
-            )
-            db.execute(
-                f"INSERT INTO predictions (dataset, {columns}) SELECT $1, {columns} FROM winners "
-                f"ON CONFLICT (dataset, record_id) DO UPDATE SET {assignments}",
                 [dataset],
             )
             inserted, updated = _one(
@@ -261,6 +261,15 @@ class DuckDBStore:
                     "SELECT count(*) FILTER (is_new), count(*) FILTER (NOT is_new) FROM winners"
                 )
             )
+            write = (
+                f"INSERT INTO predictions (dataset, {columns}) SELECT $1, {columns} "
+                "FROM offered SEMI JOIN (FROM winners WHERE is_new = $2) USING (place) "
+            )
+            if inserted:
+                db.execute(write, [dataset, True])
+            if updated:
+                write += f"ON CONFLICT (dataset, record_id) DO UPDATE SET {assignments}"
+                db.execute(write, [dataset, False])
             db.execute("DROP TABLE winners")
             void = _one(
                 db.execute(
@@ -420,25 +429,30 @@ def _replace(
     """Make one upload's part of an index what it publishes. Only what differs is written."""
     db.register("published", published)
     own = "old.dataset = $1 AND old.upload = $2"
-    db.execute(
-        f"DELETE FROM {table} AS old WHERE {own} AND NOT EXISTS "
-        "(SELECT 1 FROM published AS new WHERE new.record_id = old.record_id)",
-        [dataset, upload],
-    )
-    values = columns.split(", ")
-    assignments = ", ".join(f"{name} = new.{name}" for name in values)
-    differs = " OR ".join(f"old.{n} IS DISTINCT FROM new.{n}" for n in values)
-    db.execute(
-        f"UPDATE {table} AS old SET {assignments} FROM published AS new "
-        f"WHERE {own} AND old.record_id = new.record_id AND ({differs})",
-        [dataset, upload],
-    )
-    db.execute(
-        f"INSERT INTO {table} (dataset, upload, record_id, {columns}) "
-        f"SELECT $1, $2, record_id, {columns} FROM published AS new "
-        f"ANTI JOIN (SELECT record_id FROM {table} AS old WHERE {own}) USING (record_id)",
-        [dataset, upload],
-    )
+    [(there,)] = db.execute(
+        f"SELECT count(*) FROM {table} AS old WHERE {own}", [dataset, upload]
+    ).fetchall()
+    if there:
+        db.execute(
+            f"DELETE FROM {table} AS old WHERE {own} AND NOT EXISTS "
+            "(SELECT 1 FROM published AS new WHERE new.record_id = old.record_id)",
+            [dataset, upload],
+        )
+        values = columns.split(", ")
+        assignments = ", ".join(f"{name} = new.{name}" for name in values)
+        differs = " OR ".join(f"old.{n} IS DISTINCT FROM new.{n}" for n in values)
+        db.execute(
+            f"UPDATE {table} AS old SET {assignments} FROM published AS new "
+            f"WHERE {own} AND old.record_id = new.record_id AND ({differs})",
+            [dataset, upload],
+        )
+    if published.num_rows:
+        db.execute(
+            f"INSERT INTO {table} (dataset, upload, record_id, {columns}) "
+            f"SELECT $1, $2, record_id, {columns} FROM published AS new "
+            f"ANTI JOIN (SELECT record_id FROM {table} AS old WHERE {own}) USING (record_id)",
+            [dataset, upload],
+        )
     db.unregister("published")
 
 

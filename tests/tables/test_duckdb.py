@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 
 from mm_assets.contract.errors import StoreError
 from mm_assets.contract.settings import Settings
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb import _LOOK_UP, _UPLOADS, DuckDBStore
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import MergeResult, Query
 from tests.tables.offers import greatest, images, offer, offered, rows
@@ -89,7 +90,7 @@ MERGE = """
 import sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb import _LOOK_UP, _UPLOADS, DuckDBStore
 store = DuckDBStore(Path(sys.argv[1]))
 for file in sys.argv[2:]:
     store.merge("pets", pq.read_table(file))
@@ -205,3 +206,74 @@ def test_the_number_of_records_is_told_for_each_dataset(store: DuckDBStore) -> N
     store.merge("pets", offered(offer("a"), offer("b")))
     store.merge("parts", offered(offer("a")))
     assert store.records() == {"parts": 1, "pets": 2}
+
+
+# -- what it costs --------------------------------------------------------------------------------
+
+
+class _Noted:
+    """A connection that notes what it is told to execute."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, told: list[str]) -> None:
+        self.connection = connection
+        self.told = told
+
+    def execute(self, statement: str, *more: Any) -> Any:
+        self.told.append(statement.split(maxsplit=1)[0])
+        return self.connection.execute(statement, *more)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+
+@pytest.fixture
+def told(store: DuckDBStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The first word of each statement that the store executes."""
+    noted: list[str] = []
+    connect = store._connect
+    monkeypatch.setattr(store, "_connect", lambda: _Noted(connect(), noted))
+    return noted
+
+
+def test_of_a_new_upload_nothing_is_looked_for_to_delete_or_change(
+    store: DuckDBStore, told: list[str]
+) -> None:
+    store.publish("pets", "u1", rows(a="cat", b=None), images())
+    assert not {"DELETE", "UPDATE"} & set(told)
+    assert told.count("INSERT") == 1
+    store.publish("pets", "u1", rows(a="dog"), images())
+    assert {"DELETE", "UPDATE"} <= set(told)
+
+
+def test_a_merge_that_changes_nothing_tells_the_table_nothing_to_write(
+    store: DuckDBStore, told: list[str]
+) -> None:
+    both = offered(offer("a"), offer("b"))
+    store.merge("pets", both)
+    assert told.count("INSERT") == 1
+    told.clear()
+    assert store.merge("pets", both).unchanged == 2
+    assert "INSERT" not in told
+
+
+def test_a_question_ranks_only_the_uploads_that_speak_of_its_records(store: DuckDBStore) -> None:
+    with store._transaction() as db:
+        db.execute(
+            "INSERT INTO record_index SELECT 'pets', 'r' || i, 'u' || i, false, NULL "
+            "FROM range(5000) AS of(i)"
+        )
+        db.execute("CREATE TEMP TABLE wanted AS SELECT 'r7' AS record_id UNION SELECT 'r8'")
+        steps = [*_steps(db, _UPLOADS), *_steps(db, _LOOK_UP)]
+    assert len(steps) > 10
+    assert max(rows for step, rows in steps if "SCAN" not in step) <= 2
+
+
+def _steps(db: duckdb.DuckDBPyConnection, statement: str) -> list[tuple[str, int]]:
+    """Every step of a statement that is run, with the rows that it hands on."""
+    told = db.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", ["pets"]).fetchall()
+    left, found = json.loads(told[0][1])["operator"], []
+    while left:
+        one = left.pop()
+        found.append((one["type"], one["intermediate_rows"]))
+        left += one.get("children", [])
+    return found
