@@ -53,6 +53,16 @@ class ImageFiles:
         return None
 
 
+def key_of(path: str) -> str:
+    """What is equal of a file and of every cell that means it: the name, without its ending."""
+    return _without_ending(path).rpartition("/")[2]
+
+
+def same_path(path: str) -> str:
+    """Paths that are equal in this are the same place."""
+    return _folded(path)
+
+
 def cells_of(text: str | None, separator: str | None, missing: frozenset[str]) -> list[str]:
     """What a cell names, one after the other; nothing where it stands for a missing value."""
     parts = (text or "").split(separator) if separator else [text or ""]
