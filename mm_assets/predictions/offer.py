@@ -114,13 +114,13 @@ def offered(
         "predicted_at": pa.array([utc_now()] * n, pa.string()),
         "reasons": pa.array(answers.reasons, pa.string()),
         "modality_rank": pa.array([RANK[modality]] * n, pa.int32()),
-        "image_upload": pc.fill_null(batch["image_upload"], ""),
         "image_order": pc.fill_null(
             batch["image_order" if "image_order" in batch.column_names else "image_upload"], ""
         ),
         "model_generation": pa.array([champion.generation] * n, pa.int32()),
         "spec_generation": pa.array([generation] * n, pa.int32()),
         "content_hash": pa.array(content, pa.string()),
+        "image_upload": pc.fill_null(batch["image_upload"], ""),
     }
     return pa.table(columns)
 

@@ -171,9 +171,7 @@ def test_a_cell_means_files_of_other_uploads_as_it_does_those_of_its_own(
         assert [one.files[0].path for one in meeting.named.values()] == ([found] if found else [])
 
 
-def test_of_several_cells_those_of_the_newest_upload_of_images_count_and_one_unclear_undoes_all() -> (
-    None
-):
+def test_of_several_cells_the_newest_images_count_and_one_unclear_undoes_all() -> None:
     cells = [cell("2.jpg", 1), cell("1.jpg", 0), cell("3.jpg", 2)]
     files = [file("1.jpg", "i2"), file("2.jpg", "i2"), file("3.jpg", "i1")]
     (named,) = meet(cells, files).named.values()
