@@ -75,7 +75,7 @@ def test_an_image_at_an_address_is_one_of_the_upload_like_any_other(
     flow.take("a.zip")
     assert images_of(flow, "a.zip") == {"a": one, "b": two, "c": "own.png", "d": one, "e": None}
     receipt = read_receipt(flow.lake, "pets", flow.keys["a.zip"])
-    assert receipt["counts"]["images"] == 3
+    assert receipt["counts"]["images"] == 4
     assert codes(flow, "a.zip") == {}
     assert flow.fates("a.zip")["1.png"] == "orphaned"
     assert receipt["tables"][0]["read_as"]["images_at"] == {
