@@ -109,8 +109,8 @@ REFUSED_ROWS: dict[str, str] = {
     "value_nested": "Write one plain value; the field holds a list, an object or bytes.",
     "value_nul": "Leave the NUL character out of the field.",
     "row_json": "Write one JSON object, with each key once, and commas between objects.",
-    "image_ambiguous": "Write more of the image's path, so that it can only mean one file, or send row and image "
-    "in one upload.",
+    "image_ambiguous": "Write more of the image's path, so that it can only mean one file, or "
+    "send row and image in one upload.",
     "duplicate_row": "Nothing; the same row stands in this upload already.",
     "duplicate_id": "Keep one row for each ID; the first one in the upload was used.",
     "label_conflict": "Keep one label for each ID; the one in the row with features was used.",

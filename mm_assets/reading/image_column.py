@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+LISTED = "\x1f"  # between the paths of a list, which stood in one cell of a Parquet file
 MOST_NAMED = 5  # of several files that a cell could mean
 
 
@@ -65,7 +66,8 @@ def same_path(path: str) -> str:
 
 def cells_of(text: str | None, separator: str | None, missing: frozenset[str]) -> list[str]:
     """What a cell names, one after the other; nothing where it stands for a missing value."""
-    parts = (text or "").split(separator) if separator else [text or ""]
+    lists = (text or "").split(LISTED)
+    parts = [part for one in lists for part in (one.split(separator) if separator else [one])]
     return [part.strip() for part in parts if part.strip() not in missing and part.strip()]
 
 
