@@ -19,8 +19,7 @@ CAUSES: dict[str, str] = {
     "The name's ending does not matter.",
     "image_name": "The name does not fit `image_name`, or no record can have the ID in it (blank, "
     "or with control characters).",
-    "image_not_named": "With `image_column`: no row of the same upload names this file, and an "
-    "`image_name` that would tell its record is not in the YAML.",
+    "image_not_named": "An image inside a Parquet or Arrow file whose row has no ID of use.",
     "image_unexpected": "An image was sent to a dataset without images (`image_name: null`).",
     "file_type": "Neither a table nor an image, by its bytes: a PDF, a film, a text document, a "
     "web page that calls itself `.xls`, an empty file.",
@@ -78,8 +77,8 @@ CAUSES: dict[str, str] = {
     "value_nul": "A field of a workbook, Parquet, Arrow or JSON file holds a NUL character.",
     "row_json": "A line of JSON Lines (or an element of the array) is no JSON object, or has a key "
     "twice.",
-    "image_ambiguous": "With `image_column`: the cell could mean several files of the upload; the "
-    "reason names them.",
+    "image_ambiguous": "With `image_column`: the cell could mean several files of the upload, or "
+    "images that wait in several other uploads; the reason names them.",
     "url_invalid": "With `image_column`: no URL, another scheme, no host, or one with a user name "
     "or password in it.",
     "url_not_allowed": "No entry of `allow_urls` has the host and port; also where a redirect "

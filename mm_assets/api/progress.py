@@ -87,7 +87,10 @@ def say_problems(report: Report) -> None:
         say_end(report.ended, "before sending: ")
     for table in report.tables:
         if missed := (table.get("read_as") or {}).get("images_not_found"):
-            warn(f"{table['file']}: images that rows name and are not in the upload: {missed}")
+            warn(
+                f"{table['file']}: images that rows name and are not in the upload: {missed}; they "
+                "are found if another upload brings them"
+            )
         if copy := table.get("copy_of"):
             warn(
                 f"{table['file']} looks like a copy of {copy['file']} ({copy['same_rows']:,} rows "

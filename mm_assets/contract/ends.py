@@ -47,7 +47,8 @@ def worst(ends: Iterable[End]) -> End:
 class LeftOut:
     """What was left out for one reason.
 
-    what: row, file, record, model, or the whole upload. places, reason: of the first ones.
+    what: row, file, record, model, image (the one that a record would have), or the whole upload.
+    places, reason: of the first ones.
     """
 
     code: str
@@ -147,6 +148,8 @@ def _shares(rows: int, files: int, out: Sequence[LeftOut]) -> str:
         for what, count in counts.items()
         if count
     ]
+    if unclear := sum(one.count for one in out if one.what == "image"):
+        said.append(f"the image of {unclear} record{'' if unclear == 1 else 's'}")
     return f"{' and '.join(said)} left out"
 
 

@@ -76,7 +76,7 @@ REFUSED_FILES: dict[str, str] = {
     "image_too_large": "Scale the image down below the pixel limit and send it again.",
     "image_type": "Save the image as JPEG, PNG or TIFF and send that; the reason says more.",
     "image_name": "Name the file so that it fits `image_name` in the dataset's YAML.",
-    "image_not_named": "Name the file in the `image_column` of a row of the same upload.",
+    "image_not_named": "Give the image's row an ID.",
     "image_unexpected": "Leave images out, or set `image_name` in the dataset's YAML.",
     "file_type": "Send only tables (CSV, Excel, Parquet, JSON …) and images (JPEG, PNG, HEIC …).",
     "system_file": "Nothing; an operating system or a program made this file for itself.",
@@ -109,7 +109,8 @@ REFUSED_ROWS: dict[str, str] = {
     "value_nested": "Write one plain value; the field holds a list, an object or bytes.",
     "value_nul": "Leave the NUL character out of the field.",
     "row_json": "Write one JSON object, with each key once, and commas between objects.",
-    "image_ambiguous": "Write the image's path in the upload, so that it can only mean one file.",
+    "image_ambiguous": "Write more of the image's path, so that it can only mean one file, or "
+    "send row and image in one upload.",
     "duplicate_row": "Nothing; the same row stands in this upload already.",
     "duplicate_id": "Keep one row for each ID; the first one in the upload was used.",
     "label_conflict": "Keep one label for each ID; the one in the row with features was used.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mm_assets.drafting.column_kinds import IMAGE_FILES, NUMBERS_SHARE
 from mm_assets.drafting.profile import Profile
-from mm_assets.uploads.image_column import ImageFiles, cells_of
+from mm_assets.reading.image_column import ImageFiles, cells_of
 
 SEPARATORS = (None, "|", ";", ",")
 TRIED = 300  # values of a column, before all of them are looked at

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import LakeError
 from mm_assets.lake.lake import Lake
 from mm_assets.reading.in_memory import in_memory
+from mm_assets.tables.named import FILE
 from mm_assets.uploads.received import images_lost, read_images, read_receipt
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class ImageSets:
 
     @classmethod
     def read(cls, lake: Lake, spec: DatasetSpec, known: pa.Table) -> ImageSets:
-        """known: record_id, image_upload and image_sha256, as the index answers.
+        """known: record_id, image_upload, image_sha256 and named_files, as the index answers.
 
         Raises LakeError (image_lost) where an upload no longer holds what the index knows.
         """
@@ -49,6 +50,7 @@ class ImageSets:
             return cls(None)
         asked = known.select(["record_id", "image_upload", "image_sha256"])
         asked = asked.cast(pa.schema([(name, pa.string()) for name in asked.column_names]))
+        asked = asked.append_column("named_files", known["named_files"])
         found = [pa.schema([("record_id", pa.string()), ("images", pa.list_(pa.string()))])
                  .empty_table()]  # fmt: skip
         for upload in sorted(pc.unique(asked["image_upload"].drop_null()).to_pylist()):
@@ -76,7 +78,12 @@ def _sets_in(
     import pyarrow.compute as pc
 
     listed = _listed(lake, dataset, upload)
+    named = _named(listed, own) if "named_files" in own.column_names else None
     listed = listed.filter(pc.is_in(listed["record_id"], own["record_id"].combine_chunks()))
+    if named is not None:  # a set is of what came with the row, or of what is named, not of both
+        others = pc.invert(pc.is_in(listed["record_id"], pc.unique(named["record_id"])))
+        listed = pa.concat_tables([listed.filter(others), named])
+        own = own.drop_columns(["named_files"])
     with in_memory() as db:
         db.register("listed", listed)
         db.register("own", own)
@@ -92,6 +99,27 @@ def _sets_in(
     )
 
 
+def _named(listed: pa.Table, own: pa.Table) -> pa.Table:
+    """The images that rows of other uploads name, as if they had come with these rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    named = own.filter(pc.is_valid(own["named_files"])).select(["record_id", "named_files"])
+    rows = named.to_pylist()
+    hashes: dict[str, str] = {}
+    if rows:
+        waiting = listed.filter(pc.starts_with(listed["record_id"], FILE))
+        columns = (waiting[name].to_pylist() for name in ("file", "sha256"))
+        hashes = dict(zip(*columns, strict=True))
+    found = [
+        {"record_id": row["record_id"], "number": n, "file": file, "sha256": hashes[file]}
+        for row in rows
+        for n, file in enumerate(row["named_files"])
+        if file in hashes
+    ]
+    return pa.Table.from_pylist(found, schema=listed.schema)
+
+
 def _listed(lake: Lake, dataset: str, upload: str) -> pa.Table:
     import pyarrow.parquet as pq
 
@@ -99,15 +127,20 @@ def _listed(lake: Lake, dataset: str, upload: str) -> pa.Table:
         return pq.read_table(file, columns=["record_id", "number", "file", "sha256"])
 
 
-def files_of(lake: Lake, dataset: str, upload: str, record_id: str) -> list[tuple[str, str]]:
-    """The file and the sha256 of each image that one upload brought for a record, in order."""
+def files_of(lake: Lake, dataset: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The file and the sha256 of each image of a record, in order. found: of `look_up`."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    upload, record_id = found["image_upload"], found["record_id"]
     listed = _listed(lake, dataset, upload)
+    if found["named_files"]:
+        files = {"record_id": [record_id], "named_files": [found["named_files"]]}
+        listed = _named(listed, pa.table(files))
     with in_memory() as db:
         db.register("listed", listed.filter(pc.equal(listed["record_id"], record_id)))
-        found = db.sql(SETS).to_arrow_table().to_pylist()
-    return [pair for row in found for pair in zip(row["files"], row["images"], strict=True)]
+        sets = db.sql(SETS).to_arrow_table().to_pylist()
+    return [pair for row in sets for pair in zip(row["files"], row["images"], strict=True)]
 
 
 def images_of(
@@ -148,7 +181,8 @@ def _names(
         return {record_id: [sha256] for record_id, sha256 in firsts.items()}
     own = pa.table({"record_id": list(firsts), "image_sha256": list(firsts.values())})
     sets = _sets_in(lake, spec.dataset, upload, own, lost_too=True)
-    return dict(zip(sets["record_id"].to_pylist(), sets["images"].to_pylist(), strict=True))
+    known = dict(zip(sets["record_id"].to_pylist(), sets["images"].to_pylist(), strict=True))
+    return {record_id: [sha256] for record_id, sha256 in firsts.items()} | known
 
 
 def all_of(rows: pa.Table) -> pa.Array:

@@ -20,6 +20,7 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.image_sets import ImageSets, all_of
+from mm_assets.manifest.names import own_names, unclear, without_names
 from mm_assets.manifest.refused import refused_records
 from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
 from mm_assets.reading.image_features import mean_features
@@ -71,18 +72,21 @@ def build_manifest(
         best = images.filter(images["best"]).select(["record_id", "image_sha256", "image_file"])
         rejects = _all_rejects(lake, receipt, typed)
         refused = refused_records(receipt, typed.index, rejects)
-        fallen = store.publish(spec.dataset, upload, typed.index, best, refused)
+        names = own_names(lake, spec, receipt, images)
+        fallen = store.publish(spec.dataset, upload, typed.index, best, refused, names)
         if read_withdrawal(lake, spec.dataset, upload) is not None:  # meanwhile
             store.withdraw(spec.dataset, [upload])
             return _withdrawn_manifest(lake, store, spec, receipt, run_id=run_id)
         touched = pa.chunked_array(
             [*typed.index["record_id"].chunks, *images["record_id"].chunks,
-             fallen], pa.string()
+             fallen, *_by_name(store, spec, upload, names)], pa.string()
         ).combine_chunks()  # fmt: skip
         known = store.look_up(spec.dataset, touched)
-        fates = image_fates(upload, images, known)
-        known = _compact(_with_a_row(with_row_upload(known, labelled_too=False)))
+        fates = image_fates(spec, upload, images, known)
+        not_clear = unclear(known)
+        known = _with_a_row(with_row_upload(known, labelled_too=False))
         sets = ImageSets.read(lake, spec, known)
+        known = _compact(without_names(known, spec))
         rows = gather_rows(lake, spec, known, {upload: typed})
         joined = (_manifest_table(_with_images(lake, spec, part, sets)) for part in rows)
         # Fewer than the index knows, where the YAML has changed since another upload was joined.
@@ -91,7 +95,8 @@ def build_manifest(
             folder / "manifest.parquet", _manifest_schema(spec), _counted(joined, upload, written)
         )
         used = typed.index.num_rows + typed.labels_joined + images.num_rows
-        ended = how_it_ended(receipt, read_parquet(lake, receipt, "files.parquet"), rejects, used)
+        files = read_parquet(lake, receipt, "files.parquet")
+        ended = how_it_ended(receipt, files, rejects, used, not_clear)
         beside = {"rejects": rejects, "images": fates, "fallen": _ids(fallen)}
         return _publish(
             lake, spec, upload, folder, beside,
@@ -119,8 +124,9 @@ def _withdrawn_manifest(
     known = with_row_upload(store.look_up(spec.dataset, touched), labelled_too=False)
     images = own_images(lake, spec, receipt)
     with working_folder("manifest") as folder:
-        known = _compact(_with_a_row(known))
+        known = _with_a_row(known)
         sets = ImageSets.read(lake, spec, known)
+        known = _compact(without_names(known, spec))
         parts = gather_rows(lake, spec, known, {})
         joined = (_manifest_table(_with_images(lake, spec, part, sets)) for part in parts)
         written = Counter[str]()
@@ -142,6 +148,16 @@ def _withdrawn_manifest(
                 **Ended(End.USED, withdrawal.words).as_document(),
             },
         )  # fmt: skip
+
+
+def _by_name(
+    store: Store, spec: DatasetSpec, upload: str, names: pa.Table | None
+) -> list[pa.Array]:
+    """The records that an upload touches by name alone: those that it names, and those whose rows,
+    in other uploads, name an image of it."""
+    if names is None:
+        return []
+    return [store.naming(spec.dataset, upload), *names["record_id"].chunks]
 
 
 def _publish(
@@ -373,7 +389,7 @@ def _manifest_table(rows: pa.Table) -> pa.Table:
     hashed = pc.binary_join_element_wise(rows["row_hash"], image, "-")
     table = rows.append_column("input_hash", hashed).select(list(MANIFEST_COLUMNS))
     table = table.cast(_own_schema()).append_column("features", rows["features"])
-    for name in ("images", "image_features"):
+    for name in ("image_order", "images", "image_features"):
         if name in rows.column_names:
             table = table.append_column(name, rows[name])
     return table
@@ -397,6 +413,8 @@ def _manifest_schema(spec: DatasetSpec) -> pa.Schema:
     import pyarrow as pa
 
     schema = _own_schema().append(empty_records(spec).schema.field("features"))
+    if spec.image_column is not None:
+        schema = schema.append(pa.field("image_order", pa.string()))
     if spec.all_images:
         schema = schema.append(pa.field("images", pa.list_(pa.string())))
     if spec.image_features:
@@ -405,14 +423,31 @@ def _manifest_schema(spec: DatasetSpec) -> pa.Schema:
     return schema
 
 
-def image_fates(upload: str, images: pa.Table, known: pa.Table) -> pa.Table:
-    """Each image of this upload and what became of it: used, duplicate, superseded, orphaned."""
+def image_fates(spec: DatasetSpec, upload: str, images: pa.Table, known: pa.Table) -> pa.Table:
+    """Each image of this upload and what became of it: used, duplicate, superseded, orphaned.
+
+    known: what `look_up` knows of their records, and of those that may name one of them.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    named = known.filter(pc.is_valid(known["named_files"])).select(
+        ["image_upload", "image_file", "named_files"]
+    )
+    here = [one for one in named.to_pylist() if one["image_upload"] == upload]
+    used = {one["image_file"] for one in here}
+    every = {file for one in here for file in one["named_files"]}
+    used = every if spec.all_images else used
     with in_memory() as db:
         db.register("images", images)
-        db.register("known", known)
+        db.register("known", known.drop_columns(["named_files"]))
+        for name, files in (("used", used), ("every", every)):
+            db.register(name, pa.table({"file": pa.array(sorted(files), pa.string())}))
         return db.sql(
             """
             SELECT images.image_file AS file, record_id, images.image_sha256 AS sha256, CASE
+                WHEN record_id[1] = '/' AND images.image_file IN (FROM used) THEN 'used'
+                WHEN record_id[1] = '/' AND images.image_file IN (FROM every) THEN 'duplicate'
                 WHEN unlabelled_upload IS NULL AND labelled_upload IS NULL THEN 'orphaned'
                 WHEN NOT seen THEN 'duplicate'
                 WHEN image_upload <> $1 THEN 'superseded' ELSE 'used' END AS fate

@@ -11,6 +11,7 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.join import MANIFEST
+from mm_assets.predictions.offer import empty_predictions
 from mm_assets.predictions.outbox import note, publish_changes
 from mm_assets.predictions.predict import predictions_name, unmerged_prefix
 from mm_assets.tables.store import MergeResult, Store
@@ -48,7 +49,9 @@ def merge_predictions(
         for name, file in document["files"].items()
         if name != "failed.parquet"
     }
-    offered = pa.concat_tables(read_parquet(lake, *one) for _, one in sorted(said.items()))
+    offered = pa.concat_tables(
+        _with_order(read_parquet(lake, *one)) for _, one in sorted(said.items())
+    )
     store.withdraw(spec.dataset, withdrawn_uploads(lake, spec.dataset))  # the table may be new
     manifest = read_document(lake, spec.dataset, upload, MANIFEST)
     withdrawn = _withdrawn(lake, store, spec, manifest)
@@ -80,6 +83,13 @@ def merge_predictions(
     if manifest.get("withdrawn"):
         note_taken_back(lake, spec.dataset, upload)
     return result, {**document, "told": publish_changes(lake, store, spec.dataset, noted)}
+
+
+def _with_order(said: pa.Table) -> pa.Table:
+    """What was said, also where an earlier version said it."""
+    if "image_order" not in said.column_names:
+        said = said.append_column("image_order", said["image_upload"])
+    return said.select(empty_predictions().column_names)
 
 
 def _publish(

@@ -20,7 +20,7 @@ from mm_assets.registry.loading import other_wording
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.registry.versions import other_version
 from mm_assets.tables.merge_rule import ORDER
-from mm_assets.tables.store import COLUMNS
+from mm_assets.tables.store import BESIDE, COLUMNS
 from mm_assets.training.decision import DIGITS
 
 if TYPE_CHECKING:
@@ -114,10 +114,13 @@ def offered(
         "predicted_at": pa.array([utc_now()] * n, pa.string()),
         "reasons": pa.array(answers.reasons, pa.string()),
         "modality_rank": pa.array([RANK[modality]] * n, pa.int32()),
-        "image_upload": pc.fill_null(batch["image_upload"], ""),
+        "image_order": pc.fill_null(
+            batch["image_order" if "image_order" in batch.column_names else "image_upload"], ""
+        ),
         "model_generation": pa.array([champion.generation] * n, pa.int32()),
         "spec_generation": pa.array([generation] * n, pa.int32()),
         "content_hash": pa.array(content, pa.string()),
+        "image_upload": pc.fill_null(batch["image_upload"], ""),
     }
     return pa.table(columns)
 
@@ -140,5 +143,5 @@ def empty_predictions() -> pa.Table:
         "confidence": pa.float64(), "needs_review": pa.bool_(),
         "modality_rank": pa.int32(), "model_generation": pa.int32(), "spec_generation": pa.int32(),
     }  # fmt: skip
-    names = [*COLUMNS, *(name for name in ORDER if name not in COLUMNS)]
+    names = [*COLUMNS, *(name for name in ORDER if name not in COLUMNS), *BESIDE]
     return pa.schema([(name, types.get(name, pa.string())) for name in names]).empty_table()

@@ -146,7 +146,8 @@ def _without_image(records: pa.Table) -> pa.Table:
 
     hashes = pc.replace_substring_regex(records["input_hash"], "-[^-]*$", "-")
     records = records.set_column(records.column_names.index("input_hash"), "input_hash", hashes)
-    for name in ("image_upload", "image_sha256", "image_file"):
+    gone = ("image_upload", "image_sha256", "image_file", "image_order")
+    for name in (name for name in gone if name in records.column_names):
         place = records.column_names.index(name)
         records = records.set_column(place, name, pa.nulls(records.num_rows, pa.string()))
     return records

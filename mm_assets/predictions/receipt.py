@@ -15,6 +15,7 @@ from mm_assets.lake.layout import of_upload
 from mm_assets.manifest.join import MANIFEST, image_fates, own_images
 from mm_assets.predictions import unlike
 from mm_assets.predictions.predict import predictions_name
+from mm_assets.tables.named import is_file_id
 from mm_assets.tables.store import Query, Store
 from mm_assets.uploads import ledger
 from mm_assets.uploads.read_as import first_of, firsts_in_words, in_words
@@ -24,11 +25,16 @@ from mm_assets.uploads.withdrawals import read_withdrawal
 
 def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> dict[str, Any]:
     """The receipt of an upload named by its key or by its name in the inbox (the newest one)."""
+    import pyarrow as pa
+
     raw = read_receipt(lake, spec.dataset, ledger.resolve(lake, spec.dataset, upload))
     upload = raw["upload"]
     images = own_images(lake, spec, raw)
-    known = store.look_up(spec.dataset, images["record_id"].combine_chunks())
-    fates = {row["file"]: row for row in image_fates(upload, images, known).to_pylist()}
+    records = [*images["record_id"].chunks]
+    if spec.image_column is not None:
+        records.append(store.naming(spec.dataset, upload))
+    known = store.look_up(spec.dataset, pa.chunked_array(records, pa.string()).combine_chunks())
+    fates = {row["file"]: row for row in image_fates(spec, upload, images, known).to_pylist()}
     received = read_parquet(lake, raw, "files.parquet").to_pylist()
     withdrawal = read_withdrawal(lake, spec.dataset, upload)
     files = [_file(row, fates, withdrawn=withdrawal is not None) for row in received]
@@ -103,6 +109,8 @@ def _file(row: dict[str, Any], fates: dict[str, Any], *, withdrawn: bool = False
     if found is None:
         return {**file, "fate": "used", "code": None, "reason": None, "todo": None}
     reason, todo = _WORDS[found["fate"]]
+    if found["fate"] == "orphaned" and is_file_id(found["record_id"]):
+        reason, todo = _NOT_NAMED
     if several := first_of(row.get("frames")):
         reason = f"{reason}; {several}" if reason else several
         todo = todo or "Send the others as images of their own, if they matter."
@@ -115,3 +123,7 @@ _WORDS: dict[str, tuple[str | None, str | None]] = {
     "superseded": ("a newer upload brought an image of the same record", "Nothing."),
     "orphaned": ("no row with its ID has come yet", "Send the row; it will find this image."),
 }
+_NOT_NAMED = (
+    "no row that names it has come yet, or none that can mean this image alone",
+    "Send the row, or a table of IDs and paths; it will find this image.",
+)

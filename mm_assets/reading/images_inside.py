@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mm_assets.reading.image_column import LISTED
 from mm_assets.reading.images.formats import HEAD, SUFFIXES, is_image
 from mm_assets.reading.table import TableRefused, Wanted
 
@@ -62,7 +63,8 @@ class ImagesInside:
     def read(self, array: pa.Array) -> tuple[pa.Array, list[pa.Array]]:
         """The images as bytes [rows], and a text for each of `names`. Raises TableRefused.
 
-        With `takes_all`, the images of a row in a list are lists; the texts are of the first.
+        With `takes_all`, the images of a row in a list are lists, and so are the paths of those
+        without bytes (LISTED between them); the other texts are of the first.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -74,7 +76,10 @@ class ImagesInside:
             reason = f"the images in column '{self.name}' are more than {self.limit:,} bytes"
             raise TableRefused("table_too_large", f"{reason}, far more than the file")
         hashes = pa.array([_sha256(one) for one in data], pa.string())
-        named = pc.if_else(pc.is_null(data), path, pa.scalar(None, pa.string()))
+        if read is data:
+            named = pc.if_else(pc.is_null(data), path, pa.scalar(None, pa.string()))
+        else:
+            named = _paths_of_each(array)
         return read, [named, *([path] if _has_path(self.kind) else []), hashes]
 
 
@@ -157,6 +162,22 @@ def _all_of_each(array: pa.Array) -> pa.Array:
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return pa.LargeListArray.from_arrays(offsets, parts(pc.list_flatten(array)).data)
+
+
+def _paths_of_each(array: pa.Array) -> pa.Array:
+    """The paths of the images of each row that have no bytes, in one text; null for none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    array = _bare(array)
+    rows = pc.list_parent_indices(array)
+    data, path = parts(pc.list_flatten(array))
+    alone = pc.and_(pc.is_null(data), pc.is_valid(path))
+    found: list[str | None] = [None] * len(array)
+    named = (column.filter(alone).to_pylist() for column in (rows, path))
+    for row, one in zip(*named, strict=True):
+        found[row] = one if found[row] is None else f"{found[row]}{LISTED}{one}"
+    return pa.array(found, pa.string())
 
 
 def _are_images(first: Iterator[pa.Array]) -> bool:

@@ -141,7 +141,7 @@ class _Stored:
 
         if not spec.all_images:
             return [(found["image_file"], found["image_sha256"])]
-        return files_of(self._lake, spec.dataset, found["image_upload"], found["record_id"])
+        return files_of(self._lake, spec.dataset, found)
 
     def _image(self, spec: DatasetSpec, upload: str, sha256: str) -> NormalisedImage:
         import pyarrow as pa

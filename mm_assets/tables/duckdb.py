@@ -15,7 +15,25 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.errors import StoreError
 from mm_assets.tables.merge_rule import BY_UPLOAD, ORDER, ROW_GONE
-from mm_assets.tables.store import COLUMNS, WITHDRAWN, MergeResult, Query, no_refusals
+from mm_assets.tables.named import (
+    BY,
+    NAMES,
+    UNCLEAR,
+    Meeting,
+    cell_of,
+    file_of,
+    meet,
+    no_names,
+    with_named,
+)
+from mm_assets.tables.store import (
+    BESIDE,
+    COLUMNS,
+    WITHDRAWN,
+    MergeResult,
+    Query,
+    no_refusals,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,7 +48,7 @@ _OF_A_PREDICTION = """
     modality_rank INTEGER NOT NULL, image_upload VARCHAR NOT NULL,
     model_generation INTEGER NOT NULL, spec_generation INTEGER NOT NULL,
     content_hash VARCHAR NOT NULL, reasons VARCHAR,
-    lower DOUBLE, upper DOUBLE, doubts VARCHAR,"""
+    lower DOUBLE, upper DOUBLE, doubts VARCHAR, image_order VARCHAR,"""
 # The index has no primary key: none of its questions would use it, and a million rows are written
 # three times faster without. One row a record and upload is what `publish` sees to.
 SCHEMA = f"""
@@ -47,6 +65,11 @@ CREATE TABLE IF NOT EXISTS refusal_index (
     dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL, code VARCHAR);
 CREATE TABLE IF NOT EXISTS withdrawn_uploads (
     dataset VARCHAR NOT NULL, upload VARCHAR NOT NULL, PRIMARY KEY (dataset, upload));
+-- what waits for rows, or images, of other uploads: see named.py
+CREATE TABLE IF NOT EXISTS name_index (
+    dataset VARCHAR NOT NULL, upload VARCHAR NOT NULL, name VARCHAR NOT NULL,
+    record_id VARCHAR NOT NULL, number BIGINT, path VARCHAR NOT NULL, in_table VARCHAR,
+    image_sha256 VARCHAR);
 -- tables made before these came
 ALTER TABLE predictions ADD COLUMN IF NOT EXISTS reasons VARCHAR;
 ALTER TABLE predictions ADD COLUMN IF NOT EXISTS lower DOUBLE;
@@ -55,6 +78,8 @@ ALTER TABLE predictions ADD COLUMN IF NOT EXISTS doubts VARCHAR;
 -- what the table said last of records that it says nothing of now
 CREATE TABLE IF NOT EXISTS withdrawn_predictions ({_OF_A_PREDICTION}
     code VARCHAR NOT NULL, withdrawn_by VARCHAR NOT NULL, withdrawn_at VARCHAR NOT NULL);
+ALTER TABLE predictions ADD COLUMN IF NOT EXISTS image_order VARCHAR;
+ALTER TABLE withdrawn_predictions ADD COLUMN IF NOT EXISTS image_order VARCHAR;
 """
 
 _WITHDRAWN = "(SELECT upload FROM withdrawn_uploads WHERE dataset = $1)"
@@ -65,9 +90,13 @@ _REFUSED = f"""
         arg_max(code, upload) FILTER (code IS NOT NULL) AS refused_for, list(upload) AS fallen
     FROM (FROM refusal_index WHERE dataset = $1) ANTI JOIN {_WITHDRAWN} USING (upload)
     GROUP BY record_id"""
-# The rule of merge_rule.py: whether a prediction no longer counts, joined with `refused`.
+# The upload whose row names a prediction's image from elsewhere, or NULL.
+_BY = f"CASE WHEN contains(image_order, '{BY}') THEN split_part(image_order, '{BY}', 1) END"
+# The rule of merge_rule.py: whether a prediction no longer counts, joined with `refused`; `unclear`
+# is a table (`_unclear`).
 _VOID = f"""(upload IN {_WITHDRAWN} OR image_upload IN {_WITHDRAWN}
-    OR coalesce(upload <= refused_by OR list_contains(fallen, upload), false))"""
+    OR coalesce(upload <= refused_by OR list_contains(fallen, upload), false)
+    OR coalesce({_BY} IN {_WITHDRAWN} OR (record_id, {_BY}) IN (FROM unclear), false))"""
 
 # Every upload that counts and speaks of a `wanted` record, by its rank, the order of their keys.
 _UPLOADS = f"""
@@ -104,8 +133,22 @@ _LOOK_UP = f"""
     FROM wanted LEFT JOIN found_rows USING (record_id)
         LEFT JOIN found_images USING (record_id)
     ORDER BY record_id"""
+# The cells, and the files that they may mean, of uploads that count; joined with `wanted`.
+_CELLS = f"""
+    SELECT * FROM name_index SEMI JOIN wanted USING (record_id)
+    WHERE dataset = $1 AND image_sha256 IS NULL AND upload NOT IN {_WITHDRAWN}"""
+_FILES = f"""
+    SELECT * FROM name_index SEMI JOIN ({_CELLS}) USING (name)
+    WHERE dataset = $1 AND image_sha256 IS NOT NULL AND upload NOT IN {_WITHDRAWN}"""
+_NAMING = """
+    SELECT DISTINCT cells.record_id FROM name_index AS cells SEMI JOIN (
+        SELECT name FROM name_index
+        WHERE dataset = $1 AND upload = $2 AND image_sha256 IS NOT NULL) USING (name)
+    WHERE dataset = $1 AND image_sha256 IS NULL"""
 
-STORED = (*COLUMNS, *(name for name in ORDER if name not in COLUMNS))
+STORED = (*COLUMNS, *(name for name in ORDER if name not in COLUMNS), *BESIDE)
+# Of tables made before it came.
+_ORDER_OF = {"image_order": "coalesce({0}.image_order, {0}.image_upload)"}
 
 # Threads of one process share the file's instance but must not interleave on it.
 _process_lock = threading.RLock()
@@ -140,6 +183,7 @@ class DuckDBStore:
         rows: pa.Table,
         images: pa.Table,
         refused: pa.Table | None = None,
+        names: pa.Table | None = None,
     ) -> pa.Array:
         refused = no_refusals() if refused is None else refused
         with self._transaction() as db:
@@ -159,8 +203,9 @@ class DuckDBStore:
             _replace(db, "record_index", dataset, upload, rows, "labels_only, label")
             _replace(db, "image_index", dataset, upload, images, "image_sha256, image_file")
             _replace(db, "refusal_index", dataset, upload, fallen, "code")
-            if fallen.num_rows:
-                _take_back(db, dataset)
+            named = _replace_names(db, dataset, upload, no_names() if names is None else names)
+            if fallen.num_rows or named:
+                _take_back(db, dataset, upload)
         return fallen["record_id"].combine_chunks()
 
     def withdraw(self, dataset: str, uploads: Collection[str]) -> None:
@@ -178,9 +223,15 @@ class DuckDBStore:
             if new:
                 _take_back(db, dataset)
 
+    def naming(self, dataset: str, upload: str) -> pa.Array:
+        with self._transaction() as db:
+            found = db.sql(f"{_NAMING} ORDER BY record_id", params=[dataset, upload])
+            return found.to_arrow_table()["record_id"].combine_chunks()
+
     def stated(self, dataset: str, upload: str) -> pa.Array:
-        names = ("record_index", "image_index", "refusal_index")
-        each = (f"SELECT record_id FROM {n} WHERE dataset = $1 AND upload = $2" for n in names)
+        names = ("record_index", "image_index", "refusal_index", "name_index")
+        each = [f"SELECT record_id FROM {n} WHERE dataset = $1 AND upload = $2" for n in names]
+        each.append(_NAMING)
         with self._transaction() as db:
             query = (
                 f"SELECT DISTINCT record_id FROM ({' UNION ALL '.join(each)}) ORDER BY record_id"
@@ -205,6 +256,7 @@ class DuckDBStore:
                 db.execute(_UPLOADS, [dataset])
                 found = db.sql(_LOOK_UP, params=[dataset]).to_arrow_table()
                 ranked = db.sql("SELECT upload FROM uploads ORDER BY rank").to_arrow_table()
+                meeting = _meeting(db, dataset)
             finally:
                 db.execute("DROP TABLE wanted; DROP TABLE IF EXISTS uploads")
         uploads = ranked["upload"].combine_chunks()
@@ -212,7 +264,7 @@ class DuckDBStore:
         for name in ("unlabelled_upload", "labelled_upload", "label_upload", "image_upload"):
             place = found.column_names.index(name)
             found = found.set_column(place, name, uploads.take(found[name]))
-        return found
+        return with_named(found, meeting)
 
     def count_labelled(self, dataset: str) -> int:
         with self._transaction() as db:
@@ -229,14 +281,16 @@ class DuckDBStore:
         import pyarrow as pa
 
         order = ", ".join(ORDER)
-        greatest = ", ".join(f"{name} DESC" for name in ORDER)
-        newer = ", ".join(f"new.{name}" for name in ORDER)
-        older = ", ".join(f"old.{name}" for name in ORDER)
+        newer, older, greatest = (
+            ", ".join(_ORDER_OF.get(name, "{0}." + name).format(which) + how for name in ORDER)
+            for which, how in (("new", ""), ("old", ""), ("offered", " DESC"))
+        )
         columns = ", ".join(STORED)
         assignments = ", ".join(f"{name} = excluded.{name}" for name in STORED[1:])
         placed = offered.select(list(STORED)).append_column("place", pa.arange(0, len(offered)))
         with self._transaction() as db:
             db.register("offered", placed)
+            _unclear(db, dataset, "offered")
             # Who wins is judged by the columns of the order alone, and kept by place: a row is
             # read whole once, when it is written. Of one record only one may be written at once.
             db.execute(
@@ -244,7 +298,7 @@ class DuckDBStore:
                 CREATE TEMP TABLE winners AS
                 WITH refused AS ({_REFUSED}),
                 best AS (
-                    SELECT place, record_id, {order}
+                    SELECT place, record_id, image_upload, {order}
                     FROM offered LEFT JOIN refused USING (record_id)
                     WHERE NOT {_VOID}
                     QUALIFY row_number() OVER (
@@ -278,6 +332,7 @@ class DuckDBStore:
                     [dataset],
                 )
             )[0]
+            db.execute("DROP TABLE unclear")
         same = offered.num_rows - inserted - updated - void
         return MergeResult(inserted, updated, same, void)
 
@@ -456,18 +511,85 @@ def _replace(
     db.unregister("published")
 
 
-def _take_back(db: duckdb.DuckDBPyConnection, dataset: str) -> None:
-    """Move the predictions that no longer count to where the last answers are kept."""
+def _replace_names(
+    db: duckdb.DuckDBPyConnection, dataset: str, upload: str, names: pa.Table
+) -> bool:
+    """Make one upload's part of the names what it publishes; returns whether it has or had any."""
+    own = "FROM name_index WHERE dataset = $1 AND upload = $2"
+    [(there,)] = db.execute(f"SELECT count(*) {own}", [dataset, upload]).fetchall()
+    if not there and not names.num_rows:
+        return False
+    columns = ", ".join(NAMES)
+    db.register("names_now", names.select(list(NAMES)))
+    changed = "SELECT count(*) FROM ((FROM {0}) EXCEPT ALL (FROM {1}))"
+    stands = f"(SELECT {columns} {own})"
+    [(changes,)] = db.execute(changed.format(stands, "names_now"), [dataset, upload]).fetchall()
+    if changes or names.num_rows != there:
+        db.execute(f"DELETE {own}", [dataset, upload])
+        db.execute(
+            f"INSERT INTO name_index (dataset, upload, {columns}) "
+            f"SELECT $1, $2, {columns} FROM names_now",
+            [dataset, upload],
+        )
+    db.unregister("names_now")
+    return True
+
+
+def _meeting(db: duckdb.DuckDBPyConnection, dataset: str) -> Meeting:
+    """What the records in `wanted` name in other uploads."""
+    cells = db.sql(_CELLS, params=[dataset]).to_arrow_table()
+    if not cells.num_rows:
+        return Meeting({}, {})
+    files = db.sql(_FILES, params=[dataset]).to_arrow_table()
+    return meet(map(cell_of, cells.to_pylist()), map(file_of, files.to_pylist()))
+
+
+def _unclear(db: duckdb.DuckDBPyConnection, dataset: str, source: str) -> None:
+    """Make `unclear`, record_id and upload: of the predictions in `source` whose image is named by
+    a row of another upload, where it is not clear any more what that means."""
+    import pyarrow as pa
+
+    db.execute(
+        f"CREATE TEMP TABLE wanted AS SELECT DISTINCT record_id FROM {source} "
+        f"WHERE {_BY} IS NOT NULL"
+    )
+    meeting = _meeting(db, dataset)
+    db.execute("DROP TABLE wanted")
+    both = [(record_id, upload) for record_id, own in meeting.unclear.items() for upload in own]
+    ids, uploads = zip(*both, strict=True) if both else ((), ())
+    said = pa.table({"record_id": pa.array(ids, pa.string()), "by": pa.array(uploads, pa.string())})
+    db.register("unclear_now", said)
+    db.execute("CREATE TEMP TABLE unclear AS FROM unclear_now")
+    db.unregister("unclear_now")
+
+
+def _take_back(db: duckdb.DuckDBPyConnection, dataset: str, upload: str = "") -> None:
+    """Move the predictions that no longer count to where the last answers are kept.
+
+    upload: whose names may have made others unclear.
+    """
+    db.execute(
+        f"CREATE TEMP TABLE near AS SELECT * FROM predictions WHERE dataset = $1 AND record_id IN "
+        "(SELECT record_id FROM name_index WHERE dataset = $1 AND upload = $2 "
+        f"UNION ALL ({_NAMING}))",
+        [dataset, upload],
+    )
+    _unclear(db, dataset, "near")
+    db.execute("DROP TABLE near")
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     db.execute(
         f"""
         CREATE TEMP TABLE void AS
         SELECT p.*,
-            CASE WHEN upload IN {_WITHDRAWN} OR image_upload IN {_WITHDRAWN} THEN '{BY_UPLOAD}'
-                WHEN upload <= refused_by THEN refused_for ELSE '{ROW_GONE}' END AS code,
+            CASE WHEN upload IN {_WITHDRAWN} OR image_upload IN {_WITHDRAWN}
+                    OR coalesce({_BY} IN {_WITHDRAWN}, false) THEN '{BY_UPLOAD}'
+                WHEN upload <= refused_by THEN refused_for
+                WHEN list_contains(fallen, upload) THEN '{ROW_GONE}' ELSE '{UNCLEAR}' END AS code,
             CASE WHEN upload IN {_WITHDRAWN} THEN upload
                 WHEN image_upload IN {_WITHDRAWN} THEN image_upload
-                WHEN upload <= refused_by THEN refused_by ELSE upload END AS withdrawn_by,
+                WHEN {_BY} IN {_WITHDRAWN} THEN {_BY}
+                WHEN upload <= refused_by THEN refused_by
+                WHEN list_contains(fallen, upload) THEN upload ELSE {_BY} END AS withdrawn_by,
             $2 AS withdrawn_at
         FROM predictions AS p LEFT JOIN ({_REFUSED}) USING (record_id)
         WHERE dataset = $1 AND {_VOID}""",
@@ -480,6 +602,7 @@ def _take_back(db: duckdb.DuckDBPyConnection, dataset: str) -> None:
         )
     db.execute("INSERT INTO withdrawn_predictions BY NAME SELECT * FROM void")
     db.execute("DROP TABLE void")
+    db.execute("DROP TABLE unclear")
 
 
 def _one(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:

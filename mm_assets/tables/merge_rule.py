@@ -11,7 +11,9 @@ its members come, so any order, repetition, crash or backfill ends in the same t
 - one whose row is as old as, or older than, a row of the same record that was refused. So a refusal
   is a statement, as a row is: the record has no answer until a newer upload brings a good row.
   Refusals of an upload that was withdrawn don't count either;
-- one whose row its own upload no longer holds, since the YAML was changed.
+- one whose row its own upload no longer holds, since the YAML was changed;
+- one whose image is named by a row of another upload (`image_order`, see named.py), if that upload
+  was withdrawn, or if what it names could mean several images by now.
 Which these are is a function of the index, so the table stays one of what was sent. What would be
 the greatest without them is offered again by the upload that took something back: it predicts every
 record that it ever spoke of, from what is left.
@@ -20,10 +22,13 @@ record that it ever spoke of, from what is left.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+from mm_assets.tables.named import BY, UNCLEAR, named_by
 
 # Columns of an offered prediction that decide which one stays, most significant first.
 ORDER = (
-    "modality_rank", "upload", "image_upload", "model_generation", "spec_generation",
+    "modality_rank", "upload", "image_order", "model_generation", "spec_generation",
     "content_hash",
 )  # fmt: skip
 
@@ -32,26 +37,36 @@ BY_UPLOAD = "upload_withdrawn"
 ROW_GONE = "row_gone"
 
 
-def is_void(upload: str, image_upload: str, fallen: Mapping[str, str]) -> bool:
-    """Whether a prediction no longer counts.
+def is_void(prediction: Mapping[str, Any], fallen: Mapping[str, str]) -> bool:
+    """Whether a prediction (`upload`, `image_upload`, `image_order`) no longer counts.
 
-    fallen: of its record, by upload: BY_UPLOAD, ROW_GONE, or the code by which its row was refused.
+    fallen: of its record, by upload: BY_UPLOAD, ROW_GONE, or the code by which its row was refused;
+    and by `names_of` an upload: UNCLEAR, if what it names for the record is not clear.
     """
-    return void_for(upload, image_upload, fallen) is not None
+    return void_for(prediction, fallen) is not None
 
 
-def void_for(upload: str, image_upload: str, fallen: Mapping[str, str]) -> tuple[str, str] | None:
+def void_for(prediction: Mapping[str, Any], fallen: Mapping[str, str]) -> tuple[str, str] | None:
     """Why it no longer counts, and by which upload; None if it does."""
-    for key in (upload, image_upload):
+    upload, by = prediction["upload"], named_by(prediction["image_order"] or "")
+    for key in (upload, prediction["image_upload"], by):
         if fallen.get(key) == BY_UPLOAD:
             return BY_UPLOAD, key
     newest = newest_refusal(fallen)
     if newest is not None and upload <= newest:
         return fallen[newest], newest
-    return (ROW_GONE, upload) if upload in fallen else None
+    if upload in fallen:
+        return ROW_GONE, upload
+    return (UNCLEAR, by) if by and names_of(by) in fallen else None
+
+
+def names_of(upload: str) -> str:
+    """Under which key `fallen` says that what an upload names is not clear."""
+    return f"{upload}{BY}"
 
 
 def newest_refusal(fallen: Mapping[str, str]) -> str | None:
     """The newest upload that refused the record's row."""
-    refused = (key for key, code in fallen.items() if code not in (BY_UPLOAD, ROW_GONE))
+    others = (BY_UPLOAD, ROW_GONE)
+    refused = (key for key, code in fallen.items() if code not in others and not key.endswith(BY))
     return max(refused, default=None)

@@ -69,12 +69,14 @@ class Store(Protocol):
         rows: pa.Table,
         images: pa.Table,
         refused: pa.Table | None = None,
+        names: pa.Table | None = None,
     ) -> pa.Array:
         """Make what an upload says findable, replacing what it published before.
 
         rows: record_id string, labels_only bool, label string or null.
         images: record_id string, image_sha256 string, image_file string.
         refused: record_id string, code string; records whose row was refused, if any.
+        names: NAMES (named.py); what waits for rows, or images, of other uploads, if anything.
         Each record at most once in each table. Predictions that no longer count by it are taken
         back, and kept for `read_withdrawn`. Returns the records whose row was refused or is there
         no more: their answers, if any, come from what other uploads say.
@@ -89,7 +91,17 @@ class Store(Protocol):
         ...
 
     def stated(self, dataset: str, upload: str) -> pa.Array:
-        """Every record that an upload ever said something of, even if it is withdrawn; sorted."""
+        """Every record that an upload ever said something of, even if it is withdrawn; sorted.
+
+        With those that `naming` finds.
+        """
+        ...
+
+    def naming(self, dataset: str, upload: str) -> pa.Array:
+        """The records of which a row, in any upload, may name an image of this one; sorted.
+
+        Of images that no row of the upload itself names.
+        """
         ...
 
     def look_up(self, dataset: str, record_ids: pa.Array | None) -> pa.Table:
@@ -97,7 +109,9 @@ class Store(Protocol):
 
         Columns: record_id; unlabelled_upload (newest row to predict), labelled_upload (newest row
         that carries features and a label), label, label_upload, image_upload, image_sha256,
-        image_file; each null where there is none.
+        image_file; image_order (named.py); named_files, where the image is named by a row of
+        another upload: all that are named there, a list; image_unclear: in words, if what a row
+        names could mean several images. Each null where there is none.
         """
         ...
 
@@ -127,6 +141,24 @@ class Store(Protocol):
         record_ids: only of these. For all of them (None), DynamoDB may lag by a moment.
         """
         ...
+
+
+# What `look_up` answers.
+FOUND = (
+    "record_id", "unlabelled_upload", "labelled_upload", "label", "label_upload", "image_upload",
+    "image_sha256", "image_file", "image_order", "named_files", "image_unclear",
+)  # fmt: skip
+
+
+def found_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    types = {"named_files": pa.list_(pa.string())}
+    return pa.schema([(name, types.get(name, pa.string())) for name in FOUND])
+
+
+# Beside ORDER and COLUMNS, what is stored of a prediction.
+BESIDE = ("image_upload",)
 
 
 def no_refusals() -> pa.Table:

@@ -17,6 +17,7 @@ from mm_assets.lake.layout import of_dataset, published_key
 from mm_assets.lake.local import sha256_of, working_folder
 from mm_assets.manifest.image_sets import ImageSets, all_of, by_image
 from mm_assets.manifest.join import all_rows, with_image_features, with_row_upload
+from mm_assets.manifest.names import without_names
 from mm_assets.tables.store import Store
 from mm_assets.training.groups import Groups, groups_of
 from mm_assets.training.splits import SPLITS, refuse_few_groups, split
@@ -81,7 +82,8 @@ def grouped_rows(
 ) -> tuple[pa.Table, Groups]:
     """The newest row of every labelled record, or of these, and which of them belong together."""
     known = with_row_upload(store.look_up(spec.dataset, ids), labelled_too=True)
-    rows = ImageSets.read(lake, spec, known).add_to(all_rows(lake, spec, known))
+    sets = ImageSets.read(lake, spec, known)
+    rows = sets.add_to(all_rows(lake, spec, without_names(known, spec)))
     return rows, groups_of(rows, spec, _likenesses(lake, spec, rows))
 
 

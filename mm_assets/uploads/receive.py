@@ -3,7 +3,7 @@
 What comes out, published in one step under `raw_uploads.json`:
 `files.parquet` has one row for each file and its fate; `images.parquet` has the normalised
 images; `rows-NNNN.parquet` has one table's rows exactly as text; `rejects.parquet` has the rows
-that could not be read.
+that could not be read; `missing_images.parquet` what rows name and is not there, if anything.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, no
 from mm_assets.reading.images.formats import SUFFIXES as IMAGE_SUFFIXES
 from mm_assets.reading.table import TableRefused, Wanted
 from mm_assets.reading.tables import Table, may_be_table, open_table
+from mm_assets.tables.named import file_id
 from mm_assets.uploads.clutter import clutter
 from mm_assets.uploads.copies import note_copies
 from mm_assets.uploads.deliver import delivery
@@ -34,13 +35,14 @@ from mm_assets.uploads.delivered import IN_MEMORY, Delivered
 from mm_assets.uploads.fetched import Fetching, not_fetched, refusing
 from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
-from mm_assets.uploads.images_inside import NOT_NAMED, ImagesInside, check_chosen
-from mm_assets.uploads.references import References, read_references, without_lines
+from mm_assets.uploads.images_inside import ImagesInside, check_chosen
+from mm_assets.uploads.references import Missing, References, read_references, without_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW = "raw_uploads"
+MISSING_IMAGES = "missing_images.parquet"
 Progress = Callable[[str], None]
 Sort = Callable[[Delivered, ThreadPoolExecutor], Future[NormalisedImage] | None]
 
@@ -134,6 +136,7 @@ class Packer:
         self.named_by_files: list[tuple[NamedImage, str]] = []
         self.images = ImageFile(folder / "images.parquet")
         # Where rows name the images: they wait here until the tables have been read.
+        self.missing: list[Missing] = []
         self.unnamed = ImageFile(folder / "unnamed.parquet") if spec.image_column else None
 
     def pack(self, files: Iterable[Delivered], progress: Progress) -> None:
@@ -374,7 +377,6 @@ class Packer:
         for name, refused in named.lines_refused.items():
             without_lines(self.row_files[name], refused)
         for entry in self.tables:
-            entry["rows"] -= len(named.lines_refused.get(entry["rows_file"], ()))
             entry["rejected"] += len(named.lines_refused.get(entry["rows_file"], ()))
             if missed := named.not_found.get(entry["rows_file"]):
                 entry["read_as"] = {**entry["read_as"], "images_not_found": missed}
@@ -383,9 +385,9 @@ class Packer:
             if owners:
                 named.owners[file] = owners
                 note["record_id"] = owners[0][0]
-            elif not note.get("code"):
-                note["code"] = NOT_NAMED
-                note["reason"] = f"no row of this upload names it in '{self.spec.image_column}'"
+            elif not note.get("code"):  # it waits for a row of another upload
+                named.owners[file] = [(file_id(file), 0)]
+        self.missing = named.missing
         self.images.take(unnamed.path, named.owners)
 
     def _fetch_images(self, named: References, progress: Progress) -> dict[str, dict[str, Any]]:
@@ -433,12 +435,16 @@ class Packer:
         by_name = sorted(self.files, key=lambda file: file["file"])
         pq.write_table(_files_table(by_name), files, compression="zstd")
         pq.write_table(refusals_table(self.rejects), rejects, compression="zstd")
-        return {
+        found = {
             "files.parquet": files,
             "images.parquet": self.images.path,
             "rejects.parquet": rejects,
             **self.row_files,
         }
+        if self.missing:
+            found[MISSING_IMAGES] = self.folder / MISSING_IMAGES
+            _write_missing(self.missing, found[MISSING_IMAGES])
+        return found
 
     def summary(self) -> dict[str, Any]:
         refused: dict[str, int] = {}
@@ -506,6 +512,16 @@ def _write_rows(
             writer.write_table(pa.Table.from_arrays(rows.columns, schema=schema))
             if most_rows is not None and (table.n_rows >= most_rows or inside.enough):
                 break
+
+
+def _write_missing(missing: Iterable[Missing], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [*zip(*missing, strict=True)]
+    types = [pa.string(), pa.int64(), pa.string(), pa.string()]
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
+    pq.write_table(pa.table(arrays, names=list(Missing._fields)), path, compression="zstd")
 
 
 def _files_table(files: list[dict[str, Any]]) -> pa.Table:

@@ -45,17 +45,23 @@ def read_parquet(lake: Lake, document: dict[str, Any], name: str) -> pa.Table:
     return pq.read_table(pa.BufferReader(lake.read_published(document, name)))
 
 
-def how_it_ended(receipt: dict[str, Any], files: pa.Table, rejects: pa.Table, used: int) -> Ended:
+def how_it_ended(
+    receipt: dict[str, Any],
+    files: pa.Table,
+    rejects: pa.Table,
+    used: int,
+    more: Sequence[LeftOut] = (),
+) -> Ended:
     """How an upload ends, of its receipt, its files.parquet and its refused rows.
 
-    used: the records, labels and images that came through.
+    used: the records, labels and images that came through. more: what else was left out.
     """
     system = (receipt["quarantined_by_code"] or {}).get("system_file", 0)
     return end_of_upload(
         rows=receipt["counts"]["rows"],
         files=files.num_rows - system,
         used=used,
-        left_out=[*refused_by_code(files, "file"), *refused_by_code(rejects, "row")],
+        left_out=[*refused_by_code(files, "file"), *refused_by_code(rejects, "row"), *more],
         refused=receipt["refused"],
     )
 

@@ -7,17 +7,27 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import Refusal
 from mm_assets.contract.ids import fault_of, normalised
 from mm_assets.reading.fetch_many import is_address
-from mm_assets.uploads.image_column import Ambiguous, ImageFiles, cells_of
+from mm_assets.reading.image_column import Ambiguous, ImageFiles, cells_of, key_of
 
 BATCH_ROWS = 65_536
 MOST_SHOWN = 5
+LONGEST = 1024  # bytes of a path, so that it can be kept for files that come later
 Owners = list[tuple[str, int]]
+
+
+class Missing(NamedTuple):
+    """A cell that means no file of its upload; files that come in another one may be meant."""
+
+    record_id: str
+    number: int
+    path: str
+    in_table: str
 
 
 @dataclass
@@ -26,6 +36,7 @@ class References:
     refused: rows with a cell that could mean several files; lines_refused: the same, their lines by
     file of rows. not_found: in words, for each file of rows that names what is not there.
     addresses: that are to be fetched, for each file of rows; they are in `owners` as well.
+    missing: the same as `not_found`, cell by cell, of records that have no image here.
     """
 
     owners: dict[str, Owners] = field(default_factory=dict)
@@ -33,6 +44,7 @@ class References:
     lines_refused: dict[str, set[int]] = field(default_factory=dict)
     not_found: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
+    missing: list[Missing] = field(default_factory=list)
 
     def add(self, file: str, owner: tuple[str, int], fetch_for: str | None) -> None:
         """fetch_for: the file of rows that names it, if it is an address."""
@@ -69,7 +81,7 @@ def read_references(
             for number, one in enumerate(cells_of(cell, spec.image_separator, missing)):
                 file, fetch = _meant(one, entry["file"], files, may_fetch)
                 if file is None:
-                    gone.add(one)
+                    gone.add(Missing(record_id, number, one, entry["file"]), line)
                 elif isinstance(file, Ambiguous):
                     reason = f"column '{spec.image_column}': '{one[:200]}' may be {file.words}"
                     found.refused.append(
@@ -81,6 +93,9 @@ def read_references(
                     found.add(file, (record_id, number), name if fetch else None)
         if gone.count:
             found.not_found[name] = gone.words
+            found.missing += gone.but_for(found.lines_refused.get(name, ()))
+    have_one = {record_id for own in found.owners.values() for record_id, _ in own}
+    found.missing = [cell for cell in found.missing if cell.record_id not in have_one]
     return found
 
 
@@ -103,11 +118,18 @@ class _NotFound:
     def __init__(self) -> None:
         self.count = 0
         self._first: list[str] = []
+        self._cells: dict[Missing, int] = {}  # and the line of each
 
-    def add(self, cell: str) -> None:
+    def add(self, cell: Missing, line: int) -> None:
         self.count += 1
         if len(self._first) < MOST_SHOWN:
-            self._first.append(cell[:100])
+            self._first.append(cell.path[:100])
+        if len(cell.path.encode()) <= LONGEST and key_of(cell.path):
+            self._cells.setdefault(cell, line)
+
+    def but_for(self, lines: Collection[int]) -> list[Missing]:
+        """The cells that stand in other lines."""
+        return [cell for cell, line in self._cells.items() if line not in lines]
 
     @property
     def words(self) -> str:

@@ -131,5 +131,7 @@ for _name in (
     "write", "create_json", "delete", "move",
 ):  # fmt: skip
     _watch(WatchedLake, lambda lake: super(WatchedLake, lake), _name)
-for _name in ("publish", "withdraw", "stated", "look_up", "merge", "read", "read_withdrawn"):
+for _name in (
+    "publish", "withdraw", "stated", "naming", "look_up", "merge", "read", "read_withdrawn",
+):  # fmt: skip
     _watch(WatchedStore, lambda watched: watched.store, _name)

@@ -22,6 +22,16 @@ A_ROW = Upload("zip", rows=(Row("a", "1"),))
 ITS_IMAGE = Upload("folder", photos=(Photo("a", 1, 1),))
 
 
+# The same by name alone: the row says a path, the image's own name says no ID.
+NAMES_IT = Upload("zip", rows=(Row("a", "1", names="x.png"),))
+NAMED = Upload("folder", photos=(Photo("p/x", 1, 1),))
+ALSO_CALLED_SO = Upload("folder", photos=(Photo("q/x", 1, 2),))
+PAIRS = {
+    "by id, row first": (A_ROW, ITS_IMAGE), "by id, image first": (ITS_IMAGE, A_ROW),
+    "by name, row first": (NAMES_IT, NAMED), "by name, image first": (NAMED, NAMES_IT),
+}  # fmt: skip
+
+
 class _Waiting:
     """The store, but between publishing and looking up it waits for the other run."""
 
@@ -68,12 +78,24 @@ def handle_together(world: World, *uploads: str) -> None:
     world.store = real
 
 
-@pytest.mark.parametrize("sent", [[A_ROW, ITS_IMAGE], [ITS_IMAGE, A_ROW]], ids=["row", "image"])
+@pytest.mark.parametrize("sent", PAIRS.values(), ids=PAIRS)
 def test_an_image_and_its_row_that_come_at_the_same_moment_meet(
-    world: World, sent: list[Upload]
+    world: World, sent: tuple[Upload, Upload]
 ) -> None:
     handle_together(world, *deliver(world, *sent))
     assert world.table()["a"]["modality"] == "with_image"
+    check(world)
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_of_three_that_come_at_the_same_moment_and_are_not_clear_none_is_guessed(
+    world: World, which: int
+) -> None:
+    keys = deliver(world, NAMES_IT, NAMED, ALSO_CALLED_SO)
+    late = slow(world, keys[which], "merge")
+    handle_together(world, *(key for key in keys if key != keys[which]))
+    world.go_on(late)
+    assert world.table()["a"]["modality"] == "without_image"
     check(world)
 
 

@@ -63,6 +63,32 @@ def test_a_withdrawn_upload_ends_as_if_it_had_never_come(world: World, moment: s
     assert all(one["modality"] == "without_image" for one in answers.values())
 
 
+NAMES_IT = Upload("zip", rows=(Row("a", "1", names="x.png"),))
+NAMED = Upload("folder", photos=(Photo("p/x", 1, 1),))
+ALSO_CALLED_SO = Upload("zip", rows=(Row("b", "2"),), photos=(Photo("q/x", 1, 2),))
+
+
+@pytest.mark.parametrize("moment", ["look_up", "merge", "through"])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["row", "image", "another of its name"])
+def test_a_withdrawn_upload_takes_along_what_it_names_and_what_is_named(
+    world: World, which: int, moment: str
+) -> None:
+    keys = deliver(world, NAMES_IT, NAMED, ALSO_CALLED_SO)
+    gone = keys[which]
+    for key in keys:
+        if key != gone or moment == "through":
+            world.handle(key)
+    late = None if moment == "through" else slow(world, gone, moment)
+    withdraw(world, gone)
+    if late is not None:
+        world.go_on(late)
+    handle_pending(world)
+    assert not world.pending()
+    check(world)
+    has_image = {i: one["modality"] == "with_image" for i, one in world.table().items()}
+    assert has_image == [{"b": False}, {"a": True, "b": False}, {"a": True}][which]
+
+
 def test_subscribers_are_told_once_of_each_answer_that_was_taken_back(
     world: World, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ class Row:
     record: str
     age: str
     label: str = ""
+    names: str = ""  # the path of its image, as the column says it
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Photo:
 
     @property
     def name(self) -> str:
+        """Of a path (`p/x`) that holds no ID, the path."""
+        if "/" in self.record:
+            return f"{self.record}.png"
         return f"{self.record}-{self.number}.png"
 
     @property
@@ -49,8 +53,8 @@ class Upload:
     def files(self) -> dict[str, bytes]:
         files = {photo.name: photo.data for photo in self.photos}
         if self.rows:
-            cells = [(r.record, r.age, r.label) for r in self.rows]
-            files["rows.csv"] = csv_table(["id", "age", "label"], cells)
+            cells = [(r.record, r.age, r.label, r.names) for r in self.rows]
+            files["rows.csv"] = csv_table(["id", "age", "label", "photo"], cells)
         if self.labels:
             files["labels.csv"] = csv_table(["id", "label"], self.labels)
         return files
@@ -60,8 +64,12 @@ IDS = st.sampled_from(RECORDS)
 LABEL = st.sampled_from(["cat", "dog"])
 AGE = st.sampled_from(["1", "2", "3", "x"])  # "x" is rejected; some wordings say "3" is missing
 MOSTLY = st.sampled_from([True, True, True, False])
-rows = st.builds(Row, IDS, AGE, st.just("") | LABEL | st.just(""))
-photos = st.builds(Photo, IDS, st.integers(1, 2), st.integers(0, SEEDS - 1), MOSTLY)
+PATHS = ("p/x", "q/x", "r/y")  # two of one name
+CELLS = st.sampled_from(["", "", "x.png", "p/x.png", "y.png"])
+rows = st.builds(Row, IDS, AGE, st.just("") | LABEL | st.just(""), CELLS)
+photos = st.builds(
+    Photo, IDS | st.sampled_from(PATHS), st.integers(1, 2), st.integers(0, SEEDS - 1), MOSTLY
+)
 uploads = st.builds(
     Upload,
     st.sampled_from(["zip", "folder"]),

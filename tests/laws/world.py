@@ -44,7 +44,7 @@ from mm_assets.uploads.take_in import take_in
 from mm_assets.uploads.withdrawals import WITHDRAWN, withdrawn_uploads
 from tests.laws.champion import ENGINE, save
 from tests.laws.process import Process, WatchedLake, WatchedStore
-from tests.laws.reference import Wording, expected_table, refused
+from tests.laws.reference import Wording, expected_table, meant, n_images, refused
 from tests.laws.uploads import RECORDS, Upload
 from tests.make import dataset as pets
 from tests.make import drop_folder, drop_zip
@@ -287,11 +287,26 @@ class World:
         """Whether an answer may be gone: withdrawn, or its row was refused, by whatever wording."""
         said = dict(zip(ORDER, order, strict=True))
         withdrawn = withdrawn_uploads(self.lake, self.dataset)
-        return not withdrawn.isdisjoint((said["upload"], said["image_upload"])) or any(
-            key >= said["upload"] and record in refused(one.upload, wording)
-            for key, one in self.deliveries.items()
-            for wording in WORDINGS
+        by, _, image_upload = said["image_order"].rpartition("+")
+        return (
+            (by and self.may_be_unclear(record))
+            or not withdrawn.isdisjoint((said["upload"], image_upload, by))
+            or any(
+                key >= said["upload"] and record in refused(one.upload, wording)
+                for key, one in self.deliveries.items()
+                for wording in WORDINGS
+            )
         )
+
+    def may_be_unclear(self, record: str) -> bool:
+        """Whether the rows of a record name what several images may be called, some time."""
+        cells = {row.names for one in self.deliveries.values() for row in one.upload.rows
+                 if row.record == record}  # fmt: skip
+        return any(
+            len({photo.name for one in self.deliveries.values() for photo in
+                 meant(cell, one.upload)}) > 1
+            for cell in cells
+        )  # fmt: skip
 
     def orders(self) -> dict[str, tuple[Any, ...]]:
         """Each record's place in the order, read past the store."""
@@ -337,7 +352,7 @@ class World:
             kept = made["records"] + made["labels_joined"] + made.get("withdrawn", 0)
             assert made["rows"] == kept + made["rejected"]
             fates = [made.get(f"images_{fate}", 0) for fate in FATES]
-            assert counts["images"] == sum(fates)
+            assert n_images(sent) == sum(fates)
             assert made["in_manifest"] == made["with_image"] + made["without_image"]
             assert upload in self.finished or upload in self.pending()
 
@@ -434,7 +449,7 @@ def wording(
     engine = {"engine": ENGINE}
     return pets(
         dataset=dataset, columns={"age": {"kind": "number", "required": required}},
-        image_name="{id}-{n}",
+        image_name="{id}-{n}", image_column="photo",
         model_with_image=engine, model_without_image=engine,
         review_threshold=threshold, missing_values=tuple(missing),
     )  # fmt: skip

@@ -160,7 +160,12 @@ def test_an_image_that_the_index_knows_and_the_upload_has_no_more_is_an_error(
     from mm_assets.manifest.image_sets import ImageSets
 
     asked = pa.table(
-        {"record_id": ["a"], "image_upload": [flow.keys["one.zip"]], "image_sha256": [sha(THREE)]}
+        {
+            "record_id": ["a"],
+            "image_upload": [flow.keys["one.zip"]],
+            "image_sha256": [sha(THREE)],
+            "named_files": pa.nulls(1, pa.list_(pa.string())),
+        }
     )
     with pytest.raises(LakeError) as caught:
         ImageSets.read(flow.lake, flow.spec, asked)

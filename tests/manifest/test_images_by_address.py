@@ -75,8 +75,9 @@ def test_an_image_at_an_address_is_one_of_the_upload_like_any_other(
     flow.take("a.zip")
     assert images_of(flow, "a.zip") == {"a": one, "b": two, "c": "own.png", "d": one, "e": None}
     receipt = read_receipt(flow.lake, "pets", flow.keys["a.zip"])
-    assert receipt["counts"]["images"] == 3
-    assert codes(flow, "a.zip") == {"1.png": "image_not_named"}
+    assert receipt["counts"]["images"] == 4
+    assert codes(flow, "a.zip") == {}
+    assert flow.fates("a.zip")["1.png"] == "orphaned"
     assert receipt["tables"][0]["read_as"]["images_at"] == {
         "addresses": 2, "refused": 0, "fetched": 2,
     }  # fmt: skip

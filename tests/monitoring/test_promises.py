@@ -252,7 +252,7 @@ class World:
                 "confidence": sure[i], "needs_review": asked[i], "modality": WITHOUT.value,
                 "model_version": self.version, "upload": key, "input_hash": "0", "run_id": "run",
                 "predicted_at": "2026-11-21T10:00:00.000000+00:00", "modality_rank": 0,
-                "image_upload": "", "model_generation": 1, "spec_generation": 1,
+                "image_upload": "", "image_order": "", "model_generation": 1, "spec_generation": 1,
                 "content_hash": "0",
             })  # fmt: skip
         table = pa.Table.from_pylist(offered, schema=empty_predictions().schema)

@@ -70,6 +70,7 @@ def predict(parts: Parts, upload: str, said: dict[str, str], with_image: set[str
             "reasons": None,
             "modality_rank": int(record_id in with_image),
             "image_upload": upload if record_id in with_image else "",
+            "image_order": upload if record_id in with_image else "",
             "model_generation": 1, "spec_generation": 1, "content_hash": record_id,
         }
         for i, (record_id, prediction) in enumerate(said.items())

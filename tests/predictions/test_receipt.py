@@ -131,6 +131,7 @@ def test_the_predictions_of_an_upload_are_counted(lake: Lake, store: Store) -> N
         "record_id": "1", "prediction": "cat", "confidence": 0.4, "needs_review": True,
         "modality": "with_image", "model_version": "v1", "upload": upload, "input_hash": "h",
         "run_id": "r", "predicted_at": "now", "modality_rank": 1, "image_upload": upload,
+        "image_order": upload,
         "reasons": None,
         "model_generation": 1, "spec_generation": 1, "content_hash": "c",
     }  # fmt: skip

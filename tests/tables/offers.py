@@ -47,6 +47,7 @@ def offer(record_id: str = "a", **changes: Any) -> dict[str, Any]:
         "spec_generation": 1, "content_hash": "0",
     }  # fmt: skip
     decided.update({k: v for k, v in changes.items() if k in decided})
+    decided["image_order"] = changes.get("image_order", decided["image_upload"])
     text = json.dumps(decided, sort_keys=True)
     return {
         "record_id": record_id,

@@ -16,6 +16,8 @@ from mm_assets.predictions.predict import empty_predictions
 from mm_assets.tables.store import COLUMNS, MergeResult, Query, Store
 from tests.tables.offers import greatest, images, known, offer, offered, rows, some_offer, told
 
+NOT_NAMED = {"named_files": None, "image_unclear": None}
+
 # -- the index ------------------------------------------------------------------------------------
 
 
@@ -24,16 +26,16 @@ def test_what_is_published_is_found(store: Store) -> None:
     assert known(store, "a", "b", "z", "none") == {
         "a": {"unlabelled_upload": "u1", "labelled_upload": None, "label": None,
               "label_upload": None, "image_upload": "u1", "image_sha256": "sha-a",
-              "image_file": "sha-a.png"},
+              "image_file": "sha-a.png", "image_order": "u1", **NOT_NAMED},
         "b": {"unlabelled_upload": None, "labelled_upload": "u1", "label": "cat",
               "label_upload": "u1", "image_upload": None, "image_sha256": None,
-              "image_file": None},
+              "image_file": None, "image_order": None, **NOT_NAMED},
         "z": {"unlabelled_upload": None, "labelled_upload": None, "label": None,
               "label_upload": None, "image_upload": "u1", "image_sha256": "sha-z",
-              "image_file": "sha-z.png"},
+              "image_file": "sha-z.png", "image_order": "u1", **NOT_NAMED},
         "none": dict.fromkeys(
             ["unlabelled_upload", "labelled_upload", "label", "label_upload", "image_upload",
-             "image_sha256", "image_file"]),
+             "image_sha256", "image_file", "image_order", *NOT_NAMED]),
     }  # fmt: skip
 
 
@@ -50,7 +52,7 @@ def test_the_newest_of_each_is_found_whatever_the_order_of_publishing(store: Sto
     assert known(store, "a") == {
         "a": {"unlabelled_upload": "u4", "labelled_upload": "u2", "label": "cow",
               "label_upload": "u5", "image_upload": "u3", "image_sha256": "3",
-              "image_file": "3.png"},
+              "image_file": "3.png", "image_order": "u3", **NOT_NAMED},
     }  # fmt: skip
     assert store.count_labelled("pets") == 1
 

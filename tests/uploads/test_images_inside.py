@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
+from mm_assets.manifest.image_sets import ImageSets
 from mm_assets.tables.open import open_store
 from mm_assets.uploads.read_as import in_words
 from mm_assets.uploads.received import read_images
@@ -26,7 +28,7 @@ def parquet(**columns: Any) -> bytes:
     return buffer.getvalue()
 
 
-def of_six(images: list[Any]) -> bytes:
+def of_six(images: Any) -> bytes:
     return parquet(id=list("abcdef"), age=range(6), label=["cat", "dog"] * 3, image=images)
 
 
@@ -163,6 +165,27 @@ def test_a_dataset_without_images_leaves_them_out(folder_settings: Settings) -> 
     sent = Sent(folder_settings, spec, {"t.parquet": data})
     assert sent.files.keys() == {"t.parquet"}
     assert sent.receipt["tables"][0]["read_as"]["columns_nested"] == ["image"]
+
+
+def test_with_all_images_every_path_of_a_list_names_a_file(folder_settings: Settings) -> None:
+    spec = dataset(columns={"age": "number"}, images="all", image_column="image")
+    lists = [["a.png", "p/b.png"], ["b.png", None], [], None, ["gone.png", "c.png"], ["c.png"]]
+    cells = [
+        None if one is None else [{"bytes": None, "path": path} for path in one] for one in lists
+    ]
+    kind = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    files = {f"p/{name}.png": draw_image(n) for n, name in enumerate("abc")}
+    sent = Sent(folder_settings, spec, {"t.parquet": of_six(pa.array(cells, kind)), **files})
+    assert sent.codes == {}
+    rows = rows_of(sent.lake, sent.document, "manifest.parquet")
+    a, b, c = (hashlib.sha256(data).hexdigest() for data in files.values())
+    by_id = {"a": [a, b], "b": [b], "c": None, "d": None, "e": [c], "f": [c]}
+    store = open_store(folder_settings)
+    known = store.look_up("pets", pa.array(list(by_id), pa.string()))
+    sets = ImageSets.read(sent.lake, spec, known).add_to(known)
+    assert dict(zip(by_id, sets["images"].to_pylist(), strict=True)) == by_id
+    assert {one["record_id"] for one in rows} == set(by_id)
+    assert sent.receipt["tables"][0]["read_as"]["images_not_found"] == "gone.png"
 
 
 def test_with_all_images_each_of_a_list_is_its_rows(folder_settings: Settings) -> None:

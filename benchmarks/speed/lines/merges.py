@@ -50,6 +50,7 @@ def offered() -> pa.Table:
     fixed = {
         "modality": "without_image", "model_version": "m20260101", "upload": UPLOAD,
         "run_id": "0b6f5dd6-8d0f-4c59-9c4e-7d6a3f5b8f01", "modality_rank": 0, "image_upload": "",
+        "image_order": "",
         "predicted_at": "2026-01-01T00:00:00.000+00:00", "model_generation": 1,
         "spec_generation": 1,
     }  # fmt: skip

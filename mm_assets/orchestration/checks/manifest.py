@@ -75,7 +75,8 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         found = [kind.field(i).name for i in range(kind.num_fields)]
         measured = ["image_features"] if scope.spec.image_features else []
         several = ["images"] if scope.spec.all_images else []
-        names = [*MANIFEST_COLUMNS, "features", *several, *measured]
+        named = ["image_order"] if scope.spec.image_column is not None else []
+        names = [*MANIFEST_COLUMNS, "features", *named, *several, *measured]
         return check(
             table.column_names == names and found == list(scope.spec.columns),
             f"features: {', '.join(found) or 'none'}",

@@ -7,13 +7,16 @@ Plain functions, no requests. Everything of one record has the partition key `<d
 | `prediction` | the current prediction: COLUMNS, ORDER and `order_key` |
 | `row\\|<upload>` | that the upload holds a row of the record: `labels_only` and its `label` |
 | `image\\|<upload>` | that the upload holds an image of the record |
+| `cells\\|<upload>` | what the upload's rows of it name and is not there (named.py) |
 | `refusal\\|<upload>` | that the upload's row of it was refused, or is there no more |
 | `withdrawn` | the last prediction that was taken back |
 
 What no longer counts of a record stands as `fallen` at its prediction, or in its place: so one
 condition holds a merge off that knows too little. What an upload published is listed under
-`<dataset>#upload#<upload>`, the withdrawn uploads under `<dataset>#withdrawn`. A dataset's name
-holds neither '|' nor '#', so no record's ID can collide with that.
+`<dataset>#upload#<upload>`, the withdrawn uploads under `<dataset>#withdrawn`. Where a record's row
+and its image meet by a name, both stand under `<dataset>#name|<name>`, as `cell|<upload>|…` and
+`file|<upload>|…`. A dataset's name holds neither '|' nor '#', so no record's ID can collide with
+that.
 
 The keys of the indexes are attributes of their own. An item that lacks one is not in that index;
 the busy ones are spread over SHARDS partitions, by a hash of the record's ID.
@@ -21,6 +24,7 @@ the busy ones are spread over SHARDS partitions, by a hash of the record's ID.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import zlib
@@ -29,8 +33,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mm_assets.contract.errors import StoreError
-from mm_assets.tables.merge_rule import BY_UPLOAD, ORDER, ROW_GONE, newest_refusal
-from mm_assets.tables.store import COLUMNS, WITHDRAWN
+from mm_assets.tables.merge_rule import BY_UPLOAD, ORDER, ROW_GONE, names_of, newest_refusal
+from mm_assets.tables.named import UNCLEAR, Cell, File, Meeting, newer
+from mm_assets.tables.store import BESIDE, COLUMNS, FOUND, WITHDRAWN
 
 Item = dict[str, dict[str, Any]]  # DynamoDB's own notation: {"name": {"S": "value"}}
 
@@ -39,7 +44,7 @@ LONGEST_KEY = 2048  # bytes of a partition key, DynamoDB's limit
 SMALLEST = 1e-130  # DynamoDB's smallest positive number
 PREDICTION = "prediction"
 TAKEN_BACK = "withdrawn"
-STORED = (*COLUMNS, *(name for name in ORDER if name not in COLUMNS))
+STORED = (*COLUMNS, *(name for name in ORDER if name not in COLUMNS), *BESIDE)
 MAY_BE_NULL = ("lower", "upper", "probabilities", "doubts", "reasons")
 
 
@@ -91,6 +96,11 @@ def withdrawn_partition(dataset: str) -> str:
 
 def refusal_key(upload: str) -> str:
     return f"refusal|{upload}"
+
+
+def name_partition(dataset: str, name: str) -> str:
+    """Where rows and images meet by a name."""
+    return f"{dataset}#name|{name}"
 
 
 def row_key(upload: str) -> str:
@@ -163,7 +173,10 @@ def check_prediction(dataset: str, offered: Mapping[str, Any]) -> None:
 
 def prediction_of(item: Item) -> dict[str, Any]:
     """The STORED values of an item (None where there is none) and its order_key."""
-    return {name: plain(item.get(name)) for name in (*STORED, "order_key")}
+    found = {name: plain(item.get(name)) for name in (*STORED, "order_key")}
+    if found["image_order"] is None:  # of a table made before it came
+        found["image_order"] = found["image_upload"]
+    return found
 
 
 def fallen_at(item: Item | None) -> dict[str, str]:
@@ -216,10 +229,49 @@ def refusal_item(dataset: str, upload: str, record_id: str, code: str | None) ->
     return item | {"code": {"S": code or ROW_GONE}}
 
 
-def fallen_of(items: Iterable[Item], withdrawn: Set[str]) -> dict[str, str]:
+def cells_item(dataset: str, upload: str, record_id: str, cells: list[Cell]) -> Item:
+    item = key_of(partition(dataset, record_id), f"cells|{upload}")
+    told = [[cell.name, cell.number, cell.path, cell.in_table] for cell in cells]
+    return item | {"cells": {"S": json.dumps(told, ensure_ascii=False)}}
+
+
+def cell_item(dataset: str, cell: Cell) -> Item:
+    """That a record's row names something of this name, for images that come later."""
+    digest = hashlib.blake2b(cell.record_id.encode(), digest_size=12).hexdigest()
+    item = key_of(name_partition(dataset, cell.name), f"cell|{cell.upload}|{digest}")
+    return item | {"record_id": {"S": cell.record_id}}
+
+
+def file_item(dataset: str, file: File) -> Item:
+    digest = hashlib.blake2b(file.path.encode(), digest_size=12).hexdigest()
+    item = key_of(name_partition(dataset, file.name), f"file|{file.upload}|{digest}")
+    return item | {"path": {"S": file.path}, "image_sha256": {"S": file.sha256}}
+
+
+def cells_of(record_id: str, items: Iterable[Item]) -> list[Cell]:
+    """What the rows of one record name elsewhere, from everything that its partition holds."""
+    found = []
+    for item in items:
+        kind, _, upload = item["sk"]["S"].partition("|")
+        if kind == "cells":
+            found += [Cell(record_id, upload, *cell) for cell in json.loads(plain(item["cells"]))]
+    return found
+
+
+def file_of(item: Item) -> File:
+    """Of what `file_item` made."""
+    upload = item["sk"]["S"].split("|")[1]
+    name = item["pk"]["S"].partition("|")[2]
+    return File(upload, name, plain(item["path"]), plain(item["image_sha256"]))
+
+
+def fallen_of(
+    items: Iterable[Item], withdrawn: Set[str], unclear: Iterable[str] = ()
+) -> dict[str, str]:
     """What no longer counts of one record, by upload, from everything that its partition holds.
 
-    As short as it can be: older refusals than the newest add nothing.
+    As short as it can be: older refusals than the newest add nothing. unclear: the uploads of
+    which it is not clear any more what their rows of the record name.
     """
     fallen: dict[str, str] = {}
     for item in items:
@@ -229,11 +281,12 @@ def fallen_of(items: Iterable[Item], withdrawn: Set[str]) -> dict[str, str]:
         elif kind == "refusal":
             fallen[upload] = plain(item["code"])
     newest = newest_refusal(fallen)
-    return {
+    short = {
         upload: code
         for upload, code in fallen.items()
         if code == BY_UPLOAD or newest is None or upload >= newest
     }
+    return short | {names_of(upload): UNCLEAR for upload in unclear}
 
 
 def counting(items: Iterable[Item], withdrawn: Set[str]) -> list[Item]:
@@ -257,9 +310,11 @@ def newest_label(items: list[Item], withdrawn: Set[str]) -> str | None:
     return told[-1]["label"]["S"] if told else None
 
 
-def known_of(record_id: str, items: list[Item], withdrawn: Set[str]) -> dict[str, Any]:
+def known_of(
+    record_id: str, items: list[Item], withdrawn: Set[str], meeting: Meeting
+) -> dict[str, Any]:
     """One record's answer to `look_up`, from everything that its partition holds."""
-    known: dict[str, Any] = {"record_id": record_id}
+    known: dict[str, Any] = {**dict.fromkeys(FOUND), "record_id": record_id}
     for item in counting(items, withdrawn):
         kind, _, upload = item["sk"]["S"].partition("|")
         if kind == "row":
@@ -273,8 +328,9 @@ def known_of(record_id: str, items: list[Item], withdrawn: Set[str]) -> dict[str
                 "image_upload": upload,
                 "image_sha256": plain(item["image_sha256"]),
                 "image_file": plain(item["image_file"]),
+                "image_order": upload,
             }
-    return known
+    return newer(known, meeting)
 
 
 # -- values ---------------------------------------------------------------------------------------

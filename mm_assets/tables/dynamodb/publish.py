@@ -43,16 +43,22 @@ from mm_assets.contract.errors import StoreError
 from mm_assets.tables.dynamodb.items import (
     LONGEST_KEY,
     Item,
+    cell_item,
+    cells_item,
+    file_item,
     image_item,
     key_fits,
     key_of,
     list_partition,
+    name_partition,
+    partition,
     plain,
     record_of,
     refusal_item,
     row_item,
 )
 from mm_assets.tables.dynamodb.requests import ConditionFailedError, Requests
+from mm_assets.tables.named import Cell, cell_of, file_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,7 +95,7 @@ class Publisher:
         self.home = list_partition(dataset, upload)
 
     def publish(
-        self, rows: pa.Table, images: pa.Table, refused: pa.Table
+        self, rows: pa.Table, images: pa.Table, refused: pa.Table, names: pa.Table
     ) -> tuple[set[str], set[str]]:
         """Returns the records whose row is refused or gone, and those of which it was before."""
         import pyarrow as pa
@@ -102,18 +108,34 @@ class Publisher:
             nulls = pa.nulls(len(gone), pa.string())
             more = pa.table({"record_id": pa.array(sorted(gone), pa.string()), "code": nulls})
             refused = pa.concat_tables([refused.cast(more.schema), more])
-        self._publish(first, rows, images, refused)
+        self._publish(first, rows, images, refused, names)
         return set(refused["record_id"].to_pylist()), before
 
     def stated(self) -> set[str]:
         """Every record of the list."""
-        return {record_of(pk) for pk, _ in self._read().entries}
+        own = partition(self.dataset, "")
+        return {record_of(pk) for pk, _ in self._read().entries if pk.startswith(own)}
+
+    def file_names(self) -> set[str]:
+        """The names of the images on the list that no row of the upload names."""
+        own = name_partition(self.dataset, "")
+        listed = self._read().entries
+        return {
+            pk.removeprefix(own)
+            for pk, sk in listed
+            if pk.startswith(own) and sk.startswith("file|")
+        }
 
     def _publish(
-        self, first: Publication, rows: pa.Table, images: pa.Table, refused: pa.Table
+        self,
+        first: Publication,
+        rows: pa.Table,
+        images: pa.Table,
+        refused: pa.Table,
+        names: pa.Table,
     ) -> None:
         wanted: Entries = {}
-        for item in self._items(rows, images, refused):
+        for item in self._items(rows, images, refused, names):
             wanted[_key(item)] = _digest(item)
         self._check(wanted)
         wants = _digest(sorted([*key, digest] for key, digest in wanted.items()))
@@ -135,7 +157,7 @@ class Publisher:
                 continue
             changed = (
                 item
-                for item in self._items(rows, images, refused)
+                for item in self._items(rows, images, refused, names)
                 if certain.get(key := _key(item)) != wanted[key]
             )
             self.requests.write_all({"PutRequest": {"Item": item}} for item in changed)
@@ -156,7 +178,9 @@ class Publisher:
             todo="Run it again when they are through.",
         )
 
-    def _items(self, rows: pa.Table, images: pa.Table, refused: pa.Table) -> Iterator[Item]:
+    def _items(
+        self, rows: pa.Table, images: pa.Table, refused: pa.Table, names: pa.Table
+    ) -> Iterator[Item]:
         """The entries as items, made a batch at a time."""
         for batch in rows.select(["record_id", "labels_only", "label"]).to_batches(10_000):
             for row in batch.to_pylist():
@@ -166,6 +190,20 @@ class Publisher:
                 yield image_item(self.dataset, self.upload, *row.values())
         for row in refused.select(["record_id", "code"]).to_pylist():
             yield refusal_item(self.dataset, self.upload, *row.values())
+        yield from self._named_items(names)
+
+    def _named_items(self, names: pa.Table) -> Iterator[Item]:
+        cells: dict[str, list[Cell]] = {}
+        for batch in names.to_batches(10_000):
+            for row in batch.to_pylist():
+                row["upload"] = self.upload
+                if row["image_sha256"] is not None:
+                    yield file_item(self.dataset, file_of(row))
+                else:
+                    cells.setdefault(row["record_id"], []).append(cell_of(row))
+        for record_id, own in cells.items():
+            yield cells_item(self.dataset, self.upload, record_id, own)
+            yield from (cell_item(self.dataset, one) for one in {c.name: c for c in own}.values())
 
     def _check(self, wanted: Entries) -> None:
         too_long = next((key for key, _ in wanted if not key_fits(key)), None)

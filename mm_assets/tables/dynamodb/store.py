@@ -21,20 +21,25 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.tables.dynamodb import items
 from mm_assets.tables.dynamodb.items import SHARDS, Index, Item, index_key, partition, record_of
+from mm_assets.tables.dynamodb.names import Names
 from mm_assets.tables.dynamodb.publish import Publisher
 from mm_assets.tables.dynamodb.requests import READS, ConditionFailedError, Requests, batches
 from mm_assets.tables.dynamodb.withdrawals import Withdrawals, as_seen, expression
 from mm_assets.tables.merge_rule import BY_UPLOAD, is_void
-from mm_assets.tables.store import COLUMNS, WITHDRAWN, MergeResult, Query, no_refusals
+from mm_assets.tables.named import is_file_id, no_names
+from mm_assets.tables.store import (
+    COLUMNS,
+    WITHDRAWN,
+    MergeResult,
+    Query,
+    found_schema,
+    no_refusals,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FOUND = (
-    "record_id", "unlabelled_upload", "labelled_upload", "label", "label_upload", "image_upload",
-    "image_sha256", "image_file",
-)  # fmt: skip
-
+AT_ONCE = 10_000  # records of which names are looked up together
 # Up to so many answers are asked for their labels one by one, more by reading all labels.
 FEW = 1000
 
@@ -60,14 +65,19 @@ class DynamoDBStore:
         rows: pa.Table,
         images: pa.Table,
         refused: pa.Table | None = None,
+        names: pa.Table | None = None,
     ) -> pa.Array:
         import pyarrow as pa
 
+        refused = no_refusals() if refused is None else refused
+        names = no_names() if names is None else names
         publisher = Publisher(self.requests, dataset, upload)
-        fallen, before = publisher.publish(
-            rows, images, no_refusals() if refused is None else refused
-        )
-        self._withdrawals(dataset).consider(fallen | before)
+        fallen, before = publisher.publish(rows, images, refused, names)
+        named: set[str] = set()
+        if names.num_rows:  # what others' rows name may be unclear by now
+            named = {one for one in names["record_id"].to_pylist() if not is_file_id(one)}
+            named |= Names(self.requests, dataset).naming(upload)
+        self._withdrawals(dataset).consider(fallen | before | named)
         return pa.array(sorted(fallen), pa.string())
 
     def withdraw(self, dataset: str, uploads: Collection[str]) -> None:
@@ -78,7 +88,13 @@ class DynamoDBStore:
         import pyarrow as pa
 
         found = Publisher(self.requests, dataset, upload).stated()
+        found |= Names(self.requests, dataset).naming(upload)
         return pa.array(sorted(found), pa.string())
+
+    def naming(self, dataset: str, upload: str) -> pa.Array:
+        import pyarrow as pa
+
+        return pa.array(sorted(Names(self.requests, dataset).naming(upload)), pa.string())
 
     def _withdrawals(self, dataset: str) -> Withdrawals:
         return Withdrawals(self.requests, dataset)
@@ -89,11 +105,14 @@ class DynamoDBStore:
         withdrawn = self._withdrawals(dataset).uploads()
         wanted = self._labels(dataset) if record_ids is None else set(record_ids.to_pylist())
         ids = sorted(i for i in wanted if i is not None)
-        known = (items.known_of(i, some, withdrawn) for i, some in self._partitions(dataset, ids))
+        names, known = Names(self.requests, dataset), []
+        for batch in batches(self._partitions(dataset, ids), AT_ONCE):
+            cells = chain.from_iterable(items.cells_of(*one) for one in batch)
+            meeting = names.meeting(cells, withdrawn)
+            known += [items.known_of(*one, withdrawn, meeting) for one in batch]
         if record_ids is None:  # the index may name one whose label has gone since
-            known = (one for one in known if one.get("label") is not None)
-        schema = pa.schema([(name, pa.string()) for name in FOUND])
-        return pa.Table.from_pylist(list(known), schema=schema)
+            known = [one for one in known if one["label"] is not None]
+        return pa.Table.from_pylist(known, schema=found_schema())
 
     def count_labelled(self, dataset: str) -> int:
         return len(self._labels(dataset))
@@ -360,7 +379,7 @@ class _Greater:
 
 def _counting(some: Iterable[Prediction], fallen: dict[str, str]) -> list[Prediction]:
     """Those of one record's predictions that are not void."""
-    return [one for one in some if not is_void(one["upload"], one["image_upload"], fallen)]
+    return [one for one in some if not is_void(one, fallen)]
 
 
 def _schema(columns: Iterable[str]) -> pa.Schema:

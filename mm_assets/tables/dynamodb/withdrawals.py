@@ -16,9 +16,11 @@ from typing import Any
 from mm_assets.contract.errors import StoreError
 from mm_assets.tables.dynamodb import items
 from mm_assets.tables.dynamodb.items import Item, key_of, partition, withdrawn_partition
+from mm_assets.tables.dynamodb.names import Names
 from mm_assets.tables.dynamodb.publish import Publisher
 from mm_assets.tables.dynamodb.requests import ConditionFailedError, Requests
 from mm_assets.tables.merge_rule import BY_UPLOAD, void_for
+from mm_assets.tables.named import named_by
 
 ROUNDS = 50  # how often others may change one record while it is considered
 
@@ -29,6 +31,7 @@ class Withdrawals:
     def __init__(self, requests: Requests, dataset: str) -> None:
         self.requests = requests
         self.dataset = dataset
+        self.names = Names(requests, dataset)
 
     def uploads(self) -> set[str]:
         """The withdrawn ones. One request, strongly consistent."""
@@ -48,7 +51,7 @@ class Withdrawals:
                 self.requests.call("put_item", Item=notes[upload])
         for upload in new:
             stated = Publisher(self.requests, self.dataset, upload).stated()
-            self.consider(stated | self._answered_by(upload))
+            self.consider(stated | self.names.naming(upload) | self._answered_by(upload))
             done = {**notes[upload], "considered": {"BOOL": True}}
             self.requests.call("put_item", Item=done)
 
@@ -77,9 +80,11 @@ class Withdrawals:
         key = partition(self.dataset, record_id)
         for _ in range(ROUNDS):
             there = {i["sk"]["S"]: i for i in self.requests.query(("pk", key))}
-            fallen = items.fallen_of(there.values(), withdrawn)
+            cells = items.cells_of(record_id, there.values())
+            unclear = self.names.meeting(cells, withdrawn).unclear.get(record_id, ())
+            fallen = items.fallen_of(there.values(), withdrawn, unclear)
             answer = items.prediction_of(there.get(items.PREDICTION, {}))
-            said = {answer["upload"], answer["image_upload"]}
+            said = {answer["upload"], answer["image_upload"], named_by(answer["image_order"] or "")}
             fallen |= dict.fromkeys(sorted(said & withdrawn), BY_UPLOAD)
             if self._write(there.get(items.PREDICTION), key, fallen):
                 return fallen
@@ -96,7 +101,7 @@ class Withdrawals:
         new: dict[str, Any] = dict(seen or key_of(key, items.PREDICTION))
         if seen is not None and order is not None:
             found = items.prediction_of(seen)
-            if why := void_for(found["upload"], found["image_upload"], fallen):
+            if why := void_for(found, fallen):
                 now = datetime.now(UTC).isoformat(timespec="microseconds")
                 self.requests.call("put_item", Item=items.taken_back(self.dataset, seen, *why, now))
                 new = dict(key_of(key, items.PREDICTION))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+LISTED = "\x1f"  # between the paths of a list, which stood in one cell of a Parquet file
 MOST_NAMED = 5  # of several files that a cell could mean
 
 
@@ -53,9 +54,20 @@ class ImageFiles:
         return None
 
 
+def key_of(path: str) -> str:
+    """What is equal of a file and of every cell that means it: the name, without its ending."""
+    return _without_ending(path).rpartition("/")[2]
+
+
+def same_path(path: str) -> str:
+    """Paths that are equal in this are the same place."""
+    return _folded(path)
+
+
 def cells_of(text: str | None, separator: str | None, missing: frozenset[str]) -> list[str]:
     """What a cell names, one after the other; nothing where it stands for a missing value."""
-    parts = (text or "").split(separator) if separator else [text or ""]
+    lists = (text or "").split(LISTED)
+    parts = [part for one in lists for part in (one.split(separator) if separator else [one])]
     return [part.strip() for part in parts if part.strip() not in missing and part.strip()]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_assets.uploads.image_column import Ambiguous, ImageFiles, cells_of
+from mm_assets.reading.image_column import Ambiguous, ImageFiles, cells_of
 
 FILES = (
     "images/IMG_1.jpg", "images/b/IMG_2.JPG", "x/a.png", "y/a.png", "train/7.jpg",
