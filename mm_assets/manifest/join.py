@@ -512,11 +512,11 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
     import pyarrow.parquet as pq
 
     document = read_document(lake, spec.dataset, upload, MANIFEST)
+    with lake.open_published(document, "manifest.parquet") as stored:
+        told = pq.read_table(stored, columns=["image_sha256", "purpose"])
     with working_folder("records") as folder:
         whole = folder / "manifest.parquet"
         file: Path | dict[str, Any] = folder / "records.parquet"
-        lake.fetch_published(document, "manifest.parquet", whole)
-        told = pq.read_table(whole, columns=["image_sha256", "purpose"])
         wanted = pc.is_valid(told["image_sha256"])
         if modality is Modality.WITHOUT_IMAGE:
             wanted = pc.invert(wanted)
@@ -525,6 +525,7 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
         if n_records == told.num_rows:  # the very same file
             file = document["files"]["manifest.parquet"]
         else:
+            lake.fetch_published(document, "manifest.parquet", whole)
             with pq.ParquetFile(whole) as manifest:
                 parts = _only(manifest, wanted.combine_chunks()) if n_records else ()
                 _write(folder / "records.parquet", manifest.schema_arrow, parts)

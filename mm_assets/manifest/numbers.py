@@ -75,17 +75,38 @@ class Form:
             fits += f" AND NOT regexp_full_match({trimmed}, {literal(_open(self.open))})"
         return f"CASE WHEN {fits} THEN {bare} END"
 
+    @property
+    def keeps_plain(self) -> bool:
+        """Whether every number as computers write it is the same number in this form."""
+        return self.decimal == "." and self.open != "."
+
     def value_sql(self, text: str) -> str:
         """The number, or NULL: SQL over the column `text`."""
-        if self.plain:  # the fast way: nearly every number is one already
-            cast = f"try_cast({text} AS DOUBLE)"
-            return f"CASE WHEN isfinite({cast}) AND NOT contains({text}, '_') THEN {cast} END"
+        plain = f"WHEN {_sound_sql(text)} THEN try_cast({text} AS DOUBLE)"
+        if self.plain:
+            return f"CASE {plain} END"
         cast = f"try_cast({self.text_sql(text)} AS DOUBLE)"
-        return f"CASE WHEN isfinite({cast}) THEN {cast} END"
+        # The fast way first: nearly every number is one already.
+        return f"CASE {plain if self.keeps_plain else ''} WHEN isfinite({cast}) THEN {cast} END"
+
+    def sound_sql(self, text: str) -> str:
+        """Whether it is a number, faster than asking for it: SQL, may be NULL where it is none."""
+        return _sound_sql(text) if self.plain else f"{self.value_sql(text)} IS NOT NULL"
+
+    def judged_sql(self, text: str) -> str:
+        """`value_sql` of a value that is known to be a number or to be missing."""
+        cast = f"try_cast({text} AS DOUBLE)"
+        return f"CASE WHEN isfinite({cast}) THEN {cast} END" if self.plain else self.value_sql(text)
 
     def open_sql(self, text: str) -> str:
         """Whether a value could be read in two ways."""
         return f"regexp_full_match(trim({text}, {SPACE}), {literal(_open(self.open))})"
+
+
+def _sound_sql(text: str) -> str:
+    """Whether it is a number as computers write it; DuckDB takes `1_000` and `+-5` for one."""
+    finite = f"isfinite(try_cast({text} AS DOUBLE))"
+    return f"{finite} AND NOT contains({text}, '_') AND NOT contains({text}, '+-')"
 
 
 def _written(decimal: str) -> str:
@@ -155,6 +176,19 @@ def evidence_sql(text: str, missing: str) -> list[str]:
         f"count(*) FILTER ({signed} AND {opens[',']})",
         f"count(*) FILTER ({signed} AND {opens['.']})",
     ]
+
+
+def points_sql(text: str) -> list[str]:
+    """Of these counts the two about points, of values that have one."""
+
+    def matches(pattern: str) -> str:
+        # CASE looks closer only where there is one; AND would look everywhere.
+        matched = f"regexp_full_match({_trimmed(text)}, {literal(pattern)})"
+        return f"CASE WHEN contains({text}, '.') THEN {matched} END"
+
+    is_open = matches(_open("."))
+    certain = f"{matches(_certain('.'))} AND NOT {is_open}"
+    return [f"count(*) FILTER ({certain})", f"count(*) FILTER ({is_open})"]
 
 
 def odd_sql(text: str, missing: str) -> str:

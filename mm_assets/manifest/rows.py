@@ -28,9 +28,9 @@ from mm_assets.manifest.numbers import (
     decide,
     decide_typed,
     evidence_sql,
-    looks_like_number,
     missing_sql,
     odd_sql,
+    points_sql,
     read_with,
 )
 from mm_assets.reading.in_memory import in_memory
@@ -161,9 +161,7 @@ def _judged(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, tables: list[_Told
         for table in tables
         if (noted := read_with(forms[table.number].items()))
     }
-    values = " UNION ALL ".join(
-        _values_sql(spec, t, forms[t.number], texts_as_they_stand=True) for t in tables
-    )
+    values = " UNION ALL ".join(_values_sql(spec, t, forms[t.number], judged=True) for t in tables)
     return TypedRows(
         index.cast(_empty_index().schema), rejects, labels_joined, numbers,
         lambda beside: _batches(db, spec, values, beside),
@@ -175,18 +173,24 @@ def _judge(
 ) -> dict[int, dict[str, Form]]:
     """Make `judged` and `problems`; returns how the numbers of each table are written.
 
-    First as computers write them; only where that fits not everywhere is more looked at.
+    First as computers write them; where that fits not everywhere, the rows that it does not fit
+    are looked at. All are judged again only where that changes what other rows say.
     """
     classes = _classes(db, spec, tables)
-    forms = {table.number: dict.fromkeys(_number_columns(spec, table), Form()) for table in tables}
+    forms = {table.number: _forms_at_first(spec, table) for table in tables}
     doubtful = _judge_all(db, spec, tables, forms, classes)
     found = {
-        table.number: _forms(db, spec, table)
+        table.number: forms[table.number] | _forms(db, spec, table)
         for table in tables
-        if table.number in doubtful or (spec.decimal == "," and not table.entry.get("typed"))
+        if table.number in doubtful
     }
-    if any(form != Form() for one in found.values() for form in one.values()):
-        forms |= found
+    again = any(
+        form != forms[n][name] and (not form.keeps_plain or name == spec.label_column)
+        for n, own in found.items()
+        for name, form in own.items()
+    )
+    forms |= found
+    if again:
         doubtful = _judge_all(db, spec, tables, forms, classes)
     db.execute("CREATE TEMP TABLE problems (n INTEGER, r BIGINT, code VARCHAR, reason VARCHAR)")
     for table in tables:
@@ -251,22 +255,30 @@ def _number_columns(spec: DatasetSpec, table: _Told) -> dict[str, str]:
     return found
 
 
-def _forms(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, table: _Told) -> dict[str, Form]:
-    """How the numbers of each column are written; what computers wrote is not looked at twice."""
+def _forms_at_first(spec: DatasetSpec, table: _Told) -> dict[str, Form]:
+    """What the numbers of each column are taken for, before anything of them was read."""
     columns = _number_columns(spec, table)
-    plain = dict.fromkeys(columns, Form())
-    if not columns:
-        return plain
+    if spec.decimal == "," and not table.entry.get("typed"):
+        return decide(dict.fromkeys(columns, NOTHING), spec.decimal)
+    return dict.fromkeys(columns, Form())
+
+
+def _forms(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, table: _Told) -> dict[str, Form]:
+    """How the numbers of each column are written, as far as its doubtful rows were not plain."""
+    columns = _number_columns(spec, table)
     typed = table.entry.get("typed")
     if spec.decimal is not None and not typed:
         return decide(dict.fromkeys(columns, NOTHING), spec.decimal)
     gone = {
         name: missing_sql(text, spec.missing_values, number=True) for name, text in columns.items()
     }
-    source = _source_sql(spec, table)
+    doubtful = f"WHERE r IN (SELECT r FROM judged WHERE doubtful AND n = {table.number})"
 
-    def counted(names: list[str], asked: Callable[[str, str], list[str]]) -> dict[str, list[int]]:
+    def counted(
+        names: list[str], asked: Callable[[str, str], list[str]], only: str
+    ) -> dict[str, list[int]]:
         """Some counts for each column; some columns at a time."""
+        source = _source_sql(spec, table, only)
         found: dict[str, list[int]] = {}
         for start in range(0, len(names), COLUMNS_AT_ONCE):
             some = names[start : start + COLUMNS_AT_ONCE]
@@ -276,17 +288,24 @@ def _forms(db: duckdb.DuckDBPyConnection, spec: DatasetSpec, table: _Told) -> di
             found |= {name: told[k * each : (k + 1) * each] for k, name in enumerate(some)}
         return found
 
-    odd = counted(list(columns), lambda text, missing: [odd_sql(text, missing)])
-    strange = [name for name, (count,) in odd.items() if count]
-    if not strange:
-        return plain
-    found = {name: Evidence(*told) for name, told in counted(strange, evidence_sql).items()}
+    def evidence(names: list[str]) -> dict[str, Evidence]:
+        """A comma is in doubtful rows only; a point may be in any, and mostly is in the first."""
+        told = counted(names, evidence_sql, doubtful)
+        found = {name: Evidence(*own) for name, own in told.items()}
+        for only in (f"LIMIT {FEW_ROWS}", ""):
+            rest = [name for name, own in found.items() if not own.point]
+            points = counted(rest, lambda text, _: points_sql(text), only)
+            for name, (point, open_point) in points.items():
+                found[name] = found[name]._replace(point=point, open_point=open_point)
+        return found
+
+    odd = counted(list(columns), lambda text, missing: [odd_sql(text, missing)], doubtful)
+    found = evidence([name for name, (count,) in odd.items() if count])
     if typed:
-        return plain | {name: decide_typed(own) for name, own in found.items()}
-    others = [name for name in columns if name not in found]
+        return {name: decide_typed(own) for name, own in found.items()}
     if any(one.comma or one.open_comma for one in found.values()):
-        found |= {name: Evidence(*told) for name, told in counted(others, evidence_sql).items()}
-    return plain | decide(found, None)
+        found |= evidence([name for name in columns if name not in found])
+    return decide(found, None)
 
 
 # -- judging --------------------------------------------------------------------------------------
@@ -298,20 +317,22 @@ def _values_sql(
     forms: Mapping[str, Form],
     only: str = "",
     *,
-    texts_as_they_stand: bool = False,
+    judged: bool = False,
 ) -> str:
     """A table's rows with their values: v0 …, NULL where one is missing or wrong.
 
-    texts_as_they_stand: leave it to Arrow, which is ten times faster, to trim texts.
+    judged: of rows that nothing is wrong with; it is left to Arrow, which is ten times faster, to
+    trim their texts.
     """
     values = []
     for k, (name, column) in enumerate(spec.columns.items()):
         gone = missing_sql(f"t{k}", spec.missing_values, number=False)
         if column.kind is ColumnKind.NUMBER:
-            value = forms[name].value_sql(f"t{k}") if name in forms else "NULL::DOUBLE"
-            if any(map(looks_like_number, spec.missing_values)):
+            form = forms.get(name, Form())
+            value = form.judged_sql(f"t{k}") if judged else form.value_sql(f"t{k}")
+            if _missing_numbers(spec):
                 value = f"CASE WHEN NOT {gone} THEN {value} END"
-        elif texts_as_they_stand:
+        elif judged:
             value = f"t{k}"
         elif column.kind is ColumnKind.TEXT:
             value = f"CASE WHEN NOT {gone} THEN t{k} END"
@@ -321,16 +342,26 @@ def _values_sql(
     return f"SELECT *{''.join(values)} FROM ({_source_sql(spec, table, only)})"
 
 
+def _missing_numbers(spec: DatasetSpec) -> bool:
+    """Whether something that is a number, or that DuckDB takes for one, means a missing value."""
+    return any(character.isdigit() for token in spec.missing_values for character in token)
+
+
 def _judge_sql(spec: DatasetSpec, table: _Told, forms: Mapping[str, Form]) -> str:
     """Each row's ID and label, and whether something may be wrong with it."""
     form = forms.get(spec.label_column, Form())
     gone = missing_sql("label_text", spec.missing_values, number=spec.is_regression)
     doubts = ["coalesce(" + " OR ".join(when for when, _, _ in _ID_PROBLEMS) + ", true)"]
-    doubts += [
-        f"v{k} IS NULL"
-        for k, column in enumerate(spec.columns.values())
-        if column.required or column.kind is ColumnKind.NUMBER
-    ]
+    sound = []
+    for k, (name, column) in enumerate(spec.columns.items()):
+        if column.kind is not ColumnKind.NUMBER:
+            doubts += [f"v{k} IS NULL"] if column.required else []
+        elif _missing_numbers(spec):
+            sound.append(f"v{k} IS NOT NULL")
+        else:
+            sound.append(forms.get(name, Form()).sound_sql(f"t{k}"))
+    if sound:
+        doubts.append(f"NOT coalesce({' AND '.join(sound)}, false)")
     doubts += [when for when, _, _ in _label_problems(spec, gone, form)]
     return f"""
         SELECT n, r, _file, _line, labels_only, record_id,

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SAMPLE_BYTES = 256 << 10
-_STEP = 256 << 10  # bytes in which lines are counted
 _DOS_END = "\x1a"  # old programs close a file with it
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)")
 
@@ -334,14 +333,19 @@ class _Buffer:
         """Where the last whole row ends, if everything before it is regular; else None."""
         import numpy as np
 
-        data = self._data[: _few_lines(self._data)]
+        data = self._data
+        array = np.frombuffer(data, np.uint8)
+        newlines = np.flatnonzero(array == 10)
+        if newlines.size > BLOCK_ROWS:  # lines of few bytes; not so many rows at once
+            newlines = newlines[:BLOCK_ROWS]
+            data = data[: int(newlines[-1]) + 1]
+            array = array[: len(data)]
         is_last = self._ended and len(data) == len(self._data)
-        if b"\0" in data or data.count(b"\r") != data.count(b"\r\n"):
+        returns = np.count_nonzero(array == 13)
+        if b"\0" in data or returns != _before(array, newlines, 13):
             return None
         if data.startswith(codecs.BOM_UTF8):  # text here, but Arrow leaves it out
             return None
-        array = np.frombuffer(data, np.uint8)
-        newlines = np.flatnonzero(array == 10)
         quotes = np.flatnonzero(array == ord(dialect.quote))
         row_ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
         end = len(data) if is_last else int(row_ends[-1]) + 1 if row_ends.size else 0
@@ -372,14 +376,11 @@ class _Buffer:
         return data, lines[filled].astype(np.int64), lengths[filled]
 
 
-def _few_lines(data: bytes) -> int:
-    """How many bytes to take at once, so that lines of few bytes do not make many rows."""
-    count = 0
-    for end in range(_STEP, len(data), _STEP):
-        count += data.count(b"\n", end - _STEP, end)
-        if count > BLOCK_ROWS:
-            return end
-    return len(data)
+def _before(array: np.ndarray, places: np.ndarray, byte: int) -> int:
+    """How many of the places have this byte right before them."""
+    import numpy as np
+
+    return int(np.count_nonzero(array[places[places > 0] - 1] == byte))
 
 
 def _are_regular(array: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> bool:

@@ -501,12 +501,13 @@ def _write_rows(
     names = ["_file", "_line", *(f"c{i}" for i in range(len(table.header)))]
     types = [pa.string(), pa.int64(), *(pa.string() for _ in table.header)]
     schema = pa.schema(list(zip(names, types, strict=True)))
-    # Only what has few values is worth a dictionary.
+    # Only what has few values is worth a dictionary; nobody asks for the least of a text.
     few = {name for name, kind in spec.kinds.items() if kind == "category"} | {spec.label_column}
     repeated = ["_file", *(f"c{i}" for i, name in enumerate(table.header) if name in few)]
     with pq.ParquetWriter(
-        path, schema, compression="zstd", compression_level=1, use_dictionary=repeated
-    ) as writer:
+        path, schema, compression="zstd", compression_level=1, use_dictionary=repeated,
+        write_statistics=False,
+    ) as writer:  # fmt: skip
         for batch in table.batches():
             rows = inside.take(batch)
             writer.write_table(pa.Table.from_arrays(rows.columns, schema=schema))

@@ -18,6 +18,7 @@ from mm_assets.manifest.numbers import (
     evidence_sql,
     missing_sql,
     parser,
+    points_sql,
 )
 
 piece = st.sampled_from([".", ",", " ", "\u00a0", "'", "-", "+", "e", "E", "−", "000", "123", "NA"])
@@ -50,6 +51,22 @@ def test_sql_and_python_count_the_same_evidence(texts: list[str]) -> None:
     (told,) = asked(f"SELECT {', '.join(evidence_sql('t', gone))} FROM told", texts)
     kept = [t for t in texts if t.strip(" \t\r\n").lower() not in (*MARKERS, "")]
     assert Evidence(*told)[1:] == evidence_of(kept)[1:]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(written | shaped, min_size=1, max_size=30), st.sampled_from([Form(), *FORMS]))
+def test_the_shorter_questions_have_the_same_answers(texts: list[str], form: Form) -> None:
+    value = form.value_sql("t")
+    sound = f"coalesce({form.sound_sql('t')}, false)"
+    query = f"SELECT {value}, {sound}, {form.judged_sql('t')}, {Form().value_sql('t')} FROM told"
+    for number, is_sound, judged, plain in asked(query, texts):
+        assert is_sound == (number is not None)
+        assert not is_sound or judged == number
+        assert not form.keeps_plain or plain is None or number == plain
+    dotted = [text for text in texts if "." in text]
+    (points,) = asked(f"SELECT {', '.join(points_sql('t'))} FROM told", texts)
+    found = evidence_of(dotted)
+    assert points == (found.point, found.open_point)
 
 
 @settings(max_examples=200, deadline=None)

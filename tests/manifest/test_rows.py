@@ -131,7 +131,7 @@ def test_a_number_is_read_as_python_reads_it(local: Lake, text: str, value: floa
 @pytest.mark.parametrize(
     "text",
     ["inf", "-Infinity", "1e999", "-1e999", "0x10", "1_000", "1 0000", "5 kg",
-     "٣", "½", "1e", "e5", "+", "--5", "1.2.3", "$5", "5%", "True", "N", "nulll",
+     "٣", "½", "1e", "e5", "+", "--5", "+-5", "1.2.3", "$5", "5%", "True", "N", "nulll",
      "\u00a05", "1''000", "1\x005", "1,2,3", "1.234.56", "12,345,6", ",", "1,234.5.6"],
 )  # fmt: skip
 def test_what_is_no_finite_number_is_refused_with_its_text(local: Lake, text: str) -> None:
@@ -207,6 +207,23 @@ def test_the_tables_other_columns_tell_too_and_the_yaml_decides(local: Lake) -> 
         said = dataset(columns={"x": "number"}, classes=None, decimal=decimal)
         rows = typed(local, said, Table(["id", "x"], [["a", "1.234"]]))
         assert records(rows)["a"]["features"] == {"x": value}
+
+
+def test_what_stands_far_below_tells_too(local: Lake) -> None:
+    """How numbers are written is asked of the first rows first."""
+    many = [[f"{n}", "7"] for n in range(1_100)]
+    for last, refused in (("1.5", {}), ("7", {"x": "number_ambiguous"})):
+        rows = typed(local, NUMBERS, Table(["id", "x"], [["x", "1,234"], *many, ["y", last]]))
+        assert codes(rows) == refused
+
+
+def test_a_comma_below_changes_what_was_a_number_above(local: Lake) -> None:
+    spec = dataset(problem_type="regression", classes=None, columns={"x": "number"})
+    rows = [["a", "1.234", "2.345"], ["b", "1,5", "2,5"]]
+    found = records(typed(local, spec, Table(["id", "x", "label"], rows)))
+    assert [(row["features"]["x"], row["label"]) for row in found.values()] == [
+        (1234.0, "2345"), (1.5, "2.5"),
+    ]  # fmt: skip
 
 
 def test_numbers_of_a_file_with_types_are_read_as_they_stand(local: Lake) -> None:
