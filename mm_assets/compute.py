@@ -266,7 +266,7 @@ def _connect(ray: Any, address: str) -> None:
                 _knock(address)
                 ray.init(address=address, **quiet)
             else:
-                _lock_up()
+                _lock_up(ray)
                 ray.init(
                     address="local", include_dashboard=False, object_store_memory=STORE_BYTES,
                     **quiet,
@@ -289,7 +289,7 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
 
 
-def _lock_up() -> None:
+def _lock_up(ray: Any) -> None:
     """A cluster listens on all of a machine's addresses, and who reaches it may run what he likes.
 
     So it asks for a token that this process and its workers have.
@@ -297,9 +297,8 @@ def _lock_up() -> None:
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        from ray._raylet import Config
-
-        Config.initialize("")  # it has read the environment when it was imported
+        # It has read the environment when it was imported.
+        ray._raylet.Config.initialize("")  # noqa: SLF001  there is no public way
 
 
 @contextmanager

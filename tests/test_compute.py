@@ -38,7 +38,6 @@ from mm_assets.tables.open import open_store
 from mm_assets.training.train import train_model
 from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads import normalising, vectors
-from tests.engines.frames import imports
 from tests.make import dataset, draw_image, drop_zip, processed, received, rows_of, table
 
 WITH = Modality.WITH_IMAGE
@@ -230,19 +229,18 @@ def test_an_upload_is_received_as_in_one_process(
     assert spread["quarantined_by_code"] == alone["quarantined_by_code"]
 
 
-@pytest.mark.parametrize(("workers", "kills"), [(ONE, 0), (ALL, 1)])
 def test_images_look_the_same_to_every_worker(
-    on_ray: Callable[[int], None], monkeypatch, tmp_path: Path, workers: int, kills: int
+    on_ray: Callable[[int], None], monkeypatch, tmp_path: Path
 ):
     monkeypatch.setattr(eyes, "AT_A_TIME", 6)
     own = build_image_backbone(tmp_path / "own")
     images = [draw_image(n) for n in range(30)]
-    alone = [Eyes().embed(images), Eyes(own).embed(images)]
-    on_ray(workers)
-    with killing(kills):
-        spread = [Eyes().embed(images), Eyes(own).embed(images)]
-    for one, other in zip(alone, spread, strict=True):
-        assert np.array_equal(one, other)
+    alone, own_alone = Eyes().embed(images), Eyes(own).embed(images)
+    on_ray(ONE)
+    assert np.array_equal(Eyes(own).embed(images), own_alone)
+    on_ray(ALL)
+    with killing(1):
+        assert np.array_equal(Eyes().embed(images), alone)
 
 
 class World:
@@ -298,7 +296,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return root, World(root).fill()
 
 
-@pytest.mark.parametrize(("workers", "kills"), [(ONE, 0), (ALL, 2)])
+@pytest.mark.parametrize(("workers", "kills"), [(ONE, 0), (ALL, 1)])
 def test_records_are_predicted_as_in_one_process(
     waiting: tuple[Path, str], on_ray: Callable[[int], None], monkeypatch, tmp_path: Path,
     workers: int, kills: int,
@@ -359,14 +357,16 @@ def test_without_ray_it_is_said_what_to_install(monkeypatch):
 def test_nobody_who_lacks_the_token_gets_into_the_cluster(ray: Any):
     address = ray.get_runtime_context().gcs_address
     outside = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    outside["RAY_py_gcs_connect_timeout_s"] = "1"
     code = f"import ray; ray.init(address='{address}', log_to_driver=False); print('inside')"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=outside, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code],
+        check=False,
+        env=outside,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode != 0
     assert "inside" not in done.stdout
     assert "ConnectionError" in done.stderr
-
-
-def test_who_only_might_need_ray_does_not_wait_for_it():
-    assert imports("mm_assets.compute, mm_assets.api", "ray") == []

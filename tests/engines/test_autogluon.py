@@ -198,6 +198,19 @@ def test_many_threads_get_the_answers_that_one_gets(model):
     assert_same_for_threads(model, features(12), within=1e-5)
 
 
+def test_the_number_of_processors_does_not_matter(model):
+    """Not in the last digit: a batch is asked on this machine, or on a larger one."""
+    import torch
+
+    asked, said = features(71), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        said.append(model.predict(asked))
+    torch.set_num_threads(1)
+    assert said[0].equals(said[1])
+    assert said[0].equals(said[2])
+
+
 def test_strange_neighbours_do_not_matter_either(model):
     """Such as make AutoGluon pad texts, scale numbers or guess a column's type anew."""
     plain = features(6)

@@ -30,9 +30,10 @@ def one_thread_each() -> ThreadPoolExecutor:
 def _started(count: int) -> ThreadPoolExecutor:
     import torch
 
-    pool, all_there = ThreadPoolExecutor(count, "eyes"), threading.Barrier(count + 1)
+    pool, all_there = ThreadPoolExecutor(count, "one-thread-each"), threading.Barrier(count + 1)
 
     def begin() -> None:
+        torch.get_num_threads()  # asked first, a thread takes what is set for all, and only once
         torch.set_num_threads(1)
         all_there.wait()
 
