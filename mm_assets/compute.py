@@ -232,6 +232,8 @@ def _work(
     return done, None
 
 
+# Before it is imported: it sends nothing home, and is silent of what nobody waits for any more.
+_TOLD_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
 _starting = threading.Lock()
 
 
@@ -241,8 +243,29 @@ def connected(settings: Settings) -> Any:
     Who has connected this process before has chosen. Raises ComputeError (package_missing,
     compute_unreachable).
     """
-    # Ray sends home what it is used for unless it is told not to, before it is imported.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray = _imported()
+    with _starting:
+        if not ray.is_initialized():
+            _connect(ray, settings.ray_address)
+    return ray
+
+
+def look(settings: Settings) -> str:
+    """In words, who would do the work; a worker of RAY_ADDRESS has done some. Raises ComputeError.
+
+    A cluster that is started for a run is not there before it.
+    """
+    if not settings.ray_address:
+        return f"Ray {_imported().__version__}; a run that has enough to do starts a cluster here"
+    workers = _Workers(settings, str)
+    workers.received(workers.send([0]))
+    resources = connected(settings).cluster_resources()
+    return f"{settings.ray_address}: a worker answers, of {resources.get('CPU', 0):g} processors"
+
+
+def _imported() -> Any:
+    for name, value in _TOLD_RAY.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
@@ -252,9 +275,6 @@ def connected(settings: Settings) -> Any:
             where="MM_COMPUTE",
             todo='Install it: pip install "autogluon.core[ray]"; or leave MM_COMPUTE out.',
         ) from None
-    with _starting:
-        if not ray.is_initialized():
-            _connect(ray, settings.ray_address)
     return ray
 
 

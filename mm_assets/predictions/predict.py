@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 2048
+IMAGED_BATCH = 256  # records with images: some seconds of a processor, and a share for many workers
 Progress = Callable[[str], None]
 
 
@@ -197,9 +198,10 @@ def _batches(
             continue
         wanted = set(own["image_sha256"].to_pylist())
         for images in read_images(lake, spec.dataset, upload, wanted):
-            some = own.filter(pc.is_in(own["image_sha256"], pa.array(list(images))))
-            for start in range(0, some.num_rows, BATCH):
-                yield some.slice(start, BATCH), images
+            there = own.filter(pc.is_in(own["image_sha256"], pa.array(list(images))))
+            for start in range(0, there.num_rows, IMAGED_BATCH):
+                some = there.slice(start, IMAGED_BATCH)
+                yield some, {sha: images[sha] for sha in some["image_sha256"].to_pylist()}
 
 
 def _publish(
