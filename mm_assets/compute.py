@@ -19,6 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -122,8 +123,13 @@ def map_ordered(
     function: Callable[[Item], Result], items: Iterable[Item], *, together: int = 1
 ) -> Iterator[Result]:
     """What `function` makes of each item, in order. Items are taken when there is room for them."""
+    items = iter(items)
+    first = list(islice(items, 2))
+    if len(first) < 2:  # one image of a request: no time for settings
+        yield from map(function, first)
+        return
     with InOrder[None, Item, Result](function, together=together) as work:
-        for item in items:
+        for item in chain(first, items):
             for _, result in work.put(None, item):
                 yield result
         for _, result in work.rest():
