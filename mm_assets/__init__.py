@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mm_assets.contract.dataset import DatasetSpec
     from mm_assets.contract.ends import End
     from mm_assets.contract.errors import (
+        ComputeError,
         LakeError,
         MMError,
         ModelError,
@@ -66,7 +67,7 @@ _WHERE = {
     "contract.dataset": ("DatasetSpec",),
     "contract.ends": ("End",),
     "contract.errors": (
-        "LakeError", "MMError", "ModelError", "Refusal", "ReviewError",
+        "ComputeError", "LakeError", "MMError", "ModelError", "Refusal", "ReviewError",
         "SettingsError", "SpecError", "StoreError", "UploadError", "UsageError",
     ),
     "contract.modality": ("Modality",),
@@ -77,6 +78,7 @@ _ROOM_OF = {name: room for room, names in _WHERE.items() for name in names}
 _RENAMED = {"open": "open_dataset"}  # `open` is Python's own inside of a module
 
 __all__ = [
+    "ComputeError",
     "Dataset",
     "DatasetSpec",
     "End",

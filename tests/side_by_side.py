@@ -34,6 +34,7 @@ SLOW = (
     "tests/api/",
     "tests/deploy/test_policies.py",  # a whole flow, every request written down
     "tests/deploy/test_restore.py",
+    "tests/test_compute.py",  # workers of Ray, started, and killed
     "tests/test_storm.py",  # a whole flow, a tenth of all requests going wrong
     "tests/lake/test_changed_bytes.py",  # a whole flow, and every kind of file that it leaves
     "tests/serving/protocols/",  # the same, and clients that are not ours

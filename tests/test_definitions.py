@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"torch", "autogluon", "lightning", "transformers", "timm", "sklearn", "matplotlib"}
+HEAVY = {"ray", "torch", "autogluon", "lightning", "transformers", "timm", "sklearn", "matplotlib"}
 # What the code location needs only once something runs: each run's process would wait for them.
 NOT_YET = {"pandas", "pyarrow", "duckdb", "dagster_aws", "boto3"}
 

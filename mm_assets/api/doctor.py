@@ -39,6 +39,7 @@ def examine() -> list[Fact]:
         *([_try("events", lambda: _events(settings))] if settings.events else []),
         *([_try("work", lambda: _work(settings))] if settings.work else []),
         *([_try("results", lambda: _results(settings))] if settings.results else []),
+        *([_try("compute", lambda: _compute(settings))] if settings.compute == "ray" else []),
         _try("Dagster home", lambda: _home(settings)),
         _disk(settings),
     ]
@@ -143,6 +144,12 @@ def _results(settings: Settings) -> Fact:
 
     words = open_target(settings).look()
     return Fact("results", True, f"{words}; it is told of: {settings.results_send}")
+
+
+def _compute(settings: Settings) -> Fact:
+    from mm_assets.compute import look
+
+    return Fact("compute", True, look(settings))
 
 
 def _table(settings: Settings) -> Fact:

@@ -65,6 +65,10 @@ class ModelError(MMError):
     """A model cannot be trained, verified, loaded or asked."""
 
 
+class ComputeError(MMError):
+    """The workers that MM_COMPUTE names cannot be had, or were lost in the middle."""
+
+
 class ReviewError(MMError):
     """The tool that people review with cannot be reached, or does not do what it is asked."""
 

@@ -96,6 +96,16 @@ class Settings(BaseSettings):
     )
     aws_region: str | None = Field(None, validation_alias="AWS_REGION")
     aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
+    compute: Literal["local", "ray"] = Field(
+        "local",
+        description="Where images are decoded and looked at, and records predicted: in the run's "
+        "own process, or on the workers of a Ray cluster.",
+    )
+    ray_address: str = Field(
+        "",
+        validation_alias="RAY_ADDRESS",
+        description="host:port or ray://host:port of the cluster. Default: one is started here.",
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
         validation_alias="MLFLOW_TRACKING_URI",

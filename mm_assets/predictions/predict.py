@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mm_assets.compute import map_ordered
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import Refusal, UploadError
-from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import dataset_prefix, of_upload, uploads_prefix
 from mm_assets.lake.local import utc_now, working_folder
 from mm_assets.manifest.join import records_name
-from mm_assets.predictions.ask import ask, judge_failures
-from mm_assets.predictions.offer import empty_predictions, loaded_or_why, offered, why_not
-from mm_assets.predictions.unlike import Unlike, UnlikeCounter
+from mm_assets.predictions.ask import judge_failures
+from mm_assets.predictions.asking import Asking, Batch
+from mm_assets.predictions.offer import empty_predictions, loaded_or_why, why_not
+from mm_assets.predictions.unlike import Counted, Unlike, UnlikeCounter
 from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.uploads.receive import refusals_table
 from mm_assets.uploads.received import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 2048
+IMAGED_BATCH = 256  # records with images: some seconds of a processor, and a share for many workers
 Progress = Callable[[str], None]
 
 
@@ -78,31 +80,21 @@ def predict_records(
     unlike: Unlike = {}
     if loaded is not None:
         assert champion is not None  # noqa: S101  or nothing would be loaded
-        generation = spec_generation(lake, spec)
-        counter = UnlikeCounter(loaded.spellings, loaded.familiar)
-        for batch, images in _batches(lake, spec, records, modality):
-            if images:
-                loaded.vectors.lie(_home_of(lake, models, batch), images)
-            frame = feature_frame(batch, spec, modality, images)
-            answered, answers, faults = ask(loaded, spec, batch, frame)
-            counter.add(frame, answers.doubts)
-            failed += faults
-            if not answered.num_rows:
+        generation, counted = spec_generation(lake, spec), Counted()
+        asking = Asking(models, spec, modality, champion, generation, run_id, loaded)
+        batches = (
+            Batch(batch, images, _home_of(lake, models, batch) if images else None)
+            for batch, images in _batches(lake, spec, records, modality)
+        )
+        for said in map_ordered(asking, batches):
+            counted.add(said.unlike)
+            failed += said.failed
+            if said.offered is None:
                 continue
-            parts.append(
-                offered(
-                    generation,
-                    answered,
-                    answers,
-                    loaded,
-                    modality,
-                    champion,
-                    run_id,
-                )
-            )
+            parts.append(said.offered)
             progress(f"{modality}: {sum(p.num_rows for p in parts):,} of {records.num_rows:,}")
         reason = judge_failures(spec, modality, upload, failed, records.num_rows)
-        unlike = counter.to_json()
+        unlike = UnlikeCounter(loaded.spellings, loaded.familiar).to_json(counted)
     document = _publish(
         lake, spec, upload, modality, champion, parts, failed, records.num_rows, standing_in,
         reason, unlike,
@@ -207,9 +199,10 @@ def _batches(
             continue
         wanted = set(own["image_sha256"].to_pylist())
         for images in read_images(lake, spec.dataset, upload, wanted):
-            some = own.filter(pc.is_in(own["image_sha256"], pa.array(list(images))))
-            for start in range(0, some.num_rows, BATCH):
-                yield some.slice(start, BATCH), images
+            there = own.filter(pc.is_in(own["image_sha256"], pa.array(list(images))))
+            for start in range(0, there.num_rows, IMAGED_BATCH):
+                some = there.slice(start, IMAGED_BATCH)
+                yield some, {sha: images[sha] for sha in some["image_sha256"].to_pylist()}
 
 
 def _publish(

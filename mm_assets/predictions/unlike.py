@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.spellings import counted
@@ -28,8 +29,24 @@ _SAID: dict[Code, str] = {
 }
 
 
+@dataclass
+class Counted:
+    """Over some batches: how many records have a doubt, and of each kind and column its values."""
+
+    records: int = 0
+    values: dict[tuple[Code, str], Counter[str]] = field(default_factory=dict)
+
+    def of(self, code: Code, column: str) -> Counter[str]:
+        return self.values.setdefault((code, column), Counter())
+
+    def add(self, other: Counted) -> None:
+        self.records += other.records
+        for (code, column), counts in other.values.items():
+            self.of(code, column).update(counts)
+
+
 class UnlikeCounter:
-    """Counts over the batches of one upload.
+    """Counts what a model never saw.
 
     Of a model that learnt nothing of what is familiar, unseen categories are counted nevertheless;
     they are no doubts.
@@ -38,32 +55,29 @@ class UnlikeCounter:
     def __init__(self, spellings: Spellings, familiar: Familiar | None) -> None:
         self._spellings = spellings
         self._familiar = familiar
-        self._records = 0
-        self._counts: dict[tuple[Code, str], Counter[str]] = {}
 
-    def add(self, frame: pd.DataFrame, doubts: Sequence[Sequence[Doubt]]) -> None:
+    def counted(self, frame: pd.DataFrame, doubts: Sequence[Sequence[Doubt]]) -> Counted:
         """doubts: of each record of the frame."""
+        counted = Counted()
         if self._familiar is None:
             for column, counts in self._spellings.unseen(frame).items():
-                self._of("unseen_category", column).update(counts)
+                counted.of("unseen_category", column).update(counts)
         for own in doubts:
-            self._records += bool(own)
+            counted.records += bool(own)
             for doubt in own:
-                self._of(doubt.code, doubt.column)[doubt.value] += 1
+                counted.of(doubt.code, doubt.column)[doubt.value] += 1
+        return counted
 
-    def _of(self, code: Code, column: str) -> Counter[str]:
-        return self._counts.setdefault((code, column), Counter())
-
-    def to_json(self) -> Unlike:
+    def to_json(self, counted: Counted) -> Unlike:
         """What the predictions' document keeps: how many records have a doubt (`records`), and
         `found`: of each kind and column how many have it, the most frequent values with their
         counts, and what training had, in words.
         """
         return {
-            "records": self._records,
+            "records": counted.records,
             "found": [
-                self._found(code, column, self._counts[code, column])
-                for code, column in sorted(self._counts, key=lambda at: (CODES.index(at[0]), at[1]))
+                self._found(*at, counted.values[at])
+                for at in sorted(counted.values, key=lambda at: (CODES.index(at[0]), at[1]))
             ],
         }
 

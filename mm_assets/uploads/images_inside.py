@@ -8,20 +8,18 @@ that is refused in the middle are nobody's.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mm_assets.contract.dataset import DatasetSpec, NamedImage
 from mm_assets.contract.ids import fault_of, normalised
-from mm_assets.reading.images import ImageRefused, NormalisedImage, normalise
+from mm_assets.reading.images import ImageRefused, NormalisedImage
 from mm_assets.reading.table import IMAGE_COLUMN, LINE_COLUMN, TableRefused
 from mm_assets.reading.tables import Table
 from mm_assets.uploads.delivered import IN_MEMORY, Delivered
 from mm_assets.uploads.image_file import ImageFile
+from mm_assets.uploads.normalising import normalising
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 NOT_NAMED = "image_not_named"  # whole, but nobody's
 PLACES = 1 << 20  # of images in the list of one row, so that those of later rows come after
 TRIED = 300  # images of a table of which only the first rows are read
-_Coming = Future[NormalisedImage]
 
 
 class ImagesInside:
@@ -43,8 +40,7 @@ class ImagesInside:
         self._spec = spec
         self._table = table
         self._column: str | None = table.facts.get("images_in")
-        self._pending: deque[tuple[Delivered, NamedImage, _Coming]] = deque()
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="normalise")
+        self._work = normalising(spec)
         self.notes: list[dict[str, Any]] = []
         self.file = None if self._column is None else ImageFile(path)
 
@@ -52,12 +48,13 @@ class ImagesInside:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None,
-        _trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        while self._pending and kind is None:
-            self._add(*self._pending.popleft())
-        self._pool.shutdown(cancel_futures=True)
+        with self._work:
+            if kind is None:
+                for done in self._work.rest():
+                    self._add(*done)
         if self.file is not None:
             self.file.close()
 
@@ -98,22 +95,15 @@ class ImagesInside:
             self._note(file, code=NOT_NAMED, reason=f"its row has no ID of use: {fault[1]}")
         else:
             named = NamedImage(record_id, number, None)  # of two rows with an ID the first counts
-            self._pending.append((file, named, self._pool.submit(self._normalised, data)))
-        while len(self._pending) > 4 * (os.cpu_count() or 1):
-            self._add(*self._pending.popleft())
+            for done in self._work.put((file, named), data):
+                self._add(*done)
 
-    def _normalised(self, data: bytes) -> NormalisedImage:
-        return normalise(
-            data,
-            longest_side=self._spec.image_longest_side,
-            maximum_pixels=int(self._spec.image_maximum_megapixels * 1e6),
-        )
-
-    def _add(self, file: Delivered, named: NamedImage, future: _Coming) -> None:
-        try:
-            image = future.result()
-        except ImageRefused as error:
-            more = {"code": error.code, "reason": error.reason, "record_id": named.record_id}
+    def _add(
+        self, tag: tuple[Delivered, NamedImage], image: NormalisedImage | ImageRefused
+    ) -> None:
+        file, named = tag
+        if isinstance(image, ImageRefused):
+            more = {"code": image.code, "reason": image.reason, "record_id": named.record_id}
             self._note(file, **more)
             return
         assert self.file is not None  # noqa: S101  there is an image

@@ -9,11 +9,9 @@ that could not be read; `missing_images.parquet` what rows name and is not there
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +21,7 @@ from mm_assets.contract.ids import fault_of
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
-from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
+from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image
 from mm_assets.reading.images.formats import SUFFIXES as IMAGE_SUFFIXES
 from mm_assets.reading.table import TableRefused, Wanted
 from mm_assets.reading.tables import Table, may_be_table, open_table
@@ -36,6 +34,7 @@ from mm_assets.uploads.fetched import Fetching, not_fetched, refusing
 from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
 from mm_assets.uploads.images_inside import ImagesInside, check_chosen
+from mm_assets.uploads.normalising import normalising
 from mm_assets.uploads.references import Missing, References, read_references, without_lines
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 RAW = "raw_uploads"
 MISSING_IMAGES = "missing_images.parquet"
 Progress = Callable[[str], None]
-Sort = Callable[[Delivered, ThreadPoolExecutor], Future[NormalisedImage] | None]
+Sort = Callable[[Delivered], bytes | None]  # the bytes of what has to be normalised
 
 
 def receive(
@@ -153,22 +152,21 @@ class Packer:
 
     def _take_files(self, files: Iterable[Delivered], sort: Sort, progress: Progress) -> None:
         """Sort each file; its image, if it is one, is normalised meanwhile."""
-        workers = os.cpu_count() or 1
-        pending: deque[tuple[Delivered, Future[NormalisedImage]]] = deque()
         spoken = time.monotonic()
-        with ThreadPoolExecutor(workers, thread_name_prefix="normalise") as pool:
+        with normalising(self.spec) as work:
             for count, file in enumerate(files, 1):
-                if (future := sort(file, pool)) is not None:
-                    pending.append((file, future))
-                while len(pending) > 4 * workers:
-                    self._add_image(*pending.popleft())
+                if (data := sort(file)) is not None:
+                    # What is under way holds its bytes; the name waits here without them.
+                    about = replace(file, content=b"") if file.sha256 else file
+                    for done in work.put(about, data):
+                        self._add_image(*done)
                 if time.monotonic() - spoken > 5:
                     spoken = time.monotonic()
                     progress(f"{count:,} files received")
-            while pending:
-                self._add_image(*pending.popleft())
+            for done in work.rest():
+                self._add_image(*done)
 
-    def _sort(self, file: Delivered, pool: ThreadPoolExecutor) -> Future[NormalisedImage] | None:
+    def _sort(self, file: Delivered) -> bytes | None:
         if file.problem is not None:
             kind = "archive" if file.problem in REFUSED_ARCHIVES else "unknown"
             self._quarantine(file, kind, file.problem, file.reason)
@@ -187,7 +185,7 @@ class Packer:
             elif fault := self._name_fault(file.name):
                 self._quarantine(file, "image", *fault)
             else:
-                return self._normalising(file.content, pool)
+                return file.content
         else:
             head, path = file.head, self._on_disk(file)
             if may_be_table(path, head, file.name):
@@ -203,9 +201,7 @@ class Packer:
                 self._quarantine(file, "unknown", "file_type", reason)
         return None
 
-    def _sort_fetched(
-        self, file: Delivered, pool: ThreadPoolExecutor
-    ) -> Future[NormalisedImage] | None:
+    def _sort_fetched(self, file: Delivered) -> bytes | None:
         """What is at an address is an image or nothing."""
         if file.problem is not None:
             self._quarantine(file, "image", file.problem, file.reason)
@@ -213,16 +209,8 @@ class Packer:
             reason = "what is at this address is no image" if file.size else "nothing is there"
             self._quarantine(file, "image", "image_unreadable", reason)
         elif isinstance(file.content, bytes):
-            return self._normalising(file.content, pool)
+            return file.content
         return None
-
-    def _normalising(self, data: bytes, pool: ThreadPoolExecutor) -> Future[NormalisedImage]:
-        return pool.submit(
-            normalise,
-            data,
-            longest_side=self.spec.image_longest_side,
-            maximum_pixels=int(self.spec.image_maximum_megapixels * 1e6),
-        )
 
     def _on_disk(self, file: Delivered) -> Path:
         """A file of the folder that is ours, with the content."""
@@ -250,14 +238,12 @@ class Packer:
             return fault
         return "image_name", f"no record can have the ID in this name: {fault[1]}"
 
-    def _add_image(self, file: Delivered, future: Future[NormalisedImage]) -> None:
+    def _add_image(self, file: Delivered, image: NormalisedImage | ImageRefused) -> None:
         named = self.spec.named_image(file.name, file.sha256 or _sha256(file.content))
         assert named is not None or self.unnamed is not None  # noqa: S101  _sort has seen to it
         record_id = named.record_id if named else None
-        try:
-            image = future.result()
-        except ImageRefused as error:
-            self._quarantine(file, "image", error.code, error.reason, record_id)
+        if isinstance(image, ImageRefused):
+            self._quarantine(file, "image", image.code, image.reason, record_id)
             return
         if self.unnamed is not None:
             self.unnamed.add(file, named or NamedImage("", 0, None), image)

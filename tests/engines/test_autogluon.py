@@ -198,6 +198,27 @@ def test_many_threads_get_the_answers_that_one_gets(model):
     assert_same_for_threads(model, features(12), within=1e-5)
 
 
+def test_the_number_of_processors_does_not_matter(model, monkeypatch):
+    """With more threads the last digits of a larger network's answer would be others."""
+    import torch
+
+    alone, threads = model.predict(features(71)), []
+    for member in model._members:
+        real = member._logits
+
+        def noted(batch, real=real):
+            threads.append(torch.get_num_threads())
+            return real(batch)
+
+        monkeypatch.setattr(member, "_logits", noted)
+    try:
+        torch.set_num_threads(3)
+        assert model.predict(features(71)).equals(alone)
+    finally:
+        torch.set_num_threads(1)
+    assert threads == [1] * 2 * len(model._members)
+
+
 def test_strange_neighbours_do_not_matter_either(model):
     """Such as make AutoGluon pad texts, scale numbers or guess a column's type anew."""
     plain = features(6)

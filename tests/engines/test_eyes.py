@@ -17,6 +17,7 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.engines.gradient_boosting import GradientBoostingEngine
 from mm_assets.engines.shared import backbones, eyes
 from mm_assets.engines.shared.eyes import Eyes
+from mm_assets.engines.shared.one_thread_each import one_thread_each
 from tests.engines.frames import imaged, imports, learn, records
 from tests.make import draw_image, images_looked_at
 
@@ -89,6 +90,19 @@ def test_a_vector_is_the_same_alone_in_a_batch_in_any_number_of_threads_and_read
         torch.set_num_threads(threads)
     np.testing.assert_array_equal(Eyes(vectors=kept).embed(images), together[:-1])
     assert torch.get_num_threads() == threads
+
+
+def test_a_thread_that_runs_a_network_has_no_threads_of_its_own() -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        asked = one_thread_each().map(lambda _: torch.get_num_threads(), range(9))
+        assert set(asked) == {1}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_many_threads_at_once_see_what_one_sees_and_torch_keeps_its_number_of_threads() -> None:

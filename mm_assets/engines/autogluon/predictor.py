@@ -14,6 +14,7 @@ import pandas as pd
 from mm_assets.engines.autogluon.batches import Batches
 from mm_assets.engines.autogluon.blend import combined
 from mm_assets.engines.shared.guards import REGRESSION, check_columns, prepared_frame
+from mm_assets.engines.shared.one_thread_each import one_thread_each
 from mm_assets.engines.shared.weights import unweighted
 
 PREDICTION_BATCH = 64
@@ -61,8 +62,9 @@ class Member:
         """[records, classes] log probabilities, or [records, 1] values for regression."""
         frame = prepared[self._columns]
         starts = range(0, max(len(frame), 1), PREDICTION_BATCH)
-        batches = (frame.iloc[start : start + PREDICTION_BATCH] for start in starts)
-        return np.concatenate([self._batch(batch.reset_index(drop=True)) for batch in batches])
+        batches = (frame.iloc[at : at + PREDICTION_BATCH].reset_index(drop=True) for at in starts)
+        each = one_thread_each().map if self._device.type == "cpu" else map
+        return np.concatenate(list(each(self._batch, batches)))
 
     def _batch(self, batch: pd.DataFrame) -> np.ndarray:
         """Full precision whatever it was trained with, so that neighbours don't matter."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
+from mm_assets.compute import map_ordered
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.protocol import Progress, Vectors
 from mm_assets.engines.shared.backbones import (
@@ -32,6 +33,7 @@ from mm_assets.engines.shared.backbones import (
     read_embedded_backbone,
     read_image_backbone,
 )
+from mm_assets.engines.shared.one_thread_each import one_thread_each
 from mm_assets.engines.shared.refusals import refuse
 
 PREPARED = 1  # how images are prepared and vectors rounded; another number for any change of it
@@ -87,10 +89,11 @@ class Eyes:
 
     def _looked_at(self, images: dict[str, bytes], progress: Progress) -> dict[str, np.ndarray]:
         names, found, kept = list(images), dict[str, np.ndarray](), 0
+        groups = [names[at : at + AT_A_TIME] for at in range(0, len(names), AT_A_TIME)]
+        looking = _Looking(self._backbone, self.identity)
+        seen = map_ordered(looking, ([images[name] for name in some] for some in groups))
         try:
-            for start in range(0, len(names), AT_A_TIME):
-                some = names[start : start + AT_A_TIME]
-                made = look_at([images[name] for name in some], self._backbone, self.identity)
+            for some, made in zip(groups, seen, strict=True):
                 found.update(zip(some, rounded(made), strict=True))
                 if len(found) - kept >= KEPT_AT_ONCE:
                     self._keep(found, kept)
@@ -154,6 +157,42 @@ def kept_eyes(identity: str | None, folder: Path, vectors: Vectors | None = None
     return eyes
 
 
+class _Looking:
+    """What is done to some images. Where it is done, the embedded backbone is installed; any other
+    one goes along, and is what it was: the identity says so.
+    """
+
+    def __init__(self, backbone: str, identity: str) -> None:
+        self._backbone = backbone
+        self._identity = identity
+        self._unverified = False
+
+    def __call__(self, images: Sequence[bytes]) -> np.ndarray:
+        if self._unverified and _described(self._backbone)[0] != self._identity:
+            refuse(
+                "backbone_differs",
+                f"a worker has another image backbone than {self._identity}",
+                "Give the workers the same image as the run.",
+                f"image_backbone: {self._backbone}",
+            )
+        self._unverified = False
+        return look_at(images, self._backbone, self._identity)
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = () if self._backbone == EMBEDDED else ("config.json", IMAGE_WEIGHTS)
+        files = {name: (Path(self._backbone) / name).read_bytes() for name in names}
+        return {"files": files, "identity": self._identity}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._backbone, self._identity = EMBEDDED, state["identity"]
+        if state["files"]:
+            self._folder = TemporaryDirectory(prefix="backbone-")  # gone with this object
+            self._backbone = self._folder.name
+            for name, data in state["files"].items():
+                (Path(self._backbone) / name).write_bytes(data)
+        self._unverified = True
+
+
 # -- the network ----------------------------------------------------------------------------------
 
 
@@ -165,42 +204,7 @@ def look_at(images: Sequence[bytes], backbone: str, identity: str) -> np.ndarray
     moment are faster than threads that wait for each other at every layer of one.
     """
     network = _network(backbone, identity)
-    return np.array(list(_workers().map(network.vector, images)), dtype=np.float32)
-
-
-def _workers() -> ThreadPoolExecutor:
-    """Threads that run a network in one thread each, as many as torch would take for one network.
-
-    They stay: to start them takes as long as to prepare an image. Not beyond a fork, which has none
-    of them.
-    """
-    import torch
-
-    with _starting:
-        key = os.getpid(), torch.get_num_threads()
-        if key not in _pools:
-            _pools[key] = _started(key[1])
-        return _pools[key]
-
-
-def _started(count: int) -> ThreadPoolExecutor:
-    import torch
-
-    pool, all_there = ThreadPoolExecutor(count, "eyes"), threading.Barrier(count + 1)
-
-    def begin() -> None:
-        torch.set_num_threads(1)
-        all_there.wait()
-
-    for _ in range(count):
-        pool.submit(begin)
-    all_there.wait()
-    torch.set_num_threads(count)  # they have set it for threads that are yet to come as well
-    return pool
-
-
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
-_starting = threading.Lock()
+    return np.array(list(one_thread_each().map(network.vector, images)), dtype=np.float32)
 
 
 class _Network:
