@@ -21,12 +21,12 @@ from mm_assets.predictions.ask import ask, judge_failures
 from mm_assets.predictions.offer import empty_predictions, loaded_or_why, offered, why_not
 from mm_assets.predictions.unlike import Unlike, UnlikeCounter
 from mm_assets.registry.store import Champion, ModelStore
-from mm_assets.uploads.receive import refusals_table
 from mm_assets.uploads.received import (
     read_document,
     read_image_sets,
     read_images,
     read_parquet,
+    refusals_table,
 )
 
 if TYPE_CHECKING:
