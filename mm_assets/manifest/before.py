@@ -14,7 +14,8 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.manifest.rows import typed_rows
 from mm_assets.uploads.check import Judged
-from mm_assets.uploads.receive import RAW, Packer
+from mm_assets.uploads.receive import Packer
+from mm_assets.uploads.received import RAW
 
 
 def judge_rows(spec: DatasetSpec, packer: Packer, folder: Path) -> Judged:

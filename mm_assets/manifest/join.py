@@ -26,7 +26,6 @@ from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
 from mm_assets.reading.image_features import mean_features
 from mm_assets.reading.in_memory import in_memory
 from mm_assets.tables.store import Store
-from mm_assets.uploads.receive import refusals_table
 from mm_assets.uploads.received import (
     empty_image_features,
     how_it_ended,
@@ -34,6 +33,7 @@ from mm_assets.uploads.received import (
     read_image_features,
     read_parquet,
     read_receipt,
+    refusals_table,
 )
 from mm_assets.uploads.withdrawals import read_withdrawal, withdrawn_uploads
 

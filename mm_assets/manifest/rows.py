@@ -35,7 +35,7 @@ from mm_assets.manifest.numbers import (
 )
 from mm_assets.reading.in_memory import in_memory
 from mm_assets.reading.table import SPACE as TABLE_SPACE
-from mm_assets.uploads.receive import refusals_table
+from mm_assets.uploads.received import refusals_table
 
 if TYPE_CHECKING:
     import duckdb

@@ -22,8 +22,7 @@ from mm_assets.registry.store import ModelStore
 from mm_assets.tables.store import Store
 from mm_assets.training.answered import answered, with_labels_as_predicted
 from mm_assets.training.training_set import TRAINING_SET
-from mm_assets.uploads.receive import RAW
-from mm_assets.uploads.received import read_parquet
+from mm_assets.uploads.received import RAW, read_parquet
 from mm_assets.uploads.withdrawals import withdrawn_uploads
 
 if TYPE_CHECKING:

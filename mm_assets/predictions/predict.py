@@ -22,12 +22,12 @@ from mm_assets.predictions.asking import Asking, Batch
 from mm_assets.predictions.offer import empty_predictions, loaded_or_why, why_not
 from mm_assets.predictions.unlike import Counted, Unlike, UnlikeCounter
 from mm_assets.registry.store import Champion, ModelStore
-from mm_assets.uploads.receive import refusals_table
 from mm_assets.uploads.received import (
     read_document,
     read_image_sets,
     read_images,
     read_parquet,
+    refusals_table,
 )
 
 if TYPE_CHECKING:

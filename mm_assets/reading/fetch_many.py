@@ -10,10 +10,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from mm_assets.reading.addresses import AllowList, FetchRefused
 from mm_assets.reading.buckets import SCHEME, Buckets
-from mm_assets.reading.fetch import AT_ONCE, Fetcher
+
+if TYPE_CHECKING:
+    from mm_assets.reading.fetch import Fetcher
 
 PAUSES = (0.5, 2.0)  # seconds before the second and the third try
 GIVEN_UP = 8  # addresses of a host that fail one after the other, each after all its tries
@@ -52,6 +55,8 @@ class Addresses:
             apart.submit(asyncio.run, self._fetch(addresses, keep)).result()
 
     async def _fetch(self, addresses: Sequence[str], keep: Keep) -> None:
+        from mm_assets.reading.fetch import AT_ONCE, Fetcher  # httpcore: who fetches, pays
+
         left = iter(addresses)
         silent = Counter[str]()
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="objects") as threads:

@@ -35,12 +35,12 @@ from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
 from mm_assets.uploads.images_inside import ImagesInside, check_chosen
 from mm_assets.uploads.normalising import normalising
+from mm_assets.uploads.received import RAW, refusals_table
 from mm_assets.uploads.references import Missing, References, read_references, without_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RAW = "raw_uploads"
 MISSING_IMAGES = "missing_images.parquet"
 Progress = Callable[[str], None]
 Sort = Callable[[Delivered], bytes | None]  # the bytes of what has to be normalised
@@ -521,15 +521,3 @@ def _files_table(files: list[dict[str, Any]]) -> pa.Table:
          ("frames", number)]
     )  # fmt: skip
     return pa.Table.from_pylist(files, schema=schema)
-
-
-def refusals_table(refusals: Iterable[Refusal]) -> pa.Table:
-    """Refusals as a table: code, reason, file, line, record_id, todo."""
-    import pyarrow as pa
-
-    text = pa.string()
-    schema = pa.schema(
-        [("code", text), ("reason", text), ("file", text), ("line", pa.int64()),
-         ("record_id", text), ("todo", text)]
-    )  # fmt: skip
-    return pa.Table.from_pylist([refusal.as_dict() for refusal in refusals], schema=schema)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.ends import PLACES, Ended, LeftOut, end_of_upload, place_of
-from mm_assets.contract.errors import REFUSALS, LakeError
+from mm_assets.contract.errors import REFUSALS, LakeError, Refusal
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
-from mm_assets.uploads.receive import RAW
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+RAW = "raw_uploads"
 MOST_IN_SETS = 2048  # images of records that have several, in memory
+
+
+def refusals_table(refusals: Iterable[Refusal]) -> pa.Table:
+    """Refusals as a table: code, reason, file, line, record_id, todo."""
+    import pyarrow as pa
+
+    text = pa.string()
+    schema = pa.schema(
+        [("code", text), ("reason", text), ("file", text), ("line", pa.int64()),
+         ("record_id", text), ("todo", text)]
+    )  # fmt: skip
+    return pa.Table.from_pylist([refusal.as_dict() for refusal in refusals], schema=schema)
 
 
 def read_receipt(lake: Lake, dataset: str, upload: str) -> dict[str, Any]:

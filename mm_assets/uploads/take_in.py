@@ -19,8 +19,8 @@ from mm_assets.lake.lake import Lake, LakeObject
 from mm_assets.lake.layout import INBOX_NOTE, MARKER, SIZE_MARKER, of_upload, received
 from mm_assets.lake.local import working_folder
 from mm_assets.uploads.find import Source
-from mm_assets.uploads.receive import RAW, Packer, publish_receipt, receive
-from mm_assets.uploads.received import read_parquet
+from mm_assets.uploads.receive import Packer, publish_receipt, receive
+from mm_assets.uploads.received import RAW, read_parquet
 from mm_assets.uploads.withdrawals import Withdrawal, read_withdrawal
 
 THREADS = 16

@@ -23,7 +23,8 @@ from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.find import find_uploads
-from mm_assets.uploads.receive import RAW, receive
+from mm_assets.uploads.receive import receive
+from mm_assets.uploads.received import RAW
 from tests.make import plain_image
 
 Parts = tuple[Lake, Store, DatasetSpec]

@@ -1,7 +1,7 @@
 """The assets `training_set`, `model_with_image` and `model_without_image`."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -21,9 +21,10 @@ from mm_assets.orchestration.scope import (
     shown_table,
     told,
 )
-from mm_assets.training.promised import Promised, promised
-from mm_assets.training.train import TrainingResult, train_model
-from mm_assets.training.training_set import build_training_set
+
+if TYPE_CHECKING:
+    from mm_assets.training.promised import Promised
+    from mm_assets.training.train import TrainingResult
 
 NOT_YET = {
     "too_few_records", "no_images", "one_class", "nothing_to_learn_from", "records_missing",
@@ -66,6 +67,8 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         "by a hash of the ID, or of the group that it stays with.",
     )
     def training_set(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        from mm_assets.training.training_set import build_training_set
+
         document = build_training_set(lake.lake(), lake.table(), scope.spec, run_id=context.run_id)
         if words := document["split"]["words"]:
             Log(context).info(words)
@@ -105,6 +108,9 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
     def model(
         context: dg.AssetExecutionContext, lake: LakeResource, config: TrainingConfig
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        from mm_assets.training.promised import promised
+        from mm_assets.training.train import train_model
+
         try:
             result = train_model(
                 lake.lake(),
@@ -147,7 +153,7 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
     return model
 
 
-def _metadata(result: TrainingResult, promise: Promised | None) -> dict[str, Any]:
+def _metadata(result: "TrainingResult", promise: "Promised | None") -> dict[str, Any]:
     evaluation = result.evaluation
     metadata = {
         "version": result.version,
@@ -182,7 +188,7 @@ def _metadata(result: TrainingResult, promise: Promised | None) -> dict[str, Any
     return metadata
 
 
-def _of_review(promise: Promised) -> dict[str, Any]:
+def _of_review(promise: "Promised") -> dict[str, Any]:
     """What goes to review, what the rest reaches, and what any other share would."""
     shown: dict[str, Any] = {"promise": promise.words}
     if promise.remedy:

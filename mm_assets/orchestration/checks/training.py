@@ -13,8 +13,6 @@ from mm_assets.display.cells import written_out
 from mm_assets.lake.layout import of_dataset
 from mm_assets.orchestration.assets.training import model_name
 from mm_assets.orchestration.scope import LakeResource, Scope, check
-from mm_assets.training.decision import decides_otherwise
-from mm_assets.training.promised import coverage_is_kept, promised, target_is_kept
 from mm_assets.training.splits import split_of
 from mm_assets.training.training_set import TRAINING_SET, groups_in
 from mm_assets.uploads.received import read_parquet
@@ -91,6 +89,8 @@ def _better_than_baseline(scope: Scope, modality: Modality) -> dg.AssetChecksDef
         "records, its files are those that were promoted, and it decides as the YAML asks.",
     )
     def champion_is_sound(lake: LakeResource) -> dg.AssetCheckResult:
+        from mm_assets.training.decision import decides_otherwise
+
         models = lake.models(scope.dataset)
         champion = models.champion(modality)
         if champion is None:
@@ -121,6 +121,8 @@ def _promise_reached(scope: Scope, modality: Modality) -> dg.AssetChecksDefiniti
         "and held-out records do not speak against it.",
     )
     def promise_reached(lake: LakeResource) -> dg.AssetCheckResult:
+        from mm_assets.training.promised import promised, target_is_kept
+
         manifest = _of_champion(scope, lake, modality)
         if manifest is None:
             return check(True, NO_CHAMPION)
@@ -140,6 +142,8 @@ def _interval_coverage(scope: Scope, modality: Modality) -> dg.AssetChecksDefini
         "says, but for chance.",
     )
     def interval_coverage(lake: LakeResource) -> dg.AssetCheckResult:
+        from mm_assets.training.promised import coverage_is_kept
+
         manifest = _of_champion(scope, lake, modality)
         if manifest is None:
             return check(True, NO_CHAMPION)
