@@ -96,6 +96,11 @@ class Settings(BaseSettings):
     )
     aws_region: str | None = Field(None, validation_alias="AWS_REGION")
     aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
+    serve_url: str = Field(
+        "",
+        description="Where people reach `mm serve`, for example https://mm.example.org: Dagster's "
+        "pages link there. Default: they don't.",
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
         validation_alias="MLFLOW_TRACKING_URI",
