@@ -30,7 +30,7 @@ TABLE_POOL = "table"
 SHOWN_ROWS = 50
 LEFT_OUT = "left out"  # the metadata with what was left out, by code
 STOPPED = "stopped early"  # the metadata of a model that is the best of a training cut short
-# The page of `mm serve` that shows what an asset holds, by the first word of its name.
+# The page of `mm serve` that belongs to an asset, by the first word of its name.
 _PAGES = {
     "model": "models/{dataset}",
     "training": "models/{dataset}",
@@ -79,7 +79,7 @@ class Scope:
         }
 
     def _for_people(self, name: str) -> str:
-        """A link, as Markdown, to the page that shows what an asset holds; '' without an address.
+        """A link, as Markdown, to the page that belongs to an asset; '' without an address.
 
         Dagster shows the description of an asset at once, and pictures only after a click.
         """
