@@ -50,6 +50,7 @@ class Column(Strict):
 
     kind: ColumnKind
     required: bool = Field(False, description="Reject a row in which this value is missing.")
+    description: str = Field("", description="What it means, for people.")
 
 
 class NamedImage(NamedTuple):
@@ -65,6 +66,9 @@ class DatasetSpec(Strict):
 
     dataset: str = Field(description="Short name: letters a-z, digits and _.")
     description: str = ""
+    owners: tuple[str, ...] = Field(
+        (), description="Who answers for it, in Dagster's pages: an e-mail address or team:name."
+    )
     records: Literal["table", "images"] = Field(
         "table", description="images: each image is a record, and no table is needed."
     )
@@ -261,6 +265,14 @@ class DatasetSpec(Strict):
     def _some_engine(cls, value: tuple[EngineSpec, ...]) -> tuple[EngineSpec, ...]:
         if not value:
             raise ValueError("name at least one engine")
+        return value
+
+    @field_validator("owners")
+    @classmethod
+    def _people(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in value:
+            if not re.fullmatch(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", owner):
+                raise ValueError(f"'{owner}' is neither an e-mail address nor team:name")
         return value
 
     @field_validator("allow_urls")
@@ -518,6 +530,8 @@ class DatasetSpec(Strict):
         for name in ("decimal", "group_column", "time_column", "image_column", "image_separator"):
             if said[name] is None:  # as it was before there was one
                 del said[name]
+        for column in said["columns"].values():
+            del column["description"]  # for people
         if not self.all_images:
             del said["images"]
         if said["image_maximum_megapixels"] == 50:

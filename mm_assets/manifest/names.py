@@ -12,8 +12,7 @@ from mm_assets.contract.errors import REFUSALS
 from mm_assets.lake.lake import Lake
 from mm_assets.reading.image_column import key_of
 from mm_assets.tables.named import UNCLEAR, is_file_id, no_names
-from mm_assets.uploads.receive import MISSING_IMAGES
-from mm_assets.uploads.received import read_parquet
+from mm_assets.uploads.received import MISSING_IMAGES, read_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,6 +17,7 @@ from mm_assets.contract.ends import Ended
 from mm_assets.contract.settings import Settings
 from mm_assets.display.cells import visible
 from mm_assets.lake.lake import Lake
+from mm_assets.orchestration.columns import column_schema
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
@@ -29,6 +30,16 @@ TABLE_POOL = "table"
 SHOWN_ROWS = 50
 LEFT_OUT = "left out"  # the metadata with what was left out, by code
 STOPPED = "stopped early"  # the metadata of a model that is the best of a training cut short
+# The page of `mm serve` that belongs to an asset, by the first word of its name.
+_PAGES = {
+    "model": "models/{dataset}",
+    "training": "models/{dataset}",
+    "monitoring": "review/{dataset}/results",
+    "predictions": "review/{dataset}",
+    "raw": "uploads/{dataset}",
+    "manifest": "uploads/{dataset}",
+    "records": "uploads/{dataset}",
+}
 # A run's tag with the process that carries it out, so that its death can be noticed.
 WORKER = "mm/worker"
 # A run's tag with the uploads that it has in its hands, where it handles several.
@@ -52,14 +63,31 @@ class Scope:
     def key(self, name: str) -> dg.AssetKey:
         return dg.AssetKey([self.dataset, name])
 
-    def options(self, name: str, *, partitioned: bool, **more: Any) -> dict[str, Any]:
+    def options(
+        self, name: str, *, partitioned: bool, description: str, **more: Any
+    ) -> dict[str, Any]:
         """The arguments that every asset of the dataset shares."""
+        schema = column_schema(self.spec, name)
         return {
             "key": self.key(name),
             "group_name": self.dataset,
             "partitions_def": self.partitions if partitioned else None,
+            "owners": list(self.spec.owners) or None,
+            "metadata": {} if schema is None else {"dagster/column_schema": schema},
+            "description": f"{description}{self._for_people(name)}",
             **more,
         }
+
+    def _for_people(self, name: str) -> str:
+        """A link, as Markdown, to the page that belongs to an asset; '' without an address.
+
+        Dagster shows the description of an asset at once, and pictures only after a click.
+        """
+        address = Settings.from_environment().serve_url.rstrip("/")
+        if not address:
+            return ""
+        place = _PAGES[name.partition("_")[0]].format(dataset=self.dataset)
+        return f"\n\n[The page for people]({address}/{place})"
 
 
 @dataclass(frozen=True)

@@ -35,13 +35,12 @@ from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
 from mm_assets.uploads.images_inside import ImagesInside, check_chosen
 from mm_assets.uploads.normalising import normalising
-from mm_assets.uploads.received import RAW, refusals_table
+from mm_assets.uploads.received import MISSING_IMAGES, RAW, refusals_table
 from mm_assets.uploads.references import Missing, References, read_references, without_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MISSING_IMAGES = "missing_images.parquet"
 Progress = Callable[[str], None]
 Sort = Callable[[Delivered], bytes | None]  # the bytes of what has to be normalised
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW = "raw_uploads"
+MISSING_IMAGES = "missing_images.parquet"
 MOST_IN_SETS = 2048  # images of records that have several, in memory
 
 

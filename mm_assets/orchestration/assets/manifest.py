@@ -21,11 +21,15 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """`<dataset>/manifest` and the two `records_…`, one partition an upload."""
 
     @dg.asset(
-        **scope.options("manifest", partitioned=True, kinds={"parquet", "duckdb"}),
+        **scope.options(
+            "manifest",
+            partitioned=True,
+            kinds={"parquet", "duckdb"},
+            description="One row for each record that the upload touches, typed, with its newest "
+            "image or none; rejects, duplicates and orphans beside it.",
+        ),
         deps=[scope.key("raw_uploads")],
         pool=TABLE_POOL,
-        description="One row for each record that the upload touches, typed, with its newest "
-        "image or none; rejects, duplicates and orphans beside it.",
     )
     def manifest(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         document = build_manifest(
@@ -49,9 +53,13 @@ def _records(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
     words = "with an image that decodes" if modality is Modality.WITH_IMAGE else "without an image"
 
     @dg.asset(
-        **scope.options(records_name(modality), partitioned=True, kinds={"parquet"}),
+        **scope.options(
+            records_name(modality),
+            partitioned=True,
+            kinds={"parquet"},
+            description=f"The manifest's records {words}: what model_{modality} will see.",
+        ),
         deps=[scope.key("manifest")],
-        description=f"The manifest's records {words}: what model_{modality} will see.",
     )
     def records(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         document = split_records(lake.lake(), scope.spec, context.partition_key, modality)

@@ -17,10 +17,14 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """`<dataset>/monitoring`: the pictures, refreshed after predictions."""
 
     @dg.asset(
-        **scope.options("monitoring", partitioned=False, kinds={"matplotlib"}),
+        **scope.options(
+            "monitoring",
+            partitioned=False,
+            kinds={"matplotlib"},
+            description="Confidence, classes, images, drift and accuracy over time, as pictures.",
+        ),
         deps=[dg.AssetDep(scope.key("predictions"), partition_mapping=dg.AllPartitionMapping())],
         pool=TABLE_POOL,
-        description="Confidence, classes, images, drift and accuracy over time, as pictures.",
     )
     def monitoring(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         from mm_assets.monitoring.report import build_monitoring

@@ -39,11 +39,15 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """What each champion says of an upload, and the merged answer; one partition an upload."""
 
     @dg.asset(
-        **scope.options("predictions", partitioned=True, kinds={"duckdb"}),
+        **scope.options(
+            "predictions",
+            partitioned=True,
+            kinds={"duckdb"},
+            description="The upload's part of the predictions table: the current answer for every "
+            "record, whatever came in which order.",
+        ),
         deps=[scope.key(predictions_name(modality)) for modality in scope.spec.modalities],
         pool=TABLE_POOL,
-        description="The upload's part of the predictions table: the current answer for every "
-        "record, whatever came in which order.",
     )
     def predictions(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         upload = context.partition_key
@@ -94,7 +98,13 @@ def _pin_of(
 
 def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
     @dg.asset(
-        **scope.options(predictions_name(modality), partitioned=True, kinds={"parquet", "pytorch"}),
+        **scope.options(
+            predictions_name(modality),
+            partitioned=True,
+            kinds={"parquet", "pytorch"},
+            description=f"What the champion for records {modality.value.replace('_', ' ')} says; "
+            "records without a champion wait.",
+        ),
         deps=[
             *(
                 scope.key(records_name(needed))
@@ -103,8 +113,6 @@ def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
             ),
             scope.key(model_name(modality)),
         ],
-        description=f"What the champion for records {modality.value.replace('_', ' ')} says; "
-        "records without a champion wait.",
     )
     def model_predictions(
         context: dg.AssetExecutionContext, lake: LakeResource

@@ -60,11 +60,15 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """`<dataset>/training_set` and the two models; not partitioned."""
 
     @dg.asset(
-        **scope.options("training_set", partitioned=False, kinds={"parquet"}),
+        **scope.options(
+            "training_set",
+            partitioned=False,
+            kinds={"parquet"},
+            description="Every labelled record of every upload with its newest row and image, "
+            "split by a hash of the ID, or of the group that it stays with.",
+        ),
         deps=[scope.key("manifest")],
         pool=TABLE_POOL,
-        description="Every labelled record of every upload with its newest row and image, split "
-        "by a hash of the ID, or of the group that it stays with.",
     )
     def training_set(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         from mm_assets.training.training_set import build_training_set
@@ -96,14 +100,18 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
     kinds = {KINDS.get(one.engine, "python") for one in scope.spec.candidates(modality)}
 
     @dg.asset(
-        **scope.options(model_name(modality), partitioned=False, kinds=kinds),
+        **scope.options(
+            model_name(modality),
+            partitioned=False,
+            kinds=kinds,
+            description="The champion for records "
+            f"{modality.value.replace('_', ' ')}; materialised only when a newly trained model "
+            "passes the gate.",
+        ),
         deps=[scope.key("training_set")],
         output_required=False,
         # The model without images learns first: the other is told by how much images help.
         op_tags={"dagster/priority": "1" if modality is Modality.WITHOUT_IMAGE else "0"},
-        description="The champion for records "
-        f"{modality.value.replace('_', ' ')}; materialised only when a newly trained model "
-        "passes the gate.",
     )
     def model(
         context: dg.AssetExecutionContext, lake: LakeResource, config: TrainingConfig

@@ -24,9 +24,13 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """`<dataset>/raw_uploads`, one partition an upload."""
 
     @dg.asset(
-        **scope.options("raw_uploads", partitioned=True, kinds={"s3", "parquet"}),
-        description="Verified files of one upload: normalised images packed in Parquet, rows "
-        "exactly as text, and a receipt of every file and its fate.",
+        **scope.options(
+            "raw_uploads",
+            partitioned=True,
+            kinds={"s3", "parquet"},
+            description="Verified files of one upload: normalised images packed in Parquet, rows "
+            "exactly as text, and a receipt of every file and its fate.",
+        ),
     )
     def raw_uploads(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         from mm_assets.display.pictures import contact_sheet
