@@ -105,6 +105,7 @@ class Settings(BaseSettings):
         "",
         validation_alias="RAY_ADDRESS",
         description="host:port or ray://host:port of the cluster. Default: one is started here.",
+    )
     serve_url: str = Field(
         "",
         description="Where people reach `mm serve`, for example https://mm.example.org: Dagster's "
