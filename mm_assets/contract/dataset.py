@@ -50,6 +50,7 @@ class Column(Strict):
 
     kind: ColumnKind
     required: bool = Field(False, description="Reject a row in which this value is missing.")
+    description: str = Field("", description="What it means and its unit, for people.")
 
 
 class NamedImage(NamedTuple):
@@ -65,6 +66,10 @@ class DatasetSpec(Strict):
 
     dataset: str = Field(description="Short name: letters a-z, digits and _.")
     description: str = ""
+    owners: tuple[str, ...] = Field(
+        (),
+        description="Who answers for it, for Dagster's pages: mail addresses, or `team:name`.",
+    )
     records: Literal["table", "images"] = Field(
         "table", description="images: each image is a record, and no table is needed."
     )
@@ -206,6 +211,15 @@ class DatasetSpec(Strict):
     def _safe_name(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", value):
             raise ValueError("use a-z, 0-9 and _, a letter first, at most 40 characters")
+        return value
+
+    @field_validator("owners")
+    @classmethod
+    def _people_or_teams(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in value:
+            # what Dagster takes, no more
+            if not re.fullmatch(r"team:\S+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", owner):
+                raise ValueError(f"'{owner}' is no owner: write a mail address, or team:name")
         return value
 
     @field_validator("encoding")
@@ -518,6 +532,8 @@ class DatasetSpec(Strict):
         for name in ("decimal", "group_column", "time_column", "image_column", "image_separator"):
             if said[name] is None:  # as it was before there was one
                 del said[name]
+        for column in said["columns"].values():
+            del column["description"]  # words for people
         if not self.all_images:
             del said["images"]
         if said["image_maximum_megapixels"] == 50:

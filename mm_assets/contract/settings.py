@@ -114,6 +114,11 @@ class Settings(BaseSettings):
         description="Buckets that the images of an `image_column` may be read from, by name and "
         "separated by commas. Default: none.",
     )
+    page: str = Field(
+        "",
+        description="Where people reach the page of `mm serve`, for links in Dagster, for example "
+        "http://127.0.0.1:8080. Default: no links.",
+    )
     private_hosts: str = Field(
         "",
         description="Of the hosts in `allow_urls` those that may be in an internal network, "
@@ -167,6 +172,13 @@ class Settings(BaseSettings):
     @property
     def hosts_inside(self) -> tuple[str, ...]:
         return _listed(self.private_hosts)
+
+    def page_of(self, room: str, dataset: str) -> str:
+        """The address of a room of the page of `mm serve`; '' where MM_PAGE names none.
+
+        room: uploads, review, models or try.
+        """
+        return f"{self.page.strip().rstrip('/')}/{room}/{dataset}" if self.page.strip() else ""
 
     @property
     def label_studio_key(self) -> str:

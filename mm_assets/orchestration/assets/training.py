@@ -9,6 +9,7 @@ from pydantic import Field
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.ends import LeftOut
 from mm_assets.contract.errors import ModelError
+from mm_assets.orchestration.columns import TRAINING_SET, of_records
 from mm_assets.orchestration.scope import (
     LEFT_OUT,
     STOPPED,
@@ -16,9 +17,12 @@ from mm_assets.orchestration.scope import (
     LakeResource,
     Log,
     Scope,
+    chart,
+    link,
     numbers,
     picture,
     shown_table,
+    table_of,
     told,
 )
 from mm_assets.training.promised import Promised, promised
@@ -55,12 +59,18 @@ def model_name(modality: Modality) -> str:
     return f"model_{modality.value}"
 
 
+def engine_kinds(scope: Scope, modality: Modality) -> set[str]:
+    """What the modality's models are made with, as the UI's icons have it."""
+    return {KINDS.get(one.engine, "python") for one in scope.spec.candidates(modality)}
+
+
 def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """`<dataset>/training_set` and the two models; not partitioned."""
 
     @dg.asset(
         **scope.options("training_set", partitioned=False, kinds={"parquet"}),
         deps=[scope.key("manifest")],
+        metadata=of_records(scope.spec, TRAINING_SET),
         pool=TABLE_POOL,
         description="Every labelled record of every upload with its newest row and image, split "
         "by a hash of the ID, or of the group that it stays with.",
@@ -90,7 +100,7 @@ def _of_split(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
-    kinds = {KINDS.get(one.engine, "python") for one in scope.spec.candidates(modality)}
+    kinds = engine_kinds(scope, modality)
 
     @dg.asset(
         **scope.options(model_name(modality), partitioned=False, kinds=kinds),
@@ -131,7 +141,8 @@ def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
         for words in result.warnings:
             Log(context).warning(words)
         manifest = lake.models(scope.dataset).manifest(modality, result.version)
-        metadata = _metadata(result, promised(scope.spec, manifest))
+        metadata = link(lake.settings(), "models", scope.dataset)
+        metadata |= _metadata(result, promised(scope.spec, manifest))
         metadata["report"] = _report(scope, modality, result.version)
         if result.champion is None:
             Log(context).warning(f"not promoted: {result.decision.reason}")
@@ -159,7 +170,7 @@ def _metadata(result: TrainingResult, promise: Promised | None) -> dict[str, Any
         **{name: picture(png, name) for name, png in result.pictures.items()},
     }
     if result.leaderboard.rows:
-        metadata["members"] = _table(result.leaderboard.table)
+        metadata["members"] = table_of(result.leaderboard.table)
     if words := result.leaderboard.image_words:
         metadata["what the image adds"] = words
     if len(result.candidates) > 1:
@@ -185,12 +196,27 @@ def _metadata(result: TrainingResult, promise: Promised | None) -> dict[str, Any
 def _of_review(promise: Promised) -> dict[str, Any]:
     """What goes to review, what the rest reaches, and what any other share would."""
     shown: dict[str, Any] = {"promise": promise.words}
+    if drawn := chart(_curve_chart(promise)):
+        shown["accuracy without review"] = drawn
     if promise.remedy:
         shown["target CANNOT be promised"] = promise.remedy
-    shown["promise in figures"] = _table(promise.table())
+    shown["promise in figures"] = table_of(promise.table())
     if promise.curve:
-        shown["accuracy by share in review"] = _table(promise.curve_table())
+        rows = [dict(list(row.items())[:3]) for row in promise.curve_table()]
+        shown["accuracy by share in review"] = table_of(rows)
     return shown
+
+
+def _curve_chart(promise: Promised) -> str:
+    """What the rest reaches, the more goes to review."""
+    from mm_assets.display.small_charts import share_line
+
+    shares = [row["share"] for row in promise.curve]
+    if len(shares) < 2:
+        return ""
+    reached = [row["accuracy"] for row in promise.curve]
+    words = "How much of the rest is right, the more goes to review"
+    return share_line(shares, reached, f"{shares[0]:.0%} in review", f"{shares[-1]:.0%}", words)
 
 
 def _report(scope: Scope, modality: Modality, version: str) -> str:
@@ -213,12 +239,4 @@ def _candidates_table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
     ]
     names = list(dict.fromkeys(name for row in flat for name in row))
     names = [*(name for name in names if name != "failure"), "failure"]
-    return _table([{name: row.get(name) for name in names} for row in flat])
-
-
-def _table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
-    """Rows of the same columns as metadata."""
-    import pyarrow as pa
-
-    names = list(rows[0])
-    return shown_table(pa.table({name: [row[name] for row in rows] for name in names}), names)
+    return table_of([{name: row.get(name) for name in names} for row in flat])
