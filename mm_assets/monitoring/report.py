@@ -51,7 +51,8 @@ def build_monitoring(
     With `folder`, the pictures are also written as `<folder>/<name>.png`, and those that have
     nothing to show any more are removed. Figures that cannot be measured are absent, counts are 0
     where nothing is. Published under `monitoring.json`: the pictures, the figures, and
-    `feature_drift`, the drift of each feature, and `promises`, whether each model's promise holds.
+    `feature_drift`, the drift of each feature, `promises`, whether each model's promise holds, and
+    `confidences`, how many records have which confidence.
     """
     predictions = with_labels_as_predicted(store.read(spec.dataset), spec)
     withdrawn = withdrawn_uploads(lake, spec.dataset)
@@ -74,9 +75,21 @@ def build_monitoring(
     drawn = {name: png for name in PICTURES if (png := found.get(name)) is not None}
     document = {
         **figures, "dataset": spec.dataset, "feature_drift": drifts, "promises": promised,
+        "confidences": _confidences(spec, predictions),
     }  # fmt: skip
     _publish(lake, spec, drawn, document, folder)
     return drawn, figures
+
+
+def _confidences(spec: DatasetSpec, predictions: pa.Table) -> dict[str, Any]:
+    """Records by confidence, in equal bins from `least` to 1."""
+    from mm_assets.display.small_charts import confidence_counts, least_of
+
+    least = least_of(spec)
+    passed, in_review = confidence_counts(
+        predictions["confidence"].to_numpy(), predictions["needs_review"].to_numpy(), least
+    )
+    return {"least": least, "passed": passed, "in_review": in_review}
 
 
 def _promises(

@@ -60,6 +60,11 @@ class Scope:
     def partitions(self) -> dg.DynamicPartitionsDefinition:
         return dg.DynamicPartitionsDefinition(name=f"{self.dataset}_uploads")
 
+    @property
+    def table_kind(self) -> str:
+        """What the predictions table is kept in, as the UI's icons have it."""
+        return "dynamodb" if Settings.from_environment().is_dynamodb else "duckdb"
+
     def key(self, name: str) -> dg.AssetKey:
         return dg.AssetKey([self.dataset, name])
 
@@ -161,18 +166,27 @@ def worker_name(pid: int) -> str:
 
 
 def numbers(counts: Mapping[str, Any]) -> dict[str, Any]:
-    """Counts as metadata, with readable names."""
-    return {name.replace("_", " "): value for name, value in counts.items() if value is not None}
+    """Counts and figures as metadata: readable names, six digits of what was measured."""
+    return {
+        name.replace("_", " "): float(f"{value:.6g}") if isinstance(value, float) else value
+        for name, value in counts.items()
+        if value is not None
+    }
 
 
 def shown_end(ended: Ended) -> dict[str, Any]:
-    """How an upload ended, as metadata; `outcome_of` reads it again."""
+    """How an upload ended, as metadata."""
     shown: dict[str, Any] = {"end": ended.end.value}
     if ended.words:
         shown["in words"] = ended.words
-    if ended.left_out:
-        shown[LEFT_OUT] = dg.MetadataValue.json([one.as_dict() for one in ended.left_out])
     return shown
+
+
+def shown_left_out(ended: Ended) -> dict[str, Any]:
+    """What was left out, as metadata for programs: long, so it stands last."""
+    if not ended.left_out:
+        return {}
+    return {LEFT_OUT: dg.MetadataValue.json([one.as_dict() for one in ended.left_out])}
 
 
 def told(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,11 +211,27 @@ class Log:
 
 
 def shown_table(table: pa.Table, columns: Sequence[str]) -> dg.MetadataValue[Any]:
-    """The first rows of a table as metadata."""
+    """The first rows of a table as metadata.
+
+    The UI shows it in place; up to four short columns fit beside the rest of the page.
+    """
     rows = table.select(list(columns)).slice(0, SHOWN_ROWS).to_pylist()
     records = [dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in rows]
     schema = dg.TableSchema([dg.TableColumn(name, "string") for name in columns])
     return dg.MetadataValue.table(records, schema)
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue[Any]:
+    """Rows of the same columns as metadata."""
+    import pyarrow as pa
+
+    names = list(rows[0])
+    return shown_table(pa.table({name: [row[name] for row in rows] for name in names}), names)
+
+
+def chart(markdown: str) -> dg.MetadataValue[Any] | None:
+    """A small chart (display/small_charts.py) that the UI shows at once."""
+    return dg.MetadataValue.md(markdown) if markdown else None
 
 
 def picture(png: bytes, alt: str) -> dg.MetadataValue[Any]:

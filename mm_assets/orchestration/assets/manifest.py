@@ -4,13 +4,18 @@ import dagster as dg
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.ends import read_ended
-from mm_assets.manifest.join import build_manifest, records_name, split_records
+from mm_assets.manifest.join import (
+    build_manifest,
+    records_name,
+    split_records,
+)
 from mm_assets.orchestration.scope import (
     TABLE_POOL,
     LakeResource,
     Scope,
     numbers,
     shown_end,
+    shown_left_out,
     shown_table,
     told,
 )
@@ -35,15 +40,15 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         document = build_manifest(
             lake.lake(), lake.table(), scope.spec, context.partition_key, run_id=context.run_id
         )
-        metadata = numbers(document["counts"]) | shown_end(read_ended(document))
+        metadata = shown_end(read_ended(document))
         rejects = read_parquet(lake.lake(), document, "rejects.parquet")
         if rejects.num_rows:
-            columns = ["code", "file", "line", "record_id", "reason", "todo"]
-            metadata["rejects"] = shown_table(rejects, columns)
+            metadata["rejects"] = shown_table(rejects, ["line", "code", "reason", "todo"])
         rows = read_parquet(lake.lake(), document, "manifest.parquet")
         if rows.num_rows:
-            columns = ["record_id", "purpose", "label", "row_file", "row_line", "image_file"]
+            columns = ["record_id", "label", "row_line", "image_file"]
             metadata["first records"] = shown_table(rows.slice(0, 10), columns)
+        metadata |= numbers(document["counts"]) | shown_left_out(read_ended(document))
         return dg.MaterializeResult(metadata=told(metadata))
 
     return [manifest, *(_records(scope, modality) for modality in scope.spec.modalities)]

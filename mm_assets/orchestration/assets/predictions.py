@@ -1,21 +1,27 @@
 """The assets `predictions_with_image`, `predictions_without_image` and `predictions`."""
 
+from typing import TYPE_CHECKING, Any
+
 import dagster as dg
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.ends import read_ended
 from mm_assets.lake.lake import Lake
 from mm_assets.manifest.join import records_name
-from mm_assets.orchestration.assets.training import model_name
+from mm_assets.orchestration.assets.training import engine_kinds, model_name
 from mm_assets.orchestration.scope import (
+    SHOWN_ROWS,
     TABLE_POOL,
     LakeResource,
     Log,
     OneOfSeveral,
     Scope,
+    chart,
     numbers,
     shown_end,
+    shown_left_out,
     shown_table,
+    table_of,
     told,
 )
 from mm_assets.predictions.merge import merge_predictions
@@ -34,6 +40,9 @@ from mm_assets.registry.store import ModelStore
 from mm_assets.tables.store import Query
 from mm_assets.uploads.received import read_parquet
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """What each champion says of an upload, and the merged answer; one partition an upload."""
@@ -42,7 +51,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         **scope.options(
             "predictions",
             partitioned=True,
-            kinds={"duckdb"},
+            kinds={scope.table_kind},
             description="The upload's part of the predictions table: the current answer for every "
             "record, whatever came in which order.",
         ),
@@ -56,7 +65,8 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         )
         for reason in document["reasons"]:
             Log(context).warning(reason)
-        metadata = numbers(document["counts"]) | shown_end(read_ended(document))
+        ended = read_ended(document)
+        metadata = shown_end(ended)
         metadata["reasons"] = "; ".join(document["reasons"]) or "none"
         if lake.settings().results:
             out = document["told"]
@@ -65,17 +75,41 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
                 Log(context).warning(f"changes are not told yet, the sensor goes on: {out.reason}")
         least_sure = lake.table().read(scope.dataset, Query(upload=upload, limit=20))
         if least_sure.num_rows:
-            metadata["least confident"] = shown_table(least_sure, _told_of(scope, "modality"))
+            metadata["least confident"] = _answers(least_sure)
+        metadata |= numbers(document["counts"]) | shown_left_out(ended)
         return dg.MaterializeResult(metadata=told(metadata))
 
     return [*(_predictions(scope, modality) for modality in scope.spec.modalities), predictions]
 
 
-def _told_of(scope: Scope, *more: str) -> list[str]:
-    """The columns of predictions that the UI shows; only numbers have an interval."""
-    interval = ["lower", "upper"] if scope.spec.is_regression else []
-    columns = ["record_id", "prediction", *interval, "confidence", "needs_review", "doubts"]
-    return [*columns, *more]
+def _answers(predictions: "pa.Table") -> dg.MetadataValue[Any]:
+    """Predictions as the UI shows them: few columns, so that they fit."""
+    rows = predictions.slice(0, SHOWN_ROWS).to_pylist()
+    return table_of(
+        [
+            {
+                "record_id": row["record_id"],
+                "prediction": _with_interval(row),
+                "confidence": row["confidence"],
+                "review": (row["doubts"] or "yes") if row["needs_review"] else "",
+            }
+            for row in rows
+        ]
+    )
+
+
+def _with_interval(row: dict[str, Any]) -> str:
+    if row["lower"] is None:
+        return str(row["prediction"])
+    return f"{float(row['prediction']):.4g} ({row['lower']:.4g} to {row['upper']:.4g})"
+
+
+def _confidence_chart(scope: Scope, predictions: "pa.Table") -> dg.MetadataValue[Any] | None:
+    from mm_assets.display.small_charts import confidence_bars, least_of
+
+    confidence = predictions["confidence"].to_numpy()
+    in_review = predictions["needs_review"].to_numpy()
+    return chart(confidence_bars(confidence, in_review, least_of(scope.spec)))
 
 
 def _pin_of(
@@ -97,11 +131,13 @@ def _pin_of(
 
 
 def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
+    kinds = {"parquet", *engine_kinds(scope, modality)}
+
     @dg.asset(
         **scope.options(
             predictions_name(modality),
             partitioned=True,
-            kinds={"parquet", "pytorch"},
+            kinds=kinds,
             description=f"What the champion for records {modality.value.replace('_', ' ')} says; "
             "records without a champion wait.",
         ),
@@ -130,16 +166,19 @@ def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
         )
         if document["reason"]:
             Log(context).warning(document["reason"])
-        metadata = numbers(document["counts"])
+        metadata: dict[str, Any] = {}
+        offered = read_parquet(lake.lake(), document, f"{predictions_name(modality)}.parquet")
+        if drawn := _confidence_chart(scope, offered):
+            metadata["confidence"] = drawn
         metadata["model version"] = document["model_version"] or "none"
         if document["reason"]:
             metadata["waiting because"] = document["reason"]
         failed = read_parquet(lake.lake(), document, "failed.parquet")
         if failed.num_rows:
             metadata["failed"] = shown_table(failed, ["record_id", "code", "reason", "todo"])
-        offered = read_parquet(lake.lake(), document, f"{predictions_name(modality)}.parquet")
         if offered.num_rows:
-            metadata["first predictions"] = shown_table(offered.slice(0, 10), _told_of(scope))
+            metadata["first predictions"] = _answers(offered.slice(0, 10))
+        metadata |= numbers(document["counts"])
         return dg.MaterializeResult(metadata=told(metadata))
 
     return model_predictions

@@ -16,9 +16,11 @@ from mm_assets.orchestration.scope import (
     LakeResource,
     Log,
     Scope,
+    chart,
     numbers,
     picture,
     shown_table,
+    table_of,
     told,
 )
 
@@ -54,6 +56,11 @@ def training_config(scope: Scope, minutes: float | None) -> dict[str, Any]:
 
 def model_name(modality: Modality) -> str:
     return f"model_{modality.value}"
+
+
+def engine_kinds(scope: Scope, modality: Modality) -> set[str]:
+    """What the modality's models are made with, as the UI's icons have it."""
+    return {KINDS.get(one.engine, "python") for one in scope.spec.candidates(modality)}
 
 
 def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
@@ -97,7 +104,7 @@ def _of_split(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
-    kinds = {KINDS.get(one.engine, "python") for one in scope.spec.candidates(modality)}
+    kinds = engine_kinds(scope, modality)
 
     @dg.asset(
         **scope.options(
@@ -173,7 +180,7 @@ def _metadata(result: "TrainingResult", promise: "Promised | None") -> dict[str,
         **{name: picture(png, name) for name, png in result.pictures.items()},
     }
     if result.leaderboard.rows:
-        metadata["members"] = _table(result.leaderboard.table)
+        metadata["members"] = table_of(result.leaderboard.table)
     if words := result.leaderboard.image_words:
         metadata["what the image adds"] = words
     if len(result.candidates) > 1:
@@ -199,12 +206,27 @@ def _metadata(result: "TrainingResult", promise: "Promised | None") -> dict[str,
 def _of_review(promise: "Promised") -> dict[str, Any]:
     """What goes to review, what the rest reaches, and what any other share would."""
     shown: dict[str, Any] = {"promise": promise.words}
+    if drawn := chart(_curve_chart(promise)):
+        shown["accuracy without review"] = drawn
     if promise.remedy:
         shown["target CANNOT be promised"] = promise.remedy
-    shown["promise in figures"] = _table(promise.table())
+    shown["promise in figures"] = table_of(promise.table())
     if promise.curve:
-        shown["accuracy by share in review"] = _table(promise.curve_table())
+        rows = [dict(list(row.items())[:3]) for row in promise.curve_table()]
+        shown["accuracy by share in review"] = table_of(rows)
     return shown
+
+
+def _curve_chart(promise: "Promised") -> str:
+    """What the rest reaches, the more goes to review."""
+    from mm_assets.display.small_charts import share_line
+
+    shares = [row["share"] for row in promise.curve]
+    if len(shares) < 2:
+        return ""
+    reached = [row["accuracy"] for row in promise.curve]
+    words = "How much of the rest is right, the more goes to review"
+    return share_line(shares, reached, f"{shares[0]:.0%} in review", f"{shares[-1]:.0%}", words)
 
 
 def _report(scope: Scope, modality: Modality, version: str) -> str:
@@ -227,12 +249,4 @@ def _candidates_table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
     ]
     names = list(dict.fromkeys(name for row in flat for name in row))
     names = [*(name for name in names if name != "failure"), "failure"]
-    return _table([{name: row.get(name) for name in names} for row in flat])
-
-
-def _table(rows: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
-    """Rows of the same columns as metadata."""
-    import pyarrow as pa
-
-    names = list(rows[0])
-    return shown_table(pa.table({name: [row[name] for row in rows] for name in names}), names)
+    return table_of([{name: row.get(name) for name in names} for row in flat])

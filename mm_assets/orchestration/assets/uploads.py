@@ -1,5 +1,7 @@
 """The asset `raw_uploads`."""
 
+from typing import Any
+
 import dagster as dg
 
 from mm_assets.orchestration.scope import (
@@ -9,6 +11,7 @@ from mm_assets.orchestration.scope import (
     numbers,
     picture,
     shown_end,
+    shown_left_out,
     shown_table,
     told,
 )
@@ -39,10 +42,11 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         receipt, stays = take_in(
             lake.lake(), scope.spec, source, run_id=context.run_id, progress=Log(context).info
         )
-        metadata = {"upload": source.name, "kind": source.kind, **numbers(receipt["counts"])}
+        metadata: dict[str, Any] = {"upload": source.name}
         if source.message:
             metadata["message"] = source.message
-        metadata |= shown_end(end_so_far(lake.lake(), receipt))
+        ended = end_so_far(lake.lake(), receipt)
+        metadata |= shown_end(ended)
         if receipt["refused"]:
             metadata["refused"] = "[{code}] {what}. {todo}".format(**receipt["refused"])
         if stays:
@@ -59,6 +63,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         sample = contact_sheet(read_sample_images(lake.lake(), receipt, SAMPLE))
         if sample is not None:
             metadata["sample"] = picture(sample, "some of the images")
+        metadata |= {"kind": source.kind, **numbers(receipt["counts"]), **shown_left_out(ended)}
         return dg.MaterializeResult(metadata=told(metadata))
 
     return [raw_uploads]
