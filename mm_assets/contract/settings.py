@@ -352,7 +352,7 @@ def _key(text: str, kind: str, where: str) -> bytes:
 def _no_key(where: str, what: str) -> SettingsError:
     """The key itself is never said: it may be the secret one in the wrong place."""
     return SettingsError(
-        code="key_invalid",
+        code="signing_key_invalid",
         what=what,
         where=where,
         todo="`mm models new-key` prints a new pair, `mm models new-key --public` what belongs "

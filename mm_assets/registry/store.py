@@ -150,8 +150,7 @@ class ModelStore:
             current = log.newest(whole=True)
             if current and (current.version, current.manifest_sha256) == (version, signed):
                 return current
-            is_signed = bool(current and current.signature)
-            self.keys.refuse_to_promote(self._where(log.prefix), is_signed=is_signed)
+            self._refuse_without_key(log, current)
             champion = Champion(
                 modality=modality,
                 generation=current.generation + 1 if current else 1,
@@ -170,6 +169,15 @@ class ModelStore:
             where=self._where(log.prefix),
             todo="Let one process promote models of this dataset at a time, and try again.",
         )
+
+    def refuse_unable(self, modality: str) -> None:
+        """Raises ModelError where `promote` would, whatever the model: before a long training."""
+        log = self.log(modality)
+        self._refuse_without_key(log, log.newest(whole=True))
+
+    def _refuse_without_key(self, log: PromotionLog, current: Champion | None) -> None:
+        is_signed = bool(current and current.signature)
+        self.keys.refuse_to_promote(self._where(log.prefix), is_signed=is_signed)
 
     def log(self, modality: str) -> PromotionLog:
         """The promotion log, as it is listed now."""

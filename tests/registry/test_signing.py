@@ -173,6 +173,7 @@ def test_without_the_signing_key_nothing_is_promoted_onto_a_signed_log(world: Wo
     for store in (world.store(verify=PUBLIC), world.store()):
         promote = partial(store.promote, MODALITY, world.models[3], "no key")
         refused("signing_key_missing", promote)
+        refused("signing_key_missing", partial(store.refuse_unable, MODALITY))
     refused("signing_key_missing", world.store(verify=PUBLIC).log(MODALITY).sign)
     assert len(world.store(KEY).champions(MODALITY)) == 3
 
@@ -250,7 +251,7 @@ def test_what_is_no_key_is_said_without_saying_it(text: str, monkeypatch: Any) -
     monkeypatch.setenv("MM_SIGNING_KEY" if not text else "MM_VERIFY_KEY", text or PUBLIC)
     with pytest.raises(SettingsError) as caught:
         Settings.from_environment()
-    assert caught.value.code == "key_invalid"
+    assert caught.value.code == "signing_key_invalid"
     assert text not in str(caught.value) or not text
     assert PUBLIC not in str(caught.value)
 
@@ -263,8 +264,8 @@ def test_a_key_may_come_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert key_pair(settings) == (KEY, PUBLIC)
     assert KEY not in repr(settings) + json.dumps(settings.model_dump(mode="json"))
     file.write_text("")
-    with pytest.raises(SettingsError, match="key_invalid"):
+    with pytest.raises(SettingsError, match="signing_key_invalid"):
         Settings.from_environment()
     file.unlink()
-    with pytest.raises(SettingsError, match="key_invalid"):
+    with pytest.raises(SettingsError, match="signing_key_invalid"):
         Settings.from_environment()
