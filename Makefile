@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy sbom audit types format profile checks quality bench kills kills-table laws image image-pin lock clean
+.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy sbom audit types format profile checks quality bench growth kills kills-table laws image image-pin lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ quality: setup ## Every engine beside what a person writes in minutes, into docs
 
 bench: setup ## Our speed beside what people run: ONLY=photos,merge RUNS=5 ALL=1 WRITE=1 (docs/performance.md)
 	@python -W ignore -m benchmarks.speed $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS)) $(if $(ALL),--all) $(if $(WRITE),--write)
+
+growth: setup ## What one more small upload costs as there are many: UPLOADS=1000 STEP=100 (docs/scale.md)
+	@python -W ignore -m benchmarks.growth $(if $(UPLOADS),--uploads $(UPLOADS)) $(if $(STEP),--step $(STEP))
 
 KILLS := $(MM_DATA)/kills
 kills: setup ## N kills (1000) on a folder and on S3 + DynamoDB, in the background; again: go on

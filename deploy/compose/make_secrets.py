@@ -6,6 +6,7 @@ a container that is a user without rights.
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 from pathlib import Path
@@ -19,6 +20,8 @@ def make(folder: Path = FOLDER) -> None:
     key = _once(folder / "s3_access_key", secrets.token_hex(10).upper())
     secret = _once(folder / "s3_secret_key", secrets.token_urlsafe(30))
     _once(folder / "postgres_password", secrets.token_urlsafe(30))
+    seed = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    _once(folder / "signing_key", f"mm-signing-key-{seed}")  # as `mm models new-key` makes one
     who = {
         "name": "mm-assets",
         "credentials": [{"accessKey": key, "secretKey": secret}],

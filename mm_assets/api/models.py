@@ -25,9 +25,10 @@ from mm_assets.training.stored_models import (
 )
 
 __all__ = [
-    "LISTED", "Exported", "describe_model", "export_model", "list_models", "promise_of_model",
-    "promote", "rollback",
+    "LISTED", "SIGNATURES", "Exported", "describe_model", "export_model", "list_models",
+    "promise_of_model", "promote", "rollback", "sign_promotions", "signatures",
 ]  # fmt: skip
+SIGNATURES = ("generation", "version", "promoted_at", "by", "reason", "signature")
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,27 @@ def export_model(
         champions={one.modality.value: one.version for one in champions},
         bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
     )
+
+
+def signatures(lake: Lake, spec: DatasetSpec, modality: Modality) -> list[dict[str, str]]:
+    """Every promotion as it stands, oldest first, and what `signature` lacks, or "good"."""
+    log = ModelStore(lake, spec.dataset).log(modality)
+    return [
+        {
+            "generation": str(one.generation),
+            "version": one.version,
+            "promoted_at": one.promoted_at[:19],
+            "by": one.by,
+            "reason": one.reason,
+            "signature": fault or "good",
+        }
+        for one, fault in log.unsigned()
+    ]
+
+
+def sign_promotions(lake: Lake, spec: DatasetSpec, modality: Modality) -> int:
+    """Sign the promotions as they stand, by whoever they are; how many were not yet.
+
+    Raises ModelError (signing_key_missing; model_tampered where one is missing).
+    """
+    return len(ModelStore(lake, spec.dataset).log(modality).sign())

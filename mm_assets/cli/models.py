@@ -205,6 +205,49 @@ def export(
         good(f"{written.bytes:,} bytes: {to}")
 
 
+@app.command("new-key")
+def new_key(
+    public: Annotated[
+        bool, typer.Option("--public", help="No new one: what belongs to MM_SIGNING_KEY.")
+    ] = False,
+) -> None:
+    """Print a new key to sign promotions with, and its public half for those who only read."""
+    from mm_assets.registry.signing import key_pair
+
+    with speaking_errors():
+        signing, verify = key_pair(mm.Settings.from_environment() if public else None)
+        if not public:
+            print(f"MM_SIGNING_KEY={signing}")
+        print(f"MM_VERIFY_KEY={verify}")
+
+
+@app.command()
+def sign(
+    dataset: DatasetOption = None,
+    modality: ModalityOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign what is shown, without asking.")] = False,
+) -> None:
+    """Sign the promotions as they are, after showing them: of before there was a key, or another.
+
+    Whoever signs vouches for them, so look at each.
+    """
+    from mm_assets.api.models import SIGNATURES, sign_promotions, signatures
+
+    with speaking_errors():
+        ds = mm.open(dataset)
+        for one in ds.spec.modalities if modality is None else (modality,):
+            rows = signatures(ds.lake, ds.spec, one)
+            if not rows:
+                say(f"{one}: no promotions")
+                continue
+            print_rows(rows, SIGNATURES, Format.TABLE, f"{ds.name}: promotions {one}")
+            if not yes and not typer.confirm(f"Sign all promotions {one} as they are shown?"):
+                say("nothing is signed")
+                continue
+            number = sign_promotions(ds.lake, ds.spec, one)
+            good(f"{one}: {number} of {len(rows)} promotions signed now")
+
+
 def _answer_with(ds: mm.Dataset, champion: Champion, no_predict: bool, form: Format) -> None:
     """Say what was promoted, and predict everything again with it."""
     good(

@@ -6,6 +6,7 @@ directory upwards that is a project (see `find_root`), or else the working direc
 
 from __future__ import annotations
 
+import base64
 import re
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ QUEUE_FORM = (
     "Write sqs:// and the queue's URL without https://, for example "
     "sqs://sqs.eu-central-1.amazonaws.com/123456789012/mm-uploads"
 )
+# How keys begin, so that nobody takes one for the other; what follows is 32 bytes in base64.
+SIGNING_KEY, VERIFY_KEY = "mm-signing-key-", "mm-verify-key-"
 PACKAGE = "dagster_project"  # in a checkout, the folder that holds defs/
 
 
@@ -134,6 +137,18 @@ class Settings(BaseSettings):
         description="Of the hosts in `allow_urls` those that may be in an internal network, "
         "separated by commas. Default: none.",
     )
+    signing_key: SecretStr = Field(
+        SecretStr(""),
+        description="What promotions are signed with: `mm models new-key` makes one.",
+    )
+    signing_key_file: Path | None = Field(
+        None, description="A file that holds MM_SIGNING_KEY, as Docker and Kubernetes mount it."
+    )
+    verify_key: str = Field(
+        "",
+        description="Whose promotions are accepted besides those of MM_SIGNING_KEY: public keys, "
+        "separated by commas. With neither, promotions need no signature.",
+    )
     dagster_home: Path | None = Field(None, validation_alias="DAGSTER_HOME")
 
     @model_validator(mode="after")
@@ -169,6 +184,7 @@ class Settings(BaseSettings):
             settings.work_url  # noqa: B018
         if settings.results:
             settings.results_target  # noqa: B018
+        settings.signing_seed, settings.verify_keys  # noqa: B018
         return settings
 
     def serves(self, dataset: str) -> bool:
@@ -186,6 +202,24 @@ class Settings(BaseSettings):
     @property
     def label_studio_key(self) -> str:
         return self.label_studio_api_key.get_secret_value().strip()
+
+    @property
+    def signing_seed(self) -> bytes | None:
+        """What the signing key is made of; None without one. Raises SettingsError."""
+        text = self.signing_key.get_secret_value().strip()
+        if not text and self.signing_key_file:
+            try:
+                text = (self.root / self.signing_key_file).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise _no_key("MM_SIGNING_KEY_FILE", f"it cannot be read: {error}") from None
+            if not text:
+                raise _no_key("MM_SIGNING_KEY_FILE", "the file is empty")
+        return _key(text, SIGNING_KEY, "MM_SIGNING_KEY") if text else None
+
+    @property
+    def verify_keys(self) -> tuple[bytes, ...]:
+        """The public keys whose signatures are accepted. Raises SettingsError."""
+        return tuple(_key(one, VERIFY_KEY, "MM_VERIFY_KEY") for one in _listed(self.verify_key))
 
     @property
     def is_s3(self) -> bool:
@@ -318,3 +352,24 @@ class Settings(BaseSettings):
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _key(text: str, kind: str, where: str) -> bytes:
+    try:
+        raw = base64.b64decode(text.removeprefix(kind).encode(), altchars=b"-_", validate=True)
+    except ValueError:
+        raw = b""
+    if not text.startswith(kind) or len(raw) != 32:
+        raise _no_key(where, f"it is no key that begins with {kind}")
+    return raw
+
+
+def _no_key(where: str, what: str) -> SettingsError:
+    """The key itself is never said: it may be the secret one in the wrong place."""
+    return SettingsError(
+        code="signing_key_invalid",
+        what=what,
+        where=where,
+        todo="`mm models new-key` prints a new pair, `mm models new-key --public` what belongs "
+        "into MM_VERIFY_KEY.",
+    )

@@ -41,7 +41,7 @@ def put_into(
 ) -> None:
     """As `write_folder`, into a folder that is nobody else's."""
     folder.mkdir(exist_ok=True)
-    copy = ModelStore(_lake(folder), models.dataset)
+    copy = ModelStore(_lake(folder), models.dataset, is_export=True)
     for champion in champions:
         models.copy_to(copy, champion)
     (folder / DATASET).write_text(spec.model_dump_json(indent=2), encoding="utf-8")
@@ -61,7 +61,7 @@ def open_export(folder: Path, cache: Path) -> tuple[ModelStore, DatasetSpec]:
             where=str(folder / DATASET),
             todo="Export the model again, and copy the whole folder.",
         ) from None
-    return ModelStore(_lake(folder), spec.dataset, cache=cache), spec
+    return ModelStore(_lake(folder), spec.dataset, cache=cache, is_export=True), spec
 
 
 @contextmanager

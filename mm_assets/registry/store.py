@@ -5,22 +5,22 @@
     datasets/<dataset>/models/<modality>/champions/<generation>.json  the promotion log
 
 A model without its manifest does not exist. The manifest names every file with size and sha256, a
-promotion signs for the manifest with its sha256, and `fetch` hands out a local copy only after all
-of them fit, because engines unpickle what they load. Nothing is unpickled here.
+promotion names the manifest's sha256 and is itself signed where there are keys (signing.py), and
+`fetch` hands out a local copy only after all of them fit, because engines unpickle what they load.
+Nothing is unpickled here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,17 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import sha256_of, utc_now
 from mm_assets.registry.files import (
     DIFFERS,
-    SHA256,
     check_files,
     difference,
     files_below,
     tampered,
     verify,
 )
+from mm_assets.registry.log import VERSION, Champion, PromotionLog
+from mm_assets.registry.signing import Keys
 from mm_assets.registry.versions import installed, refuse_other_version
 
+__all__ = ["Champion", "ModelStore", "StoredModel"]
 FORMAT = 1
 MANIFEST = "model.json"
 # What the trainer says about a model; the store adds the rest (see `ModelStore.save`).
@@ -51,9 +53,6 @@ REQUIRED = (
 THREADS = 8
 PROMOTION_ATTEMPTS = 10
 STALE_SECONDS = 24 * 3600
-
-_VERSION = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{10}")
-_GENERATION = re.compile(r"([0-9]{8})\.json")
 
 
 @dataclass(frozen=True)
@@ -66,34 +65,20 @@ class StoredModel:
     manifest_sha256: str
 
 
-@dataclass(frozen=True)
-class Champion:
-    """One entry of the promotion log; the one with the highest generation is in use.
+class ModelStore:
+    """The models of one dataset. `cache` holds verified local copies.
 
-    by: who promoted it by hand on the page for people; '' where nobody was asked for a name.
+    is_export: it holds copies of some promotions, not the log that they are from.
     """
 
-    modality: Modality
-    generation: int
-    version: str
-    manifest_sha256: str
-    reason: str
-    promoted_at: str
-    previous: str | None
-    by: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in the lake."""
-        return {name: value for name, value in asdict(self).items() if name != "by" or value}
-
-
-class ModelStore:
-    """The models of one dataset. `cache` holds verified local copies."""
-
-    def __init__(self, lake: Lake, dataset: str, cache: Path | None = None) -> None:
+    def __init__(
+        self, lake: Lake, dataset: str, cache: Path | None = None, *, is_export: bool = False
+    ) -> None:
         self.lake = lake
         self.dataset = dataset
         self.cache = cache or lake.settings.model_cache
+        self.keys = Keys(lake.settings)
+        self._is_export = is_export
 
     def save(self, modality: str, folder: Path, manifest: dict[str, Any]) -> StoredModel:
         """Store every file below `folder`, then the manifest.
@@ -139,17 +124,15 @@ class ModelStore:
 
     def champion(self, modality: str) -> Champion | None:
         """The promoted model, or None where there is none yet."""
-        generations = self._generations(Modality(modality))
-        return self._entry(Modality(modality), generations[-1]) if generations else None
+        return self.log(modality).newest()
 
     def promotion(self, modality: str, generation: int) -> Champion:
         """One entry of the promotion log. Raises ModelError if there is none of this number."""
-        return self._entry(Modality(modality), generation)
+        return self.log(modality).entry(generation)
 
     def champions(self, modality: str) -> list[Champion]:
         """All promotions, oldest first."""
-        modality = Modality(modality)
-        return [self._entry(modality, number) for number in self._generations(modality)]
+        return self.log(modality).entries()
 
     def promote(
         self, modality: str, version: str, reason: str, *,
@@ -163,9 +146,11 @@ class ModelStore:
         modality = Modality(modality)
         _, signed = self._read(modality, version, manifest_sha256)
         for _ in range(PROMOTION_ATTEMPTS):
-            current = self.champion(modality)
+            log = self.log(modality)
+            current = log.newest(whole=True)
             if current and (current.version, current.manifest_sha256) == (version, signed):
                 return current
+            self._refuse_without_key(log, current)
             champion = Champion(
                 modality=modality,
                 generation=current.generation + 1 if current else 1,
@@ -176,34 +161,29 @@ class ModelStore:
                 previous=current.version if current else None,
                 by=by,
             )
-            key = self._entry_key(modality, champion.generation)
-            if self.lake.create_json(key, champion.to_json()):
-                return champion
+            if written := log.append(champion, current):
+                return written
         raise ModelError(
             code="promotion_contested",
             what=f"{PROMOTION_ATTEMPTS} other promotions came first",
-            where=self._where(self._champions(modality)),
+            where=self._where(log.prefix),
             todo="Let one process promote models of this dataset at a time, and try again.",
         )
 
-    def _generations(self, modality: Modality) -> list[int]:
-        prefix = self._champions(modality)
-        names = (item.key.removeprefix(prefix) for item in self.lake.list(prefix))
-        return sorted(int(match[1]) for name in names if (match := _GENERATION.fullmatch(name)))
+    def refuse_unable(self, modality: str) -> None:
+        """Raises ModelError where `promote` would, whatever the model: before a long training."""
+        log = self.log(modality)
+        self._refuse_without_key(log, log.newest(whole=True))
 
-    def _entry(self, modality: Modality, generation: int) -> Champion:
-        key = self._entry_key(modality, generation)
-        try:
-            entry = unpacked(self.lake.read(key))
-            champion = Champion(**{**entry, "modality": Modality(entry["modality"])})
-            fits = (champion.modality, champion.generation) == (modality, generation)
-            fits &= bool(_VERSION.fullmatch(champion.version))
-            fits &= bool(SHA256.fullmatch(champion.manifest_sha256))
-        except (ValueError, TypeError, KeyError):
-            fits = False
-        if not fits:
-            tampered("this promotion is not one that was written here", self._where(key))
-        return champion
+    def _refuse_without_key(self, log: PromotionLog, current: Champion | None) -> None:
+        is_signed = bool(current and current.signature)
+        self.keys.refuse_to_promote(self._where(log.prefix), is_signed=is_signed)
+
+    def log(self, modality: str) -> PromotionLog:
+        """The promotion log, as it is listed now."""
+        return PromotionLog(
+            self.lake, self.dataset, Modality(modality), self.keys, is_export=self._is_export
+        )
 
     def manifest(
         self, modality: str, version: str, *, manifest_sha256: str | None = None
@@ -214,7 +194,7 @@ class ModelStore:
     def versions(self, modality: str) -> list[str]:
         """Every stored model, newest first; one whose storing was cut off is not among them."""
         base = f"{self._models(Modality(modality))}/"
-        names = [name for name in self.lake.names(base) if _VERSION.fullmatch(name)]
+        names = [name for name in self.lake.names(base) if VERSION.fullmatch(name)]
         there = (name for name in names if self.lake.stat(f"{base}{name}/{MANIFEST}"))
         return sorted(there, reverse=True)
 
@@ -234,7 +214,7 @@ class ModelStore:
             other.lake.write(f"{key}/files/{name}", path)
         other.lake.write(f"{key}/{MANIFEST}", self.lake.read(f"{key}/{MANIFEST}"))
         other.stored(champion.modality, champion.version, manifest_sha256=signed)
-        entry = other._entry_key(champion.modality, champion.generation)
+        entry = other.log(champion.modality).key(champion.generation)
         other.lake.write_json(entry, champion.to_json())
 
     def fetch(self, modality: str, version: str, *, manifest_sha256: str | None = None) -> Path:
@@ -324,7 +304,7 @@ class ModelStore:
         return f"datasets/{self.dataset}/models/{modality.value}"
 
     def _key(self, modality: Modality, version: str) -> str:
-        if not _VERSION.fullmatch(version):
+        if not VERSION.fullmatch(version):
             raise ModelError(
                 code="model_unknown",
                 what=f"{version!r} is not the version of a model",
@@ -332,12 +312,6 @@ class ModelStore:
                 todo="Write a version as the manifest has it: 20261121-101500-0123456789.",
             )
         return f"{self._models(modality)}/{version}"
-
-    def _champions(self, modality: Modality) -> str:
-        return f"{self._models(modality)}/champions/"
-
-    def _entry_key(self, modality: Modality, generation: int) -> str:
-        return f"{self._champions(modality)}{generation:08d}.json"
 
     def _where(self, key: str) -> str:
         return f"{self.lake.url}/{key}"

@@ -92,6 +92,7 @@ def train_model(
     """
     if is_asked():  # while another model of the dataset learnt
         raise not_learnt(modality.value)
+    models.refuse_unable(modality)
     data = read_records(lake, spec, modality)
     refuse_other_classes(spec, data.parts)
     with working_folder("model") as folder:

@@ -233,3 +233,25 @@ def test_an_interrupted_rollback_says_how_to_go_on_and_not_to_roll_back_once_mor
     told = run("models rollback", code=130).stderr
     assert "same command" not in told
     assert f"mm models promote {versions[0]} --modality without_image" in told
+
+
+def test_a_key_is_made_and_what_was_promoted_before_is_shown_and_signed(
+    run: Run, wording: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wording(NEAREST)
+    run(f"upload {deliver(tmp_path / 'delivery')}")
+    run("sync")
+    run("train")
+    keys = dict(line.split("=", 1) for line in run("models new-key").stdout.split())
+    monkeypatch.setenv("MM_VERIFY_KEY", keys["MM_VERIFY_KEY"])
+    assert "promotion_unsigned" in run("models show", code=1).stderr
+    assert "signing_key_missing" in run("models sign --yes", code=1).stderr
+    monkeypatch.setenv("MM_SIGNING_KEY", keys["MM_SIGNING_KEY"])
+    assert keys["MM_VERIFY_KEY"] in run("models new-key --public").stdout
+    asked = CliRunner().invoke(app, ["models", "sign"], input="n\n")
+    assert "nothing is signed" in asked.stderr
+    run("models show", code=1)
+    assert "1 of 1 promotions signed now" in run("models sign --yes").stderr
+    monkeypatch.delenv("MM_SIGNING_KEY")
+    run("models show")
+    run("sync")

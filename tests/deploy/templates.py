@@ -45,6 +45,7 @@ HERE = {
     "Cluster.Arn": f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/{CLUSTER}",
     "RunTask": f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/mm-app-run:1",
     "RunLogs": LOGS,
+    "VerifyKey": "",
     "Run.Arn": f"arn:aws:iam::{ACCOUNT}:role/Run",
     "Starting.Arn": f"arn:aws:iam::{ACCOUNT}:role/Starting",
 }

@@ -86,6 +86,18 @@ def test_no_secret_stands_in_a_template() -> None:
         assert not plain, name
 
 
+def test_only_runs_sign_and_whatever_reads_the_lake_verifies() -> None:
+    signing, verifying, reading = set(), set(), set()
+    for name, task in resources("AWS::ECS::TaskDefinition"):
+        [container] = task["ContainerDefinitions"]
+        told = {one["Name"] for one in container["Environment"]}
+        reading |= {name} if "MM_LAKE" in told else set()
+        verifying |= {name} if "MM_VERIFY_KEY" in told else set()
+        signing |= {name} if "MM_SIGNING_KEY" in str(container.get("Secrets")) else set()
+    assert signing == {"RunTask"}
+    assert verifying == reading >= {"RunTask", "ServeTask", "CodeServerTask"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_template_can_be_given_to_cloudformation_as_it_is(name: str) -> None:
     """Larger ones must be put into a bucket first."""

@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,16 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import SecretStr
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.engine_spec import EngineSpec
+from mm_assets.contract.errors import ModelError
 from mm_assets.contract.settings import Settings
+from mm_assets.lake.documents import packed
 from mm_assets.lake.lake import Lake
 from mm_assets.registry.export import open_export, write_folder
+from mm_assets.registry.signing import key_pair
 from mm_assets.registry.store import ModelStore
 from mm_assets.serving.app import make_app
 from mm_assets.serving.options import Options
@@ -248,6 +253,50 @@ def test_a_lake_that_is_gone_leaves_the_loaded_models_answering(
         return not await reason(client)
 
     asyncio.run(story())
+
+
+def test_a_promotion_that_nobody_signed_is_not_taken_up_and_an_export_is_held_against_the_key(
+    folder_settings: Settings, spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service has the public key alone."""
+    signing, verify = key_pair()
+    lake = Lake(folder_settings.model_copy(update={"signing_key": SecretStr(signing)}))
+    signs = ModelStore(lake, "pets")
+    good, forged, better = (stored(signs, spec, number) for number in (1, 2, 3))
+    first = signs.promote(WITHOUT, good, "first")
+    reads = folder_settings.model_copy(update={"verify_key": verify, "data": tmp_path / "service"})
+    entry = folder_settings.lake_folder / signs.log(WITHOUT).key(2)
+
+    async def story() -> None:
+        source = partial(Predictor, ModelStore(Lake(reads), "pets"), spec)
+        async with service_of(reads, {"pets": source}) as client:
+            assert await version(client) == good
+            forgery = replace(first, generation=2, version=forged)
+            entry.write_bytes(packed(forgery.to_json()))
+            await until(client, lambda: says(client, "model_tampered"))
+            entry.write_bytes(packed(replace(forgery, signature="", before="").to_json()))
+            await until(client, lambda: says(client, "promotion_unsigned"))
+            assert await version(client) == good
+            entry.unlink()
+            signs.promote(WITHOUT, better, "signed")
+            await until(client, lambda: is_answered_by(client, better))
+
+    async def says(client: httpx.AsyncClient, word: str) -> bool:
+        return word in await reason(client)
+
+    async def is_answered_by(client: httpx.AsyncClient, wanted: str) -> bool:
+        return await version(client) == wanted
+
+    asyncio.run(story())
+    write_folder(signs, spec, [signs.champions(WITHOUT)[-1]], tmp_path / "export")
+    for key in (verify, ""):
+        monkeypatch.setenv("MM_VERIFY_KEY", key)
+        found = open_export(tmp_path / "export", tmp_path / "cache")[0].champion(WITHOUT)
+        assert found
+        assert found.version == better
+    monkeypatch.setenv("MM_VERIFY_KEY", key_pair()[1])
+    with pytest.raises(ModelError, match="model_tampered"):
+        open_export(tmp_path / "export", tmp_path / "cache")[0].champion(WITHOUT)
 
 
 # -- where models lie -----------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_what_has_no_place_in_the_order_is_refused(wrong: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     "wrong",
     [{"prediction": None}, {"confidence": float("nan")}, {"confidence": float("inf")},
-     {"record_id": "x" * 2048}, {"record_id": None}],
+     {"record_id": "x" * 2048}, {"record_id": None}, {"probabilities": "ü" * 200_000}],
 )  # fmt: skip
 def test_what_the_table_cannot_hold_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(StoreError) as caught:

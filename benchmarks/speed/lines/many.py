@@ -34,13 +34,13 @@ def make(data: Path) -> None:
     defs.mkdir(parents=True)
     text = yaml.safe_dump({"type": COMPONENT, "attributes": ATTRIBUTES})
     (defs / "defs.yaml").write_text(text, encoding="utf-8")
-    (data / "first.csv").write_text(_table(0, TRAINING, labelled=True), encoding="utf-8")
+    (data / "first.csv").write_text(small_table(0, TRAINING, labelled=True), encoding="utf-8")
     for at in range(UPLOADS):
-        (data / f"small-{at:04d}.csv").write_text(_table(1 + at, ROWS), encoding="utf-8")
+        (data / f"small-{at:04d}.csv").write_text(small_table(1 + at, ROWS), encoding="utf-8")
     before = dict(os.environ)
     try:
-        ds = _opened(project)
-        _send(ds, data / "first.csv")
+        ds = opened(project)
+        send(ds, data / "first.csv")
         ds.sync(quiet=True)
         ds.train(quiet=True)
         ds.sync(quiet=True)  # what came before is predicted, too
@@ -49,7 +49,7 @@ def make(data: Path) -> None:
         os.environ.update(before)
 
 
-def _table(seed: int, rows: int, *, labelled: bool = False) -> str:
+def small_table(seed: int, rows: int, *, labelled: bool = False) -> str:
     import numpy as np
 
     random = np.random.default_rng(seed)
@@ -62,7 +62,7 @@ def _table(seed: int, rows: int, *, labelled: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _opened(project: Path) -> Any:
+def opened(project: Path) -> Any:
     import os
 
     os.environ["MM_ROOT"] = str(project)
@@ -73,7 +73,7 @@ def _opened(project: Path) -> Any:
     return mm.open(DATASET)
 
 
-def _send(ds: Any, file: Path) -> None:
+def send(ds: Any, file: Path) -> None:
     import pandas as pd
 
     ds.upload(pd.read_csv(file, dtype=str, keep_default_na=False), name=file.stem, quiet=True)
@@ -83,9 +83,9 @@ def ours(data: Path, folder: Path) -> Callable[[], int]:
     """`ds.sync()`: from the inbox to the table, with Dagster's history and all checks."""
     project = folder / "project"
     shutil.copytree(data / "project", project)
-    ds = _opened(project)
+    ds = opened(project)
     for file in sorted(data.glob("small-*.csv")):
-        _send(ds, file)
+        send(ds, file)
 
     def run() -> int:
         outcomes = ds.sync(quiet=True)

@@ -41,6 +41,7 @@ Item = dict[str, dict[str, Any]]  # DynamoDB's own notation: {"name": {"S": "val
 
 SHARDS = 16
 LONGEST_KEY = 2048  # bytes of a partition key, DynamoDB's limit
+LARGEST = 380_000  # bytes of a prediction; an item may have 400 KB, with its keys and their names
 SMALLEST = 1e-130  # DynamoDB's smallest positive number
 PREDICTION = "prediction"
 TAKEN_BACK = "withdrawn"
@@ -169,6 +170,8 @@ def check_prediction(dataset: str, offered: Mapping[str, Any]) -> None:
         raise _refused(offered, f"confidence is {offered['confidence']}")
     if not key_fits(partition(dataset, offered["record_id"])):
         raise _refused(offered, f"the record's ID is longer than {LONGEST_KEY:,} bytes")
+    if (size := sum(len(str(offered[name]).encode()) for name in STORED)) > LARGEST:
+        raise _refused(offered, f"it takes {size:,} bytes of at most {LARGEST:,}")
 
 
 def prediction_of(item: Item) -> dict[str, Any]:
