@@ -22,10 +22,11 @@ AUTOGLUON = (
 )
 # A process that has two tests left reserves the next file. Small tests behind the kills keep it
 # from reserving one for minutes.
-KILLS = ("tests/kill/", "tests/test_side_by_side.py")
+KILLS = ("tests/kill/", "tests/orchestration/test_browser.py", "tests/test_side_by_side.py")
 # What `make test-fast` leaves out, in the order in which it begins: what takes longest comes first.
 SLOW = (
     "tests/kill/",  # kills a daemon and its runs and mostly waits
+    "tests/orchestration/test_browser.py",  # clicks in Dagster, and waits for its daemon
     *AUTOGLUON,
     "tests/cli/test_ends.py",  # an upload for each code of a refusal, each through Dagster
     "tests/shapes/",  # whole stories

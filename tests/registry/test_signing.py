@@ -246,7 +246,10 @@ def test_a_promotion_that_was_taken_back_does_not_come_again(world: World) -> No
     assert len(world.store(verify=PUBLIC).champions(MODALITY)) == 4
 
 
-@pytest.mark.parametrize("text", ["", KEY, "mm-verify-key-AAAA", f"{PUBLIC}=", "x" + PUBLIC])
+@pytest.mark.parametrize(  # named, because the keys are others in each process
+    "text", ["", KEY, "mm-verify-key-AAAA", f"{PUBLIC}=", "x" + PUBLIC],
+    ids=["none", "the private one", "short", "long", "begun otherwise"],
+)  # fmt: skip
 def test_what_is_no_key_is_said_without_saying_it(text: str, monkeypatch: Any) -> None:
     monkeypatch.setenv("MM_SIGNING_KEY" if not text else "MM_VERIFY_KEY", text or PUBLIC)
     with pytest.raises(SettingsError) as caught:
