@@ -518,29 +518,48 @@ class Dataset:
                 own=(self.settings, {self.name: partial(Predictor, self._models, self.spec)}),
             )
 
-    def review(self, limit: int | None = None, *, thumbnails: bool = True) -> Rows:
+    def review(
+        self, limit: int | None = None, *, order: str = "doubtful", thumbnails: bool = True
+    ) -> Rows:
         """Records that need review and have no known label: with doubts, then least confident.
 
-        Each row says `why`. thumbnails: have the images at hand that a notebook shows beside them.
+        Each row says `why`. order: `doubtful`, or `useful`, which puts the 500 most doubtful so
+        that few answers teach about many cases. thumbnails: have the images at hand that a notebook
+        shows beside them.
         """
-        from mm_assets.review.queue import review_queue, thumbnails_of
+        from mm_assets.review.queue import Order, review_queue, thumbnails_of
 
-        items = review_queue(self.table, self.spec, limit)
+        if Order(order) is Order.DOUBTFUL:
+            items = review_queue(self.table, self.spec, limit)
+        else:
+            from mm_assets.review.useful import ordered_queue
+
+            items = ordered_queue(self.lake, self.table, self.spec, Order(order), limit)
         rows = [item.as_row() for item in items]
         columns = [name for name in QUEUE_SHOWN if any(row[name] is not None for row in rows)]
         images = thumbnails_of(self.lake, self.spec, items) if thumbnails else {}
         return Rows(rows, columns, f"{self.name}: to review", images)
 
     def export_review(
-        self, folder: str | Path, *, limit: int | None = None, image_prefix: str | None = None
+        self,
+        folder: str | Path,
+        *,
+        limit: int | None = None,
+        order: str = "doubtful",
+        image_prefix: str | None = None,
     ) -> Exported:
-        """Write the queue as Label Studio tasks, as a sheet to fill in, and with its images."""
+        """Write the queue as Label Studio tasks, as a sheet to fill in, and with its images.
+
+        order: as of `review`.
+        """
         from mm_assets.review.export import IMAGE_PREFIX, export_review
+        from mm_assets.review.queue import Order
 
         prefix = IMAGE_PREFIX if image_prefix is None else image_prefix
         return export_review(
-            self.lake, self.table, self.spec, Path(folder), limit=limit, image_prefix=prefix
-        )
+            self.lake, self.table, self.spec, Path(folder), limit=limit, order=Order(order),
+            image_prefix=prefix,
+        )  # fmt: skip
 
     def import_review(self, file: str | Path) -> tuple[Judged, Sent | None]:
         """Check what people answered and send it as labels; `sync` then takes them in.

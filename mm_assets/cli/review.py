@@ -13,6 +13,7 @@ from mm_assets.cli.errors import leave, speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
 from mm_assets.contract.ends import PLACES, End, LeftOut
 from mm_assets.display.console import Format, bad, good, print_json, print_rows, say, warn
+from mm_assets.review.queue import Order
 
 StudioOption = Annotated[
     str,
@@ -25,6 +26,10 @@ StudioOption = Annotated[
 ProjectOption = Annotated[
     int | None,
     typer.Option("--project", min=1, help="The project's number; without it this dataset's own."),
+]
+
+OrderOption = Annotated[
+    Order, typer.Option(help="The most doubtful first, or those whose answers teach most.")
 ]
 
 app = typer.Typer(
@@ -69,6 +74,7 @@ def review(
 def list_(
     dataset: DatasetOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="How many.")] = None,
+    order: OrderOption = Order.DOUBTFUL,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Records that need review and have no known label: with doubts first, then least confident."""
@@ -76,7 +82,7 @@ def list_(
 
     with speaking_errors():
         shown = limit if limit or form is not Format.TABLE else 40
-        rows = mm.open(dataset).review(shown, thumbnails=False)
+        rows = mm.open(dataset).review(shown, order=order, thumbnails=False)
         if form is Format.TABLE:
             for row in rows:
                 if row["second"]:
@@ -94,6 +100,7 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
     dataset: DatasetOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N of the queue.")] = None,
+    order: OrderOption = Order.DOUBTFUL,
     image_prefix: Annotated[
         str | None,
         typer.Option(help="What stands before an image's name in tasks.json."),
@@ -102,7 +109,9 @@ def export(
 ) -> None:
     """Write the queue as Label Studio tasks, as a sheet to fill in, and with its images."""
     with speaking_errors():
-        written = mm.open(dataset).export_review(to, limit=limit, image_prefix=image_prefix)
+        written = mm.open(dataset).export_review(
+            to, limit=limit, order=order, image_prefix=image_prefix
+        )
         _say_lost(written.lost)
         if written.records:
             good(f"{written.records} records, {written.images} images: {to}")

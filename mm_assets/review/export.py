@@ -17,12 +17,12 @@ from mm_assets.contract.errors import UploadError
 from mm_assets.display.side_by_side import side_by_side
 from mm_assets.lake.lake import Lake
 from mm_assets.manifest import image_sets
-from mm_assets.manifest.join import MANIFEST
+from mm_assets.review.features import features_of
 from mm_assets.review.label_studio import labelling_config, task
-from mm_assets.review.queue import Item, review_classes, review_queue
+from mm_assets.review.queue import Item, Order, review_classes
 from mm_assets.review.sheet import own_name, write_sheet
+from mm_assets.review.useful import ordered_queue
 from mm_assets.tables.store import Store
-from mm_assets.uploads.received import read_document
 
 IMAGES = "images"
 AT_ONCE = 500  # records whose images are in memory
@@ -47,6 +47,7 @@ def export_review(
     folder: Path,
     *,
     limit: int | None = None,
+    order: Order = Order.DOUBTFUL,
     image_prefix: str = IMAGE_PREFIX,
 ) -> Exported:
     """Write tasks.json, tasks.csv, labelling.xml and images/ for the records to review.
@@ -55,7 +56,7 @@ def export_review(
     """
     _refuse_earlier(folder)
     classes = review_classes(lake, spec)
-    items = review_queue(store, spec, limit)
+    items = ordered_queue(lake, store, spec, order, limit)
     features = features_of(lake, spec, items)
     with _writing(folder):
         (folder / IMAGES).mkdir(parents=True, exist_ok=True)
@@ -118,26 +119,6 @@ def _sheet_row(
         "image": image and f"{IMAGES}/{image}",
     }
     return {**{own_name(spec, name): value for name, value in own.items()}, **values}
-
-
-def features_of(
-    lake: Lake, spec: DatasetSpec, items: Sequence[Item]
-) -> dict[str, Mapping[str, Any]]:
-    """Each record's columns, from the manifest of the upload that its row came in."""
-    import pyarrow.parquet as pq
-
-    found: dict[str, Mapping[str, Any]] = {}
-    if not spec.columns:
-        return found
-    for upload in sorted({item.upload for item in items}):
-        wanted = [item.record_id for item in items if item.upload == upload]
-        document = read_document(lake, spec.dataset, upload, MANIFEST)
-        with lake.open_published(document, "manifest.parquet") as file:
-            table = pq.read_table(
-                file, columns=["record_id", "features"], filters=[("record_id", "in", wanted)]
-            )
-        found |= {row["record_id"]: row["features"] or {} for row in table.to_pylist()}
-    return found
 
 
 def _write_images(

@@ -13,7 +13,8 @@ from mm_assets.contract.errors import ReviewError
 from mm_assets.contract.ids import normalised
 from mm_assets.lake.lake import Lake
 from mm_assets.review.answers import KNOWN, Answer, Judged, judge, send_labels
-from mm_assets.review.export import features_of, images_of, no_image
+from mm_assets.review.export import images_of, no_image
+from mm_assets.review.features import features_of
 from mm_assets.review.label_studio import (
     NONE_SHOWN,
     answer_of,

@@ -18,14 +18,24 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import LakeError
 from mm_assets.engines.shared.eyes import Eyes
 from mm_assets.lake.lake import Lake
-from mm_assets.review.export import features_of
-from mm_assets.review.queue import Item
+from mm_assets.review.features import features_of
+from mm_assets.review.queue import Item, Order, review_queue
+from mm_assets.tables.store import Store
 from mm_assets.training.alike import Alike
 from mm_assets.uploads.image_vectors import known_vectors
 
 POOL = 500  # of the most doubtful, that are put in order
 FAR = 95  # the percentile of distances of images that counts as quite different
 Floats = npt.NDArray[np.float64]
+
+
+def ordered_queue(
+    lake: Lake, store: Store, spec: DatasetSpec, order: Order, limit: int | None = None
+) -> list[Item]:
+    """The records to review in this order; the first `limit` of them."""
+    if order is Order.DOUBTFUL:
+        return review_queue(store, spec, limit)
+    return most_useful(lake, spec, review_queue(store, spec))[:limit]
 
 
 def most_useful(lake: Lake, spec: DatasetSpec, items: Sequence[Item]) -> list[Item]:

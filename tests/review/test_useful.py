@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -11,8 +14,9 @@ from mm_assets.contract.settings import Settings
 from mm_assets.engines.shared.eyes import Eyes
 from mm_assets.lake.lake import Lake
 from mm_assets.predictions.predict import empty_predictions
-from mm_assets.review.queue import Item, review_queue
-from mm_assets.review.useful import POOL, most_useful
+from mm_assets.review.export import export_review
+from mm_assets.review.queue import Item, Order, review_queue
+from mm_assets.review.useful import POOL, most_useful, ordered_queue
 from mm_assets.tables.open import open_store
 from mm_assets.uploads.received import read_images
 from mm_assets.uploads.vectors import LakeVectors
@@ -63,6 +67,21 @@ def test_a_batch_is_not_the_same_case_again_and_again(
     assert {"old", "blue", "both"} <= set(found[:5])
     assert found.index("sure") > found.index("both")  # doubt counts as well
     assert found == [item.record_id for item in most_useful(lake, SPEC, items)]
+
+
+def test_list_and_export_have_the_order_of_the_page(
+    alike_first: tuple[Lake, list[Item]], folder_settings: Settings, tmp_path: Path
+) -> None:
+    lake, items = alike_first
+    store = open_store(folder_settings)
+    told = [one.record_id for one in most_useful(lake, SPEC, items)][:5]
+    for order, wanted in (("useful", told), ("doubtful", [i.record_id for i in items[:5]])):
+        found = ordered_queue(lake, store, SPEC, Order(order), 5)
+        assert [item.record_id for item in found] == wanted
+        folder = tmp_path / order
+        export_review(lake, store, SPEC, folder, limit=5, order=Order(order))
+        sheet = csv.reader(io.StringIO((folder / "tasks.csv").read_text(encoding="utf-8-sig")))
+        assert [row[0] for row in list(sheet)[1:]] == wanted
 
 
 def test_images_tell_records_apart_whose_columns_are_the_same(folder_settings: Settings) -> None:

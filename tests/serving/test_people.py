@@ -27,12 +27,13 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.predictions.predict import empty_predictions
 from mm_assets.review.one_by_one import Given, keep, standing
+from mm_assets.review.queue import Order
 from mm_assets.serving.app import make_app
 from mm_assets.serving.keys import add_key
 from mm_assets.serving.options import Options
 from mm_assets.serving.people import rooms
 from mm_assets.serving.people.moved import columns_moved
-from mm_assets.serving.people.room import USEFUL, Room
+from mm_assets.serving.people.room import Room
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 from mm_assets.training.known_records import known_records
@@ -438,7 +439,7 @@ def test_ten_thousand_in_the_queue_keep_nobody_waiting(
     monkeypatch.setattr("mm_assets.serving.people.room.QUEUE_SECONDS", 0.0)
     began = time.process_time()
     for _ in range(20):  # the table is asked again beside, and does not come back
-        item = room.next_for("Ana", order=USEFUL)
+        item = room.next_for("Ana", order=Order.USEFUL)
         assert item is not None
         room.values(item)
         room.progress("Ana")

@@ -13,11 +13,11 @@ from starlette.datastructures import FormData
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.review.answers import label_fault
-from mm_assets.review.queue import Item
+from mm_assets.review.queue import Item, Order
 from mm_assets.serving.people import shell
 from mm_assets.serving.people.charts import scale_of
 from mm_assets.serving.people.model_facts import live_words
-from mm_assets.serving.people.room import DOUBTFUL, USEFUL, Room
+from mm_assets.serving.people.room import Room
 
 KEYS = 9  # classes that have a key of their own
 SHOWN_QUEUE = 200  # records on one page of the whole queue
@@ -149,7 +149,7 @@ def _path(dataset: str, **asked: str) -> str:
 def _order(request: Request) -> str:
     """As it is asked for, or was the last time."""
     said = request.query_params.get("order") or request.cookies.get(ORDER)
-    return USEFUL if said == USEFUL else DOUBTFUL
+    return Order.USEFUL if said == Order.USEFUL else Order.DOUBTFUL
 
 
 def _shown(

@@ -17,7 +17,7 @@ from mm_assets.lake.lake import Lake
 from mm_assets.manifest.image_sets import images_of
 from mm_assets.review.agreement import Agreement, agreement, is_same
 from mm_assets.review.answers import Refused
-from mm_assets.review.export import features_of
+from mm_assets.review.features import features_of
 from mm_assets.review.one_by_one import (
     Given,
     Standing,
@@ -28,7 +28,7 @@ from mm_assets.review.one_by_one import (
     standing,
     take_back,
 )
-from mm_assets.review.queue import Item, image_of, review_classes, review_queue
+from mm_assets.review.queue import Item, Order, image_of, review_classes, review_queue
 from mm_assets.review.useful import POOL, most_useful
 from mm_assets.tables.store import Store
 from mm_assets.training.known_records import KnownRecords, known_records
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 QUEUE_SECONDS = 5.0  # that a look at the table is good for; then the next is taken meanwhile
 STALE_SECONDS = 60.0  # after which nobody is shown what was seen then
 USEFUL_SECONDS = 600.0  # that an order by use is kept
-DOUBTFUL, USEFUL = "doubtful", "useful"  # orders of the queue
 GLIMPSED_UPLOADS = 4  # whose quarantined images are kept at hand
 LEASES = 50  # records from the front of the queue that may be held by others
 
@@ -121,12 +120,12 @@ class Room:
         except ModelError:
             return ()
 
-    def open_for(self, who: str, order: str = DOUBTFUL) -> list[Item]:
+    def open_for(self, who: str, order: str = Order.DOUBTFUL) -> list[Item]:
         """What this person can still answer: nobody gave a label, and they did not pass."""
         queue, stood = self.look()
         done = {one.record_id for one in stood.given() if one.who == who or not one.is_unsure}
         items = [item for name, item in queue.items() if name not in done]
-        return self._by_use(items) if order == USEFUL else items
+        return self._by_use(items) if order == Order.USEFUL else items
 
     def _by_use(self, items: list[Item]) -> list[Item]:
         """Those that were put in order first; that is done anew when half of them are answered."""
@@ -141,7 +140,9 @@ class Room:
         ahead = set(first)
         return [there[name] for name in first] + [i for i in items if i.record_id not in ahead]
 
-    def next_for(self, who: str, after: str | None = None, order: str = DOUBTFUL) -> Item | None:
+    def next_for(
+        self, who: str, after: str | None = None, order: str = Order.DOUBTFUL
+    ) -> Item | None:
         """A record that nobody else is looking at; after: the one that was skipped."""
         items = self.open_for(who, order)
         places = [place for place, item in enumerate(items) if item.record_id == after]
