@@ -2,7 +2,8 @@
 
 Dagster's history is in PostgreSQL, the lake on S3, the table in DynamoDB; S3 tells a queue what
 came, and another queue is told of results. PostgreSQL crashes, and then everything that runs is
-killed. The end is what a quiet run on a folder and DuckDB makes of the same uploads.
+killed. Promotions are signed. The end is what a quiet run on a folder and DuckDB makes of the same
+uploads.
 
 Nightly three of a hundred requests go wrong as well. A message of a queue that was handed out and
 whose answer was lost stays hidden for two minutes, which is why not always.
@@ -25,6 +26,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from mm_assets.registry.signing import key_pair
 from tests.aws_server import Servers, running_servers
 from tests.kill.harness import Victim
 from tests.kill.project import Project, Upload, differences, is_quiet, make_waves, run_quietly
@@ -36,7 +38,9 @@ WAIT = 450  # seconds; a machine that does nothing else takes a fifth
 COMPOSE = Path(__file__).parents[2] / "deploy" / "compose" / "compose.yaml"
 STORM = 0.03 if os.environ.get("MM_NIGHTLY") == "1" else 0.0
 Uploads = list[Upload]
-SECRETS = ("DAGSTER_PG_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+SECRETS = (
+    "DAGSTER_PG_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MM_SIGNING_KEY",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +137,8 @@ def test_the_flow_goes_through_a_crash_of_the_database_and_a_kill_of_everything(
     first, unlabelled = labelled, [second[2]]  # 60 to learn from; 10 others, 5 with an image
     quiet = run_quietly(Project(tmp_path / "quiet"), [first, unlabelled], trained=[0])
 
-    project = Project(tmp_path / "killed", servers, postgres.environment)
+    more = {**postgres.environment, "MM_SIGNING_KEY": key_pair()[0]}
+    project = Project(tmp_path / "killed", servers, more)
     victim = Containers(project, random.Random(0), next_kinds=["everything"])
     told = victim.environment("daemon").keys()
     assert yaml.safe_load(COMPOSE.read_text())["x-ours"]["environment"].keys() <= told
