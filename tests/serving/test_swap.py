@@ -59,7 +59,8 @@ def stored(models: ModelStore, spec: DatasetSpec, number: int) -> str:
 
 def tables_only(name: str, **changes: Any) -> DatasetSpec:
     said = wording(name).model_dump(exclude_none=True)
-    return DatasetSpec.model_validate({**said, "image_name": None, **changes})
+    without = {"image_name": None, "image_column": None}
+    return DatasetSpec.model_validate({**said, **without, **changes})
 
 
 @pytest.fixture
