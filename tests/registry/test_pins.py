@@ -217,6 +217,7 @@ def test_nothing_is_mixed_within_one_upload_and_modality(
 ) -> None:
     """Promotions come between the batches of one modality."""
     monkeypatch.setattr("mm_assets.predictions.predict.BATCH", 1)
+    monkeypatch.setattr("mm_assets.predictions.predict.IMAGED_BATCH", 1)
     predict, numbers = Champion.predict, iter(range(2, 99))
 
     def promote_each_time(self: Champion, frame: Any) -> Any:
