@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 import httpx
+import psutil
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.scheduler.instigation import InstigatorStatus
@@ -60,8 +61,13 @@ def pages(project: Project) -> Iterator[str]:
         assert process.poll() is None, log.read_text()
         yield address
     finally:
-        process.terminate()
-        process.wait(PATIENCE)
+        process.terminate()  # that it ends so is tested in test_dev.py
+        try:
+            process.wait(90)
+        except subprocess.TimeoutExpired:
+            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                one.kill()
+            process.wait()
 
 
 def test_what_a_person_sees_and_does_on_dagsters_pages(project: Project, pages: str) -> None:
