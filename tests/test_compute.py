@@ -33,6 +33,7 @@ from mm_assets.manifest.join import split_records
 from mm_assets.predictions import ask, predict
 from mm_assets.predictions.asking import Asking
 from mm_assets.predictions.predict import predict_records
+from mm_assets.registry.signing import key_pair
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
 from mm_assets.training.train import train_model
@@ -339,6 +340,20 @@ def test_no_secret_goes_to_a_worker(tmp_path: Path):
     sent = pickle.dumps(Asking(models, dataset(), WITH, None, 1, "run", None))
     assert b"s3cr3t" not in sent
     assert settings.label_studio_key == "s3cr3t"
+
+
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_the_signing_key_stays_where_promotions_are_made(tmp_path: Path, in_a_file: bool):
+    key, public = key_pair()
+    (tmp_path / "key").write_text(key)
+    own = {"signing_key_file": tmp_path / "key"} if in_a_file else {"signing_key": key}
+    settings = Settings(root=tmp_path, verify_key=public, **own)
+    models = ModelStore(Lake(settings), "pets")
+    sent = pickle.dumps(Asking(models, dataset(), WITH, None, 1, "run", None))
+    assert key.encode() not in sent
+    arrived = pickle.loads(sent).models.lake.settings
+    assert (arrived.signing_seed, arrived.verify_keys) == (None, settings.verify_keys)
+    assert settings.signing_seed is not None
 
 
 # -- where there is no cluster --------------------------------------------------------------------

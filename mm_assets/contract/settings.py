@@ -203,6 +203,11 @@ class Settings(BaseSettings):
     def label_studio_key(self) -> str:
         return self.label_studio_api_key.get_secret_value().strip()
 
+    def without_secrets(self) -> Settings:
+        """For another machine: as they are, but for every secret and for files that hold one."""
+        secrets = {name: SecretStr("") for name, value in self if isinstance(value, SecretStr)}
+        return self.model_copy(update={**secrets, "signing_key_file": None})
+
     @property
     def signing_seed(self) -> bytes | None:
         """What the signing key is made of; None without one. Raises SettingsError."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import Refusal
 from mm_assets.engines.frames import feature_frame
@@ -93,9 +91,7 @@ class Asking:
 
     def __getstate__(self) -> dict[str, Any]:
         """Where the lake is instead of the connections to it; no secret, and not the model."""
-        settings = self.models.lake.settings.model_copy(
-            update={"label_studio_api_key": SecretStr("")}
-        )
+        settings = self.models.lake.settings.without_secrets()
         return {**self.__dict__, "models": (settings, self.models.cache), "loaded": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
