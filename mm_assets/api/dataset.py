@@ -527,14 +527,10 @@ class Dataset:
         that few answers teach about many cases. thumbnails: have the images at hand that a notebook
         shows beside them.
         """
-        from mm_assets.review.queue import Order, review_queue, thumbnails_of
+        from mm_assets.review.queue import Order, thumbnails_of
+        from mm_assets.review.useful import ordered_queue
 
-        if Order(order) is Order.DOUBTFUL:
-            items = review_queue(self.table, self.spec, limit)
-        else:
-            from mm_assets.review.useful import ordered_queue
-
-            items = ordered_queue(self.lake, self.table, self.spec, Order(order), limit)
+        items = ordered_queue(self.lake, self.table, self.spec, Order(order), limit)
         rows = [item.as_row() for item in items]
         columns = [name for name in QUEUE_SHOWN if any(row[name] is not None for row in rows)]
         images = thumbnails_of(self.lake, self.spec, items) if thumbnails else {}

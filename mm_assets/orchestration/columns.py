@@ -39,22 +39,22 @@ def column_schema(spec: DatasetSpec, asset: str) -> dg.TableSchema | None:
         constraints=dg.TableColumnConstraints(nullable=False, unique=True),
     )
     if asset == "manifest" or asset.startswith("records_") or asset == "training_set":
-        label = _column("label", spec.problem_type, f"The label, `{spec.label_column}` in tables.")
+        label = dg.TableColumn(
+            "label", spec.problem_type, f"The label, `{spec.label_column}` in tables."
+        )
         more = [*_RECORD, *(_IMAGE if spec.has_images else ())]
         if asset == "training_set":
             more = [_RECORD[0], _SPLIT]
-        return dg.TableSchema([own, label, *_features(spec), *(_column(*one) for one in more)])
+        return dg.TableSchema(
+            [own, label, *_features(spec), *(dg.TableColumn(*one) for one in more)]
+        )
     if asset.startswith("predictions"):
-        said = _column(
+        said = dg.TableColumn(
             "prediction", spec.problem_type, f"What the model says `{spec.label_column}` is."
         )
         answer = [one for one in _ANSWER if spec.is_regression or one[0] not in ("lower", "upper")]
-        return dg.TableSchema([own, said, *(_column(*one) for one in answer)])
+        return dg.TableSchema([own, said, *(dg.TableColumn(*one) for one in answer)])
     return None
-
-
-def _column(name: str, kind: str, words: str) -> dg.TableColumn:
-    return dg.TableColumn(name, kind, words)
 
 
 def _features(spec: DatasetSpec) -> list[dg.TableColumn]:

@@ -10,7 +10,6 @@ from mm_assets.lake.lake import Lake
 from mm_assets.manifest.join import records_name
 from mm_assets.orchestration.assets.training import engine_kinds, model_name
 from mm_assets.orchestration.scope import (
-    SHOWN_ROWS,
     TABLE_POOL,
     LakeResource,
     Log,
@@ -84,7 +83,6 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
 
 def _answers(predictions: "pa.Table") -> dg.MetadataValue[Any]:
     """Predictions as the UI shows them: few columns, so that they fit."""
-    rows = predictions.slice(0, SHOWN_ROWS).to_pylist()
     return table_of(
         [
             {
@@ -93,7 +91,7 @@ def _answers(predictions: "pa.Table") -> dg.MetadataValue[Any]:
                 "confidence": row["confidence"],
                 "review": (row["doubts"] or "yes") if row["needs_review"] else "",
             }
-            for row in rows
+            for row in predictions.to_pylist()
         ]
     )
 
