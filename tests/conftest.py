@@ -37,6 +37,10 @@ for _name in list(os.environ):
     ):
         del os.environ[_name]
 
+# A terminal's colours begin with an escape, which tests look for in what we print.
+os.environ.pop("FORCE_COLOR", None)
+os.environ["TERM"] = "dumb"
+
 # Threads cost models as small as those of tests more than they give, most of all side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -527,7 +527,8 @@ class Dataset:
         that few answers teach about many cases. thumbnails: have the images at hand that a notebook
         shows beside them.
         """
-        from mm_assets.review.queue import Order, thumbnails_of
+        from mm_assets.review.order import Order
+        from mm_assets.review.queue import thumbnails_of
         from mm_assets.review.useful import ordered_queue
 
         items = ordered_queue(self.lake, self.table, self.spec, Order(order), limit)
@@ -549,7 +550,7 @@ class Dataset:
         order: as of `review`.
         """
         from mm_assets.review.export import IMAGE_PREFIX, export_review
-        from mm_assets.review.queue import Order
+        from mm_assets.review.order import Order
 
         prefix = IMAGE_PREFIX if image_prefix is None else image_prefix
         return export_review(

@@ -13,7 +13,7 @@ from mm_assets.cli.errors import leave, speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
 from mm_assets.contract.ends import PLACES, End, LeftOut
 from mm_assets.display.console import Format, bad, good, print_json, print_rows, say, warn
-from mm_assets.review.queue import Order
+from mm_assets.review.order import Order
 
 StudioOption = Annotated[
     str,

@@ -19,7 +19,8 @@ from mm_assets.lake.lake import Lake
 from mm_assets.manifest import image_sets
 from mm_assets.review.features import features_of
 from mm_assets.review.label_studio import labelling_config, task
-from mm_assets.review.queue import Item, Order, review_classes
+from mm_assets.review.order import Order
+from mm_assets.review.queue import Item, review_classes
 from mm_assets.review.sheet import own_name, write_sheet
 from mm_assets.review.useful import ordered_queue
 from mm_assets.tables.store import Store

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec
@@ -26,13 +25,6 @@ SHOWN = (
     "record_id", "prediction", "lower", "upper", "confidence", "second", "second_probability",
     "why", "doubts", "reasons", "modality", "image_upload", "image_file",
 )  # fmt: skip
-
-
-class Order(StrEnum):
-    """Of the queue. doubtful: with doubts, then the least confident. useful: see useful.py."""
-
-    DOUBTFUL = "doubtful"
-    USEFUL = "useful"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from mm_assets.contract.errors import LakeError
 from mm_assets.engines.shared.eyes import Eyes
 from mm_assets.lake.lake import Lake
 from mm_assets.review.features import features_of
-from mm_assets.review.queue import Item, Order, review_queue
+from mm_assets.review.order import Order
+from mm_assets.review.queue import Item, review_queue
 from mm_assets.tables.store import Store
 from mm_assets.training.alike import Alike
 from mm_assets.uploads.image_vectors import known_vectors

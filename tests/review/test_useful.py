@@ -15,7 +15,8 @@ from mm_assets.engines.shared.eyes import Eyes
 from mm_assets.lake.lake import Lake
 from mm_assets.predictions.predict import empty_predictions
 from mm_assets.review.export import export_review
-from mm_assets.review.queue import Item, Order, review_queue
+from mm_assets.review.order import Order
+from mm_assets.review.queue import Item, review_queue
 from mm_assets.review.useful import POOL, most_useful, ordered_queue
 from mm_assets.tables.open import open_store
 from mm_assets.uploads.received import read_images

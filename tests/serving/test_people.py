@@ -27,7 +27,7 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.predictions.predict import empty_predictions
 from mm_assets.review.one_by_one import Given, keep, standing
-from mm_assets.review.queue import Order
+from mm_assets.review.order import Order
 from mm_assets.serving.app import make_app
 from mm_assets.serving.keys import add_key
 from mm_assets.serving.options import Options

@@ -13,7 +13,8 @@ from starlette.datastructures import FormData
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.review.answers import label_fault
-from mm_assets.review.queue import Item, Order
+from mm_assets.review.order import Order
+from mm_assets.review.queue import Item
 from mm_assets.serving.people import shell
 from mm_assets.serving.people.charts import scale_of
 from mm_assets.serving.people.model_facts import live_words

@@ -28,7 +28,8 @@ from mm_assets.review.one_by_one import (
     standing,
     take_back,
 )
-from mm_assets.review.queue import Item, Order, image_of, review_classes, review_queue
+from mm_assets.review.order import Order
+from mm_assets.review.queue import Item, image_of, review_classes, review_queue
 from mm_assets.review.useful import POOL, most_useful
 from mm_assets.tables.store import Store
 from mm_assets.training.known_records import KnownRecords, known_records
