@@ -56,9 +56,19 @@ def init(
         )  # fmt: skip
         todo = "correct what was guessed wrong" if template is None else "change what is not yours"
         good(f"wrote {ds.file}; read it through and {todo}")
-        say(f"Next: mm upload FOLDER_OR_ARCHIVE --dataset {ds.name}, then mm sync, then mm train.")
+        sent = _to_send(source) if source is not None and images is None else "FOLDER_OR_ARCHIVE"
+        say(f"Next: mm upload {sent} --dataset {ds.name}, then mm sync, then mm train.")
         if ds.drafted is not None and ds.drafted.ended is not None:
             leave(ds.drafted.ended.end)
+
+
+def _to_send(source: Path) -> str:
+    """What holds all that the draft is of: a table's folder, if images are there."""
+    from mm_assets.drafting.image_names import has_images_beside
+    from mm_assets.drafting.profile import argument
+
+    folder = source.parent if source.is_file() and has_images_beside(source) else source
+    return argument(str(folder))
 
 
 def doctor(form: FormatOption = Format.TABLE) -> None:

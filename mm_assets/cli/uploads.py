@@ -21,7 +21,7 @@ app = typer.Typer(cls=Commands)
 def upload(
     path: Annotated[
         Path,
-        typer.Argument(help="A folder or an archive (.zip, .tar.gz, .7z …)."),
+        typer.Argument(help="A folder, an archive (.zip, .tar.gz, .7z …) or a table."),
     ],
     dataset: DatasetOption = None,
     name: Annotated[str | None, typer.Option(help="Another name in the inbox.")] = None,
@@ -31,17 +31,25 @@ def upload(
     ] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Check a folder or archive locally, send it, and write the marker last. Resumes by itself."""
+    """Check a folder, archive or table, send it, and write the marker last. Resumes by itself."""
     with speaking_errors():
         ds = mm.open(dataset)
         done = ds.upload(path, name=name, strict=strict, anyway=anyway)
         there = done.sent.already_there
+        if path.is_file() and done.sent.kind == "folder" and _without_images(path):
+            say(f"only {path.name} was sent, not the images beside it: give the folder to send all")
         told = {End.USED: good, End.NOTHING: bad}.get(done.end, warn)
         sent = f"{done.where} was there already" if there else f"sent to {done.where}"
         told(f"{sent}: {done.end}" if done.words else sent)
         if form is Format.JSON:
             print_json({"sent": done.where, "check": done.report.as_dict()})
         leave(done.end)
+
+
+def _without_images(table: Path) -> bool:
+    from mm_assets.drafting.image_names import has_images_beside, is_image_name
+
+    return not is_image_name(table.name) and has_images_beside(table)
 
 
 @app.callback(invoke_without_command=True)

@@ -19,6 +19,13 @@ from mm_assets.contract.errors import SpecError
 from mm_assets.contract.limits import Limits, Range
 
 COMPONENT = "mm_assets.pipeline.DatasetPipeline"
+BESIDE = (
+    "type",
+    "attributes",
+    "template_vars_module",
+    "requirements",
+    "post_processing",
+)  # Dagster's
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times faster
 
 
@@ -62,6 +69,7 @@ def load_spec(file: Path, shown_as: str | None = None) -> DatasetSpec:
             todo=f"Write `type: {COMPONENT}` and below it `attributes:` with `dataset:`, "
             "`id_column:`, `label_column:`, `problem_type:` and `columns:`.",
         )
+    _refuse_strays(root, shown)
     try:
         return DatasetSpec.model_validate(document["attributes"])
     except ValidationError as error:
@@ -108,6 +116,20 @@ def _refuse_doubles(node: Any, shown: str) -> None:
             )
         seen[key.value] = line
         _refuse_doubles(value, shown)
+
+
+def _refuse_strays(root: Any, shown: str) -> None:
+    """A key beside `attributes:` would be read by nobody."""
+    for key, _ in root.value:
+        if key.value not in BESIDE:
+            raise SpecError(
+                code="spec_invalid",
+                what=f"`{key.value}` stands outside of `attributes:`, where nothing reads it",
+                where=f"{shown}:{key.start_mark.line + 1}",
+                todo="Indent it by two spaces, among the other keys of the dataset."
+                if str(key.value) in DatasetSpec.model_fields
+                else "Take it out.",
+            )
 
 
 def _explain(item: Any, root: Any, shown: str) -> str:

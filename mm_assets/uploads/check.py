@@ -1,7 +1,8 @@
 """What can be said of an upload before it is sent, on the sender's own machine.
 
-A folder or an archive is judged with the very code that receives it, and nothing is kept. What
-belongs here: looking at the local disk. What does not: the lake, which `send.py` talks to.
+A folder, an archive or a single file is judged with the very code that receives it, and nothing is
+kept. What belongs here: looking at the local disk. What does not: the lake, which
+`send.py` talks to.
 """
 
 from __future__ import annotations
@@ -129,17 +130,21 @@ def refuse_to_send(report: Report, where: str) -> None:
 
 
 def kind_of(path: Path) -> str:
-    """`folder`, `zip`, `tar` or `7z`. Raises UploadError for anything else."""
+    """`zip`, `tar` or `7z`; else `folder`: any other file is sent as a folder that holds it.
+
+    Raises UploadError when there is no such file or folder.
+    """
     if path.is_dir():
         return "folder"
     if path.is_file():
-        if suffix := archive_suffix(path):
-            return {".zip": "zip", ".7z": "7z"}.get(suffix, "tar")
+        suffix = archive_suffix(path)
+        return {"": "folder", ".zip": "zip", ".7z": "7z"}.get(suffix, "tar")
+    if path.exists():
         raise UploadError(
             code="upload_kind",
-            what="this is neither a folder nor an archive (zip, tar, 7z)",
+            what="this is neither a file nor a folder",
             where=str(path),
-            todo="Put the tables and images into one folder and give the folder.",
+            todo="Give a folder, an archive (zip, tar, 7z) or a table.",
         )
     raise UploadError(
         code="upload_missing", what="there is no such file or folder", where=str(path),
@@ -180,11 +185,19 @@ def safe_name(path: Path) -> str:
 
 
 def list_folder(folder: Path) -> tuple[list[LocalFile], list[str], list[Refusal]]:
-    """What would be sent, what is left out (hidden and system files), what cannot be sent."""
+    """What would be sent, what is left out (hidden and system files), what cannot be sent.
+
+    `folder` may be a file: it is all that would be sent.
+    """
     files: list[LocalFile] = []
     left_out: list[str] = []
     faults: list[Refusal] = []
-    pending = [(folder, "")]
+    pending = [(folder, "")] if folder.is_dir() else []
+    if not pending:
+        with reading(folder):
+            files.append(LocalFile(folder.name, folder, folder.stat().st_size))
+        if fault := _name_fault(folder.name):
+            return [], [], [Refusal("unsafe_name", fault, printable(folder.name))]
     while pending:
         at, prefix = pending.pop()
         with reading(at), os.scandir(at) as entries:
@@ -265,11 +278,11 @@ def check(
     progress: Progress = no_progress,
     judge_rows: JudgeRows | None = None,
 ) -> Report:
-    """Receive a folder or an archive without sending or keeping it; problems are listed by file.
+    """Receive a folder, an archive or a file, send and keep nothing; problems are listed by file.
 
     Images are decoded on all cores; memory does not depend on the size. With `judge_rows` the rows
     are typed as well, as the manifest will; without it a row that can be read counts as used.
-    Raises UploadError when `path` is neither a folder nor an archive.
+    Raises UploadError when there is no `path`.
     """
     report = Report(kind_of(path))
     with tempfile.TemporaryDirectory(prefix="mm-check-") as folder:

@@ -1,4 +1,4 @@
-"""Send a folder or an archive into the inbox: `mm upload PATH --dataset D`.
+"""Send a folder, an archive or a file into the inbox: `mm upload PATH --dataset D`.
 
 The marker is written last, so that an upload is never seen half. Sending resumes without any note
 on the sender's disk: what lies in the inbox already is compared with the local file, by size and
@@ -74,7 +74,7 @@ def send(
     name: str | None = None,
     progress: Progress = no_progress,
 ) -> Sent:
-    """Put a folder or an archive into the dataset's inbox; after an interruption, call it again.
+    """Put a folder, an archive or a file into the dataset's inbox; after an interruption, again.
 
     `progress` is called in the calling thread; when it raises, sending stops and can be resumed.
     Raises UploadError (`name_taken`: other content lies under this name) and LakeError.

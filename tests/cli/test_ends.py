@@ -370,7 +370,7 @@ def test_a_folder_ends_as_what_is_in_it(
 
 
 def test_what_cannot_be_an_upload_is_2(project: Path, tmp_path: Path) -> None:
-    (tmp_path / "alone.csv").write_bytes(table(HEADER, "a,1,red,"))
+    os.mkfifo(tmp_path / "pipe.csv")
     empty, linked, good = tmp_path / "empty", tmp_path / "linked", tmp_path / "good"
     for folder in (empty, linked, good):
         folder.mkdir()
@@ -380,7 +380,7 @@ def test_what_cannot_be_an_upload_is_2(project: Path, tmp_path: Path) -> None:
     assert mm("upload", good, "-d", "pets", "--name", "taken").exit_code == 3
     (good / "t.csv").write_bytes(table(HEADER, "z,2,red,", "y,one,red,"))
     for code, *arguments in (
-        ("upload_kind", "upload", tmp_path / "alone.csv"),
+        ("upload_kind", "upload", tmp_path / "pipe.csv"),
         ("upload_missing", "upload", tmp_path / "nowhere"),
         ("upload_empty", "upload", empty),
         ("upload_empty", "upload", empty, "--anyway"),

@@ -256,6 +256,17 @@ def test_two_files_may_not_describe_one_dataset(tmp_path: Path) -> None:
     assert caught.value.where.endswith("b/defs.yaml")
 
 
+def test_a_key_beside_the_attributes_is_refused_where_it_stands(tmp_path: Path) -> None:
+    lines = len(GOOD.strip().splitlines())
+    for key, todo in (("model_with_image", "Indent it"), ("nonsense", "Take it out")):
+        with pytest.raises(SpecError) as caught:
+            load_spec(written(tmp_path, f"{GOOD.strip()}\n{key}: 1\n", "a"))
+        assert caught.value.code == "spec_invalid"
+        assert f"`{key}` stands outside" in caught.value.what
+        assert caught.value.where.endswith(f"defs.yaml:{lines + 1}")
+        assert todo in caught.value.todo
+
+
 def test_all_datasets_of_a_folder_are_read_and_other_components_left_alone(tmp_path: Path) -> None:
     written(tmp_path, GOOD, "a")
     written(tmp_path, GOOD.replace("dataset: pets", "dataset: more"), "b")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -44,12 +45,12 @@ def zipped(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def test_what_is_neither_a_folder_nor_a_zip_is_refused_in_words(
+def test_what_is_neither_a_file_nor_a_folder_is_refused_in_words(
     tmp_path: Path, spec: DatasetSpec
 ) -> None:
-    table = tmp_path / "pets.csv"
-    table.write_text("id\n")
-    for path, code in ((table, "upload_kind"), (tmp_path / "nowhere", "upload_missing")):
+    pipe = tmp_path / "pets.csv"
+    os.mkfifo(pipe)
+    for path, code in ((pipe, "upload_kind"), (tmp_path / "nowhere", "upload_missing")):
         with pytest.raises(UploadError) as error:
             check(path, spec)
         assert error.value.code == code

@@ -153,6 +153,22 @@ def test_the_receiving_side_takes_what_was_sent(
     assert receipt["counts"]["images"] == 20
 
 
+def test_a_table_alone_is_an_upload(
+    counting: CountingLake, folder: Path, spec: DatasetSpec, tmp_path: Path
+) -> None:
+    table = next(folder.rglob("*.csv"))
+    sent = send(counting, table, "pets")
+    assert (sent.kind, sent.name, sent.files) == ("folder", table.name, 1)
+    assert send(counting, table, "pets").already_there
+    source = find_uploads(counting, "pets").finished[0]
+    receipt = receive(counting, spec, source, run_id="r", progress=lambda _text: None)
+    assert receipt["counts"] == check(table, spec).counts
+    assert receipt["counts"]["rows"] > 0
+    (tmp_path / "a#1").write_bytes(table.read_bytes())
+    with pytest.raises(UploadError, match="ends in # and digits"):
+        send(counting, tmp_path / "a#1", "pets")
+
+
 def test_after_an_interruption_only_the_rest_is_sent(counting: CountingLake, folder: Path) -> None:
     with pytest.raises(Stop):
         send(counting, folder, "pets", progress=stop_after(3))

@@ -26,7 +26,6 @@ from mm_assets.serving.people.parts import Parts, safe_file_name
 from mm_assets.serving.people.room import Room
 from mm_assets.serving.problems import Problem
 from mm_assets.uploads.check import (
-    archive_suffix,
     check,
     no_progress,
     refuse_to_send,
@@ -177,14 +176,12 @@ def _sent(room: Room, file: UploadFile) -> Sent:
 def _checked_and_sent(room: Room, path: Path) -> Sent:
     """A file, checked as `mm upload` does and sent as an upload of its own. Raises MMError.
 
-    path: alone in its folder. The upload's name is that of the file and a hash, so the same file
-    twice is one upload. What is no archive is sent as a folder that holds it.
+    The upload's name is that of the file and a hash, so the same file twice is one upload.
     """
     with path.open("rb") as read:
         digest = hashlib.file_digest(read, "sha256").hexdigest()[:8]
-    source = path if archive_suffix(path) else path.parent
-    refuse_to_send(check(source, room.spec, no_progress, judge_rows), path.name)
-    return send(room.lake, source, room.spec.dataset, f"{safe_name(path)[:80]}-{digest}")
+    refuse_to_send(check(path, room.spec, no_progress, judge_rows), path.name)
+    return send(room.lake, path, room.spec.dataset, f"{safe_name(path)[:80]}-{digest}")
 
 
 def _path(dataset: str, **asked: str) -> str:
