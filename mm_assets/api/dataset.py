@@ -112,9 +112,9 @@ class Dataset:
         name of its column, a sequence as long as the frame, a mapping from ID to image(s), or a
         folder; or None, if there are only images. An image is bytes, a path, a PIL image or an
         array. name: another name in the inbox. strict: do not send if anything would be refused.
-        anyway: send it even if nothing of it would be used. What would be left out is said before anything
-        is sent, and stands in the answer's `end`, `words` and `report`. Only what is in it is
-        judged: what other uploads hold is not known here.
+        anyway: send it even if nothing of it would be used. What would be left out is said before
+        anything is sent, and stands in the answer's `end`, `words` and `report`. Only what is in
+        it is judged: what other uploads hold is not known here.
         Raises UploadError if nothing of it can be used (nothing_used, or the code by which it would
         be refused whole), UsageError.
         """
