@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ui dev test test-fast lint lint-deploy sbom audit types format profile checks quality bench growth kills kills-table laws image image-pin lock clean
+.PHONY: help setup demo demo-ui dev test test-all test-fast lint lint-deploy sbom audit types format profile checks quality bench growth kills kills-table laws image image-pin lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -40,8 +40,11 @@ dev: setup ## Dagster's UI and daemon on http://127.0.0.1:3000
 demo-ui: setup ## Dagster's UI on what `make demo` left behind; DATASET as there
 	@mm dev --demo $(or $(DATASET),pets)
 
-test: setup ## All tests, on real parts, side by side; or some: T=tests/engines, T="-k archive"
+test: setup ## The tests, on real parts, side by side; or some: T=tests/engines, T="-k archive"
 	@python -m pytest $(if $(T),$(T),-n auto)
+
+test-all: setup ## Also those of other engines, stores and formats that take long
+	@python -m pytest -n auto tests
 
 FAST := not autogluon and not server and not slow
 test-fast: setup ## What needs no AutoGluon, no server and no daemon: two thirds of the tests, a minute

@@ -60,7 +60,67 @@ SLOW = (
     "tests/engines/test_gradient_boosting.py::test_a_frozen_backbone_sees_the_image_and_travels",
     "tests/uploads/test_receive.py::test_memory_does_not_grow_with_the_archive",
 )
+# Left to `make test-all`: another engine, store or format goes the same way. Of a file or test those
+# whose parameters begin so; (): all of it.
+LEFT_OUT: dict[str, tuple[str, ...]] = {
+    "tests/serving/test_equality.py": (
+        "automatic",
+        "sklearn",
+        "rules",
+        "number_gradient_boosting",
+        "number_sklearn",
+    ),
+    "tests/serving/test_hostile.py::test_memory_stays_flat_over_thousands_of_requests": (),
+    "tests/serving/test_processes.py::test_no_answer_is_cut_when_it_is_told_to_end": ("1-",),
+    "tests/serving/protocols/test_container.py::"
+    "test_the_models_folder_is_served_where_sagemaker_asks_and_nothing_is_written_there": (
+        "mlflow",
+    ),
+    "tests/shapes/test_blur.py": (),
+    "tests/shapes/test_houses.py": (),
+    "tests/shapes/test_found_files.py::test_packed_they_are_the_same": ("tarred", "sevened"),
+    "tests/demo/test_shapes.py::test_the_same_seed_gives_the_same_bytes_and_another_seed_others": (
+        "make_vehicles",
+        "make_houses",
+    ),
+    "tests/demo/test_shapes.py::test_every_upload_that_a_story_sends_is_made_and_fits_its_yaml": (
+        "pets",
+        "houses",
+    ),
+    "tests/cli/test_models.py::"
+    "test_a_champion_that_is_too_sure_is_recalibrated_by_later_labels": (),
+    "tests/cli/test_models.py::test_the_model_of_yesterday_answers_again": (),
+    "tests/cli/test_models.py::"
+    "test_a_target_that_cannot_be_promised_is_said_with_what_could_be": (),
+    "tests/cli/test_missing_here.py": (),
+    "tests/cli/test_leaderboard.py": (),
+    "tests/cli/test_init.py::test_from_a_file_to_a_champion_without_editing_anything": (
+        "workbook_with_photos",
+        "json_lines",
+        "parquet",
+    ),
+    "tests/cli/test_training_ends.py::"
+    "test_minutes_reach_every_engine_and_are_shared_by_the_two_models": (),
+    "tests/cli/test_training_ends.py::"
+    "test_a_dataset_to_which_no_image_ever_came_is_trained_and_the_other_model_is_named": (),
+    "tests/cli/test_ctrl_c.py::test_of_engines_that_compete_those_that_were_through_are_kept": (),
+    "tests/cli/test_ctrl_c.py::"
+    "test_on_a_terminal_the_member_and_the_time_are_seen_and_ctrl_c_is_heard": (),
+    "tests/cli/test_ctrl_c.py::test_where_there_is_nothing_to_keep_ctrl_c_ends_the_training": (
+        "has learnt nothing yet",
+    ),
+    "tests/predictions/test_looked_once.py": ("automatic",),
+    "tests/training/test_training.py::test_the_metric_of_the_yaml_decides": (
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+    ),
+    "tests/packaging/test_wheel.py::"
+    "test_mm_dev_serves_the_folder_and_ends_with_all_that_it_started": (),
+}
 SERVERS = ("s3_endpoint", "dynamodb_endpoint", "server")  # fixtures that start one
+
+_SAID = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,8 +133,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark each test, and let what takes longest begin first."""
+    _leave_out(config, items)
     for item in items:
         if item.nodeid.startswith(AUTOGLUON):
             item.add_marker("autogluon")
@@ -83,6 +144,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.nodeid.startswith(SLOW):
             item.add_marker("slow")
     items.sort(key=lambda item: [not item.nodeid.startswith(first) for first in SLOW])
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is left to `make test-all`, unless somebody named the tests that they want."""
+    out = [item for item in items if left_out(item.nodeid)] if _all_are_asked(config) else []
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in set(out)]
+        said = config.stash.setdefault(_SAID, [])
+        said.append(f"{len(out)} tests that take long are left to `make test-all`.")
+
+
+def left_out(nodeid: str) -> bool:
+    return any(
+        nodeid.startswith(place) and (not begins or any(f"[{one}" in nodeid for one in begins))
+        for place, begins in LEFT_OUT.items()
+    )
+
+
+def _all_are_asked(config: pytest.Config) -> bool:
+    """Whether no place and no name were given; a process of several is told by the first."""
+    if (told := getattr(config, "workerinput", {}).get("all_are_asked")) is not None:
+        return bool(told)
+    no_place = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return no_place and not config.option.keyword
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["all_are_asked"] = _all_are_asked(node.config)
 
 
 def _asks_a_server(item: pytest.Item) -> bool:
@@ -107,10 +198,10 @@ def group(nodeid: str) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """`-n auto`: one more than there are processors, because the one that kills mostly waits."""
+    """`-n auto`: two more than there are processors: who kills, or waits for Dagster, waits."""
     if asked := os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return int(asked)
-    return min(os.cpu_count() or 1, 7) + (config.option.numprocesses == "auto")
+    return min(os.cpu_count() or 1, 7) + 2 * (config.option.numprocesses == "auto")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -126,8 +217,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 # -- what is said at the end ----------------------------------------------------------------------
-
-_SAID = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")

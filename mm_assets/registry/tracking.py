@@ -45,6 +45,7 @@ _QUIET = {
 }
 # By itself it tries a server that is down for minutes. Its own variables, where set, are obeyed.
 _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_SQLITE = b"SQLite format 3\0"  # how each such file begins
 _FIRST_CALL = {_RETRIES: "1", _TIMEOUT: "10"}
 _LATER_CALLS = {_RETRIES: "2", _TIMEOUT: "120"}  # a server may store large files while we wait
 
@@ -154,9 +155,21 @@ def _beside(uri: str) -> str | None:
         return None
     from sqlalchemy.engine import make_url
 
-    folder = Path(make_url(uri).database or "").resolve().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return (folder / "mlartifacts").as_uri()
+    file = Path(make_url(uri).database or "").resolve()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.is_file():
+        _refuse_no_database(file)
+    return (file.parent / "mlartifacts").as_uri()
+
+
+def _refuse_no_database(file: Path) -> None:
+    """MLflow itself would try for minutes to open what is no database."""
+    from mlflow.exceptions import MlflowException
+
+    with file.open("rb") as read:
+        begins = read.read(len(_SQLITE))
+    if begins and begins != _SQLITE:
+        raise MlflowException(f"{file} is no SQLite database")
 
 
 def _run(client: MlflowClient, experiment: str, told: Mapping[str, str]) -> Run:

@@ -265,22 +265,22 @@ def test_a_note_that_cannot_be_read_holds_no_other_back(folder_daemon: Daemon) -
 # -- how much it costs ----------------------------------------------------------------------------
 
 
-def test_one_new_upload_among_20000_files_costs_a_few_requests(
+def test_one_new_upload_among_6000_files_costs_a_few_requests(
     daemon_of: DaemonOf, s3_settings: Settings, s3_client: Any
 ) -> None:
     daemon = daemon_of(Lake(s3_settings, s3_client))
-    for number in range(10):
+    for number in range(3):
         kept = json.dumps({"files": [], "number": number}).encode()
         fill(s3_settings, f"{inbox(daemon.scope.dataset)}kept-{number}", 1000, kept)
         fill(s3_settings, f"{inbox(daemon.scope.dataset)}unfinished-{number}", 1000)
-    assert len(daemon.take_all()) == 10
+    assert len(daemon.take_all()) == 3
     drop(daemon, "new.zip")
     with counted(s3_client) as requests:
         began = time.monotonic()
         assert len(daemon.tick()) == 1
         seconds = time.monotonic() - began
     # The inbox, pending, withdrawn, set aside; one look at each folder, two at unfinished ones.
-    assert requests["ListObjectsV2"] == 4 + 20 + 10
+    assert requests["ListObjectsV2"] == 4 + 6 + 3
     assert requests.total() == requests["ListObjectsV2"]
     assert seconds < 20
     forget(s3_settings)

@@ -269,7 +269,9 @@ def test_a_store_that_cannot_be_is_said_in_words(uri: str) -> None:
 
 def test_a_file_that_is_no_database_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("not a database " * 100)
-    assert refusal(f"sqlite:///{tmp_path}/mlflow.db").code == "tracking_failed"
+    error = refusal(f"sqlite:///{tmp_path}/mlflow.db")
+    assert error.code == "tracking_failed"
+    assert "is no SQLite database" in error.what
 
 
 def test_without_mlflow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
