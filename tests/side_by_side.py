@@ -60,8 +60,8 @@ SLOW = (
     "tests/engines/test_gradient_boosting.py::test_a_frozen_backbone_sees_the_image_and_travels",
     "tests/uploads/test_receive.py::test_memory_does_not_grow_with_the_archive",
 )
-# Left to `make test-all`: another engine, store or format goes the same way. Of a file or test those
-# whose parameters begin so; (): all of it.
+# Left to `make test-all`: another engine, store or format goes the same way. Of a file or test what
+# has parameters that begin so; (): all of it.
 LEFT_OUT: dict[str, tuple[str, ...]] = {
     "tests/serving/test_equality.py": (
         "automatic",
