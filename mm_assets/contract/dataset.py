@@ -61,6 +61,10 @@ class NamedImage(NamedTuple):
     label: str | None
 
 
+# Tags of Dagster's own that a person may set.
+_DAGSTERS = ("dagster/priority", "dagster/max_runtime", "dagster/max_retries")
+
+
 class DatasetSpec(Strict):
     """All that the pipeline needs to know about one dataset."""
 
@@ -127,6 +131,11 @@ class DatasetSpec(Strict):
         (EngineSpec(),), description="One engine, or a list of engines that compete."
     )
     model_without_image: tuple[EngineSpec, ...] = (EngineSpec(),)
+    training_tags: dict[str, str | int | dict[str, Any] | list[Any]] = Field(
+        {},
+        description="Tags of the runs that train, for whatever starts them: `ecs/memory`, "
+        "`dagster-k8s/config`.",
+    )
     training_minutes: float | None = Field(
         None,
         gt=0,
@@ -273,6 +282,16 @@ class DatasetSpec(Strict):
         for owner in value:
             if not re.fullmatch(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", owner):
                 raise ValueError(f"'{owner}' is neither an e-mail address nor team:name")
+        return value
+
+    @field_validator("training_tags")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}/[A-Za-z0-9_.-]{1,63}", name):
+                raise ValueError(f"'{name}' is no tag: write who reads it, / and a name")
+            if name.startswith(("mm/", ".dagster/", "dagster/")) and name not in _DAGSTERS:
+                raise ValueError(f"'{name}' is set by mm-assets or Dagster itself")
         return value
 
     @field_validator("allow_urls")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -113,14 +114,14 @@ def build_jobs(scope: Scope) -> list[Any]:
     All run in one process, so that AutoGluon is imported once a run.
     """
 
-    def job(name: str, names: Sequence[str], words: str, partitioned: bool) -> Any:
+    def job(name: str, names: Sequence[str], words: str, partitioned: bool, **tags: str) -> Any:
         return dg.define_asset_job(
             f"{scope.dataset}_{name}",
             selection=dg.AssetSelection.assets(*(scope.key(name) for name in names)),
             description=words,
             partitions_def=scope.partitions if partitioned else None,
             executor_def=dg.in_process_executor,
-            tags={"mm/dataset": scope.dataset},
+            tags={**tags, "mm/dataset": scope.dataset},
         )
 
     from mm_assets.orchestration.together import build_job as build_together
@@ -129,11 +130,19 @@ def build_jobs(scope: Scope) -> list[Any]:
     words = "Train the models; promote those that pass the gate."
     return [
         job("upload", steps, "One upload, from its bytes to predictions.", True),
-        job("train", training(scope), words, False),
+        job("train", training(scope), words, False, **_training_tags(scope)),
         job("predict", steps[1:], "Join and predict one upload again, as things are now.", True),
         job("monitor", ("monitoring",), "Draw the monitoring pictures again.", False),
         build_together(scope, lambda: _of_an_upload(scope)),
     ]
+
+
+def _training_tags(scope: Scope) -> dict[str, str]:
+    """Those of the YAML as Dagster keeps tags: what is no text as JSON."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in scope.spec.training_tags.items()
+    }
 
 
 def _of_an_upload(

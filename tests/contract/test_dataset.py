@@ -364,6 +364,7 @@ def test_every_key_of_the_spec_either_changes_the_fingerprint_or_is_known_not_to
         "retry_pause_seconds", "train_schedule", "limits", "metric", "minimum_score",
         "tolerated_failure_share", "positive_class", "costs", "decide_for", "class_weights",
         "training_minutes", "review", "interval_level", "allow_urls", "owners",
+        "training_tags",
     }  # fmt: skip
     assert set(DatasetSpec.model_fields) == reading | using
 

@@ -89,7 +89,7 @@ def acting(role: str, patch: pytest.MonkeyPatch) -> None:
     boto3.DEFAULT_SESSION = None
 
 
-def run_of(instance: dg.DagsterInstance) -> dg.DagsterRun:
+def run_of(instance: dg.DagsterInstance, tags: dict[str, str] | None = None) -> dg.DagsterRun:
     """A run as the daemon finds it in its queue: it knows its code by origin."""
     module = "mm_assets.orchestration.code_location"
     location = ManagedGrpcPythonEnvCodeLocationOrigin(
@@ -103,6 +103,7 @@ def run_of(instance: dg.DagsterInstance) -> dg.DagsterRun:
             RemoteRepositoryOrigin(location, "__repository__"), "pets_upload"
         ),
         job_code_origin=JobPythonOrigin("pets_upload", repository),
+        tags=tags,
         status=dg.DagsterRunStatus.STARTED,
     )
 
@@ -144,6 +145,47 @@ def test_a_run_becomes_a_task_and_needs_what_the_roles_allow(
         unused = {g.action for g in grants if not any(g.covers(n) for n in aws.needs[role])}
         agent = {action for action in unused if action.startswith("ssmmessages:")}
         assert unused - agent == UNSEEN[role] | ELSEWHERE[role]
+
+
+class NoSuchMachine(Exception):
+    pass
+
+
+def test_a_training_gets_the_machine_that_its_tags_ask_for(
+    aws: Recorded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """training_tags of the YAML, as docs/deployment.md shows them; the other runs stay as small."""
+    capacity = [{"capacityProvider": "gpus", "weight": 1}]
+    tags = {"ecs/cpu": "16384", "ecs/memory": "122880", "ecs/ephemeral_storage": "200"}
+    own = {"ecs/run_task_kwargs": json.dumps({"capacityProviderStrategy": capacity})}
+    gpu = {"resourceRequirements": [{"type": "GPU", "value": "1"}]}
+    own["ecs/container_overrides"] = json.dumps(gpu)
+    settings = settings_of("DaemonTask", tmp_path / "home")
+    overrides = {"run_launcher": settings["run_launcher"]}
+    acting(DAEMON, monkeypatch)
+    asked: list[dict[str, Any]] = []
+    with dg.instance_for_test(temp_dir=str(tmp_path / "home"), overrides=overrides) as instance:
+        launcher: Any = instance.run_launcher
+
+        def about_to_be_sent(params: dict[str, Any], **_: Any) -> None:
+            """What botocore has held against the service's own model."""
+            asked.append(json.loads(params["body"]))
+            if "capacityProviderStrategy" in asked[-1]:
+                raise NoSuchMachine  # the tests' server has none of a group of one's own
+
+        launcher.ecs.meta.events.register("before-call.ecs.RunTask", about_to_be_sent)
+        for some in ({}, tags):
+            launcher.launch_run(LaunchRunContext(run_of(instance, some), None))
+        with pytest.raises(NoSuchMachine):
+            launcher.launch_run(LaunchRunContext(run_of(instance, own), None))
+    plain, large, other = asked
+    assert plain["overrides"].keys() == {"containerOverrides"}
+    assert (large["overrides"]["cpu"], large["overrides"]["memory"]) == ("16384", "122880")
+    assert large["overrides"]["ephemeralStorage"] == {"sizeInGiB": 200}
+    assert other["capacityProviderStrategy"] == capacity
+    assert "launchType" not in other
+    [container] = other["overrides"]["containerOverrides"]
+    assert container["resourceRequirements"] == gpu["resourceRequirements"]
 
 
 def test_the_settings_of_the_tasks_are_what_dagster_takes(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import dagster as dg
 import pytest
 from pydantic import ValidationError
 
 from mm_assets.contract.settings import Settings
-from mm_assets.orchestration.component import build_assets
-from mm_assets.orchestration.scope import Scope
+from mm_assets.orchestration.component import build_assets, build_checks, build_jobs
+from mm_assets.orchestration.scope import LakeResource, Scope
 from tests.make import dataset
 
 AGE = {"kind": "number", "description": "Years, as the vet says."}
@@ -40,6 +42,28 @@ def test_owners_are_those_of_the_yaml_and_nothing_else_is_taken_for_one(
     assert all(list(spec.owners) == owners for spec in specs(owners=owners).values())
     with pytest.raises(ValidationError, match="neither an e-mail address nor team:name"):
         dataset(owners=["Ana"])
+
+
+def test_tags_of_the_yaml_are_those_of_runs_that_train_and_of_no_others(
+    folder_settings: Settings,
+) -> None:
+    kinds = {"container_config": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}
+    tags = {"ecs/cpu": 16384, "ecs/memory": "122880", "dagster-k8s/config": kinds}
+    scope = Scope(dataset(training_tags=tags))
+    defs = dg.Definitions(
+        assets=build_assets(scope),
+        asset_checks=build_checks(scope),
+        jobs=build_jobs(scope),
+        resources={"lake": LakeResource()},
+    )
+    trains = defs.resolve_job_def("pets_train").tags
+    assert (trains["ecs/cpu"], trains["ecs/memory"]) == ("16384", "122880")
+    assert json.loads(trains["dagster-k8s/config"]) == kinds
+    for other in ("pets_upload", "pets_predict", "pets_monitor", "pets_uploads"):
+        assert not tags.keys() & defs.resolve_job_def(other).tags.keys()
+    for wrong in ("memory", "mm/dataset", "dagster/partition"):
+        with pytest.raises(ValidationError, match=f"'{wrong}' is"):
+            dataset(training_tags={wrong: "1"})
 
 
 def test_each_asset_links_to_its_page_for_people_where_the_address_is_known(
