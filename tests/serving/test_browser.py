@@ -186,6 +186,13 @@ def test_the_whole_path_from_a_dropped_file_to_another_answer(
     assert after[1] != before[1]
     log = ds.model(new["version"])["promotions"]
     assert (log[-1]["by"], log[-1]["reason"]) == ("Ana", "it has learnt from the review")
+
+    page.goto(f"{server.url}/review/pets_like/results")
+    batch = page.locator(".batch").filter(has_text=new["version"])
+    counts = re.findall(r"(\d+) of (\d+) \(\d+%\) were there when", batch.inner_text())
+    assert counts
+    assert all(some == every for some, every in counts)
+    assert before[2] in batch.inner_text()
     assert told == []
     assert server.stop() == 0
 

@@ -414,6 +414,11 @@ def test_two_who_answered_the_same_record_are_told_and_what_came_of_it_is_shown(
     known = {row["record_id"] for row in ds.review()}
     assert first not in known
     assert second in known  # they have to agree first
+    [batch] = ds.review_results()
+    page = client.get("/review/pets_like/results").text
+    for words in ("What the answers did", "No other model answers since", batch["live_before"]):
+        assert words in page
+    assert (batch["answers"], batch["people"]) == (2, "<b>Ben, Ana")
 
 
 def test_ten_thousand_in_the_queue_keep_nobody_waiting(

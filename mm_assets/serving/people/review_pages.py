@@ -82,9 +82,10 @@ async def results(dataset: str, request: Request) -> Response:
     found = await asyncio.to_thread(room.agreement)
     live = await asyncio.to_thread(live_words, room.lake, room.spec)
     progress = await asyncio.to_thread(room.progress, shell.who(request))
+    done = await asyncio.to_thread(room.batches)
     return shell.page(
         request, "results", dataset=dataset, place="review", spec=room.spec, found=found,
-        live=live, progress=progress, shown=SHOWN_QUEUE,
+        live=live, progress=progress, batches=done, shown=SHOWN_QUEUE,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from mm_assets.contract.errors import LakeError, MMError, ModelError, UploadErro
 from mm_assets.display.side_by_side import side_by_side
 from mm_assets.lake.lake import Lake
 from mm_assets.manifest.image_sets import images_of
+from mm_assets.monitoring.batches import Batch, batches
 from mm_assets.review.agreement import Agreement, agreement, is_same
 from mm_assets.review.answers import Refused
 from mm_assets.review.features import features_of
@@ -206,6 +207,10 @@ class Room:
     def agreement(self) -> Agreement:
         """What several people said of the same records, and of the model's answers."""
         return agreement(self.spec, self.look()[1].given())
+
+    def batches(self) -> list[Batch]:
+        """What the answers did, the newest first."""
+        return batches(self.lake, self.spec, self.look()[1].given())
 
     def others(self, record_id: str, who: str) -> dict[str, bool]:
         """Who else gave this record a label, and whether it is the same as this person's last."""

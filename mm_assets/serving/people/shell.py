@@ -117,6 +117,7 @@ def environment() -> Any:
     made.filters |= {
         "shown": shown,
         "when": lambda text: str(text)[:16].replace("T", " "),
+        "day": lambda text: str(text)[:10],
         "plain": _plain,
         "sentence": lambda text: f"{text[:1].upper()}{text[1:]}",
         "path": lambda text: quote(str(text), safe=""),
