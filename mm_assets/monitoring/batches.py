@@ -21,8 +21,8 @@ from mm_assets.monitoring.by_model import live_in_words
 from mm_assets.monitoring.promises import in_words
 from mm_assets.monitoring.report import MONITORING
 from mm_assets.registry.store import Champion, ModelStore
-from mm_assets.review.agreement import is_same
 from mm_assets.review.one_by_one import Given
+from mm_assets.review.settled import is_same
 from mm_assets.training.promised import promised
 from mm_assets.training.report.page import METRICS, figure
 from mm_assets.training.training_set import learnt_ids

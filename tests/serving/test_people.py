@@ -402,7 +402,7 @@ def test_two_who_answered_the_same_record_are_told_and_what_came_of_it_is_shown(
         named(client, who)
         for record, label in said.items():
             page = client.post("/review/pets_like", data={"record": record, "label": label}).text
-    assert "Ana said something else" in page
+    assert "Ana said something else; one more person is asked" in page
     client.post("/review/pets_like", data={"record": third, "unsure": "yes"})
     page = client.get("/review/pets_like/results").text
     assert "2 records were answered by more than one; in 1 of 2 (50%) they said the same" in page
@@ -413,12 +413,18 @@ def test_two_who_answered_the_same_record_are_told_and_what_came_of_it_is_shown(
     ds.sync(quiet=True)
     known = {row["record_id"] for row in ds.review()}
     assert first not in known
-    assert second in known  # they have to agree first
+    assert second in known  # one more person is asked
+    client.cookies.clear()
+    named(client, "Cleo")
+    assert shown(client.get("/review/pets_like").text) == second
+    client.post("/review/pets_like", data={"record": second, "label": "yes"})
+    told = client.get("/review/pets_like/results").text
+    assert "Cleo: yes</td><td>yes</td>" in told
     [batch] = ds.review_results()
     page = client.get("/review/pets_like/results").text
     for words in ("What the answers did", "No other model answers since", batch["live_before"]):
         assert words in page
-    assert (batch["answers"], batch["people"]) == (2, "<b>Ben, Ana")
+    assert (batch["answers"], batch["people"]) == (2, "<b>Ben, Ana, Cleo")
 
 
 def test_ten_thousand_in_the_queue_keep_nobody_waiting(
@@ -453,6 +459,28 @@ def test_ten_thousand_in_the_queue_keep_nobody_waiting(
     blocked.free.set()
     assert each < max(0.15, once / 2), (each, once)
     assert blocked.calls == 1
+
+
+def test_the_second_of_two_gets_a_record_that_was_answered_and_nobody_else_does(
+    to_review: mm.Dataset,
+) -> None:
+    text = to_review.file.read_text().replace("threshold: 1.0", "threshold: 1.0, answered_twice: 1")
+    to_review.file.write_text(text)
+    ds = mm.open("pets_like")
+    assert ds.spec.answer_fingerprint == to_review.spec.answer_fingerprint  # answers stay
+    room = Room(ds.lake, ds.table, ds.spec)
+    first = room.next_for("Ana")
+    assert first is not None
+    room.answer(first, "yes", "Ana")
+    progress = room.progress("Ana")
+    assert (progress.given, progress.waiting, progress.second, progress.unsent) == (1, 19, 1, 0)
+    assert not room.is_due(answers=1, seconds=0.0)
+    assert first.record_id not in {item.record_id for item in room.open_for("Ana")}
+    assert room.next_for("Ben") == first
+    room.answer(first, "yes", "Ben")
+    assert first.record_id not in {item.record_id for item in room.open_for("Cleo")}
+    assert room.progress("Ben").second == 0
+    assert room.is_due(answers=1, seconds=0.0)
 
 
 class Blocked:
