@@ -168,8 +168,8 @@ def results(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) ->
 
 
 def _say_batch(row: Mapping[str, Any]) -> None:
-    answers = row["answers"]
-    say(f"{answers} answers, {row['since'][:10]} to {row['until'][:10]}: {row['people']}")
+    answers = f"{row['answers']} {'answer' if row['answers'] == 1 else 'answers'}"
+    say(f"{answers}, {row['since'][:10]} to {row['until'][:10]}: {row['people']}")
     say(f"the model before ({row['modality']}) was right in {row['as_the_model']} of them")
     for side in ("before", "after"):
         if (version := row[f"version_{side}"]) is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import hashlib
 import io
 import re
 import threading
@@ -25,6 +26,8 @@ import mm_assets as mm
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_dataset
+from mm_assets.monitoring.report import PICTURES
 from mm_assets.predictions.predict import empty_predictions
 from mm_assets.review.one_by_one import Given, keep, standing
 from mm_assets.review.order import Order
@@ -32,8 +35,10 @@ from mm_assets.serving.app import make_app
 from mm_assets.serving.keys import add_key
 from mm_assets.serving.options import Options
 from mm_assets.serving.people import rooms
-from mm_assets.serving.people.moved import columns_moved
+from mm_assets.serving.people.monitoring_pages import CAPTIONS
+from mm_assets.serving.people.moved import columns_moved, regions
 from mm_assets.serving.people.room import Room
+from mm_assets.serving.reading import Read, Reader
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 from mm_assets.training.known_records import known_records
@@ -273,6 +278,34 @@ def test_only_a_key_that_may_promotes_and_where_anybody_may_ask_nobody_does(
         assert client.get(path).status_code == 403
 
 
+# -- monitoring -----------------------------------------------------------------------------------
+
+
+def test_the_pictures_of_monitoring_are_those_of_the_lake(
+    asked: tuple[TestClient, mm.Dataset],
+) -> None:
+    client, ds = asked
+    page = client.get("/monitoring/pets_like").text
+    document = ds.lake.read_json(of_dataset(ds.name, "monitoring"))
+    assert document is not None
+    shown = re.findall(r'src="/monitoring/pets_like/(\w+\.png)\?(\w+)"', page)
+    assert {name for name, _ in shown} == set(document["files"])
+    assert [name.removesuffix(".png") for name, _ in shown] == [
+        one for one in PICTURES if f"{one}.png" in document["files"]
+    ]
+    for name, mark in shown:
+        answer = client.get(f"/monitoring/pets_like/{name}?{mark}")
+        assert answer.headers["content-type"] == "image/png"
+        assert hashlib.sha256(answer.content).hexdigest() == document["files"][name]["sha256"]
+        assert document["files"][name]["sha256"].startswith(mark)
+    assert f"The median of all is {document['median_confidence']:.2f}." in page
+    for odd in ("nothing", "..%2f..%2fmonitoring", "training_set"):
+        assert client.get(f"/monitoring/pets_like/{odd}.png").status_code == 404
+    assert set(CAPTIONS) == set(PICTURES)
+    ds.lake.delete(of_dataset(ds.name, "monitoring"))
+    assert "Nothing is drawn yet" in client.get("/monitoring/pets_like").text
+
+
 # -- why ------------------------------------------------------------------------------------------
 
 
@@ -344,6 +377,23 @@ def test_what_a_column_moved_is_the_answer_less_the_one_with_its_usual_value(
         expected = answer["probabilities"][said] - other["probabilities"][said]
         assert found.get(name, 0.0) == pytest.approx(expected, abs=0.006)
     assert any(abs(one) > 0.05 for one in found.values())
+
+
+def test_of_a_sure_answer_it_is_told_what_it_hangs_on() -> None:
+    said = {"prediction": "yes", "model_version": "m", "probabilities": {"yes": 0.9998}}
+
+    async def ask(reads: Any) -> Any:
+        pixels = [np.asarray(Image.open(io.BytesIO(read.images[0].data))) for read in reads]
+        sure = [0.9998 if one.max() > 200 else 0.996 for one in pixels]
+        return [said | {"probabilities": {"yes": one}} for one in sure]
+
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    image[:8, :8] = 255
+    reader = Reader(dataset(image_longest_side=64))
+    read = Read("a", {}, reader.images(png_of(image))[0])
+    found = asyncio.run(regions(ask, reader, read, said))
+    assert {(one.x, one.y, one.share) for one in found.cells} == {(0.0, 0.0, 1.0)}
+    assert found.strongest == pytest.approx(0.0038)
 
 
 def test_a_table_is_answered_as_a_page_and_as_a_download(
