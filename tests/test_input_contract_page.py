@@ -63,8 +63,10 @@ def assigned(function: ast.AST, name: str) -> Iterator[ast.expr]:
 
 
 def listed_codes(tree: ast.Module) -> Iterator[str]:
-    """The keys of each list of remedies: a dictionary from codes to sentences."""
+    """The keys of each list of remedies: a dictionary from codes to sentences; not of captions."""
     for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CAPTIONS":
+            continue
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
             pairs = zip(node.value.keys, node.value.values, strict=True)
             texts = [

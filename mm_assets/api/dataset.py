@@ -42,6 +42,10 @@ QUEUE_SHOWN = (
     "record_id", "prediction", "lower", "upper", "confidence", "second", "why", "reasons",
     "image_file",
 )  # fmt: skip
+RESULTS_SHOWN = (
+    "answers", "as_the_model", "people", "until", "version_before", "live_before", "learnt",
+    "version_after", "live_after",
+)  # fmt: skip
 
 
 class Dataset:
@@ -601,6 +605,21 @@ class Dataset:
 
         with LabelStudio(label_studio, self.settings.label_studio_key) as studio:
             return pull_review(self.lake, self.table, self.spec, studio, project)
+
+    def review_results(self) -> Rows:
+        """What people's answers did: each batch of them beside the model before and after it.
+
+        A batch are the answers given to one champion, the newest batch first; `live`, `kept` (its
+        promise outside review), `promise` and `held_out` of both models in words. Answers are those
+        given on the page and in Label Studio; files of answers don't say what was shown.
+        """
+        from mm_assets.monitoring.batches import batches
+        from mm_assets.review.one_by_one import standing
+
+        given = standing(self.lake, self.name).given()
+        rows = [one.as_row() for one in batches(self.lake, self.spec, given)]
+        columns = [name for name in RESULTS_SHOWN if any(row[name] is not None for row in rows)]
+        return Rows(rows, columns, f"{self.name}: what the answers did")
 
     # -- how it shows -------------------------------------------------------------------------
 

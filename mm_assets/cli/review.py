@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,13 @@ ProjectOption = Annotated[
 OrderOption = Annotated[
     Order, typer.Option(help="The most doubtful first, or those whose answers teach most.")
 ]
+
+BATCH_FIGURES = {  # of a model, and how a terminal says it
+    "live": "live, by labels that it did not learn from",
+    "kept": "outside review",
+    "promise": "promise",
+    "held_out": "in training",
+}
 
 app = typer.Typer(
     name="review",
@@ -143,6 +151,36 @@ def import_(
     with speaking_errors():
         ds = mm.open(dataset)
         _taken(ds, *ds.import_review(file), form)
+
+
+@app.command()
+def results(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) -> None:
+    """What the answers did: each batch of them beside the model before and the one after it."""
+    with speaking_errors():
+        rows = mm.open(dataset).review_results()
+        if form is not Format.TABLE:
+            print_rows(rows, list(rows[0]) if rows else rows.columns, form)
+            return
+        for row in rows:
+            _say_batch(row)
+        if not rows:
+            say("Nobody answered yet what a champion said (on the page, or in Label Studio).")
+
+
+def _say_batch(row: Mapping[str, Any]) -> None:
+    answers = f"{row['answers']} {'answer' if row['answers'] == 1 else 'answers'}"
+    say(f"{answers}, {row['since'][:10]} to {row['until'][:10]}: {row['people']}")
+    say(f"the model before ({row['modality']}) was right in {row['as_the_model']} of them")
+    for side in ("before", "after"):
+        if (version := row[f"version_{side}"]) is None:
+            say("  no other model answers since")
+            continue
+        learnt = row["learnt"]
+        was = "" if side == "before" or learnt is None else f", which {learnt} of them went into"
+        say(f"  {side}: {version}{was}")
+        for name, words in BATCH_FIGURES.items():
+            if told := row[f"{name}_{side}"]:
+                say(f"    {words}: {told}")
 
 
 @app.command()

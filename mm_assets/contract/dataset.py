@@ -563,7 +563,7 @@ class DatasetSpec(Strict):
     @cached_property
     def answer_fingerprint(self) -> str:
         """Changes when the same model would give another row in the predictions table."""
-        wanted = self.review.model_dump(mode="json", exclude_none=True)
+        wanted = self.review.wish
         text = f"{self.fingerprint} {json.dumps(wanted, sort_keys=True)}"
         if self.is_regression:
             text += f" {self.interval_level} {self.regression_tolerance}"

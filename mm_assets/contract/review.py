@@ -43,7 +43,7 @@ class Review(Strict):
     `target_accuracy`: the fewest records, so that the rest is right in so many. `largest_share`: no
     more than so many; both together are possible, and what the rest reaches then is said.
     `threshold`: those less confident than this. `widest_interval`: numbers whose interval is wider
-    than this share of the number.
+    than this share of the number. `answered_twice` is no such wish, but how people are asked.
     """
 
     target_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -59,6 +59,18 @@ class Review(Strict):
         None, description="Regression: the interval's width, as a share of the number."
     )
 
+    answered_twice: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Of this share of the records two people are asked, on the page."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_wish(cls, value: Any) -> Any:
+        """Who says only how people are asked wishes for what is usual."""
+        if not isinstance(value, dict) or "answered_twice" not in value or len(value) > 1:
+            return value
+        return cls.usual().wish | value
+
     @model_validator(mode="after")
     def _one_wish(self) -> Review:
         wish = self.target_accuracy is not None or self.largest_share is not None
@@ -68,6 +80,11 @@ class Review(Strict):
                 "`widest_interval`"
             )
         return self
+
+    @property
+    def wish(self) -> dict[str, float]:
+        """What decides which answers go to review."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"answered_twice"})
 
     @classmethod
     def usual(cls) -> Review:

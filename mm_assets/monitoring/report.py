@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.errors import ModelError
 from mm_assets.display.pictures import contact_sheet
 from mm_assets.display.side_by_side import side_by_side
 from mm_assets.lake.lake import Lake
@@ -16,11 +19,12 @@ from mm_assets.lake.local import working_folder
 from mm_assets.manifest.image_sets import images_of
 from mm_assets.manifest.join import MANIFEST
 from mm_assets.monitoring import charts, live, promises
+from mm_assets.monitoring.by_model import by_model
 from mm_assets.monitoring.drift import drift_picture, feature_drift, label_drift
 from mm_assets.monitoring.promise_picture import promise_picture
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.store import Store
-from mm_assets.training.answered import answered, with_labels_as_predicted
+from mm_assets.training.answered import Answered, answered, with_labels_as_predicted
 from mm_assets.training.training_set import TRAINING_SET
 from mm_assets.uploads.received import RAW, read_parquet
 from mm_assets.uploads.withdrawals import withdrawn_uploads
@@ -63,7 +67,8 @@ def build_monitoring(
     limit = spec.limits.maximum_drift
     found: dict[str, bytes | None] = {"drift": drift_picture(drifts, limit)}
     figures["uploads"] = len(uploads)
-    promised, promised_figures, promised_pictures = _promises(lake, spec, predictions)
+    live_answers = answered(ModelStore(lake, spec.dataset), spec, predictions)
+    promised, promised_figures, promised_pictures = _promises(lake, spec, live_answers)
     for pictures, numbers in (
         _of_predictions(spec, predictions, training),
         (promised_pictures, promised_figures),
@@ -75,6 +80,7 @@ def build_monitoring(
     drawn = {name: png for name in PICTURES if (png := found.get(name)) is not None}
     document = {
         **figures, "dataset": spec.dataset, "feature_drift": drifts, "promises": promised,
+        "by_model": _by_model(lake, spec, live_answers, promised),
         "confidences": _confidences(spec, predictions),
     }  # fmt: skip
     _publish(lake, spec, drawn, document, folder)
@@ -92,11 +98,21 @@ def _confidences(spec: DatasetSpec, predictions: pa.Table) -> dict[str, Any]:
     return {"least": least, "passed": passed, "in_review": in_review}
 
 
+def _by_model(
+    lake: Lake, spec: DatasetSpec, live_answers: Sequence[Answered], promised: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    before = lake.read_json(of_dataset(spec.dataset, MONITORING)) or {}
+    models, champions = ModelStore(lake, spec.dataset), set()
+    for modality in spec.modalities:
+        with suppress(ModelError):  # a damaged log: whoever predicts says so
+            champions |= {one.version for one in [models.champion(modality)] if one}
+    return by_model(spec, live_answers, promised, before.get("by_model", []), champions)
+
+
 def _promises(
-    lake: Lake, spec: DatasetSpec, predictions: pa.Table
+    lake: Lake, spec: DatasetSpec, live_answers: Sequence[Answered]
 ) -> tuple[list[dict[str, Any]], Figures, dict[str, bytes | None]]:
     """What later labels say of each model's promise: for the check, the figures, the picture."""
-    live_answers = answered(ModelStore(lake, spec.dataset), spec, predictions)
     kept = [found for one in live_answers if (found := promises.kept_of(spec, one))]
     documents = [promises.judged(lake, spec, one) for one in kept if len(one.right)]
     if not documents:

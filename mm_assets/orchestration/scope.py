@@ -34,7 +34,7 @@ STOPPED = "stopped early"  # the metadata of a model that is the best of a train
 _PAGES = {
     "model": "models/{dataset}",
     "training": "models/{dataset}",
-    "monitoring": "review/{dataset}/results",
+    "monitoring": "monitoring/{dataset}",
     "predictions": "review/{dataset}",
     "raw": "uploads/{dataset}",
     "manifest": "uploads/{dataset}",

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.review.one_by_one import Given
+from mm_assets.review.settled import is_asked_twice, is_same, settled
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """said: who to what."""
+    """said: who to what, in the order of time. stands: the label that most say, or ''."""
 
     record_id: str
     said: dict[str, str]
+    stands: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,16 @@ class Person:
 @dataclass(frozen=True)
 class Agreement:
     """twice: records that two or more gave a label; same: of these, where all said the same.
-    records: with a label; agreed: of these, where whoever answered last said what the model said.
+    planned: of these, which two people were to be asked of; planned_same: where the first two said
+    the same. records: with a label; agreed: of these, where whoever answered last said what the
+    model said.
     """
 
     people: list[Person] = field(default_factory=list)
     twice: int = 0
     same: int = 0
+    planned: int = 0
+    planned_same: int = 0
     disagreements: list[Disagreement] = field(default_factory=list)
     records: int = 0
     agreed: int = 0
@@ -50,34 +56,28 @@ def agreement(spec: DatasetSpec, given: Iterable[Given]) -> Agreement:
     for one in last.values():
         if not one.is_unsure:
             of_record.setdefault(one.record_id, {})[one.who] = one
-    shared = {name: said for name, said in of_record.items() if len(said) > 1}
+    shared = {
+        name: {one.who: one.label for one in sorted(said.values(), key=lambda one: one.at)}
+        for name, said in of_record.items()
+        if len(said) > 1
+    }
     apart = [
-        Disagreement(name, {who: one.label for who, one in said.items()})
+        Disagreement(name, said, settled(spec, name, list(said.values())) or "")
         for name, said in shared.items()
-        if not _all_same(spec, [one.label for one in said.values()])
+        if not _all_same(spec, list(said.values()))
     ]
+    planned = [list(said.values()) for name, said in shared.items() if is_asked_twice(spec, name)]
     newest = [max(said.values(), key=lambda one: one.at) for said in of_record.values()]
     return Agreement(
         people=[_person(spec, who, last.values()) for who in sorted({who for _, who in last})],
         twice=len(shared),
         same=len(shared) - len(apart),
+        planned=len(planned),
+        planned_same=sum(_all_same(spec, labels[:2]) for labels in planned),
         disagreements=apart,
         records=len(newest),
         agreed=sum(is_same(spec, one.label, one.prediction) for one in newest),
     )
-
-
-def is_same(spec: DatasetSpec, label: str, other: str) -> bool:
-    """Whether two labels say the same; of numbers those that are as near as counts as right."""
-    if not spec.is_regression:
-        return label == other
-    try:
-        one, two = float(label), float(other)
-    except ValueError:
-        return False
-    if spec.tolerance is None:
-        return one == two
-    return bool(abs(one - two) <= spec.tolerance.reach(two))
 
 
 def _all_same(spec: DatasetSpec, labels: list[str]) -> bool:

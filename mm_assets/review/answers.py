@@ -143,6 +143,12 @@ def _value(spec: DatasetSpec, label: str) -> str | float:
     return float(label) if spec.is_regression else label
 
 
+def labelled(store: Store, spec: DatasetSpec, record_ids: list[str]) -> set[str]:
+    """Those whose label is known."""
+    known = _known(store, spec, record_ids)
+    return {name for name, row in known.items() if row["label"] is not None}
+
+
 def _known(store: Store, spec: DatasetSpec, record_ids: list[str]) -> dict[str, dict[str, Any]]:
     import pyarrow as pa
 

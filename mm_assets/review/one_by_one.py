@@ -2,14 +2,15 @@
 
 Each answer is a document of its own in the lake from the moment it is given, with who and when, so
 no crash loses one. What was given is sent as labels through the same door as a file of answers
-(answers.py); the document of a sent upload keeps who said what. Several people at once: whoever is
-shown a record holds a lease on it for some minutes, and others are shown the next one.
+(answers.py), once people have said enough of a record (settled.py); the document of a sent upload
+keeps who said what. Several people at once: whoever is shown a record holds a lease on it for some
+minutes, and others are shown the next one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import review_prefix
-from mm_assets.review.answers import Answer, Refused, judge, send_labels
+from mm_assets.review.answers import Answer, Refused, judge, labelled, send_labels
 from mm_assets.review.queue import review_classes
+from mm_assets.review.settled import settled
 from mm_assets.tables.store import Store
 from mm_assets.uploads.send import Sent
 
@@ -54,6 +56,29 @@ class Standing:
         for some in self.sent.values():
             yield from some
         yield from self.kept.values()
+
+    def open_labels(self) -> dict[str, list[Given]]:
+        """The labels that are kept and not sent, by record, in the order in which they came."""
+        found: dict[str, list[Given]] = {}
+        for one in sorted(self.kept.values(), key=lambda one: one.at):
+            if not one.is_unsure:
+                found.setdefault(one.record_id, []).append(one)
+        return found
+
+    def settled(self, spec: DatasetSpec) -> set[str]:
+        """The records of which nobody is asked any more: they were sent, or can be."""
+        done = {one.record_id for some in self.sent.values() for one in some if not one.is_unsure}
+        return done | set(to_send(spec, self))
+
+
+def to_send(spec: DatasetSpec, standing: Standing) -> dict[str, str]:
+    """The label that stands of each record of which enough was said."""
+    found = {}
+    for record_id, some in standing.open_labels().items():
+        label = settled(spec, record_id, [one.label for one in some])
+        if label is not None:
+            found[record_id] = label
+    return found
 
 
 def now() -> datetime:
@@ -107,14 +132,24 @@ def standing(lake: Lake, dataset: str, before: Standing | None = None) -> Standi
 def send_kept(lake: Lake, store: Store, spec: DatasetSpec) -> tuple[Sent | None, list[Refused]]:
     """Send what was kept as one upload of labels; returns it, and what was refused and is kept.
 
-    Dying in the middle costs nothing: the upload's name is a hash of what it says, so the next
-    call sends the same one. "Can't tell" is kept, and never sent.
+    What somebody else is still to be asked of is kept; if its label came another way meanwhile, it
+    is noted. "Can't tell" is kept, and never sent. Dying in the middle costs nothing: the upload's
+    name is a hash of what it says, so the next call sends the same one.
     """
-    kept = standing(lake, spec.dataset).kept
-    said = {key: one for key, one in kept.items() if not one.is_unsure}
+    stood = standing(lake, spec.dataset)
+    labels, given = to_send(spec, stood), stood.open_labels()
+    known = labelled(store, spec, [name for name in given if name not in labels])
+    said = {
+        key: one
+        for key, one in stood.kept.items()
+        if not one.is_unsure and (one.record_id in labels or one.record_id in known)
+    }
     if not said:
         return None, []
-    answers = [Answer(one.record_id, one.who, one.label) for one in said.values()]
+    answers = [
+        Answer(name, " and ".join(one.who for one in given[name]), label)
+        for name, label in labels.items()
+    ]
     judged = judge(answers, store, spec, review_classes(lake, spec))
     sent = send_labels(lake, spec, judged)
     refused = {one.record_id for one in judged.refused}
@@ -182,6 +217,15 @@ def leased(lake: Lake, dataset: str, record_ids: Sequence[str], who: str) -> str
             _forget_old(lake, prefix, span)
             return record_id
     return None
+
+
+def let_go(lake: Lake, dataset: str, record_id: str, people: Collection[str]) -> None:
+    """End the lease of these people, who answered, so that the next one need not wait."""
+    span = int(now().timestamp() // LEASE_SECONDS)
+    for one in (span - 1, span):
+        key = f"{review_prefix(dataset)}{_LEASES}{one}/{_hash(record_id)}.json"
+        if (lake.read_json(key) or {}).get("who") in people:
+            lake.delete(key)
 
 
 def _forget_old(lake: Lake, prefix: str, span: int) -> None:

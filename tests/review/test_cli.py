@@ -14,6 +14,8 @@ from mm_assets.contract.spec_file import load_spec
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_dataset
 from mm_assets.orchestration.run import Runner, open_instance
+from mm_assets.registry.store import ModelStore
+from mm_assets.review.one_by_one import Given, note_sent, now
 from mm_assets.tables.open import open_store
 from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.received import read_parquet
@@ -114,6 +116,16 @@ def test_what_people_answer_is_in_the_next_training_set_and_no_longer_asked(
     labels = next_training_set(project)
     assert labels["u0"] == "dog"
     assert labels.keys().isdisjoint({"u1", "u2"})
+
+    assert "Nobody answered yet" in run("results").stderr
+    champion = ModelStore(project, "pets").champion("without_image")
+    at = now().isoformat(timespec="milliseconds")
+    note_sent(project, "pets", None, [Given("u0", "dog", "Ana", at, "cat", champion.version)])
+    [batch] = json.loads(run("results", "--format", "json").stdout)
+    assert (batch["answers"], batch["as_the_model"], batch["version_after"]) == (1, 0, None)
+    said = run("results").stderr
+    assert f"before: {champion.version}" in said
+    assert "no other model answers since" in said
 
 
 def test_an_empty_queue_and_an_import_of_nothing_are_said(project: Lake, run, tmp_path) -> None:

@@ -12,6 +12,8 @@ import pytest
 from mm_assets.lake.lake import Lake
 from mm_assets.review import one_by_one
 from mm_assets.review.one_by_one import Given, keep, leased, send_kept, standing, take_back
+from mm_assets.review.settled import is_asked_twice, settled
+from tests.make import dataset
 from tests.review.conftest import World
 
 
@@ -118,16 +120,69 @@ def test_an_older_answer_that_a_kill_left_beside_the_newer_is_not_sent(
     assert not standing(world.lake, "pets").kept
 
 
-def test_two_who_disagree_are_told_and_nothing_of_it_is_sent(world: World) -> None:
+def test_of_two_who_disagree_nothing_is_sent_until_a_third_decides(world: World) -> None:
     keep(world.lake, "pets", given("plain", "dog"))
     keep(world.lake, "pets", given("plain", "cat", "Ben"))
     keep(world.lake, "pets", given("007", "cat"))
     sent, refused = send_kept(world.lake, world.store, world.spec)
     assert sent is not None
-    assert [(one.record_id, one.code) for one in refused] == [("plain", "answers_disagree")]
-    assert {one.who for one in standing(world.lake, "pets").kept.values()} == {"Ana", "Ben"}
+    assert not refused
+    stood = standing(world.lake, "pets")
+    assert {one.who for one in stood.kept.values()} == {"Ana", "Ben"}
+    assert stood.settled(world.spec) == {"007"}
     world.take_in(Path(sent.key).name)
     assert labels_of(world) == {"007": "cat"}
+    keep(world.lake, "pets", given("plain", "dog", "Cleo", "2026-01-01T10:00:05.000+00:00"))
+    sent, _ = send_kept(world.lake, world.store, world.spec)
+    assert sent is not None
+    world.take_in(Path(sent.key).name)
+    assert labels_of(world) == {"007": "cat", "plain": "dog"}
+    stood = standing(world.lake, "pets")
+    assert not stood.kept
+    told = list(stood.sent.values())[-1]
+    assert {one.who: one.label for one in told} == {"Ana": "dog", "Ben": "cat", "Cleo": "dog"}
+
+
+def test_what_two_are_asked_of_waits_for_the_second(world: World) -> None:
+    spec = dataset(review={"answered_twice": 1.0})
+    keep(world.lake, "pets", given("plain", "dog"))
+    assert send_kept(world.lake, world.store, spec) == (None, [])
+    keep(world.lake, "pets", given("plain", "dog", "Ben", "2026-01-01T10:00:05.000+00:00"))
+    sent, _ = send_kept(world.lake, world.store, spec)
+    assert sent is not None
+    world.take_in(Path(sent.key).name)
+    assert labels_of(world) == {"plain": "dog"}
+    late = given("plain", "cat", "Cleo", "2026-01-01T10:00:09.000+00:00")
+    keep(world.lake, "pets", late)  # who does not overrule the two
+    assert send_kept(world.lake, world.store, spec) == (None, [])
+    stood = standing(world.lake, "pets")
+    assert not stood.kept
+    assert late in stood.given()
+
+
+def test_so_large_a_share_is_asked_of_two_and_always_the_same_ones() -> None:
+    names = [f"P{n:04d}" for n in range(5_000)]
+    tenth = [n for n in names if is_asked_twice(dataset(review={"answered_twice": 0.1}), n)]
+    fifth = [n for n in names if is_asked_twice(dataset(review={"answered_twice": 0.2}), n)]
+    assert 400 < len(tenth) < 600
+    assert set(tenth) < set(fifth)
+    assert not any(is_asked_twice(dataset(), name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("labels", "stands", "of_two"),
+    [
+        ([], None, None), (["cat"], "cat", None), (["cat", "cat"], "cat", "cat"),
+        (["cat", "dog"], None, None), (["cat", "dog", "dog"], "dog", "dog"),
+        (["cat", "dog", "cow"], None, None), (["cat", "dog", "dog", "cat"], None, None),
+        (["cat", "dog", "dog", "cat", "dog"], "dog", "dog"),
+    ],
+)  # fmt: skip
+def test_a_label_stands_when_one_said_it_or_more_than_any_other(
+    labels: list[str], stands: str | None, of_two: str | None
+) -> None:
+    assert settled(dataset(), "a", labels) == stands
+    assert settled(dataset(review={"answered_twice": 1.0}), "a", labels) == of_two
 
 
 def test_whoever_cannot_tell_sends_nothing_and_is_remembered(world: World) -> None:

@@ -34,6 +34,22 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+# What a person does: keys and clicks that come from a hand, and not from the page's own script.
+COUNTED = """
+for (const [kind, name] of [["keydown", "keys"], ["click", "clicks"]]) {
+  addEventListener(kind, (event) => {
+    if (!event.isTrusted || event.detail === 0 && kind === "click") return;
+    sessionStorage.setItem(name, 1 + Number(sessionStorage.getItem(name)));
+  }, true);
+}
+"""
+
+
+def counted(page: Any) -> dict[str, int]:
+    names = ("keys", "clicks")
+    return {name: int(page.evaluate(f"sessionStorage.getItem('{name}') || 0")) for name in names}
+
+
 def test_a_person_answers_twenty_records_with_one_key_each(
     browser: Any, to_review: mm.Dataset, serving: Callable[..., Server]
 ) -> None:
@@ -42,8 +58,12 @@ def test_a_person_answers_twenty_records_with_one_key_each(
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"{server.url}/review/pets_like")
-    page.get_by_label("Name").fill("Ana")
+    page.add_init_script(COUNTED)
+    page.goto(server.url)  # nobody has to know more than the address
+    card = page.get_by_role("listitem").filter(has_text="pets_like")
+    card.get_by_role("link", name="Review").click()
+    page.get_by_label("Name").wait_for()
+    page.keyboard.type("Ana")
     page.keyboard.press("Enter")
     waiting = {row["record_id"] for row in to_review.review()}
     seen = []
@@ -52,7 +72,9 @@ def test_a_person_answers_twenty_records_with_one_key_each(
         title.wait_for()
         record = title.inner_text()
         seen.append(record)
-        if place == 3:  # a slip of the finger, and back
+        if place == 10:
+            assert counted(page) == {"keys": len("Ana") + 1 + 10, "clicks": 1}
+        if place == 13:  # a slip of the finger, and back
             page.keyboard.press("1")
             page.get_by_text("Undo").wait_for()
             page.keyboard.press("u")
@@ -82,7 +104,7 @@ def test_axe_finds_no_serious_fault_on_any_page_in_either_theme(
         "/", "/try/pets_like", "/review/pets_like", "/review/pets_like", "/review/pets_like/queue",
         "/review/pets_like/results",
         "/uploads/pets_like", f"/uploads/pets_like/{upload}", "/models/pets_like",
-        f"/models/pets_like/without_image/{version}",
+        "/monitoring/pets_like", f"/models/pets_like/without_image/{version}",
     ]  # fmt: skip
     for theme in ("light", "dark"):
         # The policy lets no script of others in; this one is let in to look.
@@ -186,6 +208,13 @@ def test_the_whole_path_from_a_dropped_file_to_another_answer(
     assert after[1] != before[1]
     log = ds.model(new["version"])["promotions"]
     assert (log[-1]["by"], log[-1]["reason"]) == ("Ana", "it has learnt from the review")
+
+    page.goto(f"{server.url}/review/pets_like/results")
+    batch = page.locator(".batch").filter(has_text=new["version"])
+    counts = re.findall(r"(\d+) of (\d+) \(\d+%\) were there when", batch.inner_text())
+    assert counts
+    assert all(some == every for some, every in counts)
+    assert before[2] in batch.inner_text()
     assert told == []
     assert server.stop() == 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import hashlib
 import io
 import re
 import threading
@@ -25,6 +26,8 @@ import mm_assets as mm
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import of_dataset
+from mm_assets.monitoring.report import PICTURES
 from mm_assets.predictions.predict import empty_predictions
 from mm_assets.review.one_by_one import Given, keep, standing
 from mm_assets.review.order import Order
@@ -32,8 +35,10 @@ from mm_assets.serving.app import make_app
 from mm_assets.serving.keys import add_key
 from mm_assets.serving.options import Options
 from mm_assets.serving.people import rooms
-from mm_assets.serving.people.moved import columns_moved
+from mm_assets.serving.people.monitoring_pages import CAPTIONS
+from mm_assets.serving.people.moved import columns_moved, regions
 from mm_assets.serving.people.room import Room
+from mm_assets.serving.reading import Read, Reader
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 from mm_assets.training.known_records import known_records
@@ -273,6 +278,34 @@ def test_only_a_key_that_may_promotes_and_where_anybody_may_ask_nobody_does(
         assert client.get(path).status_code == 403
 
 
+# -- monitoring -----------------------------------------------------------------------------------
+
+
+def test_the_pictures_of_monitoring_are_those_of_the_lake(
+    asked: tuple[TestClient, mm.Dataset],
+) -> None:
+    client, ds = asked
+    page = client.get("/monitoring/pets_like").text
+    document = ds.lake.read_json(of_dataset(ds.name, "monitoring"))
+    assert document is not None
+    shown = re.findall(r'src="/monitoring/pets_like/(\w+\.png)\?(\w+)"', page)
+    assert {name for name, _ in shown} == set(document["files"])
+    assert [name.removesuffix(".png") for name, _ in shown] == [
+        one for one in PICTURES if f"{one}.png" in document["files"]
+    ]
+    for name, mark in shown:
+        answer = client.get(f"/monitoring/pets_like/{name}?{mark}")
+        assert answer.headers["content-type"] == "image/png"
+        assert hashlib.sha256(answer.content).hexdigest() == document["files"][name]["sha256"]
+        assert document["files"][name]["sha256"].startswith(mark)
+    assert f"The median of all is {document['median_confidence']:.2f}." in page
+    for odd in ("nothing", "..%2f..%2fmonitoring", "training_set"):
+        assert client.get(f"/monitoring/pets_like/{odd}.png").status_code == 404
+    assert set(CAPTIONS) == set(PICTURES)
+    ds.lake.delete(of_dataset(ds.name, "monitoring"))
+    assert "Nothing is drawn yet" in client.get("/monitoring/pets_like").text
+
+
 # -- why ------------------------------------------------------------------------------------------
 
 
@@ -346,6 +379,23 @@ def test_what_a_column_moved_is_the_answer_less_the_one_with_its_usual_value(
     assert any(abs(one) > 0.05 for one in found.values())
 
 
+def test_of_a_sure_answer_it_is_told_what_it_hangs_on() -> None:
+    said = {"prediction": "yes", "model_version": "m", "probabilities": {"yes": 0.9998}}
+
+    async def ask(reads: Any) -> Any:
+        pixels = [np.asarray(Image.open(io.BytesIO(read.images[0].data))) for read in reads]
+        sure = [0.9998 if one.max() > 200 else 0.996 for one in pixels]
+        return [said | {"probabilities": {"yes": one}} for one in sure]
+
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    image[:8, :8] = 255
+    reader = Reader(dataset(image_longest_side=64))
+    read = Read("a", {}, reader.images(png_of(image))[0])
+    found = asyncio.run(regions(ask, reader, read, said))
+    assert {(one.x, one.y, one.share) for one in found.cells} == {(0.0, 0.0, 1.0)}
+    assert found.strongest == pytest.approx(0.0038)
+
+
 def test_a_table_is_answered_as_a_page_and_as_a_download(
     asked: tuple[TestClient, mm.Dataset], trained_pets: World
 ) -> None:
@@ -402,7 +452,7 @@ def test_two_who_answered_the_same_record_are_told_and_what_came_of_it_is_shown(
         named(client, who)
         for record, label in said.items():
             page = client.post("/review/pets_like", data={"record": record, "label": label}).text
-    assert "Ana said something else" in page
+    assert "Ana said something else; one more person is asked" in page
     client.post("/review/pets_like", data={"record": third, "unsure": "yes"})
     page = client.get("/review/pets_like/results").text
     assert "2 records were answered by more than one; in 1 of 2 (50%) they said the same" in page
@@ -413,7 +463,18 @@ def test_two_who_answered_the_same_record_are_told_and_what_came_of_it_is_shown(
     ds.sync(quiet=True)
     known = {row["record_id"] for row in ds.review()}
     assert first not in known
-    assert second in known  # they have to agree first
+    assert second in known  # one more person is asked
+    client.cookies.clear()
+    named(client, "Cleo")
+    assert shown(client.get("/review/pets_like").text) == second
+    client.post("/review/pets_like", data={"record": second, "label": "yes"})
+    told = client.get("/review/pets_like/results").text
+    assert "Cleo: yes</td><td>yes</td>" in told
+    [batch] = ds.review_results()
+    page = client.get("/review/pets_like/results").text
+    for words in ("What the answers did", "No other model answers since", batch["live_before"]):
+        assert words in page
+    assert (batch["answers"], batch["people"]) == (2, "<b>Ben, Ana, Cleo")
 
 
 def test_ten_thousand_in_the_queue_keep_nobody_waiting(
@@ -448,6 +509,28 @@ def test_ten_thousand_in_the_queue_keep_nobody_waiting(
     blocked.free.set()
     assert each < max(0.15, once / 2), (each, once)
     assert blocked.calls == 1
+
+
+def test_the_second_of_two_gets_a_record_that_was_answered_and_nobody_else_does(
+    to_review: mm.Dataset,
+) -> None:
+    text = to_review.file.read_text().replace("threshold: 1.0", "threshold: 1.0, answered_twice: 1")
+    to_review.file.write_text(text)
+    ds = mm.open("pets_like")
+    assert ds.spec.answer_fingerprint == to_review.spec.answer_fingerprint  # answers stay
+    room = Room(ds.lake, ds.table, ds.spec)
+    first = room.next_for("Ana")
+    assert first is not None
+    room.answer(first, "yes", "Ana")
+    progress = room.progress("Ana")
+    assert (progress.given, progress.waiting, progress.second, progress.unsent) == (1, 19, 1, 0)
+    assert not room.is_due(answers=1, seconds=0.0)
+    assert first.record_id not in {item.record_id for item in room.open_for("Ana")}
+    assert room.next_for("Ben") == first
+    room.answer(first, "yes", "Ben")
+    assert first.record_id not in {item.record_id for item in room.open_for("Cleo")}
+    assert room.progress("Ben").second == 0
+    assert room.is_due(answers=1, seconds=0.0)
 
 
 class Blocked:

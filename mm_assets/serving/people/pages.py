@@ -8,12 +8,19 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 
 from mm_assets.serving.entrance import COOKIE, key_name
-from mm_assets.serving.people import model_pages, review_pages, shell, try_pages, upload_pages
+from mm_assets.serving.people import (
+    model_pages,
+    monitoring_pages,
+    review_pages,
+    shell,
+    try_pages,
+    upload_pages,
+)
 from mm_assets.serving.problems import Problem
 from mm_assets.serving.service import Served
 
 router = APIRouter(include_in_schema=False)
-for _part in (try_pages, review_pages, upload_pages, model_pages):
+for _part in (try_pages, review_pages, upload_pages, model_pages, monitoring_pages):
     router.include_router(_part.router)
 
 

@@ -50,10 +50,11 @@ async def next_(dataset: str, request: Request) -> Response:
     )
     done = asked.get("done")
     others = await asyncio.to_thread(room.others, done, who) if done else {}
+    asked_on = done is not None and not room.is_settled(done)
     response = shell.page(
         request, "review", dataset=dataset, place="review", spec=room.spec, **shown,
         done=done, done_as=asked.get("as", ""), too_late=asked.get("late"),
-        fault=asked.get("fault", ""), order=order, others=others,
+        fault=asked.get("fault", ""), order=order, others=others, asked_on=asked_on,
     )  # fmt: skip
     if "order" in asked:
         shell.remember(response, request, order, ORDER)
@@ -82,9 +83,10 @@ async def results(dataset: str, request: Request) -> Response:
     found = await asyncio.to_thread(room.agreement)
     live = await asyncio.to_thread(live_words, room.lake, room.spec)
     progress = await asyncio.to_thread(room.progress, shell.who(request))
+    done = await asyncio.to_thread(room.batches)
     return shell.page(
         request, "results", dataset=dataset, place="review", spec=room.spec, found=found,
-        live=live, progress=progress, shown=SHOWN_QUEUE,
+        live=live, progress=progress, batches=done, shown=SHOWN_QUEUE,
     )  # fmt: skip
 
 

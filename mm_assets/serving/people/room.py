@@ -15,7 +15,8 @@ from mm_assets.contract.errors import LakeError, MMError, ModelError, UploadErro
 from mm_assets.display.side_by_side import side_by_side
 from mm_assets.lake.lake import Lake
 from mm_assets.manifest.image_sets import images_of
-from mm_assets.review.agreement import Agreement, agreement, is_same
+from mm_assets.monitoring.batches import Batch, batches
+from mm_assets.review.agreement import Agreement, agreement
 from mm_assets.review.answers import Refused
 from mm_assets.review.features import features_of
 from mm_assets.review.one_by_one import (
@@ -23,13 +24,16 @@ from mm_assets.review.one_by_one import (
     Standing,
     keep,
     leased,
+    let_go,
     now,
     send_kept,
     standing,
     take_back,
+    to_send,
 )
 from mm_assets.review.order import Order
 from mm_assets.review.queue import Item, image_of, review_classes, review_queue
+from mm_assets.review.settled import is_same
 from mm_assets.review.useful import POOL, most_useful
 from mm_assets.tables.store import Store
 from mm_assets.training.known_records import KnownRecords, known_records
@@ -46,14 +50,15 @@ LEASES = 50  # records from the front of the queue that may be held by others
 @dataclass(frozen=True)
 class Progress:
     """own: answers of whoever asks, unsure: of these without a label; agreed: of those with one,
-    how many say what the model said. given: of everybody. waiting: records that nobody answered.
-    unsent: answers that are not sent yet."""
+    how many say what the model said. given: of everybody. waiting: records that nobody answered;
+    second: records of which one more person is asked. unsent: records whose label can be sent."""
 
     own: int
     unsure: int
     agreed: int
     given: int
     waiting: int
+    second: int
     unsent: int
 
     @property
@@ -122,9 +127,10 @@ class Room:
             return ()
 
     def open_for(self, who: str, order: str = Order.DOUBTFUL) -> list[Item]:
-        """What this person can still answer: nobody gave a label, and they did not pass."""
+        """What this person can still answer: others did not say enough, and they said nothing."""
         queue, stood = self.look()
-        done = {one.record_id for one in stood.given() if one.who == who or not one.is_unsure}
+        done = {one.record_id for one in stood.given() if one.who == who}
+        done |= stood.settled(self.spec)
         items = [item for name, item in queue.items() if name not in done]
         return self._by_use(items) if order == Order.USEFUL else items
 
@@ -200,12 +206,21 @@ class Room:
             agreed=sum(one.label == one.prediction for one in labelled),
             given=len(answered),
             waiting=sum(name not in answered for name in queue),
-            unsent=sum(not one.is_unsure for one in stood.kept.values()),
+            second=sum(name in queue for name in answered - stood.settled(self.spec)),
+            unsent=len(to_send(self.spec, stood)),
         )
 
     def agreement(self) -> Agreement:
         """What several people said of the same records, and of the model's answers."""
         return agreement(self.spec, self.look()[1].given())
+
+    def batches(self) -> list[Batch]:
+        """What the answers did, the newest first."""
+        return batches(self.lake, self.spec, self.look()[1].given())
+
+    def is_settled(self, record_id: str) -> bool:
+        """Whether nobody else is asked of this record."""
+        return record_id in self.look()[1].settled(self.spec)
 
     def others(self, record_id: str, who: str) -> dict[str, bool]:
         """Who else gave this record a label, and whether it is the same as this person's last."""
@@ -240,9 +255,13 @@ class Room:
     def answer(self, item: Item, label: str, who: str) -> None:
         """Keep a person's answer. label: '' for "can't tell"."""
         at = now().isoformat(timespec="milliseconds")
-        given = Given(item.record_id, label, who, at, item.prediction, item.model_version)
+        record_id = item.record_id
+        given = Given(record_id, label, who, at, item.prediction, item.model_version)
         keep(self.lake, self.spec.dataset, given)
         self.look_at_answers()
+        if not self.is_settled(record_id):
+            told = {one.who for one in self._standing.kept.values() if one.record_id == record_id}
+            let_go(self.lake, self.spec.dataset, record_id, told)
 
     def undo(self, record_id: str, who: str) -> bool:
         """Take one's own answer back; False if it was sent already."""
@@ -257,12 +276,12 @@ class Room:
 
     def is_due(self, answers: int, seconds: float) -> bool:
         """Whether so many answers wait to be sent, or one for so long."""
-        said = [one for one in self._standing.kept.values() if not one.is_unsure]
-        said = [one for one in said if one.record_id not in {r.record_id for r in self.refused}]
-        if not said:
+        refused = {one.record_id for one in self.refused}
+        given, labels = self._standing.open_labels(), to_send(self.spec, self._standing)
+        newest = [given[name][-1].at for name in labels if name not in refused]
+        if not newest:
             return False
-        oldest = min(one.at for one in said)
-        return len(said) >= answers or _seconds_since(oldest) >= seconds
+        return len(newest) >= answers or _seconds_since(min(newest)) >= seconds
 
     def look_at_answers(self) -> None:
         """Take up what was given meanwhile, also by way of other processes."""

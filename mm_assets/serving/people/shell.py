@@ -117,11 +117,23 @@ def environment() -> Any:
     made.filters |= {
         "shown": shown,
         "when": lambda text: str(text)[:16].replace("T", " "),
+        "percent": _percent,
+        "day": lambda text: str(text)[:10],
         "plain": _plain,
         "sentence": lambda text: f"{text[:1].upper()}{text[1:]}",
         "path": lambda text: quote(str(text), safe=""),
     }
     return made
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    """A share that is neither none nor all is never written as if it were."""
+    least = 10.0 ** -(digits + 2)
+    if 0 < share < least / 2:
+        return f"<{least:.{digits}%}"
+    if 1 - least / 2 < share < 1:
+        return f">{1 - least:.{digits}%}"
+    return f"{share:.{digits}%}"
 
 
 def _plain(value: Any) -> str:
