@@ -522,5 +522,11 @@ def _files_table(files: list[dict[str, Any]]) -> pa.Table:
 
 
 def _neither(head: bytes) -> str:
-    pdf = ": a PDF; its pages become images with pdftoppm -png" if head[:5] == b"%PDF-" else ""
-    return f"neither a table nor an image, judged by its content{pdf}"
+    way = next((way for magic, way in _WAYS.items() if head.startswith(magic)), "")
+    return f"neither a table nor an image, judged by its content{way}"
+
+
+_WAYS = {
+    b"%PDF-": ": a PDF; its pages become images with pdftoppm -png",
+    b"Rar!": ": a RAR archive; unpack it, or make a zip of it",
+}
