@@ -81,7 +81,8 @@ def _bytes(image: Any) -> Any:
     """An image's bytes. Text is base64, never the path of a file; what is no base64 is refused
     later as what it is: no image.
     """
-    if isinstance(image, list | tuple):
+    kind = getattr(getattr(image, "dtype", None), "kind", "")
+    if isinstance(image, list | tuple) or kind == "O":  # as Parquet's lists come into pandas
         return [_bytes(one) for one in image]
     if not isinstance(image, str):
         return image

@@ -18,6 +18,7 @@ _NOTHING = frozenset[str]()
 class ImageColumn:
     """A column that names images. cells: how many of its values mean a file, of how many; rows:
     those that have such a value. files: what they mean. unclear: values that could mean several.
+    several: rows whose value names more than one file.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ImageColumn:
     rows: int
     files: frozenset[str]
     unclear: int
+    several: int = 0
 
 
 def find_image_column(
@@ -66,7 +68,7 @@ def _looked_at(
     most: int | None,
 ) -> ImageColumn:
     values = list(profile.values.items())[:most]
-    cells = rows = unclear = 0
+    cells = rows = unclear = several = 0
     files: set[str] = set()
     for value, count in values:
         meant = [known.meant(one, table) for one in cells_of(value, separator, _NOTHING)]
@@ -74,5 +76,8 @@ def _looked_at(
         files.update(here)
         cells += bool(here)
         rows += count if here else 0
+        several += count if len({*here}) > 1 else 0
         unclear += any(one is not None and not isinstance(one, str) for one in meant)
-    return ImageColumn(name, separator, cells, len(values), rows, frozenset(files), unclear)
+    return ImageColumn(
+        name, separator, cells, len(values), rows, frozenset(files), unclear, several
+    )

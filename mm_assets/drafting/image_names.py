@@ -31,7 +31,8 @@ _SHAPES = (
 class Images:
     """The images of a draft. image_name: None if none fits; fitting: those that belong to rows.
 
-    column: the one that names them, if not their names do.
+    column: the one that names them, if not their names do. several: rows with more than one image,
+    of so many `with_image`.
     """
 
     image_name: str | None = None
@@ -39,6 +40,13 @@ class Images:
     files: list[LocalFile] = field(default_factory=list)
     fitting: list[LocalFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    several: int = 0
+    with_image: int = 0
+
+    @property
+    def all_of_each(self) -> bool:
+        """Whether models should see every image of a record: most records have several."""
+        return 0 < self.with_image <= 2 * self.several
 
 
 def images_of(folder: Path) -> list[LocalFile]:
@@ -90,7 +98,8 @@ def match_images(
     best = max(shapes, key=lambda shape: len(_fitting(shape, sample, known)))
     found = _fitting(best, names, known)
     fitting = [file for file, name in zip(files, names, strict=True) if name in found]
-    with_image = len(set(found.values()))
+    of_each = Counter(found.values())
+    with_image, several = len(of_each), sum(number > 1 for number in of_each.values())
     inside = table.name
     if table.absolute().is_relative_to(folder.absolute()):
         inside = table.absolute().relative_to(folder.absolute()).as_posix()
@@ -119,7 +128,9 @@ def match_images(
             f"the column '{shown(column.name)}' names images as well, for {column.rows:,} rows; "
             "`image_column` would follow it"
         )
-    return Images(best, None, files, fitting, notes)
+    made = Images(best, None, files, fitting, notes, several, with_image)
+    notes += _about_several(made)
+    return made
 
 
 def _by_column(column: ImageColumn, files: list[LocalFile], ids: Profile, by_name: int) -> Images:
@@ -135,7 +146,20 @@ def _by_column(column: ImageColumn, files: list[LocalFile], ids: Profile, by_nam
         notes.append(f"values that could mean several images, refused: {column.unclear:,}")
     if others := [file.name for file in files if file.name not in column.files]:
         notes.append(f"images that no row names, for example: {quoted(others)}")
-    return Images(None, column, files, fitting, notes)
+    made = Images(None, column, files, fitting, notes, column.several, column.rows)
+    notes += _about_several(made)
+    return made
+
+
+def _about_several(images: Images) -> list[str]:
+    if not images.several:
+        return []
+    words = f"{images.several:,} of {images.with_image:,} records with an image have several: "
+    if images.all_of_each:
+        words += "`images: all`, so models see every one (AutoGluon's networks take no part)"
+    else:
+        words += "the first of each is used; `images: all` would let models see every one"
+    return [words]
 
 
 def images_inside(name: str, rows: int, ids: Profile) -> Images:

@@ -197,23 +197,27 @@ def _grouped(hint: str | None) -> str:
 
 
 def _imaged(images: Images) -> str:
+    every = _EVERY if images.all_of_each else ""
     if images.column is not None:
         separator = images.column.separator
         several = "" if separator is None else (
-            f"  image_separator: {scalar(separator)} # between several; the first that is one\n"
+            f"  image_separator: {scalar(separator)} # between several\n"
         )  # fmt: skip
         return f"""\
   # The column with each record's image, or with its file name or path in the same upload.
   image_column: {scalar(images.column.name)}
-{several}{_SIDE}"""
+{several}{every}{_SIDE}"""
     if images.image_name is None:
         return _IMAGELESS
     return f"""\
   # How an image's file name, without its suffix, yields the ID ({{file}}: the whole name is it).
   image_name: {scalar(images.image_name)}
-{_SIDE}"""
+{every}{_SIDE}"""
 
 
+_EVERY = """\
+  images: all # models see every image of a record; write first to let them see one alone
+"""
 _SIDE = """\
   image_longest_side: 256 # pixels; larger images are scaled down once, when they arrive
 """

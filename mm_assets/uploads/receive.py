@@ -196,8 +196,7 @@ class Packer:
                 reason = "the content is no image at all"
                 self._quarantine(file, "image", "image_unreadable", reason)
             else:
-                reason = "neither a table nor an image, judged by its content"
-                self._quarantine(file, "unknown", "file_type", reason)
+                self._quarantine(file, "unknown", "file_type", _neither(head))
         return None
 
     def _sort_fetched(self, file: Delivered) -> bytes | None:
@@ -520,3 +519,14 @@ def _files_table(files: list[dict[str, Any]]) -> pa.Table:
          ("frames", number)]
     )  # fmt: skip
     return pa.Table.from_pylist(files, schema=schema)
+
+
+def _neither(head: bytes) -> str:
+    way = next((way for magic, way in _WAYS.items() if head.startswith(magic)), "")
+    return f"neither a table nor an image, judged by its content{way}"
+
+
+_WAYS = {
+    b"%PDF-": ": a PDF; its pages become images with pdftoppm -png",
+    b"Rar!": ": a RAR archive; unpack it, or make a zip of it",
+}

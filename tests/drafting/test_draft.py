@@ -283,6 +283,20 @@ def test_the_shape_of_image_names_is_found(shape: str, name: str, write: Write) 
     assert any("30 of 30 images (100%)" in note and "(50%)" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("several", "said"), [(0, ""), (14, "the first of each"), (15, "all`, so")]
+)
+def test_many_records_with_several_images_let_models_see_all(
+    several: int, said: str, write: Write
+) -> None:
+    names = [f"P{i:03d}-{n}.jpg" for i in range(30) for n in range(1 + (i < several))]
+    drafted = draft_spec(*write(base(), names), "id", "label")
+    assert loaded(drafted.text).all_images == (several == 15)
+    notes = [note for note in drafted.notes if "have several" in note]
+    assert len(notes) == bool(several)
+    assert all(note.startswith(f"{several} of 30 records") and said in note for note in notes)
+
+
 def test_the_notes_show_images_that_belong_to_no_row(write: Write) -> None:
     table, images = write(base(), ["P001.jpg", "P002.jpg", "cover.jpg"])
     notes = draft_spec(table, images, "id", "label").notes

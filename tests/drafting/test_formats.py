@@ -358,6 +358,7 @@ def test_a_column_that_names_the_images_is_found_by_counting(
     spec = load_draft(made.text)
     assert (spec.image_column, spec.image_separator) == ("photo", separator or None)
     assert (spec.image_name, "photo" in spec.columns) == (None, False)
+    assert spec.all_images == bool(separator)
     words = "image_column 'photo': 60 of 60 rows name one of 60 images; by the IDs in the images'"
     assert any(note.startswith(words) for note in made.notes)
     assert made.ended is not None

@@ -14,11 +14,13 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.manifest.image_sets import images_of
 from mm_assets.tables.open import open_store
+from mm_assets.training.training_set import grouped_rows
 from mm_assets.uploads import image_file
 from mm_assets.uploads import received as uploads_received
 from mm_assets.uploads.received import read_image_sets
 from tests.make import dataset, draw_image, plain_image, table
 from tests.manifest.test_join import Flow
+from tests.training.test_splits import photo, saved
 
 HEADER = "id,age,colour,photo"
 BY_COLUMN = {"image_column": "photo", "image_separator": "|", "images": "all"}
@@ -37,6 +39,13 @@ def sets_of(flow: Flow, name: str) -> dict[str, list[str] | None]:
 
 
 ONE, TWO, THREE = (draw_image(n) for n in (1, 2, 3))
+
+
+@pytest.fixture(params=["folder_settings", "dynamodb_settings"])
+def either_table(request: pytest.FixtureRequest) -> Settings:
+    """The same over DuckDB and over DynamoDB."""
+    chosen: Settings = request.getfixturevalue(request.param)
+    return chosen
 
 
 def test_the_row_says_in_which_order_and_a_copy_counts_once(folder_settings: Settings) -> None:
@@ -183,14 +192,67 @@ def test_rows_of_one_id_bring_their_images_together(folder_settings: Settings) -
     assert sets_of(flow, "one.zip") == {"a": [sha(ONE), sha(TWO)], "b": [sha(THREE)]}
 
 
-def test_a_withdrawn_upload_gives_the_older_set_back(folder_settings: Settings) -> None:
-    flow = flow_of(folder_settings, dataset(**BY_COLUMN))
+def test_a_withdrawn_upload_gives_the_older_set_back(either_table: Settings) -> None:
+    flow = flow_of(either_table, dataset(**BY_COLUMN))
     for name in ("rows", "more"):
         flow.drop(f"{name}.zip", UPLOADS[name])
         flow.take(f"{name}.zip")
     assert sets_of(flow, "rows.zip")["a"] == [sha(THREE)]
     flow.store.withdraw("pets", [flow.keys["more.zip"]])
     assert sets_of(flow, "rows.zip") == {"a": [sha(ONE), sha(TWO)], "b": None}
+
+
+def test_images_that_only_a_cell_names_are_a_set_in_either_table(either_table: Settings) -> None:
+    """The row comes first; of its two images one is also another's, and one is sent again."""
+    flow = flow_of(either_table, dataset(**BY_COLUMN))
+    uploads = {
+        "rows": {"pets.csv": table(HEADER, "a,1,red,x/2.png|1.png", "b,2,red,1.png")},
+        "images": {"x/2.png": TWO, "1.png": ONE}, "again": {"x/2.png": THREE, "1.png": ONE},
+    }  # fmt: skip
+    for name, files in uploads.items():
+        flow.drop(f"{name}.zip", files)
+    for name in ("rows", "images"):
+        flow.take(f"{name}.zip")
+    assert sets_of(flow, "rows.zip") == {"a": [sha(TWO), sha(ONE)], "b": [sha(ONE)]}
+    flow.take("again.zip")
+    assert sets_of(flow, "rows.zip") == {"a": [sha(THREE), sha(ONE)], "b": [sha(ONE)]}
+    flow.store.withdraw("pets", [flow.keys["again.zip"]])
+    assert sets_of(flow, "rows.zip") == {"a": [sha(TWO), sha(ONE)], "b": [sha(ONE)]}
+
+
+@pytest.mark.parametrize("images", ["first", "all"])
+def test_records_with_any_image_in_common_stay_together(
+    folder_settings: Settings, images: str
+) -> None:
+    flow = flow_of(folder_settings, dataset(image_name="{id}-{n}", images=images))
+    view, again = photo(5), photo(5).resize((60, 60))
+    flow.drop("one.zip", {
+        "pets.csv": table("id,age,colour,label", "a,1,red,cat", "b,22,blue,dog", "c,9,red,cat"),
+        "a-1.png": draw_image(1), "a-2.png": saved(view), "b-1.png": draw_image(2),
+        "b-2.jpg": saved(again, "JPEG", quality=80), "c-1.png": draw_image(3),
+    })  # fmt: skip
+    flow.take("one.zip")
+    rows, groups = grouped_rows(flow.lake, flow.store, flow.spec)
+    names = dict(zip(rows["record_id"].to_pylist(), groups.names, strict=True))
+    assert (names["a"] == names["b"]) == (images == "all")
+    assert names["c"] == "c"
+
+
+def test_images_that_are_the_records_may_be_several_of_each(either_table: Settings) -> None:
+    spec = DatasetSpec.model_validate({
+        "dataset": "pets", "records": "images", "image_name": "{label}/{id}-{n}", "images": "all",
+        "problem_type": "binary", "model_with_image": {"engine": "gradient_boosting"},
+    })  # fmt: skip
+    flow = flow_of(either_table, spec)
+    flow.drop("one.zip", {"cat/a-2.png": TWO, "cat/a-1.png": ONE, "dog/b-1.png": THREE})
+    flow.drop("new.zip", {"c-1.png": THREE, "c-2.png": ONE})
+    for name in ("one.zip", "new.zip"):
+        flow.take(name)
+    found = flow.records("one.zip")
+    assert {name: (row["label"], row["images"]) for name, row in found.items()} == {
+        "a": ("cat", [sha(ONE), sha(TWO)]), "b": ("dog", [sha(THREE)]),
+    }  # fmt: skip
+    assert sets_of(flow, "new.zip") == {"c": [sha(THREE), sha(ONE)]}
 
 
 def test_a_few_images_are_in_memory_however_far_apart_a_record_s_lie(

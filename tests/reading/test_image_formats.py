@@ -228,6 +228,12 @@ def test_values_below_zero_reach_from_the_lowest_to_the_highest() -> None:
         assert abs(int(pixels[16, 0]) - 64) <= 1
 
 
+def test_unsigned_values_of_32_bits_do_not_turn_round() -> None:
+    pixels = grey(tiff(np.linspace(0, 4e9, 64 * 64).reshape(64, 64).astype(np.uint32)))
+    assert (np.diff(pixels.ravel().astype(int)) >= 0).all()
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
 def test_what_is_no_number_is_black_and_an_image_of_it_is_refused() -> None:
     values = ramp(1, np.float32)
     values[0, 0], values[0, 1] = np.nan, np.inf
@@ -409,6 +415,9 @@ def test_a_tiff_that_pillow_does_not_read_is_refused_in_words() -> None:
     data = tiff(np.zeros((8, 10), np.uint8), {256: (4, 8), 258: (3, 10)})
     reason = refused(data, "image_unreadable").reason
     assert "Pillow does not read (10 bits a value)" in reason
+    values = np.zeros((8, 10), np.float32)
+    reason = refused(tiff(values, {277: (3, 5), 259: (3, 34887)}), "image_unreadable").reason
+    assert "(32 bits a value, 5 values a pixel, floats, LERC inside)" in reason
 
 
 def test_what_is_not_taken_says_what_to_do() -> None:

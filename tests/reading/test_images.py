@@ -404,6 +404,29 @@ def test_a_jpeg_without_its_end_marker_is_refused() -> None:
     assert "cut short" in refused(data[: len(data) // 2] + bytes(5000), "image_unreadable").reason
 
 
+@pytest.mark.parametrize(
+    ("place", "byte", "kind"),
+    [(1, 0xC3, "a lossless JPEG"), (1, 0xF7, "a JPEG-LS"), (4, 12, "a 12-bit JPEG")],
+)
+def test_a_jpeg_that_no_browser_shows_is_named(place: int, byte: int, kind: str) -> None:
+    data = bytearray(saved(photo()))
+    data[data.index(b"\xff\xc0") + place] = byte
+    assert refused(bytes(data), "image_type").reason.startswith(f"{kind} image is not accepted")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_refusal_holds_no_address_in_memory(kind: str) -> None:
+    """Two receipts of the same file are the same."""
+    data, reasons = saved(photo(40, 30), kind), []
+    for at in range(12, 92):
+        try:
+            run(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :])
+        except ImageRefused as error:
+            reasons.append(error.reason)
+    assert reasons
+    assert not [reason for reason in reasons if "0x" in reason]
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_bytes_after_the_image_are_ignored(kind: str) -> None:
     data = saved(photo(), kind)
@@ -543,7 +566,8 @@ def test_other_image_formats_are_known_and_refused(kind: str) -> None:
     "head",
     [
         b"\0\0\0\x18ftypcrx \0\0\0\0", b"8BPS\0\1", b"<svg xmlns='x'>", b"\xff\x0a",
-        b"P1\n2 2\n1 0",
+        b"P1\n2 2\n1 0", b"Pf\n2 2\n-1.0\n", b"II\xbc\1", b"\x01\xda\1\1", b"\n\5\1\x08",
+        b"%!PS-Adobe-3.0", b"\0\0\2" + bytes(9) + b"\x0c\0\x0c\0\x18", b"\x08\0\5\0CS\x0a\0ISO",
         b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- a -->\n<svg>", bytes(128) + b"DICM",
     ],
 )  # fmt: skip

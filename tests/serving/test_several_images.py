@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import mm_assets as mm
+from mm_assets.api.exported import load_exported
 from mm_assets.contract.spec_file import COMPONENT
 from mm_assets.predictions.at_once import predict_at_once
 from mm_assets.registry.store import ModelStore
@@ -235,3 +236,23 @@ def test_with_the_first_alone_a_list_is_refused_in_words(root: Path) -> None:
     answer = asyncio.run(sent())
     assert (answer["code"], answer["modality"]) == ("image_reference", "without_image")
     assert "images: all" in answer["reason"]
+
+
+@pytest.mark.parametrize("ds", ["pixels"], indirect=True)
+def test_an_exported_model_says_the_same_of_lists(ds: mm.Dataset, tmp_path: Path) -> None:
+    from mlflow.pyfunc import load_model
+
+    frame, images = several(12, 9)
+    frame = frame.drop(columns="adopted")
+    several_ways: list[Any] = [images[name] for name in frame["pet"]]
+    several_ways[1] = [base64.b64encode(one).decode() for one in several_ways[1]]
+    several_ways[2] = np.array(several_ways[2], dtype=object)  # as Parquet comes into pandas
+    several_ways[3] = several_ways[3][0]
+    several_ways[4] = None
+    images[frame["pet"][3]], images[frame["pet"][4]] = [several_ways[3]], []
+    expected = ds.predict(frame, images, quiet=True)
+    assert set(expected["modality"]) == {"with_image", "without_image"}
+    folder = ds.export_model(tmp_path / "elsewhere").folder
+    for loaded in (load_exported(folder), load_model(str(folder))):
+        said = loaded.predict(frame.assign(image=several_ways))
+        pd.testing.assert_frame_equal(said, expected)

@@ -223,6 +223,8 @@ def test_documents_are_no_archives_and_other_archives_are_refused_files(
     receipt = received(lake, SPEC, "u")
     assert receipt["quarantined_by_code"] == {"file_type": 2}
     assert receipt["archives"] == []
+    reasons = {one["file"]: one["reason"] for one in rows_of(lake, receipt, "files.parquet")}
+    assert "a RAR archive" in reasons["more.rar"]
 
 
 # -- clutter --------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ def refuse_to_learn() -> NoReturn:
         "nothing_to_learn_from",
         "every column that the engine sees has the same value, or only rare ones, in all records",
         "Add columns that differ between records, or more records. Of an image, an engine that "
-        "does not look at it sees only the `image_features`.",
+        "does not look at it sees only the `image_features`; `image_backbone: embedded` lets "
+        "gradient_boosting look.",
     )
 
 

@@ -138,14 +138,23 @@ def decoded(asked: dict[str, Any], data: bytes) -> bytes:
     try:
         opened = Image.open(io.BytesIO(data), formats=[kind])
     except UnidentifiedImageError:
-        bits = f" ({told.bits} bits a value)" if told.bits else ""
-        raise ValueError(f"it is damaged, or of a kind that Pillow does not read{bits}") from None
+        raise _not_read(told) from None
     with opened as image:
         check_size(*image.size, asked["maximum_pixels"])
-        made = upright(image, image.size, asked["longest_side"], told, to_srgb)
+        try:
+            made = upright(image, image.size, asked["longest_side"], told, to_srgb)
+        except OSError as error:
+            if str(error).startswith("decoder error"):  # libtiff's own words go to stderr
+                raise _not_read(told) from None
+            raise
     said = {"size": made.rgb.size, "width": made.width, "height": made.height,
             "frames": made.frames}  # fmt: skip
     return packed(said, made.rgb.tobytes())
+
+
+def _not_read(told: Told) -> ValueError:
+    kind = f" ({told.kind})" if told.kind else ""
+    return ValueError(f"it is damaged, or of a kind that Pillow does not read{kind}")
 
 
 def glimpsed(asked: dict[str, Any], data: bytes) -> bytes:

@@ -31,6 +31,8 @@ WAYS = {
     "window as PNG or TIFF, without the patient's data (dcm2img of DCMTK, or pydicom).",
     "SVG": "It is a drawing without pixels: render it as PNG, in the size that matters.",
     "JPEG XL": "djxl makes the JPEG of it again that it often was.",
+    "lossless JPEG": "Save it as PNG or TIFF (dcmdjpeg of DCMTK, if it comes from a DICOM file).",
+    "12-bit JPEG": "Save it as PNG or TIFF with 16 bits.",
 }
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -45,8 +47,6 @@ _MAGICS: tuple[tuple[str, int, bytes], ...] = (
     ("TIFF", 0, b"II+\0"),
     ("TIFF", 0, b"MM\0+"),
     ("Photoshop", 0, b"8BPS\0"),
-    ("icon", 0, b"\0\0\1\0"),
-    ("cursor", 0, b"\0\0\2\0"),
     ("icon", 0, b"icns\0"),
     ("JPEG 2000", 0, b"\0\0\0\x0cjP  "),
     ("JPEG 2000", 0, b"\xff\x4f\xff\x51"),
@@ -56,6 +56,8 @@ _MAGICS: tuple[tuple[str, int, bytes], ...] = (
     ("Radiance", 0, b"#?RADIANCE"),
     ("DirectDraw", 0, b"DDS \x7c\0"),
     ("QOI", 0, b"qoif\0"),
+    ("JPEG XR", 0, b"II\xbc\1"),
+    ("PostScript", 0, b"%!PS-Adobe-"),
     ("camera raw", 0, b"FUJIFILMCCD-RAW"),
     ("camera raw", 0, b"IIRO"),
     ("camera raw", 0, b"IIU\0"),
@@ -65,9 +67,20 @@ _ISO_BRANDS = {
     b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"hevc": "HEIC",
     b"hevx": "HEIC", b"avif": "AVIF", b"avis": "AVIF", b"crx ": "camera raw", b"jxl ": "JPEG XL",
 }  # fmt: skip
+# Kinds that no few bytes tell.
+_PATTERNS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
+    ("icon", re.compile(rb"\x00\x00\x01\x00(?!\x00\x00)")),
+    ("cursor", re.compile(rb"\x00\x00\x02\x00(?!\x00\x00)")),
+    ("Targa", re.compile(rb"\x00\x00[\x02\x03\n\x0b]\x00{5}.{8}[\x08\x0f\x10\x18\x20]", re.DOTALL)),
+    ("PCX", re.compile(rb"\n[\x00\x02-\x05]\x01[\x01\x02\x04\x08]")),
+    ("SGI", re.compile(rb"\x01\xda[\x00\x01][\x01\x02]")),
+    ("portable float map", re.compile(rb"P[Ff]\n\d+ \d+\n-?\d")),
+    # Without the preamble: the first element's group, and its kind of value.
+    ("DICOM", re.compile(rb"[\x02\x08]\x00.\x00(UL|CS|UI|OB|DA|SH)", re.DOTALL)),
+    ("Netpbm", re.compile(rb"P[4-6][ \r\n]\s*(#[^\n]*\n\s*)*\d+\s+\d+\s")),
+    ("Netpbm text or PAM", re.compile(rb"P[1-37][ \r\n]\s*(#[^\n]*\n\s*)*(\d+\s+\d+\s|WIDTH )")),
+)
 _ANY_CODEC = (b"mif1", b"mif2", b"msf1")  # the brands that follow tell
-_RAW_NETPBM = re.compile(rb"P[4-6][ \r\n]\s*(#[^\n]*\n\s*)*\d+\s+\d+\s")
-_OTHER_NETPBM = re.compile(rb"P[1-37][ \r\n]\s*(#[^\n]*\n\s*)*(\d+\s+\d+\s|WIDTH )")
 _SVG = re.compile(
     rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE\s+svg[^>]*>\s*)*<svg[\s>]",
     re.IGNORECASE | re.DOTALL,
@@ -107,10 +120,9 @@ def format_of(head: bytes) -> str | None:
         return _iso_format(head)
     if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":
         return "BMP"
-    if _RAW_NETPBM.match(head):
-        return "Netpbm"
-    if _OTHER_NETPBM.match(head):
-        return "Netpbm text or PAM"
+    for name, pattern in _PATTERNS:
+        if pattern.match(head):
+            return name
     return "SVG" if _SVG.match(head[:HEAD]) else None
 
 
@@ -136,7 +148,7 @@ def used_format(data: bytes) -> str:
 
 def not_used(kind: str) -> ImageRefused:
     """The refusal of a kind of image that is known and not used."""
-    article = "an" if kind[0] in "aeioAEIO" or kind == "SVG" else "a"
+    article = "an" if kind[0] in "aeioAEIO" or kind in ("SGI", "SVG") else "a"
     way = f". {WAYS[kind]}" if kind in WAYS else ""
     return ImageRefused("image_type", f"{article} {kind} image is not accepted{way}")
 

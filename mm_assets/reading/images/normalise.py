@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
-from PIL import Image, ImageFile, WebPImagePlugin
+from PIL import Image, ImageFile, UnidentifiedImageError, WebPImagePlugin
 
 from mm_assets.reading.image_features import image_features
 from mm_assets.reading.images import apart, containers, whole
@@ -65,6 +65,9 @@ def normalise(data: bytes, *, longest_side: int, maximum_pixels: int) -> Normali
         return _finished(read(kind, data, longest_side, maximum_pixels))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageRefused("image_too_large", str(error)) from None
+    except UnidentifiedImageError:  # its words hold an address in memory
+        words = f"the {kind} does not decode: its header is damaged, or of a kind that Pillow lacks"
+        raise ImageRefused("image_unreadable", words) from None
     except DECODER_FAULTS as error:
         text = str(error).split("\n")[0][:200] or type(error).__name__
         raise ImageRefused("image_unreadable", f"the {kind} does not decode: {text}") from None

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from mm_assets.reading.images.containers import BITS, MOST, PHOTOMETRIC
+from mm_assets.reading.images.containers import (
+    BITS,
+    COMPRESSION,
+    MOST,
+    PHOTOMETRIC,
+    SAMPLE_FORMAT,
+    SAMPLES,
+)
 from mm_assets.reading.images.depth import eight_bits
 from mm_assets.reading.images.formats import DECODER_FAULTS
 
@@ -28,6 +35,14 @@ _TURNS = {
 }
 
 
+_UNSIGNED, _FLOAT = 1, 3  # kinds of values in a TIFF
+_RARE_COMPRESSIONS = {
+    22610: "JPEG XR", 33003: "JPEG 2000", 33005: "JPEG 2000", 34661: "JBIG", 34712: "JPEG 2000",
+    34887: "LERC", 34925: "LZMA", 34927: "WEBP", 50000: "Zstandard", 50001: "WEBP",
+    50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Upright:
     """rgb: the image as models see it, before it is encoded. width, height: the original's.
@@ -45,25 +60,34 @@ class Upright:
 class Told:
     """What a file tells of itself beside its pixels. 0: nothing.
 
-    bits, most: of its greyscale, see depth.py. inverted: the lowest value is white. depth: of a
-    PNG's channels. frames: the images in it.
+    bits, most: of its greyscale, see depth.py. inverted: the lowest value is white. unsigned: its
+    values of 32 bits are never below 0. frames: the images in it. kind: of TIFF, in words.
     """
 
     bits: int = 0
     most: int = 0
     inverted: bool = False
-    depth: int = 0
+    unsigned: bool = False
     frames: int = 0
+    kind: str = ""
 
 
 def told_by_tags(tags: dict[int, tuple[int, ...]], frames: int) -> Told:
-    """What a TIFF tells."""
-    bits = tags.get(BITS, (0,))[0]
+    """What a TIFF tells; of another file there are no tags."""
+    bits, samples = tags.get(BITS, (0,))[0], tags.get(SAMPLES, (1,))[0]
+    form = tags.get(SAMPLE_FORMAT, (_UNSIGNED,))[0]
+    compression = _RARE_COMPRESSIONS.get(tags.get(COMPRESSION, (1,))[0])
+    kind = [f"{bits} bits a value"] if bits else []
+    kind += [f"{samples} values a pixel"] if samples != 1 else []
+    kind += ["floats"] if form == _FLOAT else []
+    kind += [f"{compression} inside"] if compression else []
     return Told(
         bits=bits if bits < 16 else 0,
         most=tags.get(MOST, (0,))[0],
         inverted=tags.get(PHOTOMETRIC, (1,))[0] == 0,
+        unsigned=bits == 32 and form == _UNSIGNED,
         frames=frames,
+        kind=", ".join(kind),
     )
 
 
@@ -145,6 +169,8 @@ def _eight_bit(image: Image.Image, told: Told, *, keeps_ink: bool) -> Image.Imag
 
         # convert("L") would clip everything above 255.
         values = np.asarray(image)
+        if told.unsigned and values.dtype == np.int32:  # as Pillow has them
+            values = values.view(np.uint32)
         made = eight_bits(values, bits=told.bits, most=told.most)
         grey = Image.fromarray(255 - made if told.inverted else made)
         if not isinstance(transparent, int):

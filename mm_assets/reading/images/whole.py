@@ -5,7 +5,7 @@
   ignored. Some phones of Samsung leave the end marker out and write a directory of their own
   behind the pixels (SEFH to SEFT): where that ends the file, nothing was cut off. JPEG has no
   checksums: damage that leaves the markers in place shows in the pixels and cannot be told from a
-  strange photograph.
+  strange photograph. What browsers and Pillow do not show (lossless, more than 8 bits) is named.
 - PNG: every chunk up to and with IEND is there, every checksum is right and the pixel data fills
   the whole image.
 - WEBP: the file is as long as its RIFF header says.
@@ -18,7 +18,7 @@ import re
 import struct
 import zlib
 
-from mm_assets.reading.images.formats import check_size
+from mm_assets.reading.images.formats import check_size, not_used
 
 MAXIMUM_SCANS = 100  # a progressive JPEG has about ten; each costs a pass over all pixels
 
@@ -36,6 +36,9 @@ def verify(kind: str, data: bytes, maximum_pixels: int) -> None:
         _verify_jpeg(data)
 
 
+_USUAL_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive, arithmetic
+_LS_FRAME = 0xF7
+_FRAMES = {*_USUAL_FRAMES, 0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, _LS_FRAME}
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 # In a scan, 0xFF is data when 00 follows, or a restart marker (D0 to D7); FF is a fill byte.
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -62,7 +65,10 @@ def _ends_as_samsung_writes(data: bytes) -> bool:
 def _follow_markers(data: bytes) -> None:
     at, scans = 2, 0
     while (step := _jpeg_marker(data, at)) is not None:
-        marker, at = step
+        marker, following = step
+        if marker in _FRAMES:
+            _refuse_rare(marker, bits=data[at + 4])
+        at = following
         if marker == _START_OF_SCAN:
             scans += 1
             if scans > MAXIMUM_SCANS:
@@ -71,6 +77,16 @@ def _follow_markers(data: bytes) -> None:
             at = found.start() if found else len(data)
     if not scans:
         raise ValueError("the file holds no pixels")
+
+
+def _refuse_rare(frame: int, bits: int) -> None:
+    """Refuse a JPEG of a kind that only medicine and archives use."""
+    if frame == _LS_FRAME:
+        raise not_used("JPEG-LS")
+    if frame not in _USUAL_FRAMES:
+        raise not_used("lossless JPEG")
+    if bits != 8:
+        raise not_used(f"{bits}-bit JPEG")
 
 
 def _jpeg_marker(data: bytes, at: int) -> tuple[int, int] | None:

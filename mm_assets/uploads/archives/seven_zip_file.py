@@ -164,8 +164,15 @@ def _unpacker(folder: Folder, where: str) -> tuple[Unpacker, bool]:
     raise _not_accepted(first, where)
 
 
+_OTHER_METHODS = {
+    b"\x03\x04\x01": "PPMd", b"\x03\x03\x01\x1b": "BCJ2", b"\x04\xf7\x11\x01": "Zstandard",
+    b"\x04\xf7\x11\x02": "Brotli", b"\x04\xf7\x11\x04": "LZ4", b"\x04\x01\x09": "Deflate64",
+}  # fmt: skip
+
+
 def _not_accepted(coder: Coder, where: str) -> UploadError:
-    what = f"compression method {coder.method.hex()} is not accepted"
+    name = _OTHER_METHODS.get(coder.method, f"method {coder.method.hex()}")
+    what = f"compression by {name} is not accepted"
     return refusal("archive_compression", what, where)
 
 

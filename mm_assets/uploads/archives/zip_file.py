@@ -75,6 +75,9 @@ class ZipArchive(Archive):
 # -- what the directory must be -------------------------------------------------------------------
 
 
+_OTHER_METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
+
+
 def _check_kinds(entries: list[ZipEntry], where: str) -> None:
     for entry in entries:
         kind = stat.S_IFMT(entry.mode)
@@ -87,7 +90,8 @@ def _check_kinds(entries: list[ZipEntry], where: str) -> None:
             what = "a folder by one sign and a file by another"
             raise refusal("archive_special_file", what, where, entry.name)
         if entry.method not in (STORED, DEFLATED, BZIP2, LZMA) or entry.flags & _PATCHED:
-            what = f"compression method {entry.method} is not accepted"
+            name = _OTHER_METHODS.get(entry.method, f"method {entry.method}")
+            what = f"compression by {name} is not accepted"
             raise refusal("archive_compression", what, where, entry.name)
 
 
