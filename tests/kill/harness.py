@@ -30,8 +30,9 @@ from typing import Any
 
 import psutil
 
+from mm_assets.orchestration.warm_worker import PROGRAM
 from tests.aws_server import Servers, running_servers
-from tests.kill.project import Project, differences, is_quiet, make_waves, run_quietly
+from tests.kill.project import Project, differences, has_run, is_quiet, make_waves, run_quietly
 
 LOCATION = "mm_assets.orchestration.code_location"
 KINDS = ["worker"] * 6 + ["code server", "daemon", "everything"]
@@ -77,7 +78,7 @@ class Victim:
                 words = " ".join(process.cmdline())
                 if process.pid == self.daemon.pid:
                     found["daemon"].append(process)
-                elif "spawn_main" in words:
+                elif "spawn_main" in words or PROGRAM in words:
                     found["worker"].append(process)
                 elif "grpc" in words or "code-server" in words:
                     found["code server"].append(process)
@@ -142,11 +143,11 @@ def run_under_fire(
 
 
 def _pause_until_busy(victim: Victim) -> None:
-    """Wait for the worker of a run, then for a random moment of its life."""
+    """Wait for a run, then for a random moment of it; its process may also have none by then."""
     deadline = time.monotonic() + 10
-    while not victim.processes()["worker"] and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(victim.rng.uniform(0, 5))
+    while not has_run(victim.project) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(victim.rng.uniform(0, 3))
 
 
 def say(words: str) -> None:

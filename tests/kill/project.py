@@ -51,6 +51,7 @@ DAGSTER = """
 telemetry: {enabled: false}
 nux: {enabled: false}
 run_queue: {dequeue_interval_seconds: 1}
+run_launcher: {module: mm_assets.orchestration.launcher, class: WarmRunLauncher}
 concurrency:
   runs: {max_concurrent_runs: 2}
   pools: {granularity: op, default_limit: 1}
@@ -278,6 +279,17 @@ def run_quietly(
             problems = [o.problem for o in outcomes if not o.success]
             assert not problems, problems
     return project.end_state()
+
+
+def has_run(project: Project) -> bool:
+    """Whether a process has a run now."""
+    import dagster as dg
+
+    from mm_assets.orchestration.triggers.runs import BEGUN
+
+    under_way = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, *BEGUN])
+    with dg.DagsterInstance.from_config(str(project.root / "dagster")) as instance:
+        return bool(instance.get_run_records(under_way, limit=1))
 
 
 def is_quiet(project: Project, wave: int, expected: int) -> bool:

@@ -263,14 +263,15 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     "started" until its maximum run time is over. Returns the IDs of the runs that it ended.
     """
     ended = []
-    for record in instance.get_run_records(dg.RunsFilter(statuses=BEGUN)):
+    launched = [dg.DagsterRunStatus.STARTING, *BEGUN]
+    for record in instance.get_run_records(dg.RunsFilter(statuses=launched)):
         worker = _worker_of(instance, record.dagster_run)
         host, _, process = worker.partition("/")
         if host != socket.gethostname() or is_alive(process):
             continue
         # It may have ended well since it was listed: a run says so before its process goes.
         run = instance.get_run_by_id(record.dagster_run.run_id)
-        if run is None or run.status not in BEGUN or _worker_of(instance, run) != worker:
+        if run is None or run.status not in launched or _worker_of(instance, run) != worker:
             continue
         message = f"its process {process.partition('/')[0]} is gone"
         if run.status is dg.DagsterRunStatus.CANCELING:
