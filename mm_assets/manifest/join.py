@@ -322,7 +322,7 @@ def own_images(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> pa.Tab
     import pyarrow.parquet as pq
 
     with lake.open_published(receipt, "images.parquet") as file:
-        listed = pq.read_table(file, columns=["record_id", "number", "file", "sha256"])
+        listed = pq.ParquetFile(file).read(columns=["record_id", "number", "file", "sha256"])
     several = "record_id, sha256" if spec.all_images else "record_id"
     with in_memory() as db:
         db.register("listed", listed)
@@ -513,7 +513,7 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
 
     document = read_document(lake, spec.dataset, upload, MANIFEST)
     with lake.open_published(document, "manifest.parquet") as stored:
-        told = pq.read_table(stored, columns=["image_sha256", "purpose"])
+        told = pq.ParquetFile(stored).read(columns=["image_sha256", "purpose"])
     with working_folder("records") as folder:
         whole = folder / "manifest.parquet"
         file: Path | dict[str, Any] = folder / "records.parquet"
