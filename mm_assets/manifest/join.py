@@ -26,6 +26,7 @@ from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
 from mm_assets.reading.image_features import mean_features
 from mm_assets.reading.in_memory import in_memory
 from mm_assets.tables.store import Store
+from mm_assets.uploads.joined import note_joined
 from mm_assets.uploads.received import (
     empty_image_features,
     how_it_ended,
@@ -175,7 +176,9 @@ def _publish(
         _write(folder / names[-1], table.schema, [table])
     said = {"dataset": spec.dataset, "upload": upload, "fingerprint": spec.fingerprint, **document}
     files = {name: folder / name for name in names}
-    return lake.publish(of_upload(spec.dataset, upload, MANIFEST), files, said)
+    document = lake.publish(of_upload(spec.dataset, upload, MANIFEST), files, said)
+    note_joined(lake, spec.dataset, upload)
+    return document
 
 
 def _ids(record_ids: pa.Array) -> pa.Table:
