@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from mm_assets.contract.errors import ComputeError, MMError
-from mm_assets.contract.settings import Settings
+from mm_assets.contract.settings import Settings, present_settings
 
 SENT_BYTES = 8 << 20  # to a worker at once, if the items are bytes
 MOST_SENT = 64  # parcels that are under way, however large the cluster is
@@ -55,7 +55,7 @@ class InOrder(Generic[Tag, Item, Result]):
         self._function = function
         self._here = _Here[Tag, Item, Result](function, threads)
         self._together = together
-        settings = Settings.from_environment()
+        settings = present_settings()
         self._settings = settings if settings.compute == "ray" and not _at_work else None
         self._waiting: list[tuple[Tag, Item]] = []
         self._bytes = 0

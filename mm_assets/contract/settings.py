@@ -7,8 +7,9 @@ directory upwards that is a project (see `find_root`), or else the working direc
 from __future__ import annotations
 
 import base64
+import os
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -353,6 +354,18 @@ class Settings(BaseSettings):
     def monitoring_folder(self) -> Path:
         """The monitoring pictures as files, a folder for each dataset."""
         return self.data_folder / "monitoring"
+
+
+def present_settings() -> Settings:
+    """As `Settings.from_environment`, but checked again only when the environment changes: what is
+    done for one upload asks 40 times. Not to be changed."""
+    return read_once(frozenset(os.environ.items()), Path.cwd())
+
+
+@lru_cache(maxsize=4)
+def read_once(_environment: frozenset[tuple[str, str]], _here: Path) -> Settings:
+    """Settings by what they were read from."""
+    return Settings.from_environment()
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ datasets/<dataset>/image_homes.json              where what is known of its imag
 datasets/<dataset>/models/<modality>/…           trained models and promotions
 datasets/<dataset>/tuning/<modality>/<study>/…   one document for each trial
 datasets/<dataset>/monitoring.json               the pictures
+datasets/<dataset>/joined/…                      a note for each manifest that is yet to be counted
+datasets/<dataset>/refused/<n>.json              what was refused of the newest uploads
 datasets/<dataset>/review/…                      answers that people give on the page (review/)
 datasets/<dataset>/specs/<generation>.json       each wording of the YAML that was used
 """
@@ -68,6 +70,14 @@ def withdrawn_prefix(dataset: str) -> str:
 
 def taken_back_prefix(dataset: str) -> str:
     return f"{dataset_prefix(dataset)}taken_back/"
+
+
+def joined_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}joined/"
+
+
+def refused_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}refused/"
 
 
 def dataset_prefix(dataset: str) -> str:

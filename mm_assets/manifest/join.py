@@ -26,6 +26,7 @@ from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
 from mm_assets.reading.image_features import mean_features
 from mm_assets.reading.in_memory import in_memory
 from mm_assets.tables.store import Store
+from mm_assets.uploads.joined import note_joined
 from mm_assets.uploads.received import (
     empty_image_features,
     how_it_ended,
@@ -175,7 +176,9 @@ def _publish(
         _write(folder / names[-1], table.schema, [table])
     said = {"dataset": spec.dataset, "upload": upload, "fingerprint": spec.fingerprint, **document}
     files = {name: folder / name for name in names}
-    return lake.publish(of_upload(spec.dataset, upload, MANIFEST), files, said)
+    document = lake.publish(of_upload(spec.dataset, upload, MANIFEST), files, said)
+    note_joined(lake, spec.dataset, upload)
+    return document
 
 
 def _ids(record_ids: pa.Array) -> pa.Table:
@@ -322,7 +325,7 @@ def own_images(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> pa.Tab
     import pyarrow.parquet as pq
 
     with lake.open_published(receipt, "images.parquet") as file:
-        listed = pq.read_table(file, columns=["record_id", "number", "file", "sha256"])
+        listed = pq.ParquetFile(file).read(columns=["record_id", "number", "file", "sha256"])
     several = "record_id, sha256" if spec.all_images else "record_id"
     with in_memory() as db:
         db.register("listed", listed)
@@ -513,7 +516,7 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
 
     document = read_document(lake, spec.dataset, upload, MANIFEST)
     with lake.open_published(document, "manifest.parquet") as stored:
-        told = pq.read_table(stored, columns=["image_sha256", "purpose"])
+        told = pq.ParquetFile(stored).read(columns=["image_sha256", "purpose"])
     with working_folder("records") as folder:
         whole = folder / "manifest.parquet"
         file: Path | dict[str, Any] = folder / "records.parquet"

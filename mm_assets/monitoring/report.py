@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +21,12 @@ from mm_assets.monitoring import charts, live, promises
 from mm_assets.monitoring.by_model import by_model
 from mm_assets.monitoring.drift import drift_picture, feature_drift, label_drift
 from mm_assets.monitoring.promise_picture import promise_picture
+from mm_assets.monitoring.refused import refused_of
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.store import Store
 from mm_assets.training.answered import Answered, answered, with_labels_as_predicted
 from mm_assets.training.training_set import TRAINING_SET
-from mm_assets.uploads.received import RAW, read_parquet
+from mm_assets.uploads.received import read_parquet
 from mm_assets.uploads.withdrawals import withdrawn_uploads
 
 if TYPE_CHECKING:
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 MONITORING = "monitoring"
 LEAST_CONFIDENT = 18
 RECENT_UPLOADS = 20
-REFUSAL_UPLOADS = 500  # whose rejects and quarantines are counted: two small documents for each
+REFUSAL_UPLOADS = 500  # whose rejects and quarantines are counted
 MOST_RECENT_RECORDS = 200_000  # enough to see any drift; older uploads are then left out
-READERS = 16  # small documents read side by side
 # Every picture that there may be, in the order in which people look at them.
 PICTURES = (
     "confidence", "predicted_classes", "predicted_values", "images", "promise", "live_accuracy",
@@ -208,18 +207,15 @@ def _refusals(
     lake: Lake, spec: DatasetSpec, uploads: list[str], all_of_them: int
 ) -> tuple[dict[str, bytes | None], Figures]:
     """Rejects and quarantines by code over these uploads, and how many of them were refused."""
-    keys = [of_upload(spec.dataset, u, name) for name in (RAW, MANIFEST) for u in uploads]
-    with ThreadPoolExecutor(READERS, thread_name_prefix="monitoring") as pool:
-        lake.read_json(of_dataset(spec.dataset, MONITORING))  # connects, before threads share it
-        documents = [document or {} for document in pool.map(lake.read_json, keys)]
+    documents = refused_of(lake, spec.dataset, uploads).values()
     quarantined: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
     for document in documents:
-        quarantined.update(document.get("quarantined_by_code", {}))
-        rejected.update(document.get("rejected_by_code", {}))
+        quarantined.update(document["quarantined"])
+        rejected.update(document["rejected"])
     bad_rows, bad_files = rejected.total(), quarantined.total()
     figures: Figures = {
-        "uploads_refused": sum(bool(document.get("refused")) for document in documents),
+        "uploads_refused": sum(document["refused"] for document in documents),
         "rejected_rows": bad_rows,
         "quarantined_files": bad_files,
     }

@@ -70,11 +70,22 @@ def held_open(instance: dg.DagsterInstance) -> Iterator[None]:
 def told_at_once(instance: dg.DagsterInstance) -> Iterator[None]:
     """What is told within it is written in one transaction, where `instance` is held open.
 
-    For some milliseconds: no other process can write its events meanwhile.
+    For some milliseconds: no other process can write its events meanwhile. It is told by a step
+    that is no asset, so Dagster has planned none of its checks: they are written without looking
+    for the plan, which is done once for each and takes as long as the writing.
     """
-    at_once = getattr(instance.event_log_storage, _AT_ONCE, contextlib.nullcontext)
-    with at_once():
-        yield
+    from dagster._core.storage.event_log import SqlEventLogStorage
+
+    events: Any = instance.event_log_storage
+    at_once = getattr(events, _AT_ONCE, contextlib.nullcontext)
+    if isinstance(events, SqlEventLogStorage):
+        insert = events._store_runless_asset_check_evaluation  # with the run's ID, where it has one
+        vars(events)["_update_asset_check_evaluation"] = insert
+    try:
+        with at_once():
+            yield
+    finally:
+        vars(events).pop("_update_asset_check_evaluation", None)
 
 
 class _Held:

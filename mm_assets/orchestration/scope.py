@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.ends import Ended
-from mm_assets.contract.settings import Settings
+from mm_assets.contract.settings import Settings, present_settings
 from mm_assets.display.cells import visible
 from mm_assets.lake.lake import Lake
 from mm_assets.orchestration.columns import column_schema
@@ -120,7 +119,7 @@ class LakeResource(dg.ConfigurableResource[Lake]):
             context.instance.add_run_tags(context.run.run_id, {WORKER: worker_name(os.getpid())})
 
     def settings(self) -> Settings:
-        return _settings(frozenset(os.environ.items()), Path.cwd())
+        return present_settings()
 
     def lake(self) -> Lake:
         return _lake(self.settings().model_dump_json())
@@ -130,12 +129,6 @@ class LakeResource(dg.ConfigurableResource[Lake]):
 
     def models(self, dataset: str) -> ModelStore:
         return ModelStore(self.lake(), dataset)
-
-
-@lru_cache(maxsize=4)
-def _settings(_environment: Set[tuple[str, str]], _here: Path) -> Settings:
-    """Checked again only when the environment changes: the steps of an upload ask 40 times."""
-    return Settings.from_environment()
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,6 @@ check has one result for a whole run.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +19,7 @@ import dagster as dg
 from pydantic import Field
 
 from mm_assets.contract.errors import MMError
+from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.orchestration.history import held_open, told_at_once
 from mm_assets.orchestration.scope import (
@@ -32,6 +32,9 @@ from mm_assets.orchestration.scope import (
 )
 from mm_assets.orchestration.triggers.runs import finished_of
 from mm_assets.registry.pins import generations
+from mm_assets.registry.store import ModelStore
+from mm_assets.tables.several import ask_together
+from mm_assets.tables.store import Store
 from mm_assets.uploads import ledger
 
 AT_ONCE = 10  # uploads in a group: the table is held for so many, and lost with a run that dies
@@ -90,6 +93,26 @@ class _OnItsWay:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class _Resource:
+    """The resource as a step sees it that asks the table together with others."""
+
+    resource: LakeResource
+    store: Store
+
+    def settings(self) -> Settings:
+        return self.resource.settings()
+
+    def lake(self) -> Lake:
+        return self.resource.lake()
+
+    def table(self) -> Store:
+        return self.store
+
+    def models(self, dataset: str) -> ModelStore:
+        return self.resource.models(dataset)
+
+
 class _Together:
     """One run."""
 
@@ -142,10 +165,7 @@ class _Together:
             for upload in uploads
         ]
         for step in self.steps:
-            with self.resource.table().held() if step.writes_table else nullcontext():
-                for one in group:
-                    if not one.problem:
-                        one.problem = _take(step, one, self.resource)
+            self._take_step(step, [one for one in group if not one.problem])
         for one in group:
             with told_at_once(instance):
                 yield from one.events
@@ -159,6 +179,23 @@ class _Together:
                 todo="Nothing; each is tried again by itself, the others after a pause.",
             )
 
+    def _take_step(self, step: _Step, group: Sequence[_OnItsWay]) -> None:
+        """Take each through a step; those that write the table ask it together."""
+        if not step.writes_table:
+            for one in group:
+                one.problem = _take(step, one, self.resource)
+            return
+
+        def taking(one: _OnItsWay) -> Callable[[Store], None]:
+            def take(store: Store) -> None:
+                one.problem = _take(step, one, _Resource(self.resource, store))
+
+            return take
+
+        store = self.resource.table()
+        with store.held():
+            ask_together(store, [taking(one) for one in group])
+
     def _end(self, one: _OnItsWay) -> None:
         upload, dataset = one.context.partition_key, self.scope.dataset
         if one.problem:
@@ -171,7 +208,7 @@ class _Together:
                 ledger.settle(self.lake, dataset, upload)
 
 
-def _take(step: _Step, one: _OnItsWay, lake: LakeResource) -> str:
+def _take(step: _Step, one: _OnItsWay, lake: LakeResource | _Resource) -> str:
     """Take one upload through a step and its checks; why it can go no further, or ''."""
     upload = one.context.partition_key
     try:

@@ -7,7 +7,7 @@ closes; when another process holds the file it waits, with jitter, for at most `
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,8 +31,10 @@ from mm_assets.tables.store import (
     COLUMNS,
     WITHDRAWN,
     MergeResult,
+    Published,
     Query,
     no_refusals,
+    schema_of,
 )
 
 if TYPE_CHECKING:
@@ -185,28 +187,46 @@ class DuckDBStore:
         refused: pa.Table | None = None,
         names: pa.Table | None = None,
     ) -> pa.Array:
-        refused = no_refusals() if refused is None else refused
+        own = Published(upload, rows, images, refused, names)
+        return self.publish_several(dataset, [own])[0]
+
+    def publish_several(self, dataset: str, published: Sequence[Published]) -> list[pa.Array]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        uploads = pa.array([one.upload for one in published], pa.string())
+        refused = [no_refusals() if one.refused is None else one.refused for one in published]
+        rows = _of_uploads(uploads, [one.rows for one in published])
+        images = _of_uploads(uploads, [one.images for one in published])
         with self._transaction() as db:
+            db.register("they", pa.table({"upload": uploads}))
             db.register("rows_now", rows)
-            db.register("refused_now", refused)
+            db.register("refused_now", _of_uploads(uploads, refused))
             # What it once said, and says no more, has fallen, too.
             fallen = db.sql(
                 """
-                SELECT record_id, code FROM refused_now
+                SELECT upload, record_id, code FROM refused_now
                 UNION ALL
-                SELECT record_id, NULL FROM (
-                    SELECT record_id FROM record_index WHERE dataset = $1 AND upload = $2
-                    UNION SELECT record_id FROM refusal_index WHERE dataset = $1 AND upload = $2)
-                ANTI JOIN rows_now USING (record_id) ANTI JOIN refused_now USING (record_id)""",
-                params=[dataset, upload],
+                SELECT upload, record_id, NULL FROM (
+                    SELECT upload, record_id FROM record_index
+                        WHERE dataset = $1 AND upload IN (FROM they)
+                    UNION SELECT upload, record_id FROM refusal_index
+                        WHERE dataset = $1 AND upload IN (FROM they))
+                ANTI JOIN rows_now USING (upload, record_id)
+                ANTI JOIN refused_now USING (upload, record_id)""",
+                params=[dataset],
             ).to_arrow_table()
-            _replace(db, "record_index", dataset, upload, rows, "labels_only, label")
-            _replace(db, "image_index", dataset, upload, images, "image_sha256, image_file")
-            _replace(db, "refusal_index", dataset, upload, fallen, "code")
-            named = _replace_names(db, dataset, upload, no_names() if names is None else names)
-            if fallen.num_rows or named:
+            _replace(db, "record_index", dataset, rows, "labels_only, label")
+            _replace(db, "image_index", dataset, images, "image_sha256, image_file")
+            _replace(db, "refusal_index", dataset, fallen, "code")
+            named = _replace_names(db, dataset, {one.upload: one.names for one in published})
+            for upload in sorted({*named, *pc.unique(fallen["upload"]).to_pylist()}):
                 _take_back(db, dataset, upload)
-        return fallen["record_id"].combine_chunks()
+        ids = fallen["record_id"].combine_chunks()
+        if len(published) == 1:
+            return [ids]
+        by = fallen["upload"].combine_chunks()
+        return [ids.filter(pc.equal(by, one.upload)) for one in published]
 
     def withdraw(self, dataset: str, uploads: Collection[str]) -> None:
         import pyarrow as pa
@@ -278,6 +298,10 @@ class DuckDBStore:
     # -- predictions --------------------------------------------------------------------------
 
     def merge(self, dataset: str, offered: pa.Table) -> MergeResult:
+        return self.merge_several(dataset, [offered])[0]
+
+    def merge_several(self, dataset: str, offers: Sequence[pa.Table]) -> list[MergeResult]:
+        import numpy as np
         import pyarrow as pa
 
         order = ", ".join(ORDER)
@@ -287,7 +311,10 @@ class DuckDBStore:
         )
         columns = ", ".join(STORED)
         assignments = ", ".join(f"{name} = excluded.{name}" for name in STORED[1:])
-        placed = offered.select(list(STORED)).append_column("place", pa.arange(0, len(offered)))
+        offered = pa.concat_tables([one.select(list(STORED)) for one in offers])
+        of = np.repeat(np.arange(len(offers), dtype=np.int16), [len(one) for one in offers])
+        placed = offered.append_column("place", pa.arange(0, len(offered)))
+        placed = placed.append_column("offer", pa.array(of))
         with self._transaction() as db:
             db.register("offered", placed)
             _unclear(db, dataset, "offered")
@@ -298,47 +325,47 @@ class DuckDBStore:
                 CREATE TEMP TABLE winners AS
                 WITH refused AS ({_REFUSED}),
                 best AS (
-                    SELECT place, record_id, image_upload, {order}
+                    SELECT place, offer, record_id, image_upload, {order}
                     FROM offered LEFT JOIN refused USING (record_id)
                     WHERE NOT {_VOID}
                     QUALIFY row_number() OVER (
                         PARTITION BY record_id ORDER BY {greatest}) = 1)
-                SELECT new.place, old.record_id IS NULL AS is_new
+                SELECT new.place, new.offer, old.record_id IS NULL AS is_new
                 FROM best AS new LEFT JOIN predictions AS old
                     ON old.dataset = $1 AND old.record_id = new.record_id
                 WHERE old.record_id IS NULL OR ({newer}) > ({older})
                 """,
                 [dataset],
             )
-            inserted, updated = _one(
-                db.execute(
-                    "SELECT count(*) FILTER (is_new), count(*) FILTER (NOT is_new) FROM winners"
-                )
-            )
+            new = _counted(db, "FROM winners WHERE is_new")
+            replaced = _counted(db, "FROM winners WHERE NOT is_new")
             write = (
                 f"INSERT INTO predictions (dataset, {columns}) SELECT $1, {columns} "
                 "FROM offered SEMI JOIN (FROM winners WHERE is_new = $2) USING (place) "
             )
-            if inserted:
+            if new:
                 db.execute(write, [dataset, True])
-            if updated:
+            if replaced:
                 write += f"ON CONFLICT (dataset, record_id) DO UPDATE SET {assignments}"
                 db.execute(write, [dataset, False])
             db.execute("DROP TABLE winners")
-            void = _one(
-                db.execute(
-                    f"SELECT count(*) FROM offered LEFT JOIN ({_REFUSED}) USING (record_id) "
-                    f"WHERE {_VOID}",
-                    [dataset],
-                )
-            )[0]
+            void = _counted(
+                db,
+                f"FROM offered LEFT JOIN ({_REFUSED}) USING (record_id) WHERE {_VOID}",
+                [dataset],
+            )
             db.execute("DROP TABLE unclear")
-        same = offered.num_rows - inserted - updated - void
-        return MergeResult(inserted, updated, same, void)
+        found = []
+        for number, one in enumerate(offers):
+            did = [counted.get(number, 0) for counted in (new, replaced, void)]
+            found.append(MergeResult(did[0], did[1], one.num_rows - sum(did), did[2]))
+        return found
 
     def read_withdrawn(self, dataset: str, record_ids: Sequence[str] | None = None) -> pa.Table:
         import pyarrow as pa
 
+        if record_ids is not None and not record_ids:
+            return schema_of(WITHDRAWN).empty_table()
         wanted = ""
         with self._transaction() as db:
             if record_ids is not None:
@@ -353,9 +380,21 @@ class DuckDBStore:
             ).to_arrow_table()
 
     def read(self, dataset: str, query: Query = Query()) -> pa.Table:  # noqa: B008
+        return self._read(dataset, query, {})
+
+    def read_several(self, dataset: str, uploads: Sequence[str]) -> pa.Table:
+        import pyarrow as pa
+
+        they = pa.table({"upload": pa.array(list(uploads), pa.string())})
+        return self._read(dataset, Query(), {"they": they})
+
+    def _read(self, dataset: str, query: Query, they: dict[str, pa.Table]) -> pa.Table:
+        """they: of which uploads, if not of all."""
         import pyarrow as pa
 
         conditions, values = ["p.dataset = $dataset"], {"dataset": dataset}
+        if they:
+            conditions.append("(p.upload IN (FROM they) OR p.image_upload IN (FROM they))")
         for condition, name, value in (
             ("(p.upload = $upload OR p.image_upload = $upload)", "upload", query.upload),
             ("p.needs_review = $review", "review", query.needs_review),
@@ -366,6 +405,8 @@ class DuckDBStore:
                 values[name] = value  # type: ignore[assignment]
         shown = ", ".join(f"p.{name}" for name in COLUMNS)
         with self._transaction() as db:
+            for name, table in they.items():
+                db.register(name, table)
             if query.record_ids is not None:
                 ids = pa.table({"record_id": pa.array(list(query.record_ids), pa.string())})
                 db.register("wanted_ids", ids)
@@ -473,52 +514,84 @@ def _in_words(path: Path, error: duckdb.Error) -> StoreError:
     return StoreError(code=code, what=str(error).split("\n")[0], where=str(path), todo=todo)
 
 
+def _of_uploads(uploads: pa.Array, tables: Sequence[pa.Table]) -> pa.Table:
+    """The tables in one, with `upload`; that repeats, and takes no memory."""
+    import numpy as np
+    import pyarrow as pa
+
+    of = np.repeat(np.arange(len(tables), dtype=np.int32), [len(one) for one in tables])
+    named = pa.DictionaryArray.from_arrays(pa.array(of), uploads)
+    return pa.concat_tables(tables, promote_options="default").append_column("upload", named)
+
+
+def _counted(
+    db: duckdb.DuckDBPyConnection, which: str, given: Sequence[Any] | None = None
+) -> dict[int, int]:
+    """How many rows there are of each offer."""
+    counted = f"SELECT offer, count(*) {which} GROUP BY offer"
+    return dict(db.execute(counted, given).fetchall())
+
+
 def _replace(
-    db: duckdb.DuckDBPyConnection,
-    table: str,
-    dataset: str,
-    upload: str,
-    published: pa.Table,
-    columns: str,
+    db: duckdb.DuckDBPyConnection, table: str, dataset: str, published: pa.Table, columns: str
 ) -> None:
-    """Make one upload's part of an index what it publishes. Only what differs is written."""
+    """Make the part of an index that is of the uploads in `they` what is published.
+
+    Only what differs is written.
+    """
     db.register("published", published)
-    own = "old.dataset = $1 AND old.upload = $2"
+    own = "old.dataset = $1 AND old.upload IN (FROM they)"
+    same = "old.upload = new.upload AND old.record_id = new.record_id"
     [(there,)] = db.execute(
-        f"SELECT count(*) FROM {table} AS old WHERE {own}", [dataset, upload]
+        f"SELECT count(*) FROM {table} AS old WHERE {own}", [dataset]
     ).fetchall()
     if there:
         db.execute(
             f"DELETE FROM {table} AS old WHERE {own} AND NOT EXISTS "
-            "(SELECT 1 FROM published AS new WHERE new.record_id = old.record_id)",
-            [dataset, upload],
+            f"(SELECT 1 FROM published AS new WHERE {same})",
+            [dataset],
         )
         values = columns.split(", ")
         assignments = ", ".join(f"{name} = new.{name}" for name in values)
         differs = " OR ".join(f"old.{n} IS DISTINCT FROM new.{n}" for n in values)
         db.execute(
             f"UPDATE {table} AS old SET {assignments} FROM published AS new "
-            f"WHERE {own} AND old.record_id = new.record_id AND ({differs})",
-            [dataset, upload],
+            f"WHERE {own} AND {same} AND ({differs})",
+            [dataset],
         )
     if published.num_rows:
+        known = f"ANTI JOIN (SELECT upload, record_id FROM {table} AS old WHERE {own})"
         db.execute(
             f"INSERT INTO {table} (dataset, upload, record_id, {columns}) "
-            f"SELECT $1, $2, record_id, {columns} FROM published AS new "
-            f"ANTI JOIN (SELECT record_id FROM {table} AS old WHERE {own}) USING (record_id)",
-            [dataset, upload],
+            f"SELECT $1, upload, record_id, {columns} FROM published AS new "
+            f"{f'{known} USING (upload, record_id)' if there else ''}",
+            [dataset],
         )
     db.unregister("published")
 
 
 def _replace_names(
-    db: duckdb.DuckDBPyConnection, dataset: str, upload: str, names: pa.Table
-) -> bool:
-    """Make one upload's part of the names what it publishes; returns whether it has or had any."""
+    db: duckdb.DuckDBPyConnection, dataset: str, names: Mapping[str, pa.Table | None]
+) -> list[str]:
+    """Make the names of each upload what it publishes; returns those that have or had any."""
+    counted = (
+        "SELECT upload, count(*) FROM name_index "
+        "WHERE dataset = $1 AND upload IN (FROM they) GROUP BY upload"
+    )
+    there = dict(db.execute(counted, [dataset]).fetchall())
+    found = []
+    for upload, own in names.items():
+        if upload in there or (own is not None and own.num_rows):
+            found.append(upload)
+            now = no_names() if own is None else own
+            _replace_names_of(db, dataset, upload, now, there.get(upload, 0))
+    return found
+
+
+def _replace_names_of(
+    db: duckdb.DuckDBPyConnection, dataset: str, upload: str, names: pa.Table, there: int
+) -> None:
     own = "FROM name_index WHERE dataset = $1 AND upload = $2"
-    [(there,)] = db.execute(f"SELECT count(*) {own}", [dataset, upload]).fetchall()
-    if not there and not names.num_rows:
-        return False
     columns = ", ".join(NAMES)
     db.register("names_now", names.select(list(NAMES)))
     changed = "SELECT count(*) FROM ((FROM {0}) EXCEPT ALL (FROM {1}))"
@@ -532,7 +605,6 @@ def _replace_names(
             [dataset, upload],
         )
     db.unregister("names_now")
-    return True
 
 
 def _meeting(db: duckdb.DuckDBPyConnection, dataset: str) -> Meeting:

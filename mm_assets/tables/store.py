@@ -6,10 +6,10 @@ looks for the others' after that: of two uploads handled at the same time at lea
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,6 +50,17 @@ class Query:
     needs_review: bool | None = None
     changed_since: str | None = None
     limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What one upload says, as `Store.publish` is told it."""
+
+    upload: str
+    rows: pa.Table
+    images: pa.Table
+    refused: pa.Table | None = None
+    names: pa.Table | None = None
 
 
 class Store(Protocol):
@@ -143,6 +154,27 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class SeveralAtOnce(Protocol):
+    """A store with transactions, in which several uploads cost little more than one.
+
+    All of what is given is done, or none.
+    """
+
+    def publish_several(self, dataset: str, published: Sequence[Published]) -> Sequence[pa.Array]:
+        """As `Store.publish` of each; the uploads differ."""
+        ...
+
+    def merge_several(self, dataset: str, offers: Sequence[pa.Table]) -> Sequence[MergeResult]:
+        """As `Store.merge` of each, in whatever order is best: of those that offer the same record
+        only one has written, and the others changed nothing."""
+        ...
+
+    def read_several(self, dataset: str, uploads: Sequence[str]) -> pa.Table:
+        """As `Store.read` of each upload, in one table, each record once."""
+        ...
+
+
 # What `look_up` answers.
 FOUND = (
     "record_id", "unlabelled_upload", "labelled_upload", "label", "label_upload", "image_upload",
@@ -155,6 +187,15 @@ def found_schema() -> pa.Schema:
 
     types = {"named_files": pa.list_(pa.string())}
     return pa.schema([(name, types.get(name, pa.string())) for name in FOUND])
+
+
+def schema_of(columns: Iterable[str]) -> pa.Schema:
+    """The types in which predictions are read: of COLUMNS, WITHDRAWN, and what stands beside."""
+    import pyarrow as pa
+
+    numbers = dict.fromkeys(("lower", "upper", "confidence"), pa.float64())
+    types = {**numbers, "needs_review": pa.bool_()}
+    return pa.schema([(name, types.get(name, pa.string())) for name in columns])
 
 
 # Beside ORDER and COLUMNS, what is stored of a prediction.

@@ -21,7 +21,7 @@ from fastapi.testclient import TestClient
 
 import mm_assets as mm
 from mm_assets.api.doctor import examine
-from mm_assets.contract.settings import Settings
+from mm_assets.contract.settings import Settings, read_once
 from mm_assets.contract.spec_file import load_spec
 from mm_assets.lake import moves
 from mm_assets.lake.lake import Lake
@@ -106,7 +106,7 @@ class Flow:
     def acting(self, role: str) -> Iterator[None]:
         """Everything inside is signed by this role: clients of another one are forgotten."""
         self.patch.setenv("AWS_ACCESS_KEY_ID", role)
-        for cached in (scope._settings, scope._lake, sqs.client):
+        for cached in (read_once, scope._lake, sqs.client):
             cached.cache_clear()
         boto3.DEFAULT_SESSION = None  # it keeps the credentials that it saw first
         requests._clients.clear()

@@ -15,7 +15,12 @@ from PIL import Image
 
 from mm_assets.display.pictures import contact_sheet
 from mm_assets.monitoring import charts
-from mm_assets.monitoring.timeline import MOST_BINS, time_bins, time_of
+from mm_assets.monitoring.timeline import (
+    MOST_BINS,
+    seconds_of,
+    time_bins,
+    time_of,
+)
 from mm_assets.uploads.find import upload_key
 from tests.make import plain_image
 
@@ -228,3 +233,10 @@ def test_no_more_than_24_pictures_are_shown() -> None:
 
 def test_nothing_to_show_is_no_picture() -> None:
     assert contact_sheet([]) is None
+
+
+def test_the_times_of_many_uploads_are_those_of_each() -> None:
+    keys = ["20261121-101530999-1f0c9a2b3c", "19691231-235959000-0", "u1", "20240229-000000000-x"]
+    each = [int(time_of(key).timestamp()) for key in keys]
+    assert seconds_of(pa.array(keys, pa.string())).tolist() == each
+    assert seconds_of(pa.array(["u1"], pa.string())).tolist() == [0]

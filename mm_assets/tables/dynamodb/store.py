@@ -34,6 +34,7 @@ from mm_assets.tables.store import (
     Query,
     found_schema,
     no_refusals,
+    schema_of,
 )
 
 if TYPE_CHECKING:
@@ -216,12 +217,12 @@ class DynamoDBStore:
             answered = "order_key" in by_key.get(items.PREDICTION, {})
             if items.TAKEN_BACK in by_key and not answered:
                 found.append(items.last_answer_of(by_key[items.TAKEN_BACK]))
-        return pa.Table.from_pylist(found, schema=_schema(WITHDRAWN))
+        return pa.Table.from_pylist(found, schema=schema_of(WITHDRAWN))
 
     def read(self, dataset: str, query: Query = Query()) -> pa.Table:  # noqa: B008
         import pyarrow as pa
 
-        schema = _schema([*COLUMNS, "image_upload", "label"])
+        schema = schema_of([*COLUMNS, "image_upload", "label"])
         found = [] if query.limit == 0 else self._find(dataset, query)
         for one in found:
             one["image_upload"] = one["image_upload"] or None
@@ -380,14 +381,6 @@ class _Greater:
 def _counting(some: Iterable[Prediction], fallen: dict[str, str]) -> list[Prediction]:
     """Those of one record's predictions that are not void."""
     return [one for one in some if not is_void(one, fallen)]
-
-
-def _schema(columns: Iterable[str]) -> pa.Schema:
-    import pyarrow as pa
-
-    numbers = dict.fromkeys(("lower", "upper", "confidence"), pa.float64())
-    types = {**numbers, "needs_review": pa.bool_()}
-    return pa.schema([(name, types.get(name, pa.string())) for name in columns])
 
 
 def _condition(query: Query) -> Callable[[Prediction], bool]:
