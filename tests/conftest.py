@@ -7,6 +7,7 @@ reads `Settings.from_environment()` (the CLI, the code location) sees the same l
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
@@ -125,6 +126,22 @@ def settings(request: pytest.FixtureRequest) -> Settings:
 def lake(settings: Settings, request: pytest.FixtureRequest) -> Lake:
     """The lake of `settings`; on S3 it shares one client, which takes a second to make."""
     return Lake(settings, request.getfixturevalue("s3_client") if settings.is_s3 else None)
+
+
+# -- a browser ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def chromium(say_at_the_end: Callable[[str], None]) -> dict[str, Any]:
+    """How Playwright starts the Chromium of this machine; without one it is said at the end."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        words = "no page was tested in a browser: there is no Chromium (apt-get install chromium)"
+        say_at_the_end(f"SKIPPED: {words}")
+        pytest.skip(words)
+    # As root there is no sandbox; and nothing of its own may go out.
+    own = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+    return {"executable_path": path, "args": own}
 
 
 # -- DynamoDB -------------------------------------------------------------------------------------

@@ -20,13 +20,9 @@ from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.scheduler.instigation import InstigatorStatus
 
 from tests.kill.project import DATASET, Project, make_waves, process_as_before, run_quietly
-from tests.serving.test_browser import ARGUMENTS, CHROMIUM
 
 ASKED_FOR = "__ASSET_JOB"  # the job of what a person materialises; sensors have jobs of ours
 PATIENCE = 180  # seconds, on a machine that does much else
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: apt-get install chromium"
-)
 
 
 @pytest.fixture
@@ -70,13 +66,16 @@ def pages(project: Project) -> Iterator[str]:
             process.wait()
 
 
-def test_what_a_person_sees_and_does_on_dagsters_pages(project: Project, pages: str) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_what_a_person_sees_and_does_on_dagsters_pages(
+    chromium: dict[str, Any], project: Project, pages: str
+) -> None:
+    from playwright.sync_api import sync_playwright
+
     with (
-        playwright.sync_playwright() as started,
+        sync_playwright() as started,
         dg.DagsterInstance.from_config(str(project.root / "dagster")) as instance,
     ):
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = started.chromium.launch(**chromium)
         page = browser.new_page(viewport={"width": 1440, "height": 1600})
         page.set_default_timeout(PATIENCE * 1000)
         _materialise(page, pages, instance)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,20 +15,15 @@ import pytest
 import mm_assets as mm
 from tests.serving.conftest import Server, World
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.server,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
-]
-# As root there is no sandbox; and nothing of its own may go out.
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+pytestmark = pytest.mark.server
 
 
 @pytest.fixture
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+def browser(chromium: dict[str, Any]) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        opened = started.chromium.launch(**chromium)
         yield opened
         opened.close()
 
@@ -96,7 +90,9 @@ def test_a_person_answers_twenty_records_with_one_key_each(
 def test_axe_finds_no_serious_fault_on_any_page_in_either_theme(
     browser: Any, to_review: mm.Dataset, serving: Callable[..., Server], trained_pets: World
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe = Axe()
     server = serving(root=to_review.settings.root)
     upload = to_review.uploads()[0]["upload"]
     version = to_review.model(modality="without_image")["version"]
