@@ -165,7 +165,10 @@ def _about_several(images: Images) -> list[str]:
 def images_inside(name: str, rows: int, ids: Profile) -> Images:
     """The images of a table that holds them itself, in so many rows."""
     column = ImageColumn(name, None, rows, ids.total, rows, frozenset(), 0)
-    note = f"the images lie in the table, in '{shown(name)}': {rows:,} of {ids.total:,} rows"
+    if rows:
+        note = f"the images lie in the table, in '{shown(name)}': {rows:,} of {ids.total:,} rows"
+    else:
+        note = f"the column '{shown(name)}' holds paths and no image: send the files along"
     return Images(None, column, notes=[note])
 
 

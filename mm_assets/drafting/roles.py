@@ -15,8 +15,8 @@ from mm_assets.reading.images_inside import PATH, SHA256
 from mm_assets.reading.table import FILE_NAME
 
 # How the columns are called, in any case, with words apart by blanks, _, - or a capital letter.
-_ID = {"id", "ids", "key", "uuid", "guid", "identifier", "file name", "filename"}
-_ID_ENDS = {"id", "key", "uuid", "guid"}
+_ID = {"id", "ids", "key", "uid", "uuid", "guid", "identifier", "file name", "filename"}
+_ID_ENDS = {"id", "key", "uid", "uuid", "guid"}
 _LABEL = {"label", "labels", "target", "class", "cls", "y", "diagnosis", "outcome"}
 _PERHAPS_LABEL = {"price", "response", "species", "category", "result", "score", "rating", "churn"}
 _SHOWN = 8
@@ -45,14 +45,18 @@ def guess_id(profiles: Mapping[str, Profile]) -> Guess:
             spoilt.append((name, _fault(profile)))
         elif unique:
             others.append((name, "no value stands twice or is missing"))
-    if not (named or spoilt) and (own := _of_images(profiles)):
-        return own
+    of_images = None if named or spoilt else _of_images(profiles)
+    if of_images and of_images.name:
+        return of_images
     if own := _of_paths(profiles, named):
         return own
+    if of_images:
+        spoilt += of_images.candidates
     plain = [one for one in named if _words(one[0]) == ["id"]]
     if len(named) == 1 or len(plain) == 1:
         return Guess(*(plain or named)[0])
-    return Guess("", candidates=(*named, *spoilt, *others))
+    return Guess("", candidates=(*named, *(others if of_images else ()), *spoilt,
+                                 *(() if of_images else others)))  # fmt: skip
 
 
 def _of_paths(profiles: Mapping[str, Profile], named: list[tuple[str, str]]) -> Guess | None:
@@ -61,7 +65,12 @@ def _of_paths(profiles: Mapping[str, Profile], named: list[tuple[str, str]]) -> 
     named: the columns that are called like an ID; if there is one, it has to be that of the paths,
     which as they are can be no IDs.
     """
-    paths = [n for n, one in profiles.items() if one.share(IMAGE_FILES) >= NUMBERS_SHARE]
+    paths = [
+        name
+        for name, one in profiles.items()
+        if one.share(IMAGE_FILES) >= NUMBERS_SHARE
+        and not (name.endswith(PATH) and name.removesuffix(PATH) in profiles)  # the same once more
+    ]
     if len(paths) != 1 or (named and [name for name, _ in named] != paths):
         return None
     profile = profiles[paths[0]]
@@ -83,7 +92,9 @@ def _of_images(profiles: Mapping[str, Profile]) -> Guess | None:
         for name, profile in profiles.items():
             if not (name.endswith(end) and name.removesuffix(end) in profiles):
                 continue
-            if profile.repeats or profile.missing or not profile.values:
+            if not profile.values:
+                continue
+            if profile.repeats or profile.missing:
                 found.append((name, _fault(profile)))
             elif not any(map(fault_of, profile.values)):
                 return Guess(name, f"no column is an ID; each image has another one, {because}")

@@ -168,7 +168,7 @@ def test_an_id_that_repeats_or_has_gaps_is_no_guess_and_a_doubt_if_it_is_named(
     assert "t.csv:11" in made.ended.words
 
 
-@pytest.mark.parametrize("column", ["id", "customerId", "Customer ID", "uuid", "file_name"])
+@pytest.mark.parametrize("column", ["id", "customerId", "Customer ID", "uid", "file_name"])
 def test_names_of_ids_are_known_in_many_spellings(column: str, tmp_path: Path) -> None:
     rows = [{column if k == "patient_id" else k: v for k, v in row.items()} for row in patients()]
     assert load_draft(drafted(tmp_path, rows).text).id_column == column
@@ -446,7 +446,7 @@ def test_images_beside_a_table_are_found_and_hidden_ones_are_not(tmp_path: Path)
     assert source_of(table) == (table, tmp_path)
 
 
-def _with_images_inside(path: Path, images: list[Any], **columns: list[Any]) -> Path:
+def _with_images_inside(path: Path, images: Any, **columns: list[Any]) -> Path:
     labels = ["cat", "dog"] * (len(images) // 2)
     table = pa.table({"image": images, "label": labels, **columns})
     pyarrow.parquet.write_table(table, path)
@@ -477,6 +477,27 @@ def test_where_the_paths_are_no_ids_the_bytes_are(tmp_path: Path, paths: list[st
     ids = [f"r{n}" for n in range(60)]
     with_id = _with_images_inside(tmp_path / "i.parquet", images, id=ids)
     assert load_draft(draft_spec(with_id, None).text).id_column == "id"
+
+
+def test_a_table_of_paths_alone_has_their_files_names_as_ids(tmp_path: Path) -> None:
+    """As `to_parquet` of Hugging Face leaves an imagefolder."""
+    listed = [{"bytes": None, "path": f"/home/ada/cats/{n}.png"} for n in range(60)]
+    images = pa.array(listed, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    weights = [n * 1.5 for n in range(60)]
+    made = draft_spec(_with_images_inside(tmp_path / "t.parquet", images, weight=weights), None)
+    spec = load_draft(made.text)
+    assert (spec.id_column, spec.image_column) == ("image.name", "image")
+    assert "the column 'image' holds paths and no image: send the files along" in made.notes
+
+
+def test_a_column_that_may_be_the_id_is_named_before_the_bytes_that_are_none(
+    tmp_path: Path,
+) -> None:
+    images = [{"bytes": draw_image(n % 59), "path": None} for n in range(60)]
+    codes = [f"r{n}" for n in range(60)]
+    with pytest.raises(SpecError, match=r"could be 'code' .*'image\.sha256'") as caught:
+        draft_spec(_with_images_inside(tmp_path / "t.parquet", images, code=codes), None)
+    assert "--id code" in caught.value.todo
 
 
 def test_two_images_alike_and_no_id_is_asked_about(tmp_path: Path) -> None:

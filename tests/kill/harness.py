@@ -4,9 +4,10 @@
 
 Uploads come in waves, with labels, without, split over several uploads, broken and sent twice;
 two models are trained, promoted and trained again. The daemon, its code server and the workers of
-the runs are killed with SIGKILL, one or all at once, and the daemon is started again. When nothing
-is left to do, the table, the champions, the receipts and the lake must be what an undisturbed run
-in one process made of the same uploads.
+the runs are killed with SIGKILL, one or all at once, and the daemon is started again. Two more
+uploads come and are withdrawn meanwhile, one of them as soon as it is received, by processes that
+are killed as well. When nothing is left to do, the table, the champions, the receipts and the lake
+must be what an undisturbed run in one process made of the other uploads.
 """
 
 from __future__ import annotations
@@ -32,10 +33,21 @@ import psutil
 
 from mm_assets.orchestration.warm_worker import PROGRAM
 from tests.aws_server import Servers, running_servers
-from tests.kill.project import Project, differences, has_run, is_quiet, make_waves, run_quietly
+from tests.kill.project import (
+    DATASET,
+    Project,
+    differences,
+    has_run,
+    is_quiet,
+    make_mistakes,
+    make_waves,
+    run_quietly,
+)
 
 LOCATION = "mm_assets.orchestration.code_location"
+MM = "from mm_assets.cli.main import main; main()"  # as the command does it
 KINDS = ["worker"] * 6 + ["code server", "daemon", "everything"]
+MISTAKES = 1  # the wave with which the uploads come that are withdrawn
 TRIED_IN_VAIN = 600  # seconds in which nothing got quiet
 
 
@@ -112,6 +124,49 @@ class Victim:
         self.daemon.wait()
 
 
+@dataclass
+class Withdrawal:
+    """`mm uploads withdraw`, killed while it works, and asked for again until it has worked.
+
+    waits: until the upload is received, else it comes at whatever moment.
+    """
+
+    victim: Victim
+    upload: str
+    waits: bool
+    tries: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    def go_on(self, *, kill: bool) -> bool:
+        """Start it, if it is not at work; True once it has worked."""
+        if self.process is not None and self.process.poll() == 0:
+            return True
+        if self.process is None or self.process.poll() is not None:
+            if self.waits and not self._is_received():
+                return False
+            words = ["-c", MM, "uploads", "withdraw", self.upload, "--dataset", DATASET]
+            self.process = self.victim.launch("withdraw", words, self.victim.project.environment)
+            self.tries += 1
+            if kill and self.tries == 1:  # it takes two seconds or so
+                time.sleep(self.victim.rng.uniform(0.5, 3))
+                self.process.kill()
+                self.process.wait()
+        return False
+
+    def _is_received(self) -> bool:
+        from mm_assets.lake.lake import Lake
+
+        lake = Lake(self.victim.project.enter())
+        return any(lake.list(f"received/{DATASET}/{self.upload}/"))
+
+    def finish(self) -> None:
+        end = time.monotonic() + TRIED_IN_VAIN
+        while not self.go_on(kill=True):
+            if time.monotonic() > end:
+                raise TimeoutError(f"nothing was withdrawn; see {self.victim.project.root}")
+            time.sleep(0.5)
+
+
 def run_under_fire(
     project: Project, seed: int, kills: int, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], Counter[str]]:
@@ -123,13 +178,26 @@ def run_under_fire(
     try:
         for wave, uploads in enumerate(waves):
             project.drop(wave, uploads)
+            withdrawals = []
+            if wave == MISTAKES:
+                mistakes = make_mistakes(seed)
+                project.drop(wave, mistakes, after=len(uploads))
+                withdrawals = [
+                    Withdrawal(victim, name, waits=bool(n)) for n, (name, _) in enumerate(mistakes)
+                ]
             share = kills * (wave + 1) // len(waves)
             began = time.monotonic()
             while sum(victim.kills.values()) < share:
                 _pause_until_busy(victim)
+                for one in withdrawals:
+                    one.go_on(kill=True)
                 victim.kill_one()
                 say(f"wave {wave + 1}: {sum(victim.kills.values())} kills {dict(victim.kills)}")
-            expected = sum(len(uploads) for uploads in waves[: wave + 1])
+            for one in withdrawals:
+                one.finish()
+                say(f"{one.upload} is withdrawn, at try {one.tries}")
+            expected = sum(map(len, waves[: wave + 1]))
+            expected += len(make_mistakes(seed)) if wave >= MISTAKES else 0
             while not is_quiet(project, wave, expected):
                 if time.monotonic() - began > TRIED_IN_VAIN + 10 * share:
                     raise TimeoutError(

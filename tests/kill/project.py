@@ -98,6 +98,21 @@ def make_waves(seed: int) -> list[list[Upload]]:
     return [labelled, second, third]
 
 
+def make_mistakes(seed: int) -> list[Upload]:
+    """Uploads that are withdrawn: of records of the second wave they say something else, last."""
+    from tests.make import csv_table, draw_image
+
+    rng = random.Random(-1 - seed)
+
+    def mistake(numbers: range, more: int) -> dict[str, bytes]:
+        rows = [[f"r{n:04d}", f"{rng.gauss(9, 1):.3f}"] for n in (*numbers, 1900 + more)]
+        images = {f"r{n:04d}.png": draw_image(n + 7) for n in numbers[4:]}
+        return {"t.csv": csv_table(["id", "age"], rows), **images}
+
+    first, second = mistake(range(1000, 1016), 0), mistake(range(1006, 1020), 1)
+    return [("mistake.zip", first), ("another-mistake", second)]
+
+
 # -- a project of its own -------------------------------------------------------------------------
 
 
@@ -145,11 +160,14 @@ class Project:
         os.environ.update(environment)
         return Settings.from_environment()
 
-    def drop(self, wave: int, uploads: list[Upload]) -> None:
-        """Put the uploads into the inbox, each with a moment of its own as its time of arrival."""
+    def drop(self, wave: int, uploads: list[Upload], *, after: int = 0) -> None:
+        """Put the uploads into the inbox, each with a moment of its own as its time of arrival.
+
+        after: how many others of the wave come before them.
+        """
         from tests.make import announcement, zipped
 
-        for number, (name, files) in enumerate(uploads):
+        for number, (name, files) in enumerate(uploads, after):
             moment = START + 1000 * wave + number
             if name.endswith(".zip"):
                 self._put(name, zipped(files), moment)
@@ -172,7 +190,10 @@ class Project:
         hidden.rename(file)
 
     def end_state(self) -> dict[str, Any]:
-        """All that must be the same after any crash, whatever happened on the way."""
+        """All that must be the same after any crash, whatever happened on the way.
+
+        Of uploads that were withdrawn nothing may be seen outside of their own documents.
+        """
         from mm_assets.contract.dataset import Modality
         from mm_assets.contract.spec_file import load_spec
         from mm_assets.lake.lake import Lake
@@ -180,10 +201,16 @@ class Project:
         from mm_assets.registry.store import ModelStore
         from mm_assets.tables.open import open_store
         from mm_assets.uploads import ledger
+        from mm_assets.uploads.find import read_source
+        from mm_assets.uploads.withdrawals import withdrawn_uploads
 
         settings = self.enter()
         lake, store = Lake(settings), open_store(settings)
         spec = load_spec(self.file)
+        withdrawn = withdrawn_uploads(lake, DATASET)
+        uploads = [one for one in ledger.known_uploads(lake, DATASET) if one not in withdrawn]
+        # What is withdrawn before it is received stays in the inbox.
+        of_withdrawn = [read_source(lake, DATASET, one).key for one in withdrawn]
         models = ModelStore(lake, DATASET)
         rows = store.read(DATASET).to_pylist()
         of_a_run = {"run_id", "predicted_at", "model_version"}
@@ -206,16 +233,21 @@ class Project:
             "receipts": {},
             "pending": ledger.pending_uploads(lake, DATASET),
             "set aside": ledger.set_aside_uploads(lake, DATASET),
-            "inbox": [item.key for item in lake.list(f"inbox/{DATASET}/")],
+            "inbox": [
+                item.key
+                for item in lake.list(f"inbox/{DATASET}/")
+                if not item.key.startswith(tuple(of_withdrawn))
+            ],
             "received": {
                 item.key: hashlib.sha256(lake.read(item.key)).hexdigest()
                 for item in lake.list(f"received/{DATASET}/")
+                if not withdrawn & {*item.key.split("/")}
             },
         }
-        for upload in ledger.known_uploads(lake, DATASET):
+        for upload in uploads:
             receipt = build_receipt(lake, store, spec, upload)
             state["receipts"][upload] = {k: v for k, v in receipt.items() if k != "run_id"}
-        return _by_number(state, ledger.known_uploads(lake, DATASET))
+        return _by_number(state, uploads)
 
 
 def _by_number(state: dict[str, Any], uploads: list[str]) -> dict[str, Any]:

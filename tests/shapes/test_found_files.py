@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 import mm_assets as mm
+from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.lake.lake import Lake
+from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
+from mm_assets.training.train import train_model
+from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.find import find_uploads
 from mm_assets.uploads.send import send
 from tests.make import processed, received, rows_of, zipped
@@ -90,9 +94,27 @@ def test_what_was_found_is_drafted_sent_and_used(project: Path, name: str) -> No
     document, lake = taken_in(ds, project / "things")
     counts = document["counts"]
     assert (counts["records"], counts["labelled"]) == (N, N)
+    learnt = build_training_set(lake, open_store(lake.settings), ds.spec, run_id="run")
+    assert (learnt["labelled"], learnt["counts"]["with_image"]) == (N, with_image)
     assert (counts["with_image"], counts["images_used"]) == (with_image, with_image)
     assert (counts["rejected"], counts["images_orphaned"]) == (0, 0)
     assert len({row["label"] for row in rows_of(lake, document, "manifest.parquet")}) == 2
+
+
+def test_a_model_is_trained_on_the_pages_of_a_scanner(project: Path) -> None:
+    ds = mm.draft(str(write(project / "things", found_files.scans())), name="things",
+                  say=lambda _: None)  # fmt: skip
+    lake = taken_in(ds, project / "things")[1]
+    attributes = ds.spec.model_dump(exclude_unset=True) | {
+        "minimum_training_records": 10, "image_features": ["brightness"],
+        "model_with_image": {"engine": "gradient_boosting"},
+    }  # fmt: skip
+    spec = DatasetSpec.model_validate(attributes)
+    build_training_set(lake, open_store(lake.settings), spec, run_id="run")
+    models = ModelStore(lake, "things")
+    train_model(lake, models, spec, Modality.WITH_IMAGE, run_id="run", progress=lambda _: None)
+    (version,) = models.versions(Modality.WITH_IMAGE)
+    assert sum(models.manifest(Modality.WITH_IMAGE, version)["training_counts"].values()) == 20
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred, sevened])
