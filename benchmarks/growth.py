@@ -100,7 +100,7 @@ def measure(folder: Path, uploads: int, step: int) -> Iterator[dict[str, Any]]:
         line: dict[str, Any] = {
             "there": there + step,
             "of": step,
-            "ended_well": sum(one.end.name == "USED" for one in outcomes),
+            "ended_well": many.ended_well(outcomes),
             "seconds": round(time.monotonic() - wall, 2),
             "processor": round(time.process_time() - processor, 2),
             "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

@@ -7,9 +7,9 @@ number, once: of two that count at the same moment one begins again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from mm_assets.contract.errors import LakeError
 from mm_assets.lake.lake import Lake
@@ -18,7 +18,8 @@ from mm_assets.manifest.join import MANIFEST
 from mm_assets.uploads.joined import joined
 from mm_assets.uploads.received import RAW
 
-READERS = 16  # small documents read side by side
+T = TypeVar("T")
+READERS = 16  # small documents read, or taken away, side by side
 # By code: files that were quarantined, rows that were rejected. `refused`: the whole upload.
 Refused = dict[str, Any]
 
@@ -38,8 +39,7 @@ def refused_of(lake: Lake, dataset: str, uploads: Sequence[str]) -> dict[str, Re
         now = {one: found[one] if one in found else counted[one] for one in uploads}
         # A note was about something that may have changed and changed back meanwhile: write it.
         if (now == counted and not notes) or _write(lake, dataset, number + 1, now):
-            for key in notes:
-                lake.delete(key)
+            _side_by_side(lake, lake.delete, list(notes))
             return now
 
 
@@ -71,11 +71,7 @@ def _write(lake: Lake, dataset: str, number: int, counted: dict[str, Refused]) -
 
 def _read(lake: Lake, dataset: str, uploads: Sequence[str]) -> list[Refused]:
     keys = [of_upload(dataset, upload, name) for upload in uploads for name in (RAW, MANIFEST)]
-    if not keys:
-        return []
-    lake.store  # noqa: B018  connects, before threads share it
-    with ThreadPoolExecutor(READERS, thread_name_prefix="monitoring") as pool:
-        documents = [document or {} for document in pool.map(lake.read_json, keys)]
+    documents = [document or {} for document in _side_by_side(lake, lake.read_json, keys)]
     return [
         {
             "quarantined": raw.get("quarantined_by_code", {}),
@@ -84,3 +80,11 @@ def _read(lake: Lake, dataset: str, uploads: Sequence[str]) -> list[Refused]:
         }
         for raw, manifest in zip(documents[::2], documents[1::2], strict=True)
     ]
+
+
+def _side_by_side(lake: Lake, do: Callable[[str], T], keys: Sequence[str]) -> list[T]:
+    if not keys:
+        return []
+    lake.store  # noqa: B018  connects, before threads share it
+    with ThreadPoolExecutor(READERS, thread_name_prefix="monitoring") as pool:
+        return list(pool.map(do, keys))
