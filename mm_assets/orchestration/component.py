@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.settings import Settings
 from mm_assets.contract.spec_file import load_spec, load_specs
-from mm_assets.orchestration.scope import LakeResource, Scope
+from mm_assets.orchestration.scope import LakeResource, Scope, settings_now
 
 
 class _AnyAttributes(BaseModel):
@@ -43,7 +43,7 @@ class DatasetPipeline(dg.Component):
         return cls(load_spec(Path(context.path) / "defs.yaml"))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
-        if not Settings.from_environment().serves(self.spec.dataset):
+        if not settings_now().serves(self.spec.dataset):
             return dg.Definitions()
         return dataset_definitions(self.spec)
 

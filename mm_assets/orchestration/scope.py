@@ -63,7 +63,7 @@ class Scope:
     @property
     def table_kind(self) -> str:
         """What the predictions table is kept in, as the UI's icons have it."""
-        return "dynamodb" if Settings.from_environment().is_dynamodb else "duckdb"
+        return "dynamodb" if settings_now().is_dynamodb else "duckdb"
 
     def key(self, name: str) -> dg.AssetKey:
         return dg.AssetKey([self.dataset, name])
@@ -88,7 +88,7 @@ class Scope:
 
         Dagster shows the description of an asset at once, and pictures only after a click.
         """
-        address = Settings.from_environment().serve_url.rstrip("/")
+        address = settings_now().serve_url.rstrip("/")
         if not address:
             return ""
         place = _PAGES[name.partition("_")[0]].format(dataset=self.dataset)
@@ -120,7 +120,7 @@ class LakeResource(dg.ConfigurableResource[Lake]):
             context.instance.add_run_tags(context.run.run_id, {WORKER: worker_name(os.getpid())})
 
     def settings(self) -> Settings:
-        return _settings(frozenset(os.environ.items()), Path.cwd())
+        return settings_now()
 
     def lake(self) -> Lake:
         return _lake(self.settings().model_dump_json())
@@ -132,9 +132,16 @@ class LakeResource(dg.ConfigurableResource[Lake]):
         return ModelStore(self.lake(), dataset)
 
 
+def settings_now() -> Settings:
+    """What the environment says at this moment; not to be changed, for others have the same."""
+    return _settings(frozenset(os.environ.items()), Path.cwd())
+
+
 @lru_cache(maxsize=4)
 def _settings(_environment: Set[tuple[str, str]], _here: Path) -> Settings:
-    """Checked again only when the environment changes: the steps of an upload ask 40 times."""
+    """Checked again only when the environment changes: the steps of an upload ask 40 times, and
+    the definitions of seven datasets 160 times.
+    """
     return Settings.from_environment()
 
 
