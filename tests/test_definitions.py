@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = {"ray", "torch", "autogluon", "lightning", "transformers", "timm", "sklearn", "matplotlib"}
 # What the code location needs only once something runs: each run's process would wait for them.
-NOT_YET = {"pandas", "pyarrow", "duckdb", "dagster_aws", "boto3", "httpcore"}
+NOT_YET = {"pandas", "pyarrow", "duckdb", "numpy", "PIL", "dagster_aws", "boto3", "httpcore"}
 
 ASSETS = {
     "raw_uploads", "manifest", "records_with_image", "records_without_image", "training_set",

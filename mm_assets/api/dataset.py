@@ -626,8 +626,7 @@ class Dataset:
     @property
     def stays_together(self) -> str:
         """What the newest training set says of its split, in words; '' where nothing is to say."""
-        from mm_assets.lake.layout import of_dataset
-        from mm_assets.training.training_set import TRAINING_SET
+        from mm_assets.lake.layout import TRAINING_SET, of_dataset
 
         document = self.lake.read_json(of_dataset(self.name, TRAINING_SET)) or {}
         words: str = document.get("split", {}).get("words", "")

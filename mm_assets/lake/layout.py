@@ -32,10 +32,14 @@ datasets/<dataset>/specs/<generation>.json       each wording of the YAML that w
 
 from __future__ import annotations
 
+from mm_assets.contract.modality import Modality
+
 INBOX = "inbox"
 MARKER = "upload.json"
 SIZE_MARKER = "upload_size.json"
 INBOX_NOTE = "inbox"  # the objects of a delivery, and whether they were moved out of the inbox
+MANIFEST = "manifest"
+TRAINING_SET = "training_set"
 
 
 def inbox(dataset: str) -> str:
@@ -91,6 +95,25 @@ def uploads_prefix(dataset: str) -> str:
 def of_upload(dataset: str, upload: str, name: str) -> str:
     """The pointer document `name` of one upload: source, raw_uploads, manifest, …"""
     return f"{uploads_prefix(dataset)}{upload}/{name}.json"
+
+
+def records_name(modality: Modality) -> str:
+    """The records of an upload that the model of a modality will see."""
+    return f"records_{modality.value}"
+
+
+def predictions_name(modality: Modality) -> str:
+    """What the model of a modality said of an upload."""
+    return f"predictions_{modality.value}"
+
+
+def unmerged_prefix(dataset: str, upload: str) -> str:
+    """Where each run notes what it said of an upload, until that is in the table.
+
+    The document of an asset is the one that was written last; of two runs of one upload at the
+    same moment that is perhaps not the one with the newer champion.
+    """
+    return f"{uploads_prefix(dataset)}{upload}/unmerged/"
 
 
 def embeddings_prefix(dataset: str, upload: str, backbone: str) -> str:

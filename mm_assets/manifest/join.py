@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.ends import End, Ended
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_upload
+from mm_assets.lake.layout import MANIFEST, of_upload, records_name
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.image_sets import ImageSets, all_of
 from mm_assets.manifest.names import own_names, unclear, without_names
@@ -42,16 +42,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-MANIFEST = "manifest"
 # The manifest's own columns; the dataset's columns are in the struct column `features`.
 MANIFEST_COLUMNS = (
     "record_id", "purpose", "row_upload", "row_file", "row_line", "label", "label_upload",
     "image_upload", "image_sha256", "image_file", "input_hash",
 )  # fmt: skip
-
-
-def records_name(modality: Modality) -> str:
-    return f"records_{modality.value}"
 
 
 def build_manifest(

@@ -26,8 +26,7 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.promise import Promise, lower_bound, upper_bound
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_upload
-from mm_assets.manifest.join import MANIFEST
+from mm_assets.lake.layout import MANIFEST, of_upload
 from mm_assets.monitoring.charts import as_floats
 from mm_assets.training.answered import Answered
 

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 
 from mm_assets.contract.errors import LakeError
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_upload, refused_prefix
-from mm_assets.manifest.join import MANIFEST
+from mm_assets.lake.layout import MANIFEST, of_upload, refused_prefix
 from mm_assets.uploads.joined import joined
 from mm_assets.uploads.received import RAW
 

@@ -13,10 +13,9 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.display.pictures import contact_sheet
 from mm_assets.display.side_by_side import side_by_side
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_dataset, of_upload, uploads_prefix
+from mm_assets.lake.layout import MANIFEST, TRAINING_SET, of_dataset, of_upload, uploads_prefix
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.image_sets import images_of
-from mm_assets.manifest.join import MANIFEST
 from mm_assets.monitoring import charts, live, promises
 from mm_assets.monitoring.by_model import by_model
 from mm_assets.monitoring.drift import drift_picture, feature_drift, label_drift
@@ -25,7 +24,6 @@ from mm_assets.monitoring.refused import refused_of
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.store import Store
 from mm_assets.training.answered import Answered, answered, with_labels_as_predicted
-from mm_assets.training.training_set import TRAINING_SET
 from mm_assets.uploads.received import read_parquet
 from mm_assets.uploads.withdrawals import withdrawn_uploads
 

@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict
 
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.settings import Settings
+from mm_assets.contract.settings import Settings, present_settings
 from mm_assets.contract.spec_file import load_spec, load_specs
 from mm_assets.orchestration.scope import LakeResource, Scope
 
@@ -44,7 +44,7 @@ class DatasetPipeline(dg.Component):
         return cls(load_spec(Path(context.path) / "defs.yaml"))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
-        if not Settings.from_environment().serves(self.spec.dataset):
+        if not present_settings().serves(self.spec.dataset):
             return dg.Definitions()
         return dataset_definitions(self.spec)
 

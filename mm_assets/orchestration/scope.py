@@ -62,7 +62,7 @@ class Scope:
     @property
     def table_kind(self) -> str:
         """What the predictions table is kept in, as the UI's icons have it."""
-        return "dynamodb" if Settings.from_environment().is_dynamodb else "duckdb"
+        return "dynamodb" if present_settings().is_dynamodb else "duckdb"
 
     def key(self, name: str) -> dg.AssetKey:
         return dg.AssetKey([self.dataset, name])
@@ -87,7 +87,7 @@ class Scope:
 
         Dagster shows the description of an asset at once, and pictures only after a click.
         """
-        address = Settings.from_environment().serve_url.rstrip("/")
+        address = present_settings().serve_url.rstrip("/")
         if not address:
             return ""
         place = _PAGES[name.partition("_")[0]].format(dataset=self.dataset)

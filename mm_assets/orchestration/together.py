@@ -31,7 +31,7 @@ from mm_assets.orchestration.scope import (
     Scope,
 )
 from mm_assets.orchestration.triggers.runs import finished_of
-from mm_assets.registry.pins import generations
+from mm_assets.registry.pins import CHAMPIONS, generations, pin_text
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.several import ask_together
 from mm_assets.tables.store import Store
@@ -158,8 +158,9 @@ class _Together:
         instance, run_id, dataset = self.context.instance, self.context.run_id, self.scope.dataset
         instance.add_dynamic_partitions(self.scope.partitions.name or "", uploads)
         # Before the champions are looked at: whoever promotes others finds these under way.
-        instance.add_run_tags(run_id, {GROUP: ",".join(uploads)})
+        instance.add_run_tags(run_id, {GROUP: ",".join(uploads), CHAMPIONS: ""})
         champions = generations(self.resource.models(dataset))
+        instance.add_run_tags(run_id, {CHAMPIONS: pin_text(champions)})
         group = [
             _OnItsWay(OneOfSeveral(upload, run_id, self.context.log, champions))
             for upload in uploads

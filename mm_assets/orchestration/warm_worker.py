@@ -46,7 +46,10 @@ def main(channel_number: str, memory_mb: str, handed: str = "") -> None:
 
 
 def carry_out(run_id: str, instance_ref: str) -> bool:
-    """Whether the run succeeded. Whatever breaks here is Dagster's, and ends the process."""
+    """Whether the process may go on: the run succeeded, or was over before it began.
+
+    Whatever breaks here is Dagster's, and ends the process.
+    """
     import dagster as dg
     from dagster._cli.api import _execute_run_command_body
     from dagster._core.instance.ref import InstanceRef
@@ -57,6 +60,9 @@ def carry_out(run_id: str, instance_ref: str) -> bool:
 
     ref = deserialize_value(instance_ref, InstanceRef)
     with capture_interrupts(), dg.DagsterInstance.from_ref(ref) as instance, held_open(instance):
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:  # stopped meanwhile, or it took too long to begin
+            return True
         _execute_run_command_body(run_id, instance, lambda _: None, False)
         run = instance.get_run_by_id(run_id)
         return run is not None and run.is_success

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.ends import Ended, failed_too, read_ended
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_upload
+from mm_assets.lake.layout import MANIFEST, of_upload, predictions_name, unmerged_prefix
 from mm_assets.lake.local import working_folder
-from mm_assets.manifest.join import MANIFEST
 from mm_assets.predictions.offer import empty_predictions
 from mm_assets.predictions.outbox import note, publish_changes
-from mm_assets.predictions.predict import predictions_name, unmerged_prefix
 from mm_assets.tables.store import MergeResult, Store
 from mm_assets.uploads.received import read_document, read_parquet, refused_by_code
 from mm_assets.uploads.withdrawals import note_taken_back, withdrawn_uploads

@@ -14,9 +14,14 @@ from mm_assets.compute import map_ordered
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import Refusal, UploadError
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import dataset_prefix, of_upload, uploads_prefix
+from mm_assets.lake.layout import (
+    dataset_prefix,
+    of_upload,
+    predictions_name,
+    records_name,
+    unmerged_prefix,
+)
 from mm_assets.lake.local import utc_now, working_folder
-from mm_assets.manifest.join import records_name
 from mm_assets.predictions.ask import judge_failures
 from mm_assets.predictions.asking import Asking, Batch
 from mm_assets.predictions.offer import empty_predictions, loaded_or_why, why_not
@@ -36,10 +41,6 @@ if TYPE_CHECKING:
 BATCH = 2048
 IMAGED_BATCH = 256  # records with images: some seconds of a processor, and a share for many workers
 Progress = Callable[[str], None]
-
-
-def predictions_name(modality: Modality) -> str:
-    return f"predictions_{modality.value}"
 
 
 def predict_records(
@@ -149,15 +150,6 @@ def _with(records: pa.Table, more: pa.Table) -> pa.Table:
     import pyarrow as pa
 
     return pa.concat_tables([records, more.cast(records.schema)])
-
-
-def unmerged_prefix(dataset: str, upload: str) -> str:
-    """Where each run notes what it said of an upload, until that is in the table.
-
-    The document of an asset is the one that was written last; of two runs of one upload at the
-    same moment that is perhaps not the one with the newer champion.
-    """
-    return f"{uploads_prefix(dataset)}{upload}/unmerged/"
 
 
 def spec_generation(lake: Lake, spec: DatasetSpec) -> int:

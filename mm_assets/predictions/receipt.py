@@ -11,10 +11,9 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.ends import End, Ended, LeftOut, read_ended
 from mm_assets.contract.errors import REFUSALS
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_upload
-from mm_assets.manifest.join import MANIFEST, image_fates, own_images
+from mm_assets.lake.layout import MANIFEST, of_upload, predictions_name
+from mm_assets.manifest.join import image_fates, own_images
 from mm_assets.predictions import unlike
-from mm_assets.predictions.predict import predictions_name
 from mm_assets.tables.named import is_file_id
 from mm_assets.tables.store import Query, Store
 from mm_assets.uploads import ledger

@@ -7,7 +7,7 @@ from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.join import MANIFEST
+from mm_assets.lake.layout import MANIFEST
 from mm_assets.review.queue import Item
 from mm_assets.uploads.received import read_document
 

@@ -15,9 +15,8 @@ from mm_assets.contract.dataset import ColumnKind, DatasetSpec
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.shared.eyes import Eyes
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_dataset
+from mm_assets.lake.layout import TRAINING_SET, of_dataset
 from mm_assets.training.alike import Alike
-from mm_assets.training.training_set import TRAINING_SET
 from mm_assets.uploads.image_vectors import at_length_one, known_vectors
 from mm_assets.uploads.received import read_parquet
 

@@ -14,10 +14,9 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
 from mm_assets.engines.shared.spellings import Spellings
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_dataset
+from mm_assets.lake.layout import TRAINING_SET, of_dataset
 from mm_assets.training.splits import SPLITS
 from mm_assets.training.training_set import (
-    TRAINING_SET,
     groups_in,
     labelled_frame,
     records_for,

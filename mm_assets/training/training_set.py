@@ -13,7 +13,7 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.contract.spellings import Known, counted, label_meant
 from mm_assets.engines.frames import feature_frame
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_dataset, published_key
+from mm_assets.lake.layout import TRAINING_SET, of_dataset, published_key
 from mm_assets.lake.local import sha256_of, working_folder
 from mm_assets.manifest.image_sets import ImageSets, all_of, by_image
 from mm_assets.manifest.join import all_rows, with_image_features, with_row_upload
@@ -28,8 +28,6 @@ from mm_assets.uploads.vectors import LakeVectors, note_image_homes
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-
-TRAINING_SET = "training_set"
 
 
 def build_training_set(

@@ -12,13 +12,8 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import LakeError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.join import (
-    MANIFEST_COLUMNS,
-    build_manifest,
-    records_name,
-    split_records,
-    with_row_upload,
-)
+from mm_assets.lake.layout import records_name
+from mm_assets.manifest.join import MANIFEST_COLUMNS, build_manifest, split_records, with_row_upload
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 from mm_assets.training.training_set import build_training_set

@@ -87,8 +87,7 @@ class Place:
                 RemoteRepositoryOrigin(origin, "__repository__"), job
             ),
             job_code_origin=JobPythonOrigin(job, repository),
-            status=dg.DagsterRunStatus.STARTING,
-            **more,
+            **{"status": dg.DagsterRunStatus.STARTING, **more},
         )
 
     def launch(self, run: dg.DagsterRun) -> dg.DagsterRun:
@@ -155,6 +154,11 @@ def test_the_next_run_has_the_same_process_until_one_fails_or_code_changes(place
     assert place.carry_out("says") == [process, value]
     (place.folder / "beside.py").write_text("VALUE = 22\n")
     assert place.carry_out("says") == [process, "22"]  # the same, begun anew
+    late = place.launch(place.run_of("says", status=dg.DagsterRunStatus.FAILURE))
+    [worker] = place.launcher._workers
+    until(worker.is_free)
+    assert place.now(late).status is dg.DagsterRunStatus.FAILURE
+    assert not (place.folder / "says.txt").exists()  # it was given up before it began
     assert place.carry_out("breaks")[0] == process
     assert place.carry_out("says")[0] != process
 

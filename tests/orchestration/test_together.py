@@ -32,6 +32,7 @@ from mm_assets.orchestration.triggers import decide, runs, sensors
 from mm_assets.orchestration.triggers.decide import Try, next_together
 from mm_assets.orchestration.triggers.runs import PARTITION
 from mm_assets.predictions.receipt import build_receipt
+from mm_assets.registry.pins import CHAMPIONS
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.duckdb import DuckDBStore
 from mm_assets.tables.open import open_store
@@ -126,6 +127,7 @@ def test_each_of_several_has_its_own_assets_checks_receipt_and_end(here: World) 
     run = here.instance.get_run_by_id(outcomes[0].run_id)
     assert run is not None
     assert run.tags[GROUP] == ""
+    assert run.tags[CHAMPIONS] == "0-1"
     assert here.sync() == []
 
 
@@ -370,6 +372,10 @@ def test_a_promotion_finds_what_a_run_of_several_has_in_its_hands(daemon: Daemon
     begin(daemon, run, waiting[:2])
     found = runs.uploads_under_way(daemon.instance, daemon.scope, "1-1")
     assert found == set(waiting[:2])
+    # One that has looked at the champions already predicts nothing twice of the same ones.
+    daemon.instance.add_run_tags(run.run_id, {CHAMPIONS: "1-1"})
+    assert runs.uploads_under_way(daemon.instance, daemon.scope, "1-1") == set()
+    assert runs.uploads_under_way(daemon.instance, daemon.scope, "2-1") == set(waiting[:2])
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,7 @@ import pytest
 from mm_assets.contract.errors import LakeError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import inbox
-from mm_assets.manifest.join import MANIFEST
+from mm_assets.lake.layout import MANIFEST, inbox
 from mm_assets.orchestration.component import resources
 from mm_assets.orchestration.run import Runner, open_instance
 from mm_assets.orchestration.triggers import events

@@ -4,11 +4,7 @@ import dagster as dg
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.ends import read_ended
-from mm_assets.manifest.join import (
-    build_manifest,
-    records_name,
-    split_records,
-)
+from mm_assets.lake.layout import records_name
 from mm_assets.orchestration.scope import (
     TABLE_POOL,
     LakeResource,
@@ -37,6 +33,8 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         pool=TABLE_POOL,
     )
     def manifest(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        from mm_assets.manifest.join import build_manifest
+
         document = build_manifest(
             lake.lake(), lake.table(), scope.spec, context.partition_key, run_id=context.run_id
         )
@@ -67,6 +65,8 @@ def _records(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
         deps=[scope.key("manifest")],
     )
     def records(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        from mm_assets.manifest.join import split_records
+
         document = split_records(lake.lake(), scope.spec, context.partition_key, modality)
         return dg.MaterializeResult(metadata=told(numbers(document["counts"])))
 

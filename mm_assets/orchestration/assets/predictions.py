@@ -7,7 +7,7 @@ import dagster as dg
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.ends import read_ended
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.join import records_name
+from mm_assets.lake.layout import predictions_name, records_name
 from mm_assets.orchestration.assets.training import engine_kinds, model_name
 from mm_assets.orchestration.scope import (
     TABLE_POOL,
@@ -23,8 +23,6 @@ from mm_assets.orchestration.scope import (
     table_of,
     told,
 )
-from mm_assets.predictions.merge import merge_predictions
-from mm_assets.predictions.predict import predict_records, predictions_name
 from mm_assets.registry.pins import (
     CHAMPIONS,
     PINNED_BY,
@@ -58,6 +56,8 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
         pool=TABLE_POOL,
     )
     def predictions(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        from mm_assets.predictions.merge import merge_predictions
+
         upload = context.partition_key
         _, document = merge_predictions(
             lake.lake(), lake.table(), scope.spec, upload, context.run_id
@@ -151,6 +151,8 @@ def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
     def model_predictions(
         context: dg.AssetExecutionContext, lake: LakeResource
     ) -> dg.MaterializeResult:
+        from mm_assets.predictions.predict import predict_records
+
         models = lake.models(scope.dataset)
         document = predict_records(
             lake.lake(),

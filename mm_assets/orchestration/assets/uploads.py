@@ -18,7 +18,6 @@ from mm_assets.orchestration.scope import (
 from mm_assets.uploads.find import read_source
 from mm_assets.uploads.read_as import firsts_in_words, in_words
 from mm_assets.uploads.received import end_so_far, read_parquet, read_sample_images
-from mm_assets.uploads.take_in import take_in
 
 SAMPLE = 12
 
@@ -37,6 +36,7 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     )
     def raw_uploads(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         from mm_assets.display.pictures import contact_sheet
+        from mm_assets.uploads.take_in import take_in
 
         source = read_source(lake.lake(), scope.dataset, context.partition_key)
         receipt, stays = take_in(

@@ -6,7 +6,7 @@ import dagster as dg
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.ends import End, read_ended
-from mm_assets.manifest.join import MANIFEST, MANIFEST_COLUMNS, records_name, refused_shares
+from mm_assets.lake.layout import MANIFEST, records_name
 from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.uploads.received import read_document, read_parquet, read_receipt
 
@@ -69,6 +69,8 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     def schema_holds(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
+        from mm_assets.manifest.join import MANIFEST_COLUMNS
+
         document = read_document(lake.lake(), scope.dataset, context.partition_key, MANIFEST)
         table = read_parquet(lake.lake(), document, "manifest.parquet")
         kind = table.schema.field("features").type
@@ -96,6 +98,8 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     def refused_share(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
+        from mm_assets.manifest.join import refused_shares
+
         upload = context.partition_key
         document = read_document(lake.lake(), scope.dataset, upload, MANIFEST)
         receipt = read_receipt(lake.lake(), scope.dataset, upload)

@@ -6,10 +6,8 @@ import dagster as dg
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.join import MANIFEST, records_name
+from mm_assets.lake.layout import MANIFEST, predictions_name, records_name
 from mm_assets.orchestration.scope import LakeResource, Scope, check
-from mm_assets.predictions.predict import predictions_name
-from mm_assets.predictions.unlike import in_words, share_of
 from mm_assets.tables.store import Query
 from mm_assets.uploads.received import read_document, read_parquet, read_receipt
 
@@ -132,6 +130,8 @@ def unlike_or_not(documents: list[dict[str, Any]], limit: float) -> dg.AssetChec
 
     documents: of the predictions of one upload.
     """
+    from mm_assets.predictions.unlike import in_words, share_of
+
     unlike, records = share_of(documents)
     share = unlike / max(1, records)
     said = "; ".join(in_words(documents))

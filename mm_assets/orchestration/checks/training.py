@@ -10,11 +10,9 @@ from mm_assets.contract.dataset import Modality
 from mm_assets.contract.decisions import LOWER_IS_BETTER
 from mm_assets.contract.errors import ModelError
 from mm_assets.display.cells import written_out
-from mm_assets.lake.layout import of_dataset
+from mm_assets.lake.layout import TRAINING_SET, of_dataset
 from mm_assets.orchestration.assets.training import model_name
 from mm_assets.orchestration.scope import LakeResource, Scope, check
-from mm_assets.training.splits import split_of
-from mm_assets.training.training_set import TRAINING_SET, groups_in
 from mm_assets.uploads.received import read_parquet
 
 NO_TRAINING_SET = "there is no training set yet: run `mm train`"
@@ -37,6 +35,9 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         "it is alone), and so does all that is like it.",
     )
     def split_is_stable(lake: LakeResource) -> dg.AssetCheckResult:
+        from mm_assets.training.splits import split_of
+        from mm_assets.training.training_set import groups_in
+
         found = training_set(lake)
         if found is None:
             return check(False, NO_TRAINING_SET, warn=True)

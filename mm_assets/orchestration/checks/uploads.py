@@ -5,7 +5,6 @@ from typing import Any
 import dagster as dg
 
 from mm_assets.orchestration.scope import LakeResource, Scope, check
-from mm_assets.uploads.images_inside import NOT_NAMED
 from mm_assets.uploads.received import read_parquet, read_receipt
 from mm_assets.uploads.withdrawals import WITHDRAWN
 
@@ -56,6 +55,8 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     def unreadable_share(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
+        from mm_assets.uploads.images_inside import NOT_NAMED
+
         receipt = read_receipt(lake.lake(), scope.dataset, context.partition_key)
         by_code = receipt["quarantined_by_code"]
         unread = (code for code in by_code if code.startswith("image_") and code != NOT_NAMED)

@@ -214,10 +214,9 @@ def uploads_under_way(instance: dg.DagsterInstance, scope: Scope, champions: str
     name, begun = scope.partitions.name or "", set()
     for record in instance.get_run_records(dg.RunsFilter(statuses=BEGUN)):
         tags = record.dagster_run.tags
-        begun.update(group_of(tags))
-        upload = tags.get(PARTITION)
-        if upload and tags.get(CHAMPIONS) != champions:
-            begun.add(upload)
+        if tags.get(CHAMPIONS) != champions:
+            begun.update(group_of(tags))
+            begun.update({tags[PARTITION]} if PARTITION in tags else ())
     return {upload for upload in begun if instance.has_dynamic_partition(name, upload)}
 
 

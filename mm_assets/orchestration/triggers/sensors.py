@@ -11,8 +11,7 @@ import dagster as dg
 from mm_assets.contract.errors import MMError, UploadError
 from mm_assets.display.cells import visible
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_dataset, of_upload
-from mm_assets.manifest.join import MANIFEST
+from mm_assets.lake.layout import MANIFEST, TRAINING_SET, of_dataset, of_upload
 from mm_assets.orchestration.scope import LakeResource, Log, Scope
 from mm_assets.orchestration.triggers.decide import (
     CHUNK,
@@ -43,7 +42,6 @@ from mm_assets.orchestration.triggers.runs import (
     why_it_failed,
 )
 from mm_assets.registry.pins import CHAMPIONS, generations, pin_text
-from mm_assets.training.training_set import TRAINING_SET
 from mm_assets.uploads import ledger
 from mm_assets.uploads.find import Waiting, find_uploads
 
