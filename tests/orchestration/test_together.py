@@ -25,7 +25,6 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import inbox
 from mm_assets.orchestration import together
-from mm_assets.orchestration.assets import uploads as assets
 from mm_assets.orchestration.run import Outcome, Runner
 from mm_assets.orchestration.scope import GROUP, WORKER, worker_name
 from mm_assets.orchestration.triggers import decide, runs, sensors
@@ -37,6 +36,7 @@ from mm_assets.registry.store import ModelStore
 from mm_assets.tables.duckdb import DuckDBStore
 from mm_assets.tables.open import open_store
 from mm_assets.uploads import ledger
+from mm_assets.uploads import take_in as taking
 from tests.laws.champion import ENGINE, save
 from tests.make import dataset, drop_zip, table
 from tests.orchestration.daemon import Daemon
@@ -192,14 +192,14 @@ def test_however_they_are_taken_together_the_table_is_the_same(
 def test_one_that_breaks_costs_the_others_nothing(
     here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = assets.take_in
+    whole = taking.take_in
 
     def take_in(lake: Lake, spec: Any, source: Any, **how: Any) -> Any:
         if source.name == "2.zip":
             raise ZeroDivisionError("poison")
         return whole(lake, spec, source, **how)
 
-    monkeypatch.setattr(assets, "take_in", take_in)
+    monkeypatch.setattr(taking, "take_in", take_in)
     for number, rows in enumerate(UPLOADS):
         here.drop(number, rows)
     outcomes = of_uploads(here.sync())
@@ -214,7 +214,7 @@ def test_one_that_breaks_costs_the_others_nothing(
     assert not noted.is_small
     here.sync()
     assert ledger.set_aside_uploads(here.lake, "pets") == [left]
-    monkeypatch.setattr(assets, "take_in", whole)
+    monkeypatch.setattr(taking, "take_in", whole)
     ledger.retry(here.lake, "pets", left)
     assert [one.job for one in of_uploads(here.sync())] == ["upload"]  # a person asked for it
 
@@ -225,7 +225,7 @@ def test_a_cause_that_is_not_in_the_uploads_ends_the_run(
     def refuse(*_: Any, **__: Any) -> Any:
         raise StoreError(code="table_busy", what="it is busy", where="here", todo="Wait.")
 
-    monkeypatch.setattr(assets, "take_in", refuse)
+    monkeypatch.setattr(taking, "take_in", refuse)
     monkeypatch.setattr(together, "AT_ONCE", 2)
     for number, rows in enumerate(UPLOADS):
         here.drop(number, rows)
