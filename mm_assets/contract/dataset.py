@@ -326,14 +326,16 @@ class DatasetSpec(Strict):
             return value
         own = {"threshold": value["review_threshold"]}
         said = value.get("review", own)
+        if isinstance(said, Review):
+            said = said.model_dump()
+        asked = {}
         if isinstance(said, dict):
             said = {name: wish for name, wish in said.items() if wish is not None}
-        if isinstance(said, Review):
-            said = said.model_dump(exclude_none=True)
-        if said != own:
+            asked = {"answered_twice": said.pop("answered_twice", 0.0)}  # that is no wish
+        if said not in (own, {}):
             raise ValueError("write `review` or `review_threshold`, not both")
         valid = isinstance(own["threshold"], int | float) and 0 <= own["threshold"] <= 1
-        return {**value, "review": own} if valid else value
+        return {**value, "review": own | asked} if valid else value
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:

@@ -256,6 +256,17 @@ def test_two_files_may_not_describe_one_dataset(tmp_path: Path) -> None:
     assert caught.value.where.endswith("b/defs.yaml")
 
 
+def test_a_threshold_alone_is_a_review_that_is_read_again_and_two_may_be_asked(
+    tmp_path: Path,
+) -> None:
+    spec = load_spec(written(tmp_path, GOOD + "  review_threshold: 0.7\n"))
+    assert DatasetSpec.model_validate(spec.model_dump()) == spec
+    assert (spec.review.threshold, spec.review.answered_twice) == (0.7, 0)
+    twice = GOOD + "  review_threshold: 0.7\n  review: {answered_twice: 0.2}\n"
+    spec = load_spec(written(tmp_path, twice))
+    assert (spec.review.threshold, spec.review.answered_twice) == (0.7, 0.2)
+
+
 def test_a_key_beside_the_attributes_is_refused_where_it_stands(tmp_path: Path) -> None:
     lines = len(GOOD.strip().splitlines())
     for key, todo in (("model_with_image", "Indent it"), ("nonsense", "Take it out")):
