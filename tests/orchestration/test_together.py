@@ -168,7 +168,7 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, 
         return made.table()
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     order=st.permutations(range(len(UPLOADS))),
     come=st.lists(st.integers(1, 4), min_size=1, max_size=5),

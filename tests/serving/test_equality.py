@@ -86,18 +86,21 @@ def test_requests_at_the_same_moment_make_no_difference(ds: mm.Dataset) -> None:
 def test_a_multipart_request_is_answered_as_an_upload_of_its_files(ds: mm.Dataset) -> None:
     some = [one for one in asked_of(ds) if "/" not in str(one[0]["pet"]) and one[1] is not None]
 
-    async def form(one: Asked) -> list[Answer]:
-        record, image = one
+    async def forms() -> list[Answer]:
         async with serving(ds.name) as client:
-            response = await client.post(
-                f"/v1/datasets/{ds.name}/predictions",
-                files=[("records", (None, json.dumps(record))),
-                       ("file", (f"{record['pet']}.png", image))],
-            )  # fmt: skip
-            return answers_of(response)
+            responses = [
+                await client.post(
+                    f"/v1/datasets/{ds.name}/predictions",
+                    files=[
+                        ("records", (None, json.dumps(record))),
+                        ("file", (f"{record['pet']}.png", image)),
+                    ],
+                )  # fmt: skip
+                for record, image in some[:6]
+            ]
+            return [answers_of(response)[0] for response in responses]
 
-    served = [asyncio.run(form(one))[0] for one in some[:6]]
-    check(some[:6], served, ds)
+    check(some[:6], asyncio.run(forms()), ds)
 
 
 # -- tables ---------------------------------------------------------------------------------------
