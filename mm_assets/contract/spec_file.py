@@ -19,13 +19,8 @@ from mm_assets.contract.errors import SpecError
 from mm_assets.contract.limits import Limits, Range
 
 COMPONENT = "mm_assets.pipeline.DatasetPipeline"
-BESIDE = (
-    "type",
-    "attributes",
-    "template_vars_module",
-    "requirements",
-    "post_processing",
-)  # Dagster's
+# The keys that Dagster reads in the YAML of a component.
+BESIDE = ("type", "attributes", "template_vars_module", "requirements", "post_processing")
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times faster
 
 

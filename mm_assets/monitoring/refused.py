@@ -7,18 +7,16 @@ number, once: of two that count at the same moment one begins again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from mm_assets.contract.errors import LakeError
+from mm_assets.lake.each import of_each
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import MANIFEST, of_upload, refused_prefix
 from mm_assets.uploads.joined import joined
 from mm_assets.uploads.received import RAW
 
-T = TypeVar("T")
-READERS = 16  # small documents read, or taken away, side by side
 # By code: files that were quarantined, rows that were rejected. `refused`: the whole upload.
 Refused = dict[str, Any]
 
@@ -38,7 +36,7 @@ def refused_of(lake: Lake, dataset: str, uploads: Sequence[str]) -> dict[str, Re
         now = {one: found[one] if one in found else counted[one] for one in uploads}
         # A note was about something that may have changed and changed back meanwhile: write it.
         if (now == counted and not notes) or _write(lake, dataset, number + 1, now):
-            _side_by_side(lake, lake.delete, list(notes))
+            of_each(lake, lake.delete, list(notes))
             return now
 
 
@@ -70,7 +68,7 @@ def _write(lake: Lake, dataset: str, number: int, counted: dict[str, Refused]) -
 
 def _read(lake: Lake, dataset: str, uploads: Sequence[str]) -> list[Refused]:
     keys = [of_upload(dataset, upload, name) for upload in uploads for name in (RAW, MANIFEST)]
-    documents = [document or {} for document in _side_by_side(lake, lake.read_json, keys)]
+    documents = [document or {} for document in of_each(lake, lake.read_json, keys)]
     return [
         {
             "quarantined": raw.get("quarantined_by_code", {}),
@@ -79,11 +77,3 @@ def _read(lake: Lake, dataset: str, uploads: Sequence[str]) -> list[Refused]:
         }
         for raw, manifest in zip(documents[::2], documents[1::2], strict=True)
     ]
-
-
-def _side_by_side(lake: Lake, do: Callable[[str], T], keys: Sequence[str]) -> list[T]:
-    if not keys:
-        return []
-    lake.store  # noqa: B018  connects, before threads share it
-    with ThreadPoolExecutor(READERS, thread_name_prefix="monitoring") as pool:
-        return list(pool.map(do, keys))

@@ -9,13 +9,13 @@ until the table has forgotten it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from mm_assets.contract.ends import End, read_ended
 from mm_assets.contract.errors import LakeError, UploadError
+from mm_assets.lake.each import READERS, of_each
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload, pending_prefix, set_aside_prefix, uploads_prefix
 from mm_assets.lake.local import utc_now
@@ -23,8 +23,6 @@ from mm_assets.uploads.archives.opening import without_suffix
 from mm_assets.uploads.find import Source, Waiting, look_at, read_source, register
 from mm_assets.uploads.withdrawals import ROUND, is_taken_back, read_withdrawal, to_take_back
 
-T = TypeVar("T")
-READERS = 16  # small documents read side by side
 SMALL = 1 << 20  # bytes; an upload that is not larger keeps others waiting for a moment only
 
 
@@ -125,7 +123,7 @@ def read_many_pending(lake: Lake, dataset: str, uploads: Sequence[str]) -> list[
         except UploadError:
             return None  # its own run says so
 
-    return [one for one in _side_by_side(lake, read, uploads) if one is not None]
+    return [one for one in of_each(lake, read, uploads) if one is not None]
 
 
 def leave_alone(lake: Lake, dataset: str, uploads: Sequence[str]) -> None:
@@ -182,7 +180,7 @@ def newest_uploads(lake: Lake, dataset: str, limit: int) -> list[Standing]:
         name, arrived, message = (source.get(n, "") for n in ("name", "arrived_at", "message"))
         return Standing(upload, name, arrived, state, words, message)
 
-    return _side_by_side(lake, standing, keys)
+    return of_each(lake, standing, keys)
 
 
 def state_of(lake: Lake, dataset: str, upload: str) -> tuple[str, str]:
@@ -232,7 +230,7 @@ def resolve(lake: Lake, dataset: str, name: str) -> str:
     newest_first = keys[::-1]
     for start in range(0, len(keys), 8 * READERS):
         some = newest_first[start : start + 8 * READERS]
-        for key, it_is in zip(some, _side_by_side(lake, has_the_name, some), strict=True):
+        for key, it_is in zip(some, of_each(lake, has_the_name, some), strict=True):
             if it_is:
                 return key
     there = look_at(lake, dataset, name, folder=True)
@@ -246,14 +244,6 @@ def resolve(lake: Lake, dataset: str, name: str) -> str:
         todo="Run `mm sync` (or wait for the sensor) and look again; `mm uploads` lists all, "
         f"the newest known uploads are: {', '.join(keys[-5:]) or 'none'}.",
     )
-
-
-def _side_by_side(lake: Lake, look: Callable[[str], T], keys: Sequence[str]) -> list[T]:
-    if not keys:
-        return []
-    lake.store  # noqa: B018  connects, before threads share it
-    with ThreadPoolExecutor(READERS, thread_name_prefix="ledger") as pool:
-        return list(pool.map(look, keys))
 
 
 def _names(lake: Lake, prefix: str) -> list[str]:
