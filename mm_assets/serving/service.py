@@ -82,7 +82,6 @@ class Service:
         for one in self.served.values():
             if one.lane is not None:
                 await one.lane.close()
-        gc.unfreeze()
 
     async def answers(self, name: str, reads: Sequence[Read]) -> list[Answer]:
         """Raises KeyError for a dataset that is not served, Unavailable, Overloaded."""
@@ -171,24 +170,26 @@ class Service:
             most_waiting=self.options.most_waiting,
             seen=lambda n, waited, took: self.on_batch(one.name, n, waited, took),
         )
-        await self._make_room(one)
-        await asyncio.to_thread(_settle)
+        let_go = await self._make_room(one)
+        await asyncio.to_thread(_settle, let_go)
 
-    async def _make_room(self, newest: Served) -> None:
-        """Let the datasets go that were not used for longest, until the rest fits."""
-        limit = self.options.memory_bytes
+    async def _make_room(self, newest: Served) -> bool:
+        """Let the datasets go that were not used for longest, until the rest fits. True if any."""
+        let_go, limit = False, self.options.memory_bytes
         if limit is None:
-            return
+            return let_go
         there = [one for one in self.served.values() if one.predictor is not None]
         for one in sorted(there, key=lambda one: one.used):
             if sum(other.bytes for other in there) <= limit:
-                return
+                break
             if one is not newest:
+                let_go = True
                 there.remove(one)
                 lane, one.lane, one.predictor, one.state = one.lane, None, None, "resting"
                 logger.info("%s is let go, to make room for %s", one.name, newest.name)
                 if lane is not None:
                     await lane.close()
+        return let_go
 
     async def _watch(self) -> None:
         """Take up promotions, and try again what could not be loaded."""
@@ -208,7 +209,7 @@ class Service:
                 }
                 logger.info("%s: now answered by %s", one.name, versions)
                 self.on_promotion(one.name)
-                await asyncio.to_thread(_settle)
+                await asyncio.to_thread(_settle, let_go=True)
             one.fault = ""
         except Exception as error:  # noqa: BLE001  what is loaded goes on answering
             fault = f"promotions can't be looked for: {type(error).__name__}: {error}"
@@ -230,13 +231,15 @@ def _told(one: Served) -> dict[str, Any]:
     }
 
 
-def _settle() -> None:
+def _settle(let_go: bool) -> None:
     """Have the collector of garbage pass over what is loaded.
 
     Else it looks through all of it again and again: millions of objects, most of them of libraries.
-    Meanwhile nobody is answered, for half a second. What was let go is collected before.
+    let_go: something that was passed over is no longer used; to find it, it looks through all of it
+    once more, and meanwhile nobody is answered, for half a second.
     """
-    gc.unfreeze()
+    if let_go:
+        gc.unfreeze()
     gc.collect()
     gc.freeze()
 

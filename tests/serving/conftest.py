@@ -126,23 +126,31 @@ def own_copy(
     trained_pets: World, trained_prices: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """A copy of the project for a test that changes it; the environment points there."""
-    root = tmp_path / "copy"
-    shutil.copytree(trained_pets.root, root)
-    _point(monkeypatch, root)
+    return _copied(trained_pets.root, tmp_path / "copy", monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def waiting_root(
+    trained_pets: World, trained_prices: World, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a project of whose new records twenty wait for review."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = _copied(trained_pets.root, tmp_path_factory.mktemp("waiting") / "project", patch)
+        ds = mm.open("pets_like")
+        text = re.sub(r"\n  review: .*", "\n  review: {threshold: 1.0}", ds.file.read_text())
+        ds.file.write_text(text)
+        ds = mm.open("pets_like")
+        new = trained_pets.new.head(20)
+        ds.upload(new, {name: trained_pets.images[name] for name in new.index}, quiet=True)
+        ds.sync(quiet=True)
     return root
 
 
 @pytest.fixture
-def to_review(own_copy: Path, trained_pets: World) -> mm.Dataset:
-    """A project of whose new records twenty wait for review."""
-    ds = mm.open("pets_like")
-    text = re.sub(r"\n  review: .*", "\n  review: {threshold: 1.0}", ds.file.read_text())
-    ds.file.write_text(text)
-    ds = mm.open("pets_like")
-    new = trained_pets.new.head(20)
-    ds.upload(new, {name: trained_pets.images[name] for name in new.index}, quiet=True)
-    ds.sync(quiet=True)
-    return ds
+def to_review(waiting_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> mm.Dataset:
+    """A copy of a project of which twenty records wait; the environment points there."""
+    _copied(waiting_root, tmp_path / "copy", monkeypatch)
+    return mm.open("pets_like")
 
 
 class Server:
@@ -237,6 +245,12 @@ def _point(patch: pytest.MonkeyPatch, root: Path) -> None:
     for name in ("MM_LAKE", "MM_TABLE", "MM_DEFS", "MM_EVENTS", "MM_DATA", "DAGSTER_HOME"):
         patch.delenv(name, raising=False)
     patch.setenv("MM_ROOT", str(root))
+
+
+def _copied(root: Path, to: Path, patch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(root, to)
+    _point(patch, to)
+    return to
 
 
 @contextmanager
