@@ -88,14 +88,18 @@ def figure(width: float = 6.4, height: float = 4.0, title: str = "") -> Iterator
 
 def to_png(fig: Figure) -> bytes:
     """The figure as PNG; the same figure gives the same bytes (no date, no program version)."""
+    import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
 
     buffer = io.BytesIO()
     with _look(), warnings.catch_warnings():
         # A label in a script that the font lacks is drawn as boxes; that is no one's emergency.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        FigureCanvasAgg(fig)
-        fig.savefig(buffer, format="png", metadata={"Software": None})
+        canvas = FigureCanvasAgg(fig)
+        canvas.draw()  # once: `savefig` draws everything twice
+        drawn = np.asarray(canvas.buffer_rgba())[..., :3]
+        Image.fromarray(drawn).save(buffer, "PNG", dpi=(DOTS_PER_INCH, DOTS_PER_INCH))
     return buffer.getvalue()
 
 
@@ -212,8 +216,7 @@ def contact_sheet(items: Sequence[tuple[bytes, Sequence[str]]], title: str = "")
             row, column = divmod(place, columns)
             left = gap + column * (_CELL + gap)
             bottom = height - top - row * high - _CELL
-            box = (left / width, bottom / height, _CELL / width, _CELL / height)
-            _draw_picture(fig.add_axes(box), data)
+            _draw_picture(fig, left, bottom, data)
             text = "\n".join(short(line, 22) for line in caption)
             # Letters of some scripts are wide: what does not fit is cut off at the next picture.
             below = Bbox.from_bounds(left / width, 0, (_CELL + gap / 2) / width, 1)
@@ -224,21 +227,29 @@ def contact_sheet(items: Sequence[tuple[bytes, Sequence[str]]], title: str = "")
         return to_png(fig)
 
 
-def _draw_picture(axes: Axes, data: bytes) -> None:
+def _draw_picture(fig: Figure, left: float, bottom: float, data: bytes) -> None:
+    """Into the square whose corner is there (inches), in the middle and at the bottom."""
     import numpy as np
     from PIL import Image
 
-    axes.grid(visible=False)
-    axes.set(xticks=[], yticks=[])
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as opened:
             image = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError):
-        axes.spines[:].set(visible=True, color="#DDDDDD")
-        axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=GREY, fontsize=8)
+        from matplotlib.patches import Rectangle
+
+        inches = fig.dpi_scale_trans
+        frame = Rectangle((left, bottom), _CELL, _CELL, fill=False, color="#DDDDDD")
+        fig.add_artist(frame).set_transform(inches)
+        middle = (left + _CELL / 2, bottom + _CELL / 2)
+        fig.text(
+            *middle, "no picture", ha="center", va="center", color=GREY, fontsize=8
+        ).set_transform(inches)
         return
     side = round(_CELL * DOTS_PER_INCH)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    axes.axis("off")
-    axes.set_anchor("S")
-    axes.imshow(np.asarray(image), interpolation="nearest", aspect="equal")
+    scale = side / max(image.size)  # each pixel of a small one stays visible
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    image = image.resize(size, Image.Resampling.NEAREST)
+    x = round(left * DOTS_PER_INCH) + (side - image.width) // 2
+    fig.figimage(np.asarray(image), x, round(bottom * DOTS_PER_INCH), origin="upper")
