@@ -71,6 +71,12 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         "number_gradient_boosting",
         "number_sklearn",
     ),
+    "tests/serving/test_equality.py::"
+    "test_a_multipart_request_is_answered_as_an_upload_of_its_files": ("number_automatic",),
+    "tests/serving/test_equality.py::test_a_table_is_answered_as_predict_answers_it": (
+        "number_automatic",
+    ),
+    "tests/serving/test_several_images.py": ("boosted", "ruled"),
     "tests/serving/test_hostile.py::test_memory_stays_flat_over_thousands_of_requests": (),
     "tests/serving/test_processes.py::test_no_answer_is_cut_when_it_is_told_to_end": (
         "1-15",

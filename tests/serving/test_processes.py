@@ -19,6 +19,7 @@ import pytest
 
 from tests.serving.conftest import Server, World
 
+ONE = ("-d", "prices")  # a table alone: each process starts in half the time
 Serving = Callable[..., Server]
 
 ENDS_AT_ONCE = """
@@ -35,7 +36,7 @@ class Load:
     """
 
     def __init__(self, server: Server, record: dict[str, Any], clients: int = 6) -> None:
-        self.url, self.record = f"{server.url}/v1/datasets/pets_like/predictions", record
+        self.url, self.record = f"{server.url}/v1/datasets/prices/predictions", record
         self.answered: list[int] = []
         self.cut: list[str] = []
         self.ended = threading.Event()
@@ -71,10 +72,10 @@ class Load:
     ("workers", "how"), [(1, signal.SIGTERM), (1, signal.SIGINT), (2, signal.SIGTERM)]
 )
 def test_no_answer_is_cut_when_it_is_told_to_end(
-    serving: Serving, trained_pets: World, workers: int, how: signal.Signals
+    serving: Serving, trained_prices: World, workers: int, how: signal.Signals
 ) -> None:
-    server = serving("--workers", str(workers))
-    with Load(server, trained_pets.record()) as load:
+    server = serving(*ONE, "--workers", str(workers))
+    with Load(server, trained_prices.record()) as load:
         server.until(lambda: len(load.answered) > 30)
         before = time.monotonic()
         assert server.stop(how) == 0
@@ -86,8 +87,10 @@ def test_no_answer_is_cut_when_it_is_told_to_end(
     assert took < 25
 
 
-def test_while_it_ends_it_says_so_and_still_answers(serving: Serving, trained_pets: World) -> None:
-    server = serving()
+def test_while_it_ends_it_says_so_and_still_answers(
+    serving: Serving, trained_prices: World
+) -> None:
+    server = serving(*ONE)
     with httpx.Client(base_url=server.url) as kept:
         assert kept.get("/ready").status_code == 200
         server.process.send_signal(signal.SIGTERM)
@@ -96,16 +99,16 @@ def test_while_it_ends_it_says_so_and_still_answers(serving: Serving, trained_pe
         assert told.status_code == 503
         assert told.json()["draining"]
         assert told.headers["connection"] == "close"
-        assert server.predict("pets_like", trained_pets.record()).status_code == 200
+        assert server.predict("prices", trained_prices.record()).status_code == 200
     assert server.stop() == 0
 
 
-def test_a_body_that_is_under_way_is_answered_too(serving: Serving, trained_pets: World) -> None:
-    server = serving()
-    body = json.dumps(trained_pets.record()).encode()
+def test_a_body_that_is_under_way_is_answered_too(serving: Serving, trained_prices: World) -> None:
+    server = serving(*ONE)
+    body = json.dumps(trained_prices.record()).encode()
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as client:
-        head = f"POST /v1/datasets/pets_like/predictions HTTP/1.1\r\nHost: {host}\r\n"
+        head = f"POST /v1/datasets/prices/predictions HTTP/1.1\r\nHost: {host}\r\n"
         client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:10])
         time.sleep(0.3)
         server.process.send_signal(signal.SIGTERM)
@@ -117,20 +120,20 @@ def test_a_body_that_is_under_way_is_answered_too(serving: Serving, trained_pets
     assert server.stop() == 0
 
 
-def test_a_worker_that_dies_is_started_again(serving: Serving, trained_pets: World) -> None:
-    server = serving("--workers", "2")
+def test_a_worker_that_dies_is_started_again(serving: Serving, trained_prices: World) -> None:
+    server = serving(*ONE, "--workers", "2")
     first = _workers(server)
     assert len(first) == 2
     os.kill(first[0], signal.SIGKILL)
     server.until(lambda: len(_workers(server)) == 2 and first[0] not in _workers(server))
     assert f"worker {first[0]} ended by itself (SIGKILL)" in server.log
     server.until(server.is_ready)
-    assert server.predict("pets_like", trained_pets.record()).status_code == 200
+    assert server.predict("prices", trained_prices.record()).status_code == 200
     assert server.stop() == 0
 
 
 def test_workers_end_with_their_parent(serving: Serving) -> None:
-    server = serving("--workers", "2")
+    server = serving(*ONE, "--workers", "2")
     workers = _workers(server)
     server.process.kill()
     server.process.wait()
@@ -145,18 +148,18 @@ def test_workers_that_cannot_start_end_the_service_in_words(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(ENDS_AT_ONCE)
     places = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    server = serving("--workers", "2", until_ready=False, PYTHONPATH=places)
+    server = serving(*ONE, "--workers", "2", until_ready=False, PYTHONPATH=places)
     assert server.process.wait(180) == 1
     assert server.log.count("ended by itself (status 9)") == 8
     assert "another is started in 4 seconds" in server.log
     assert "workers_ended" in server.log
 
 
-def test_figures_are_those_of_all_workers(serving: Serving, trained_pets: World) -> None:
-    server = serving("--workers", "2")
+def test_figures_are_those_of_all_workers(serving: Serving, trained_prices: World) -> None:
+    server = serving(*ONE, "--workers", "2")
     asked = 40
     for place in range(asked):  # each over a connection of its own, so that both get some
-        assert server.predict("pets_like", trained_pets.record(place % 10)).status_code == 200
+        assert server.predict("prices", trained_prices.record(place % 10)).status_code == 200
     told = 'mm_serve_requests_total{protocol="native",status="200"} '
     for _ in range(4):
         (line,) = (one for one in server.ask("GET", "/metrics").text.splitlines()
@@ -169,10 +172,10 @@ def test_figures_are_those_of_all_workers(serving: Serving, trained_pets: World)
 
 
 def test_each_line_of_the_log_is_json_from_start_to_end(
-    serving: Serving, trained_pets: World
+    serving: Serving, trained_prices: World
 ) -> None:
-    server = serving("--log-format", "json")
-    server.predict("pets_like", trained_pets.record())
+    server = serving(*ONE, "--log-format", "json")
+    server.predict("prices", trained_prices.record())
     assert server.stop() == 0
     lines = [json.loads(line) for line in server.log.splitlines()]
     messages = [line["message"] for line in lines]
@@ -181,10 +184,10 @@ def test_each_line_of_the_log_is_json_from_start_to_end(
     assert [line["status"] for line in lines if line["message"] == "request"] == [200]
 
 
-def test_a_port_that_is_taken_is_said(serving: Serving, trained_pets: World) -> None:
+def test_a_port_that_is_taken_is_said(serving: Serving, trained_prices: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = serving("--port", str(port), until_ready=False)
+        server = serving(*ONE, "--port", str(port), until_ready=False)
         assert server.process.wait(60) == 1
     assert "port_taken" in server.log
 
