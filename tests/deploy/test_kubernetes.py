@@ -81,3 +81,28 @@ def test_the_values_for_dagster_hold_no_secret_and_open_no_door() -> None:
         assert part["podSecurityContext"]["runAsNonRoot"] is True
         assert part["securityContext"]["readOnlyRootFilesystem"] is True
         assert part["resources"]["limits"]["memory"]
+
+
+def test_runs_alone_get_the_key_that_signs_and_what_answers_the_public_one() -> None:
+    values = yaml.safe_load((FOLDER / "dagster-values.yaml").read_text())
+    [code] = values["dagster-user-deployments"]["deployments"]
+    run = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]["containerConfig"]
+    [serve] = documents()["Deployment"]["spec"]["template"]["spec"]["containers"]
+    kubernetes_validate.validate(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "run"},
+         "spec": {"containers": [{"name": "run", **run}]}}, VERSION, strict=True,
+    )  # fmt: skip
+    assert _of_secrets(run["env"]) == {"MM_SIGNING_KEY"}
+    for env in (code["env"], serve["env"]):
+        assert _of_secrets(env) == {"MM_VERIFY_KEY"}
+    for part in (values["dagsterWebserver"], values["dagsterDaemon"]):
+        assert "mm-signing" not in str(part)
+
+
+def _of_secrets(env: list[dict[str, Any]]) -> set[str]:
+    """The variables that come from the secret, each under its own name, if it is there."""
+    found = [one for one in env if "valueFrom" in one]
+    for one in found:
+        wanted = {"name": "mm-signing", "key": one["name"], "optional": True}
+        assert one["valueFrom"] == {"secretKeyRef": wanted}
+    return {one["name"] for one in found}
