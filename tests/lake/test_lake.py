@@ -417,3 +417,18 @@ def test_a_folder_that_cannot_be_made_is_an_error_in_words(
         operations[operation]()
     assert caught.value.code == "lake_unreachable"
     assert str(tmp_path / "file") in caught.value.where
+
+
+def test_what_aws_can_do_is_read_from_disk_once(
+    s3_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.loaders import JSONFileLoader
+
+    assert Lake(s3_settings).read_json("d/none.json") is None
+    read = []
+    real = JSONFileLoader.load_file
+    monkeypatch.setattr(
+        JSONFileLoader, "load_file", lambda *place: read.append(place) or real(*place)
+    )
+    assert Lake(s3_settings).read_json("d/none.json") is None
+    assert read == []
