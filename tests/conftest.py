@@ -6,6 +6,7 @@ reads `Settings.from_environment()` (the CLI, the code location) sees the same l
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sqlite3
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.testing
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
 from sqlalchemy import event
@@ -44,6 +46,9 @@ os.environ["TERM"] = "dumb"
 
 # Threads cost models as small as those of tests more than they give, most of all side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Typer's runner makes all commands anew for each call, from the signatures of their functions.
+typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
 
 
 @event.listens_for(Engine, "connect")
