@@ -510,23 +510,30 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
     import pyarrow.parquet as pq
 
     document = read_document(lake, spec.dataset, upload, MANIFEST)
-    with lake.open_published(document, "manifest.parquet") as stored:
-        told = pq.ParquetFile(stored).read(columns=["image_sha256", "purpose"])
     with working_folder("records") as folder:
         whole = folder / "manifest.parquet"
         file: Path | dict[str, Any] = folder / "records.parquet"
-        wanted = pc.is_valid(told["image_sha256"])
-        if modality is Modality.WITHOUT_IMAGE:
-            wanted = pc.invert(wanted)
-        by_purpose = _by(told.filter(wanted), "purpose")
-        n_records = sum(by_purpose.values())
-        if n_records == told.num_rows:  # the very same file
+        counts = {"records": document["counts"][modality.value]}
+        if counts["records"] == document["counts"]["in_manifest"]:  # the very same file
             file = document["files"]["manifest.parquet"]
+            counts |= {name: document["counts"][name] for name in ("to_predict", "labelled")}
+        elif not counts["records"]:
+            counts |= {"to_predict": 0, "labelled": 0}
+            with lake.open_published(document, "manifest.parquet") as stored:
+                _write(folder / "records.parquet", pq.read_schema(stored), ())
         else:
             lake.fetch_published(document, "manifest.parquet", whole)
             with pq.ParquetFile(whole) as manifest:
-                parts = _only(manifest, wanted.combine_chunks()) if n_records else ()
+                told = manifest.read(columns=["image_sha256", "purpose"])
+                wanted = pc.is_valid(told["image_sha256"])
+                if modality is Modality.WITHOUT_IMAGE:
+                    wanted = pc.invert(wanted)
+                by_purpose = _by(told.filter(wanted), "purpose")
+                parts = _only(manifest, wanted.combine_chunks())
                 _write(folder / "records.parquet", manifest.schema_arrow, parts)
+            counts |= {
+                "to_predict": by_purpose.get("predict", 0), "labelled": by_purpose.get("train", 0)
+            }  # fmt: skip
         return lake.publish(
             of_upload(spec.dataset, upload, records_name(modality)),
             {f"{records_name(modality)}.parquet": file},
@@ -534,11 +541,7 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
                 "dataset": spec.dataset,
                 "upload": upload,
                 "fingerprint": document["fingerprint"],
-                "counts": {
-                    "records": n_records,
-                    "to_predict": by_purpose.get("predict", 0),
-                    "labelled": by_purpose.get("train", 0),
-                },
+                "counts": counts,
             },
         )
 
