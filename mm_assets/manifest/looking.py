@@ -233,7 +233,7 @@ class _Looking:
 
         coded = text.dictionary_encode(null_encoding="encode")
         self._db.register("told", pa.table({name: coded.dictionary}))
-        found = self._db.execute(f"SELECT {query}", given or {}).to_arrow_table()
+        found = self._db.sql(f"SELECT {query}", params=given or {}).to_arrow_table()
         self._db.unregister("told")
         return [one.combine_chunks().take(coded.indices) for one in found.columns]
 
@@ -302,7 +302,7 @@ class _Looking:
             *texts, pa.scalar("\x1f"), null_handling="replace", null_replacement=""
         )
         self._db.register("told", pa.table({"text": joined}))
-        found = self._db.execute("SELECT md5(text) FROM told").to_arrow_table()
+        found = self._db.sql("SELECT md5(text) FROM told").to_arrow_table()
         self._db.unregister("told")
         return found.column(0).combine_chunks()
 
