@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS, BATCH_BYTES = 65_536, 64 << 20
+NOTED_ROWS = 500_000
 # Of the numbers that DuckDB takes for one, those that Arrow takes for the same one.
 _PLAIN = r"^-?([0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?$"
 _CREATE = """
@@ -98,7 +99,6 @@ def look(
     import pyarrow as pa
 
     db.execute(_CREATE)
-    db.begin()  # each insert alone would cost three times as much
     found = []
     for table in tables:
         looked = Looked(table, folder / f"kept-{table.number:04d}.arrow")
@@ -111,8 +111,8 @@ def look(
                 writer.write_batch(kept)
             if writer is not None:
                 writer.close()
+        looking.note()
         found.append(looked)
-    db.commit()
     return found
 
 
@@ -147,6 +147,7 @@ class _Looking:
         self._missing = pa.array(list(spec.missing_values), pa.string())
         self._missing_numbers = missing_numbers(spec)
         self._plain = {name for name, form in forms.items() if form.plain}
+        self._noted: list[pa.Table] = []
         self._judge_label = self._label_query(forms.get(spec.label_column, Form()))
 
     def _label_query(self, form: Form) -> str:
@@ -192,12 +193,13 @@ class _Looking:
             values.append(value)
         first = looked.starts[-1]
         looked.starts.append(first + count)
-        self._note(
-            {"r": pa.array(np.arange(first, first + count)), "_file": part["_file"],
-             "_line": part["_line"], "record_id": record_ids, "label": label,
-             "odd": pa.array(odd), "odd_label": pa.array(odd_label),
-             "odd_number": pa.array(odd_number)}
+        self._noted.append(
+            pa.table({"r": pa.array(np.arange(first, first + count)), "_file": part["_file"],
+                      "_line": part["_line"], "record_id": record_ids, "label": label,
+                      "odd": odd, "odd_label": odd_label, "odd_number": odd_number})
         )  # fmt: skip
+        if sum(one.num_rows for one in self._noted) >= NOTED_ROWS:
+            self.note()
         kept = {
             "row_file": part["_file"],
             "row_line": part["_line"],
@@ -215,15 +217,18 @@ class _Looking:
         there = self._places.get(name)
         return pa.nulls(part.num_rows, pa.string()) if there is None else part[there]
 
-    def _note(self, columns: dict[str, pa.Array]) -> None:
+    def note(self) -> None:
+        """Put into `judged` what was said of the rows so far; many at once cost a third."""
         import pyarrow as pa
 
-        self._db.register("looked", pa.table(columns))
-        self._db.execute(
-            f"INSERT INTO judged SELECT {self._table.number}, r, _file, _line, "
-            f"{self._labels_only}, record_id, label, odd, odd_label, odd_number FROM looked"
-        )
-        self._db.unregister("looked")
+        if self._noted:
+            self._db.register("looked", pa.concat_tables(self._noted))
+            self._db.execute(
+                f"INSERT INTO judged SELECT {self._table.number}, r, _file, _line, "
+                f"{self._labels_only}, record_id, label, odd, odd_label, odd_number FROM looked"
+            )
+            self._db.unregister("looked")
+            self._noted = []
 
     def _asked(
         self, text: pa.Array, name: str, query: str, given: dict[str, Any] | None = None
