@@ -29,7 +29,7 @@ from mm_assets.engines.shared import eyes
 from mm_assets.engines.shared.backbones import build_image_backbone
 from mm_assets.engines.shared.eyes import Eyes
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.join import split_records
+from mm_assets.manifest.split import split_records
 from mm_assets.predictions import ask, predict
 from mm_assets.predictions.asking import Asking
 from mm_assets.predictions.predict import predict_records

@@ -14,15 +14,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_assets.contract.dataset import DatasetSpec, Modality
+from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.ends import End, Ended
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import MANIFEST, of_upload, records_name
+from mm_assets.lake.layout import MANIFEST, of_upload
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.image_sets import ImageSets, all_of
 from mm_assets.manifest.names import own_names, unclear, without_names
 from mm_assets.manifest.refused import refused_records
 from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
+from mm_assets.manifest.writing import counts_by, write_tables
 from mm_assets.reading.image_features import mean_features
 from mm_assets.reading.in_memory import in_memory
 from mm_assets.tables.store import Store
@@ -30,7 +31,6 @@ from mm_assets.uploads.joined import note_joined
 from mm_assets.uploads.received import (
     empty_image_features,
     how_it_ended,
-    read_document,
     read_image_features,
     read_parquet,
     read_receipt,
@@ -40,7 +40,6 @@ from mm_assets.uploads.withdrawals import read_withdrawal, withdrawn_uploads
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 # The manifest's own columns; the dataset's columns are in the struct column `features`.
 MANIFEST_COLUMNS = (
@@ -87,7 +86,7 @@ def build_manifest(
         joined = (_manifest_table(_with_images(lake, spec, part, sets)) for part in rows)
         # Fewer than the index knows, where the YAML has changed since another upload was joined.
         written = Counter[str]()
-        _write(
+        write_tables(
             folder / "manifest.parquet", _manifest_schema(spec), _counted(joined, upload, written)
         )
         used = typed.index.num_rows + typed.labels_joined + images.num_rows
@@ -99,7 +98,7 @@ def build_manifest(
             {
                 "run_id": run_id,
                 "counts": _counts(receipt, typed, written, rejects, fates),
-                "rejected_by_code": _by(rejects, "code"),
+                "rejected_by_code": counts_by(rejects, "code"),
                 "numbers": typed.numbers,
                 **ended.as_document(),
             },
@@ -126,7 +125,7 @@ def _withdrawn_manifest(
         parts = gather_rows(lake, spec, known, {})
         joined = (_manifest_table(_with_images(lake, spec, part, sets)) for part in parts)
         written = Counter[str]()
-        _write(
+        write_tables(
             folder / "manifest.parquet", _manifest_schema(spec), _counted(joined, upload, written)
         )
         rejects, fates = refusals_table([]), _fates_withdrawn(images)
@@ -168,7 +167,7 @@ def _publish(
     names = ["manifest.parquet"]
     for name, table in beside.items():
         names.append(f"{name}.parquet")
-        _write(folder / names[-1], table.schema, [table])
+        write_tables(folder / names[-1], table.schema, [table])
     said = {"dataset": spec.dataset, "upload": upload, "fingerprint": spec.fingerprint, **document}
     files = {name: folder / name for name in names}
     document = lake.publish(of_upload(spec.dataset, upload, MANIFEST), files, said)
@@ -339,27 +338,6 @@ def _all_rejects(lake: Lake, receipt: dict[str, Any], typed: TypedRows) -> pa.Ta
     return pa.concat_tables([structural, typed.rejects.cast(structural.schema)])
 
 
-def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    """Write tables one after the other."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetWriter(
-        path, schema, compression="zstd", compression_level=1, use_dictionary=_repeated(schema)
-    ) as writer:
-        for table in tables:
-            writer.write_table(table)
-
-
-def _repeated(schema: pa.Schema) -> list[str]:
-    """Columns whose values mostly repeat, so that a dictionary of them pays."""
-    import pyarrow as pa
-
-    names = [name for name in schema.names if name not in ("record_id", "input_hash", "features")]
-    if "features" in schema.names and pa.types.is_struct(kinds := schema.field("features").type):
-        names += [f"features.{field.name}" for field in kinds if pa.types.is_string(field.type)]
-    return names
-
-
 def refused_shares(ended: Ended, receipt: dict[str, Any]) -> dict[str, float]:
     """Which share of an upload's rows, and of its files, was left out.
 
@@ -459,7 +437,7 @@ def _counted(parts: Iterable[pa.Table], upload: str, counts: Counter[str]) -> It
     import pyarrow.compute as pc
 
     for part in parts:
-        by_purpose = _by(part, "purpose")
+        by_purpose = counts_by(part, "purpose")
         from_here = pc.sum(pc.equal(part["row_upload"], upload)).as_py() or 0
         without_image = part["image_sha256"].null_count
         counts.update(
@@ -480,7 +458,7 @@ def _counts(
     rejects: pa.Table,
     fates: pa.Table,
 ) -> dict[str, int]:
-    by_fate = _by(fates, "fate")
+    by_fate = counts_by(fates, "fate")
     of_manifest = (
         "in_manifest", "rows_from_other_uploads", "with_image", "without_image", "to_predict",
         "labelled",
@@ -495,60 +473,3 @@ def _counts(
            for fate in ("used", "duplicate", "superseded", "orphaned", "withdrawn")
            if fate != "withdrawn" or fate in by_fate},
     }  # fmt: skip
-
-
-def _by(table: pa.Table, column: str) -> dict[str, int]:
-    import pyarrow.compute as pc
-
-    counted = pc.value_counts(table[column].combine_chunks())
-    return {item["values"]: item["counts"] for item in counted.to_pylist()}
-
-
-def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality) -> dict[str, Any]:
-    """Publish the manifest's records of one modality; returns the published document."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    document = read_document(lake, spec.dataset, upload, MANIFEST)
-    with lake.open_published(document, "manifest.parquet") as stored:
-        told = pq.ParquetFile(stored).read(columns=["image_sha256", "purpose"])
-    with working_folder("records") as folder:
-        whole = folder / "manifest.parquet"
-        file: Path | dict[str, Any] = folder / "records.parquet"
-        wanted = pc.is_valid(told["image_sha256"])
-        if modality is Modality.WITHOUT_IMAGE:
-            wanted = pc.invert(wanted)
-        by_purpose = _by(told.filter(wanted), "purpose")
-        n_records = sum(by_purpose.values())
-        if n_records == told.num_rows:  # the very same file
-            file = document["files"]["manifest.parquet"]
-        else:
-            lake.fetch_published(document, "manifest.parquet", whole)
-            with pq.ParquetFile(whole) as manifest:
-                parts = _only(manifest, wanted.combine_chunks()) if n_records else ()
-                _write(folder / "records.parquet", manifest.schema_arrow, parts)
-        return lake.publish(
-            of_upload(spec.dataset, upload, records_name(modality)),
-            {f"{records_name(modality)}.parquet": file},
-            {
-                "dataset": spec.dataset,
-                "upload": upload,
-                "fingerprint": document["fingerprint"],
-                "counts": {
-                    "records": n_records,
-                    "to_predict": by_purpose.get("predict", 0),
-                    "labelled": by_purpose.get("train", 0),
-                },
-            },
-        )
-
-
-def _only(file: pq.ParquetFile, wanted: pa.BooleanArray) -> Iterator[pa.Table]:
-    """The wanted rows of a Parquet file, some at a time."""
-    import pyarrow as pa
-
-    start = 0
-    for batch in file.iter_batches():
-        chosen = batch.filter(wanted.slice(start, batch.num_rows))
-        start += batch.num_rows
-        yield pa.Table.from_batches([chosen])

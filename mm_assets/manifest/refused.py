@@ -35,8 +35,10 @@ def refused_records(receipt: dict[str, Any], index: pa.Table, rejects: pa.Table)
         pc.is_in(rejects["file"], value_set=pa.array(of_rows, pa.string())),
     )
     told = index.filter(pc.invert(index["labels_only"]))["record_id"].combine_chunks()
-    stands = pc.and_(stands, pc.invert(pc.is_in(rejects["record_id"], value_set=told)))
     left = rejects.filter(stands).select(["record_id", "code"])
+    # The many are looked up among the few: a table of a million IDs is not made for a thousand.
+    through = told.filter(pc.is_in(told, value_set=left["record_id"].combine_chunks()))
+    left = left.filter(pc.invert(pc.is_in(left["record_id"], value_set=through)))
     codes: dict[str, str] = {}
     for record_id, code in zip(
         *(left[name].to_pylist() for name in left.column_names), strict=True

@@ -18,7 +18,8 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import MANIFEST, predictions_name
 from mm_assets.lake.local import working_folder
-from mm_assets.manifest.join import build_manifest, split_records
+from mm_assets.manifest.join import build_manifest
+from mm_assets.manifest.split import split_records
 from mm_assets.predictions.offer import empty_predictions
 from mm_assets.predictions.predict import predict_records
 from mm_assets.predictions.unlike import in_words

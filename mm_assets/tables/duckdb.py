@@ -26,6 +26,7 @@ from mm_assets.tables.named import (
     no_names,
     with_named,
 )
+from mm_assets.tables.newest import newest
 from mm_assets.tables.store import (
     BESIDE,
     COLUMNS,
@@ -100,41 +101,26 @@ _VOID = f"""(upload IN {_WITHDRAWN} OR image_upload IN {_WITHDRAWN}
     OR coalesce(upload <= refused_by OR list_contains(fallen, upload), false)
     OR coalesce({_BY} IN {_WITHDRAWN} OR (record_id, {_BY}) IN (FROM unclear), false))"""
 
-# Every upload that counts and speaks of a `wanted` record, by its rank, the order of their keys.
-_UPLOADS = f"""
-    CREATE TEMP TABLE uploads AS
-    SELECT upload, row_number() OVER (ORDER BY upload) - 1 AS rank FROM (
-        SELECT upload FROM record_index SEMI JOIN wanted USING (record_id) WHERE dataset = $1
-        UNION
-        SELECT upload FROM image_index SEMI JOIN wanted USING (record_id) WHERE dataset = $1)
-    ANTI JOIN {_WITHDRAWN} USING (upload)"""
 # The rows that count; a refusal takes back what older rows said, labels without features stay.
 _TOLD = f"""
     SELECT record_id, upload, labels_only, label
     FROM (FROM record_index WHERE dataset = $1) ANTI JOIN {_WITHDRAWN} USING (upload)
         LEFT JOIN ({_REFUSED}) USING (record_id)
     WHERE labels_only OR refused_by IS NULL OR upload > refused_by"""
-_LOOK_UP = f"""
-    WITH told AS (
-        SELECT record_id, rank, labels_only, label FROM ({_TOLD})
-        SEMI JOIN wanted USING (record_id) JOIN uploads USING (upload)),
-    found_rows AS (
-        SELECT record_id,
-            max(rank) FILTER (label IS NULL AND NOT labels_only) AS unlabelled_upload,
-            max(rank) FILTER (label IS NOT NULL AND NOT labels_only) AS labelled_upload,
-            arg_max(label, rank) FILTER (label IS NOT NULL) AS label,
-            max(rank) FILTER (label IS NOT NULL) AS label_upload
-        FROM told GROUP BY record_id),
-    found_images AS (
-        SELECT record_id, max(rank) AS image_upload,
-            arg_max(image_sha256, rank) AS image_sha256, arg_max(image_file, rank) AS image_file
-        FROM image_index SEMI JOIN wanted USING (record_id) JOIN uploads USING (upload)
-        WHERE dataset = $1 GROUP BY record_id)
-    SELECT record_id, unlabelled_upload, labelled_upload, label, label_upload,
-        image_upload, image_sha256, image_file
-    FROM wanted LEFT JOIN found_rows USING (record_id)
-        LEFT JOIN found_images USING (record_id)
-    ORDER BY record_id"""
+# What uploads that count say of `wanted` records, each by its place there.
+_OF_WANTED = (
+    f"""CREATE TEMP TABLE told AS
+        SELECT place, upload, labels_only, label FROM ({_TOLD}) JOIN wanted USING (record_id)""",
+    f"""CREATE TEMP TABLE seen AS
+        SELECT place, upload, image_sha256, image_file
+        FROM (FROM image_index WHERE dataset = $1) ANTI JOIN {_WITHDRAWN} USING (upload)
+            JOIN wanted USING (record_id)""",
+)
+# Uploads are few and their keys long: they travel as numbers, in the order of their keys.
+_UPLOADS = """
+    CREATE TEMP TABLE uploads AS
+    SELECT upload, row_number() OVER (ORDER BY upload) - 1 AS rank
+    FROM (SELECT upload FROM told UNION SELECT upload FROM seen)"""
 # The cells, and the files that they may mean, of uploads that count; joined with `wanted`.
 _CELLS = f"""
     SELECT * FROM name_index SEMI JOIN wanted USING (record_id)
@@ -264,26 +250,34 @@ class DuckDBStore:
 
         with self._transaction() as db:
             if record_ids is None:
-                db.execute(
-                    "CREATE TEMP TABLE wanted AS SELECT DISTINCT record_id "
-                    f"FROM ({_TOLD}) WHERE label IS NOT NULL",
-                    [dataset],
-                )
+                wanted, given = f"({_TOLD}) WHERE label IS NOT NULL", [dataset]
             else:
                 db.register("wanted_ids", pa.table({"record_id": record_ids.cast(pa.string())}))
-                db.execute("CREATE TEMP TABLE wanted AS SELECT DISTINCT record_id FROM wanted_ids")
+                wanted, given = "wanted_ids", []
             try:
-                db.execute(_UPLOADS, [dataset])
-                found = db.sql(_LOOK_UP, params=[dataset]).to_arrow_table()
-                ranked = db.sql("SELECT upload FROM uploads ORDER BY rank").to_arrow_table()
+                db.execute(
+                    "CREATE TEMP TABLE wanted AS "
+                    "SELECT record_id, row_number() OVER (ORDER BY record_id) - 1 AS place "
+                    f"FROM (SELECT DISTINCT record_id FROM {wanted})",
+                    given,
+                )
+                for statement in _OF_WANTED:
+                    db.execute(statement, [dataset])
+                db.execute(_UPLOADS)
+                ids, uploads, told, seen = (
+                    db.sql(query).to_arrow_table()
+                    for query in (
+                        "SELECT record_id FROM wanted ORDER BY place",
+                        "SELECT upload FROM uploads ORDER BY rank",
+                        "SELECT * EXCLUDE upload FROM told JOIN uploads USING (upload)",
+                        "SELECT * EXCLUDE upload FROM seen JOIN uploads USING (upload)",
+                    )
+                )
                 meeting = _meeting(db, dataset)
             finally:
-                db.execute("DROP TABLE wanted; DROP TABLE IF EXISTS uploads")
-        uploads = ranked["upload"].combine_chunks()
-        # Uploads are few and their keys long: they travel as numbers.
-        for name in ("unlabelled_upload", "labelled_upload", "label_upload", "image_upload"):
-            place = found.column_names.index(name)
-            found = found.set_column(place, name, uploads.take(found[name]))
+                for name in ("wanted", "told", "seen", "uploads"):
+                    db.execute(f"DROP TABLE IF EXISTS {name}")
+        found = newest(ids, uploads["upload"].combine_chunks(), told, seen)
         return with_named(found, meeting)
 
     def count_labelled(self, dataset: str) -> int:

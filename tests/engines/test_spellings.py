@@ -17,7 +17,7 @@ from mm_assets.contract.spellings import MOST_VALUES
 from mm_assets.engines.rules.engine import RulesEngine
 from mm_assets.engines.shared.spellings import Spelled, Spellings
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.join import split_records
+from mm_assets.manifest.split import split_records
 from mm_assets.predictions.predict import predict_records
 from mm_assets.predictions.receipt import build_receipt
 from mm_assets.predictions.unlike import in_words

@@ -21,7 +21,7 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import inbox
-from mm_assets.manifest.join import split_records
+from mm_assets.manifest.split import split_records
 from mm_assets.predictions import ask
 from mm_assets.predictions.at_once import predict_at_once
 from mm_assets.predictions.merge import merge_predictions

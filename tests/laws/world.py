@@ -22,7 +22,8 @@ from mm_assets.contract.errors import UploadError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import MANIFEST, inbox, of_upload, records_name
-from mm_assets.manifest.join import build_manifest, split_records
+from mm_assets.manifest.join import build_manifest
+from mm_assets.manifest.split import split_records
 from mm_assets.predictions.merge import merge_predictions
 from mm_assets.predictions.predict import predict_records
 from mm_assets.predictions.withdraw import withdraw

@@ -13,7 +13,8 @@ from mm_assets.contract.errors import LakeError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import records_name
-from mm_assets.manifest.join import MANIFEST_COLUMNS, build_manifest, split_records, with_row_upload
+from mm_assets.manifest.join import MANIFEST_COLUMNS, build_manifest, with_row_upload
+from mm_assets.manifest.split import split_records
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 from mm_assets.training.training_set import build_training_set
@@ -273,11 +274,19 @@ def test_the_split_has_each_record_once_by_whether_it_has_an_image(lake: Lake) -
     assert told == {"with_image": ["1", "2"], "without_image": ["3", "4"]}
 
 
-def test_where_all_records_are_of_one_modality_nothing_is_written_again(lake: Lake) -> None:
+def test_where_all_records_are_of_one_modality_nothing_is_read_or_written_again(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_store(lake.settings)
     drop_zip(lake, "a.zip", {"t.csv": table(LABELLED, "1,2,red,", "2,2,red,cat")})
     manifest = processed(lake, store, dataset(), "a.zip")
-    document = split_records(lake, dataset(), manifest["upload"], Modality.WITHOUT_IMAGE)
+    read: list[str] = []
+    with monkeypatch.context() as counting:
+        for name in ("fetch_published", "open_published"):
+            counting.setattr(Lake, name, lambda _self, _document, file, *_: read.append(file))
+        document = split_records(lake, dataset(), manifest["upload"], Modality.WITHOUT_IMAGE)
+    assert not read
+    assert document["counts"] == {"records": 2, "to_predict": 1, "labelled": 1}
     assert document["files"] == {
         "records_without_image.parquet": manifest["files"]["manifest.parquet"]
     }

@@ -12,7 +12,7 @@ from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import ModelError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.join import split_records
+from mm_assets.manifest.split import split_records
 from mm_assets.orchestration.checks.predictions import failed_items
 from mm_assets.predictions.merge import merge_predictions
 from mm_assets.predictions.predict import predict_records

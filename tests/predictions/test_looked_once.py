@@ -13,7 +13,7 @@ from mm_assets.api.exported import load_exported
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.join import split_records
+from mm_assets.manifest.split import split_records
 from mm_assets.predictions import ask
 from mm_assets.predictions.at_once import predict_at_once
 from mm_assets.predictions.predict import predict_records

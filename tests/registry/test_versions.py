@@ -13,7 +13,7 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.contract.settings import Settings
 from mm_assets.engines.shared.spellings import Spellings
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.join import split_records
+from mm_assets.manifest.split import split_records
 from mm_assets.predictions.merge import merge_predictions
 from mm_assets.predictions.predict import predict_records
 from mm_assets.registry import versions

@@ -17,7 +17,7 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.contract.settings import Settings
 from mm_assets.engines.protocol import Task
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.join import split_records
+from mm_assets.manifest.split import split_records
 from mm_assets.predictions.at_once import predict_at_once
 from mm_assets.predictions.merge import merge_predictions
 from mm_assets.predictions.predict import predict_records, spec_generation

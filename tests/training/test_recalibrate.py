@@ -20,7 +20,7 @@ from mm_assets.contract.settings import Settings
 from mm_assets.doubt.calibration import Calibration
 from mm_assets.doubt.confidence import as_sure
 from mm_assets.lake.lake import Lake
-from mm_assets.manifest.join import split_records
+from mm_assets.manifest.split import split_records
 from mm_assets.monitoring.report import build_monitoring
 from mm_assets.predictions.merge import merge_predictions
 from mm_assets.predictions.predict import predict_records

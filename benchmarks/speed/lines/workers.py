@@ -87,7 +87,8 @@ def make_upload(data: Path) -> None:
 
     from mm_assets.contract.dataset import Modality
     from mm_assets.lake.layout import inbox
-    from mm_assets.manifest.join import build_manifest, split_records
+    from mm_assets.manifest.join import build_manifest
+    from mm_assets.manifest.split import split_records
     from mm_assets.tables.open import open_store
     from mm_assets.training.train import train_model
     from mm_assets.training.training_set import build_training_set

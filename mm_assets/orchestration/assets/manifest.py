@@ -65,7 +65,7 @@ def _records(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
         deps=[scope.key("manifest")],
     )
     def records(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
-        from mm_assets.manifest.join import split_records
+        from mm_assets.manifest.split import split_records
 
         document = split_records(lake.lake(), scope.spec, context.partition_key, modality)
         return dg.MaterializeResult(metadata=told(numbers(document["counts"])))
