@@ -22,6 +22,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "group_column": "owner", "time_column": "day",
     },
     "images": {"columns": {"age": "number"}, "image_features": ["brightness"]},
+    "images alone": {"columns": {}, "records": "images"},
     "all images": {
         "columns": {"age": "number"}, "images": "all", "image_name": "{id}_{n}",
         "image_features": ["brightness"],
@@ -39,6 +40,8 @@ def come(lake: Lake, spec: DatasetSpec, name: str, records: range, shift: int = 
     rows = [f"{n},{n + shift},o{n % 4},2026-01-{1 + n:02d},{'cat' if n % 2 else 'dog'}"
             for n in records]  # fmt: skip
     files = {"t.csv": table("id,age,owner,day,label", *rows)}
+    if not spec.columns:
+        files = {"t.csv": table("id,label", *(f"{n},{'cat' if n % 2 else 'dog'}" for n in records))}
     ending = "_1.png" if spec.all_images else ".png"
     if spec.has_images:
         files |= {f"{n}{ending}": draw_image(n + shift) for n in records if n % 3}
