@@ -16,7 +16,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -124,12 +124,11 @@ class Lake:
             with self._speaking(prefix):
                 objects = [*self._list_folder(prefix, deep=False)]
             return objects, self.names(prefix)
-        base = len(self._full(prefix))
         objects, folders = [], []
         with self._speaking(prefix):
             for page in self._pages(prefix, Delimiter="/"):
                 objects += [self._of_page(item) for item in page.get("Contents", [])]
-                folders += [item["Prefix"][base:-1] for item in page.get("CommonPrefixes", [])]
+                folders += self._folders(prefix, [page])
         return objects, folders
 
     def _full(self, key: str) -> str:
@@ -186,6 +185,31 @@ class Lake:
                 except FileNotFoundError:
                     return []
         return sorted(self.top(prefix)[1])
+
+    def last_names(self, prefix: str, limit: int, starts: Iterable[str]) -> builtins.list[str]:
+        """The last `limit` (1 or more) of `names`, in their order.
+
+        starts: names behind which to look, the last first, where S3 has more than one answer can
+        hold. A look costs what lies behind its start, so how many there are in all is no matter.
+        """
+        if not self.settings.is_s3:
+            return self.names(prefix)[-limit:]
+        with self._speaking(prefix):
+            first = next(self._pages(prefix, Delimiter="/"))
+            found = self._folders(prefix, [first])
+            if first["IsTruncated"]:
+                for start in (*starts, ""):
+                    behind = {"StartAfter": self._full(prefix + start)}
+                    found = self._folders(prefix, self._pages(prefix, Delimiter="/", **behind))
+                    if len(found) >= limit:
+                        break
+        return sorted(found)[-limit:]
+
+    def _folders(self, prefix: str, pages: Iterable[dict[str, Any]]) -> builtins.list[str]:
+        base = len(self._full(prefix))
+        return [
+            item["Prefix"][base:-1] for page in pages for item in page.get("CommonPrefixes", [])
+        ]
 
     def stat(self, key: str) -> LakeObject | None:
         """What a listing would say of one object, or None if there is none."""

@@ -34,6 +34,7 @@ from mm_assets.tables.store import (
     MergeResult,
     Published,
     Query,
+    columns_of,
     no_refusals,
     schema_of,
 )
@@ -397,7 +398,14 @@ class DuckDBStore:
             if value is not None:
                 conditions.append(condition)
                 values[name] = value  # type: ignore[assignment]
-        shown = ", ".join(f"p.{name}" for name in COLUMNS)
+        columns, label = columns_of(query), ""
+        known = {"image_upload": "nullif(p.image_upload, '') AS image_upload", "label": "l.label"}
+        shown = ", ".join(known.get(name, f"p.{name}") for name in columns)
+        if "label" in columns:
+            label = f"""LEFT JOIN (
+                SELECT record_id, arg_max(label, upload) AS label
+                FROM ({_TOLD.replace("$1", "$dataset")})
+                WHERE label IS NOT NULL GROUP BY record_id) AS l USING (record_id)"""
         with self._transaction() as db:
             for name, table in they.items():
                 db.register(name, table)
@@ -405,16 +413,12 @@ class DuckDBStore:
                 ids = pa.table({"record_id": pa.array(list(query.record_ids), pa.string())})
                 db.register("wanted_ids", ids)
                 conditions.append("p.record_id IN (SELECT record_id FROM wanted_ids)")
+            order = "ORDER BY p.confidence, p.record_id" if query.in_order else ""
             limit = f"LIMIT {int(query.limit)}" if query.limit is not None else ""
             return db.sql(
                 f"""
-                SELECT {shown}, nullif(p.image_upload, '') AS image_upload, l.label
-                FROM predictions AS p LEFT JOIN (
-                    SELECT record_id, arg_max(label, upload) AS label
-                    FROM ({_TOLD.replace("$1", "$dataset")})
-                    WHERE label IS NOT NULL GROUP BY record_id
-                ) AS l USING (record_id)
-                WHERE {" AND ".join(conditions)} ORDER BY p.confidence, p.record_id {limit}
+                SELECT {shown} FROM predictions AS p {label}
+                WHERE {" AND ".join(conditions)} {order} {limit}
                 """,
                 params=values,
             ).to_arrow_table()

@@ -43,13 +43,19 @@ class MergeResult:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which predictions to read; every field that is set narrows the answer."""
+    """Which predictions to read; every field that is set narrows the answer.
+
+    columns: which of what `read` gives, if not all of it. in_order: or as they come, which of very
+    many is cheaper; without a limit only.
+    """
 
     record_ids: Sequence[str] | None = None
     upload: str | None = None
     needs_review: bool | None = None
     changed_since: str | None = None
     limit: int | None = None
+    columns: tuple[str, ...] | None = None
+    in_order: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +202,11 @@ def schema_of(columns: Iterable[str]) -> pa.Schema:
     numbers = dict.fromkeys(("lower", "upper", "confidence"), pa.float64())
     types = {**numbers, "needs_review": pa.bool_()}
     return pa.schema([(name, types.get(name, pa.string())) for name in columns])
+
+
+def columns_of(query: Query) -> tuple[str, ...]:
+    """The columns of what `read` answers."""
+    return (*COLUMNS, "image_upload", "label") if query.columns is None else query.columns
 
 
 # Beside ORDER and COLUMNS, what is stored of a prediction.

@@ -5,7 +5,6 @@ Which records belong together is found in groups.py, on which side each group st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
@@ -16,12 +15,12 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import TRAINING_SET, of_dataset, published_key
 from mm_assets.lake.local import sha256_of, working_folder
 from mm_assets.manifest.image_sets import ImageSets, all_of, by_image
-from mm_assets.manifest.join import all_rows, with_image_features, with_row_upload
+from mm_assets.manifest.join import with_row_upload
 from mm_assets.manifest.names import without_names
 from mm_assets.tables.store import Store
+from mm_assets.training.gathered import LIKENESSES, Gathered, gathered_by, kept_for_the_next
 from mm_assets.training.groups import Groups, groups_of
 from mm_assets.training.splits import SPLITS, refuse_few_groups, split
-from mm_assets.uploads.likenesses import read_likenesses
 from mm_assets.uploads.received import read_images, read_parquet
 from mm_assets.uploads.vectors import LakeVectors, note_image_homes
 
@@ -38,15 +37,18 @@ def build_training_set(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    rows, groups = grouped_rows(lake, store, spec)
-    rows = with_image_features(lake, spec, rows)
+    gathered = Gathered.last(lake, spec)
+    rows, groups = grouped_rows(lake, store, spec, gathered=gathered)
+    rows = gathered.with_image_features(lake, spec, rows)
     names = ["record_id", "label", "row_upload", "image_upload", "image_sha256", "features"]
     names += ["images"] if spec.all_images else []
     names += ["image_features"] if spec.image_features else []
     sides = split(rows, spec, groups)
     records = rows.select(names).append_column("split", pa.array(sides.sides, pa.string()))
     records = records.append_column("group", pa.array(groups.names, pa.string()))
-    records = _with_labels_as_meant(records, spec)
+    for name in kept_for_the_next(spec):
+        records = records.append_column(name, rows[name])
+    records = _with_labels_as_meant(records, spec).combine_chunks()
     counted = pc.value_counts(records["split"].combine_chunks()).to_pylist()
     labels = pc.value_counts(records["label"].combine_chunks()).to_pylist()
     note_image_homes(lake, spec.dataset, by_image(records))
@@ -60,6 +62,7 @@ def build_training_set(
                 "dataset": spec.dataset,
                 "fingerprint": sha256_of(path),
                 "spec_fingerprint": spec.fingerprint,
+                "gathered_by": gathered_by(spec),
                 "run_id": run_id,
                 "labelled": store.count_labelled(spec.dataset),
                 "counts": {
@@ -76,31 +79,27 @@ def build_training_set(
 
 
 def grouped_rows(
-    lake: Lake, store: Store, spec: DatasetSpec, ids: pa.Array | None = None
+    lake: Lake,
+    store: Store,
+    spec: DatasetSpec,
+    ids: pa.Array | None = None,
+    gathered: Gathered | None = None,
 ) -> tuple[pa.Table, Groups]:
-    """The newest row of every labelled record, or of these, and which of them belong together."""
+    """The newest row of every labelled record, or of these, and which of them belong together.
+
+    gathered: the last training set, if it was read already.
+    """
+    import pyarrow as pa
+
     known = with_row_upload(store.look_up(spec.dataset, ids), labelled_too=True)
     sets = ImageSets.read(lake, spec, known)
-    rows = sets.add_to(all_rows(lake, spec, without_names(known, spec)))
-    return rows, groups_of(rows, spec, _likenesses(lake, spec, rows))
-
-
-def _likenesses(lake: Lake, spec: DatasetSpec, rows: pa.Table) -> Sequence[Sequence[bytes]]:
-    """The likenesses of each record's images."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    known: dict[str, bytes] = {}
-    for upload in pc.unique(rows["image_upload"].drop_null()).to_pylist():
-        wanted = rows.filter(pc.equal(rows["image_upload"].cast(pa.string()), upload))
-        found = read_likenesses(lake, spec.dataset, upload)
-        found = found.filter(pc.is_in(found["sha256"], value_set=all_of(wanted)))
-        known |= zip(found["sha256"].to_pylist(), found["likeness"].to_pylist(), strict=True)
-    if "images" in rows.column_names:
-        sets = rows["images"].to_pylist()
-    else:
-        sets = [[sha256] for sha256 in rows["image_sha256"].to_pylist()]
-    return [[known[one] for one in own or () if one in known] for own in sets]
+    gathered = gathered or Gathered.last(lake, spec)
+    rows = sets.add_to(gathered.rows(lake, spec, without_names(known, spec)))
+    likenesses = gathered.likenesses(lake, spec, rows)
+    if spec.has_images:
+        rows = rows.append_column(LIKENESSES, pa.array(likenesses, pa.list_(pa.binary())))
+    told = [[one for one in own if one is not None] for own in likenesses]
+    return rows, groups_of(rows, spec, told)
 
 
 def groups_in(records: pa.Table) -> list[str]:

@@ -9,8 +9,10 @@ until the table has forgotten it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mm_assets.contract.ends import End, read_ended
@@ -23,6 +25,7 @@ from mm_assets.uploads.archives.opening import without_suffix
 from mm_assets.uploads.find import Source, Waiting, look_at, read_source, register
 from mm_assets.uploads.withdrawals import ROUND, is_taken_back, read_withdrawal, to_take_back
 
+KEY = re.compile(r"\d{8}-\d{9}-[0-9a-f]{10}")  # as `find.upload_key` makes it
 SMALL = 1 << 20  # bytes; an upload that is not larger keeps others waiting for a moment only
 
 
@@ -170,9 +173,18 @@ def known_uploads(lake: Lake, dataset: str) -> list[str]:
     return lake.names(uploads_prefix(dataset))
 
 
+def newest_keys(lake: Lake, dataset: str, limit: int) -> list[str]:
+    """The keys of the newest uploads, oldest first; how many others there are is no matter."""
+    now = datetime.now(UTC)
+    # A key begins with the time: that of a minute, of half an hour, of a day and so on ago.
+    ago = (now - timedelta(minutes=30**power) for power in range(5))
+    starts = (f"{moment:%Y%m%d-%H%M%S}" for moment in ago)
+    return lake.last_names(uploads_prefix(dataset), limit, starts) if limit > 0 else []
+
+
 def newest_uploads(lake: Lake, dataset: str, limit: int) -> list[Standing]:
     """Where the newest uploads stand, newest first."""
-    keys = known_uploads(lake, dataset)[-limit:][::-1]
+    keys = newest_keys(lake, dataset, limit)[::-1]
 
     def standing(upload: str) -> Standing:
         source = lake.read_json(of_upload(dataset, upload, "source")) or {}
@@ -219,6 +231,8 @@ def resolve(lake: Lake, dataset: str, name: str) -> str:
 
     Raises UploadError, with the reason if a folder of that name is not finished.
     """
+    if KEY.fullmatch(name) and lake.stat(of_upload(dataset, name, "source")):
+        return name
     keys = known_uploads(lake, dataset)
     if name in keys:
         return name

@@ -106,6 +106,33 @@ def test_names_are_the_folders_directly_below(lake: Lake) -> None:
     assert lake.names("nothing/") == []
 
 
+def test_the_last_names_are_the_end_of_all_names(lake: Lake) -> None:
+    for number in range(7):
+        lake.write(f"d/{number}/x", b"")
+    lake.write("d/file", b"")
+    assert lake.last_names("d/", 3, ["6", "2"]) == ["4", "5", "6"]
+    assert lake.last_names("d/", 20, ["6"]) == lake.names("d/")
+    assert lake.last_names("nothing/", 3, ["6"]) == []
+
+
+def test_beside_many_folders_s3_is_asked_for_those_behind_a_start(s3_settings: Settings) -> None:
+    """Pages of 5 stand for the 1,000 that an answer of S3 holds."""
+    lake, asked = Lake(s3_settings), list[str]()
+    for number in range(40):
+        lake.write(f"d/{number:02d}/x", b"")
+
+    def small_pages(params: dict[str, Any], **_: Any) -> None:
+        params["MaxKeys"] = 5
+        asked.append(params.get("StartAfter", ""))
+
+    lake.s3_client.meta.events.register("provide-client-params.s3.ListObjectsV2", small_pages)
+    assert lake.last_names("d/", 3, ["39", "36", "20"]) == ["37", "38", "39"]
+    assert [key.removeprefix("lake/") for key in asked] == ["", "d/39", "d/36"]
+    asked.clear()
+    assert lake.last_names("d/", 12, ["39"]) == [f"{n:02d}" for n in range(28, 40)]
+    assert len(asked) == 2 + 40 // 5  # nothing was far enough back: all are listed
+
+
 def test_stat_says_what_the_listing_says(lake: Lake) -> None:
     lake.write("d/x y.txt", b"12345")
     assert lake.stat("d/x y.txt") == next(iter(lake.list("d/")))

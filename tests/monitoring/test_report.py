@@ -20,7 +20,7 @@ from mm_assets.monitoring import report
 from mm_assets.monitoring.report import PICTURES, build_monitoring
 from mm_assets.predictions.predict import empty_predictions
 from mm_assets.tables.open import open_store
-from mm_assets.tables.store import Store
+from mm_assets.tables.store import Query, Store
 from mm_assets.training.training_set import build_training_set
 from mm_assets.uploads.find import find_uploads
 from mm_assets.uploads.receive import receive
@@ -122,6 +122,23 @@ def test_everything_that_there_is_to_see_is_drawn_and_counted(parts: Parts) -> N
     assert {name: figures[name] for name in counted} == counted
     assert figures["largest_drift"] == 0.0
     assert figures["prediction_drift"] == 0.0
+
+
+def test_of_all_predictions_only_what_is_drawn_is_read(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, store, spec = parts
+    train_and_predict(parts, age_now=2.0)
+    asked: list[Query] = []
+    read = store.read
+
+    def noted(dataset: str, query: Query) -> Any:
+        asked.append(query)
+        return read(dataset, query)
+
+    monkeypatch.setattr(store, "read", noted)
+    build_monitoring(lake, store, spec, None)
+    assert asked == [Query(columns=report.DRAWN, in_order=False)]
 
 
 def test_records_that_are_unlike_the_training_set_show_as_drift(parts: Parts) -> None:

@@ -132,6 +132,12 @@ def test_a_name_means_the_newest_upload_of_that_name(lake: Lake) -> None:
     assert ledger.resolve(lake, "pets", first.upload) == first.upload
 
 
+def test_a_key_is_found_without_a_listing(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = noted(lake).upload
+    monkeypatch.delattr(Lake, "names")
+    assert ledger.resolve(lake, "pets", upload) == upload
+
+
 def test_a_name_that_is_not_known_is_answered_with_the_reason(lake: Lake) -> None:
     lake.write(f"{inbox('pets')}half/t.csv", b"id\n")
     upload = noted(lake).upload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -242,6 +243,25 @@ def test_the_answer_has_the_columns_that_people_see_and_the_label_beside(
     assert labels == {"a": None, "b": "dog", "c": None, "d": None}
     image_uploads = table.filter(table["image_upload"].is_valid())
     assert image_uploads["record_id"].to_pylist() == ["c"]
+
+
+@pytest.mark.parametrize(
+    "query", [Query(), Query(record_ids=["a", "b"]), Query(upload="u2"), Query(limit=2),
+              Query(changed_since="2026-01-02")],
+)  # fmt: skip
+@pytest.mark.parametrize("columns", [("upload", "label"), ("image_upload", "lower"), ("doubts",)])
+def test_chosen_columns_are_those_of_the_whole_answer(
+    filled: Store, query: Query, columns: tuple[str, ...]
+) -> None:
+    whole = filled.read("pets", query)
+    chosen = filled.read("pets", replace(query, columns=columns))
+    assert chosen.equals(whole.select(list(columns)))
+
+
+def test_without_an_order_it_is_the_same_answer(filled: Store) -> None:
+    read = filled.read("pets", Query(columns=("record_id", "upload"), in_order=False))
+    whole = filled.read("pets").select(["record_id", "upload"])
+    assert read.sort_by("record_id").equals(whole.sort_by("record_id"))
 
 
 @pytest.mark.parametrize(

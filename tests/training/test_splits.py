@@ -19,7 +19,7 @@ from mm_assets.contract.errors import MMError
 from mm_assets.contract.settings import Settings
 from mm_assets.engines.automatic.records import folds_of
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import of_upload
+from mm_assets.lake.layout import TRAINING_SET, of_dataset, of_upload
 from mm_assets.reading.likeness import likeness_of
 from mm_assets.tables.open import open_store
 from mm_assets.training.near_images import near_pairs
@@ -200,6 +200,7 @@ def test_an_upload_that_was_received_before_there_were_likenesses_gets_them(lake
             named[name] = path.parent / name
             lake.fetch_published(receipt, name, named[name])
     lake.publish(of_upload("pets", upload, "raw_uploads"), named, receipt)
+    lake.delete(of_dataset("pets", TRAINING_SET))  # which has them, too
     before = build_training_set(lake, open_store(lake.settings), spec, run_id="run")
     assert sides(lake, before) == sides(lake, now)
     assert before["split"]["by"]["near_images"] == 60

@@ -28,10 +28,10 @@ from mm_assets.tables.dynamodb.withdrawals import Withdrawals, as_seen, expressi
 from mm_assets.tables.merge_rule import BY_UPLOAD, is_void
 from mm_assets.tables.named import is_file_id, no_names
 from mm_assets.tables.store import (
-    COLUMNS,
     WITHDRAWN,
     MergeResult,
     Query,
+    columns_of,
     found_schema,
     no_refusals,
     schema_of,
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 AT_ONCE = 10_000  # records of which names are looked up together
 # Up to so many answers are asked for their labels one by one, more by reading all labels.
 FEW = 1000
+# What is asked of a prediction to find it, and its place among the others.
+_JUDGED_BY = (
+    "record_id", "order_key", "confidence", "upload", "image_upload", "needs_review",
+    "predicted_at",
+)  # fmt: skip
 
 Prediction = dict[str, Any]
 
@@ -222,7 +227,7 @@ class DynamoDBStore:
     def read(self, dataset: str, query: Query = Query()) -> pa.Table:  # noqa: B008
         import pyarrow as pa
 
-        schema = schema_of([*COLUMNS, "image_upload", "label"])
+        schema = schema_of(columns_of(query))
         found = [] if query.limit == 0 else self._find(dataset, query)
         for one in found:
             one["image_upload"] = one["image_upload"] or None
@@ -254,7 +259,9 @@ class DynamoDBStore:
                         found += [one] if fits(one) else []
             return _in_order(found, query.limit)
         chosen = self._from_indexes(dataset, query, fits)
-        found = _in_order(chosen, query.limit)
+        found = _in_order(chosen, query.limit) if query.in_order else chosen
+        if "label" not in columns_of(query):
+            return found
         labels = self._labels_of(dataset, [one["record_id"] for one in found])
         return [one | {"label": labels.get(one["record_id"])} for one in found]
 
@@ -263,19 +270,21 @@ class DynamoDBStore:
     ) -> list[Prediction]:
         """From the index that narrows most, what fits; of each record once."""
         found: Iterator[Prediction]
+        attributes = sorted({*columns_of(query), *_JUDGED_BY} - {"label"})
         if query.upload:
             owner = f"{dataset}|{query.upload}"
             found = chain(
-                self._everywhere(items.UPLOAD, owner), self._everywhere(items.IMAGE_UPLOAD, owner)
+                self._everywhere(items.UPLOAD, owner, attributes=attributes),
+                self._everywhere(items.IMAGE_UPLOAD, owner, attributes=attributes),
             )
         elif query.changed_since and not query.needs_review:
             since = (items.CHANGED.range_key or "", ">=", {"S": query.changed_since})
-            found = self._everywhere(items.CHANGED, dataset, since)
+            found = self._everywhere(items.CHANGED, dataset, since, attributes)
         else:
             index = items.REVIEW if query.needs_review else items.ALL
             if query.limit is not None:
                 return self._least_confident(index, dataset, fits, query.limit)
-            found = self._everywhere(index, dataset)
+            found = self._everywhere(index, dataset, attributes=attributes)
         return [one for one in _newest(found) if fits(one)]
 
     def _least_confident(
