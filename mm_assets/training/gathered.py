@@ -132,10 +132,6 @@ class Gathered:
         return pc.if_else(alike, places, pa.scalar(None, pa.int32()))
 
 
-def _texts(rows: pa.Table, name: str) -> pa.Array:
-    return rows[name].cast("string").combine_chunks()
-
-
 def _images(rows: pa.Table) -> list[list[str]]:
     if "images" in rows.column_names:
         return [own or [] for own in rows["images"].to_pylist()]
