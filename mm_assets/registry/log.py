@@ -3,12 +3,11 @@
     datasets/<dataset>/models/<modality>/champions/<generation>.json
 
 Entries are numbered without a gap. Where there are keys (signing.py), one is accepted only if it is
-signed, follows the one before it, and none that this machine has seen is gone.
+signed, follows the one before it, and none that was seen (seen.py) is gone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,8 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.lake.documents import unpacked
 from mm_assets.lake.lake import Lake
 from mm_assets.registry.files import SHA256, tampered
-from mm_assets.registry.signing import Keys, Seen, digest_of, said_of
+from mm_assets.registry.seen import Seen
+from mm_assets.registry.signing import Keys, digest_of, said_of
 
 VERSION = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{10}")
 _GENERATION = re.compile(r"([0-9]{8})\.json")
@@ -64,7 +64,8 @@ class Champion:
 class PromotionLog:
     """The log as it was listed just now.
 
-    is_export: copies of some entries without the others; each is verified for itself.
+    is_export: copies of some entries without the others; each is verified for itself. Raises
+    StoreError where the table has to say what was seen, and can't be asked.
     """
 
     def __init__(
@@ -73,16 +74,13 @@ class PromotionLog:
         self._lake, self._dataset, self._modality = lake, dataset, modality
         self._keys, self._is_export = keys, is_export
         self.prefix = f"datasets/{dataset}/models/{modality.value}/champions/"
+        self._asks = keys.are_there and not is_export  # for the order, not for signatures alone
+        if self._asks:  # before it is listed: what comes in between is no fault
+            self._seen = Seen(lake, dataset, modality, tells=bool(keys.name))
         names = (item.key.removeprefix(self.prefix) for item in lake.list(self.prefix))
         self.generations = sorted(
             int(match[1]) for name in names if (match := _GENERATION.fullmatch(name))
         )
-        self._asks = keys.are_there and not is_export  # for the order, not for signatures alone
-        if self._asks:
-            place = hashlib.sha256(lake.url.encode()).hexdigest()[:16]
-            folder = lake.settings.data_folder / "promotions-seen" / place
-            self._seen = Seen(folder / dataset / modality.value)
-            self._known = self._seen.newest()
 
     def newest(self, *, whole: bool = False) -> Champion | None:
         """The champion, verified with the entry before it, or with all. Raises ModelError."""
@@ -152,9 +150,10 @@ class PromotionLog:
         for at, number in enumerate(numbers, 1):
             if number != at:
                 self._refuse_gap(at)
-        if self._known and self._known[0] > len(numbers):
-            what = f"of {self._known[0]} promotions that this machine has seen, {len(numbers)} are "
-            tampered(f"{what}there", self._where(self._known[0]), _TODO)
+        for who, (newest, _) in self._seen.newest.items():
+            if newest > len(numbers):
+                what = f"of {newest} promotions that {who} has seen, {len(numbers)} are there"
+                tampered(what, self._where(newest), _TODO)
         return bool(numbers)
 
     def _verified(self, wanted: list[int]) -> list[Champion]:
@@ -183,10 +182,9 @@ class PromotionLog:
             return ""
         if follows and one.before != (digest_of(before.said(self._dataset)) if before else ""):
             return "it does not follow the promotion before it"
-        if self._known == (one.generation, digest_of(said)):
-            return ""
-        if self._known and self._known[0] == one.generation:
-            return "this machine has seen another promotion of this number"
+        for who, (generation, digest) in self._seen.newest.items():
+            if generation == one.generation and digest != digest_of(said):
+                return f"{who} has seen another promotion of this number"
         return ""
 
     def _by_another(self, one: Champion) -> str:

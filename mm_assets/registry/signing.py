@@ -1,10 +1,8 @@
-"""Signed promotions (Ed25519): whose key signed an entry of the log, and what nobody may take back.
+"""Signed promotions (Ed25519): whose key signed an entry of the log.
 
 Who promotes holds the signing key; who only reads needs the public half of it. An entry's signature
-covers all it says, where it stands (dataset, modality, generation), and the entry before it.
-
-A log that was cut short is a whole log of an earlier day. No signature tells that, so each machine
-notes the newest entry that it has seen, and refuses to go back behind it.
+covers all it says, where it stands (dataset, modality, generation), and the entry before it. What
+no signature tells, that entries at the end are gone, is told by what was seen (seen.py).
 """
 
 from __future__ import annotations
@@ -13,9 +11,7 @@ import hashlib
 import json
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.errors import ModelError
@@ -100,53 +96,6 @@ def said_of(facts: dict[str, Any]) -> bytes:
 
 def digest_of(said: bytes) -> str:
     return hashlib.sha256(said).hexdigest()
-
-
-# -- what was seen --------------------------------------------------------------------------------
-
-
-class Seen:
-    """The newest promotion of each log that this machine has verified: empty files by name.
-
-    Names only ever come; so processes need not wait for each other. Where the disk is read-only,
-    the process remembers for itself.
-    """
-
-    _here: dict[Path, tuple[int, str]] = {}  # noqa: RUF012  of this process, by log
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def newest(self) -> tuple[int, str] | None:
-        """Generation and digest of the newest entry that was seen; None if there was none."""
-        noted = [_parsed(path.name) for path in self.folder.glob("*-*")]
-        found = [one for one in (*noted, self._here.get(self.folder)) if one]
-        return max(found, default=None)
-
-    def note(self, generation: int, digest: str) -> None:
-        before = self.newest()
-        if before and before[0] >= generation:
-            return
-        self._here[self.folder] = (generation, digest)
-        with suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / f"{generation:08d}-{digest}").touch()
-            for path in self.folder.glob("*-*"):
-                if (one := _parsed(path.name)) and one[0] < generation:
-                    path.unlink(missing_ok=True)
-
-    def replace(self, generation: int, digest: str) -> None:
-        """Forget what was seen: somebody looked at the log and signed it as it is."""
-        self._here.pop(self.folder, None)
-        with suppress(OSError):
-            for path in self.folder.glob("*-*"):
-                path.unlink(missing_ok=True)
-        self.note(generation, digest)
-
-
-def _parsed(name: str) -> tuple[int, str] | None:
-    number, _, digest = name.partition("-")
-    return (int(number), digest) if number.isdigit() else None
 
 
 # -- keys -----------------------------------------------------------------------------------------

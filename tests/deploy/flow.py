@@ -31,6 +31,7 @@ from mm_assets.orchestration.run import Runner
 from mm_assets.orchestration.triggers.events import events_queue
 from mm_assets.orchestration.triggers.queues import build_queue_sensors
 from mm_assets.queues import sqs
+from mm_assets.registry.signing import key_pair
 from mm_assets.tables.dynamodb import requests
 from mm_assets.tables.dynamodb.store import _Greater
 from mm_assets.tables.open import create_table, inspect_table, open_store
@@ -78,6 +79,7 @@ class Flow:
 
     def __init__(self, root: Path, endpoint: str, patch: pytest.MonkeyPatch) -> None:
         self.root, self.patch = root, patch
+        self.signing, verify = key_pair()
         for name in [name for name in os.environ if name.startswith(("MM_", "AWS_", "DAGSTER_"))]:
             patch.delenv(name)
         for name, value in {
@@ -85,6 +87,7 @@ class Flow:
             "MM_LAKE": f"s3://{BUCKET}/{PREFIX}",
             "MM_TABLE": f"dynamodb://{TABLE}",
             "MM_EVENTS": f"sqs://{endpoint}/{ACCOUNT}/{QUEUE}",
+            "MM_VERIFY_KEY": verify,
             "DAGSTER_HOME": str(root / "home"),
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_DEFAULT_REGION": REGION,
@@ -106,6 +109,7 @@ class Flow:
     def acting(self, role: str) -> Iterator[None]:
         """Everything inside is signed by this role: clients of another one are forgotten."""
         self.patch.setenv("AWS_ACCESS_KEY_ID", role)
+        self.patch.setenv("MM_SIGNING_KEY", self.signing if role == "Run" else "")
         for cached in (read_once, scope._lake, sqs.client):
             cached.cache_clear()
         boto3.DEFAULT_SESSION = None  # it keeps the credentials that it saw first

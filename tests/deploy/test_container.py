@@ -277,6 +277,15 @@ def test_each_service_is_shut_in_healthy_by_a_check_and_reached_from_this_machin
         assert not (ours and service.get("cap_add")), name
 
 
+def test_what_shows_pages_without_a_login_cannot_sign(services: dict[str, Any]) -> None:
+    def names(kept: str) -> set[str]:
+        return {name for name, service in services.items() if kept in str(service)}
+
+    assert (
+        names("signing_key") == names("MM_SIGNING_KEY_FILE") == {"code-server", "daemon", "serve"}
+    )
+
+
 def test_no_secret_stands_in_the_yaml(services: dict[str, Any], tmp_path: Path) -> None:
     for name, service in services.items():
         told = service.get("environment", {})

@@ -99,6 +99,17 @@ def test_runs_alone_get_the_key_that_signs_and_what_answers_the_public_one() -> 
         assert "mm-signing" not in str(part)
 
 
+def test_what_answers_knows_the_lake_and_the_table_of_the_runs() -> None:
+    """The table says which promotion was the newest, should somebody cut the log short."""
+    [made] = yaml.safe_load((SERVE / "kustomization.yaml").read_text())["configMapGenerator"]
+    values = yaml.safe_load((FOLDER / "dagster-values.yaml").read_text())
+    [code] = values["dagster-user-deployments"]["deployments"]
+    runs = {one["name"]: one.get("value") for one in code["env"]}
+    serve = dict(literal.split("=", 1) for literal in made["literals"])
+    for name in ("MM_LAKE", "MM_TABLE"):
+        assert serve[name] == runs[name]
+
+
 def _of_secrets(env: list[dict[str, Any]]) -> set[str]:
     """The variables that come from the secret, each under its own name, if it is there."""
     found = [one for one in env if "valueFrom" in one]

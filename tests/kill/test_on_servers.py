@@ -141,7 +141,7 @@ def test_the_flow_goes_through_a_crash_of_the_database_and_a_kill_of_everything(
     project = Project(tmp_path / "killed", servers, more)
     victim = Containers(project, random.Random(0), next_kinds=["everything"])
     told = victim.environment("daemon").keys()
-    assert yaml.safe_load(COMPOSE.read_text())["x-ours"]["environment"].keys() <= told
+    assert yaml.safe_load(COMPOSE.read_text())["x-signs"]["environment"].keys() <= told
     with storm_before(project, seed=0, share=STORM) as storm:
         _killed(victim, servers, postgres, first, unlabelled)
     assert bool(storm.met) == bool(STORM)

@@ -20,7 +20,8 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.documents import packed, unpacked
 from mm_assets.lake.lake import Lake
 from mm_assets.registry.log import Champion
-from mm_assets.registry.signing import Seen, key_pair
+from mm_assets.registry.seen import SeenHere
+from mm_assets.registry.signing import key_pair
 from mm_assets.registry.store import ModelStore
 from tests.registry.test_model_store import MANIFEST, write_files
 
@@ -208,7 +209,7 @@ def test_a_log_of_an_earlier_day_is_refused_by_who_saw_a_later_one(world: World)
     world.promote()
     world.store(verify=PUBLIC, machine="old").champion(MODALITY)
     world.path(3).unlink()
-    Seen._here.clear()  # another process
+    SeenHere._here.clear()  # another process
     again = world.store(verify=PUBLIC, machine="old")
     for read in (
         partial(again.champion, MODALITY), partial(again.champions, MODALITY),

@@ -13,10 +13,10 @@ Plain functions, no requests. Everything of one record has the partition key `<d
 
 What no longer counts of a record stands as `fallen` at its prediction, or in its place: so one
 condition holds a merge off that knows too little. What an upload published is listed under
-`<dataset>#upload#<upload>`, the withdrawn uploads under `<dataset>#withdrawn`. Where a record's row
-and its image meet by a name, both stand under `<dataset>#name|<name>`, as `cell|<upload>|…` and
-`file|<upload>|…`. A dataset's name holds neither '|' nor '#', so no record's ID can collide with
-that.
+`<dataset>#upload#<upload>`, the withdrawn uploads under `<dataset>#withdrawn`, the newest promotion
+of each modality under `<dataset>#promotions`. Where a record's row and its image meet by a name,
+both stand under `<dataset>#name|<name>`, as `cell|<upload>|…` and `file|<upload>|…`. A dataset's
+name holds neither '|' nor '#', so no record's ID can collide with that.
 
 The keys of the indexes are attributes of their own. An item that lacks one is not in that index;
 the busy ones are spread over SHARDS partitions, by a hash of the record's ID.
@@ -93,6 +93,11 @@ def list_partition(dataset: str, upload: str) -> str:
 def withdrawn_partition(dataset: str) -> str:
     """Where the withdrawn uploads are kept, and by which index the answers taken back are found."""
     return f"{dataset}#withdrawn"
+
+
+def promotions_partition(dataset: str) -> str:
+    """Where the newest promotion of each modality is noted."""
+    return f"{dataset}#promotions"
 
 
 def refusal_key(upload: str) -> str:
