@@ -79,9 +79,9 @@ def build_manifest(
         known = store.look_up(spec.dataset, touched)
         fates = image_fates(spec, upload, images, known)
         not_clear = unclear(known)
-        known = _with_a_row(with_row_upload(known, labelled_too=False))
+        known = _with_a_row(_compact(with_row_upload(known, labelled_too=False)))
         sets = ImageSets.read(lake, spec, known)
-        known = _compact(without_names(known, spec))
+        known = without_names(known, spec)
         rows = gather_rows(lake, spec, known, {upload: typed})
         joined = (_manifest_table(_with_images(lake, spec, part, sets)) for part in rows)
         # Fewer than the index knows, where the YAML has changed since another upload was joined.

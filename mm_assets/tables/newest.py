@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+COLUMNS = (
+    "unlabelled_upload", "labelled_upload", "label", "label_upload", "image_upload",
+    "image_sha256", "image_file",
+)  # fmt: skip
+
+
 def newest(ids: pa.Table, uploads: pa.Array, told: pa.Table, seen: pa.Table) -> pa.Table:
     """What `Store.look_up` says, as far as names have no part in it.
 
@@ -25,21 +31,17 @@ def newest(ids: pa.Table, uploads: pa.Array, told: pa.Table, seen: pa.Table) -> 
 
     labelled = np.asarray(pc.is_valid(told["label"]))
     with_features = ~np.asarray(told["labels_only"])
-    every = np.ones(seen.num_rows, bool)
-    of_label = _Newest(told, labelled, ids.num_rows)
-    of_image = _Newest(seen, every, ids.num_rows)
-    columns = {
-        "unlabelled_upload": _Newest(told, ~labelled & with_features, ids.num_rows).of(uploads),
-        "labelled_upload": _Newest(told, labelled & with_features, ids.num_rows).of(uploads),
-        "label": of_label.take(told["label"]),
-        "label_upload": of_label.of(uploads),
-        "image_upload": of_image.of(uploads),
-        "image_sha256": of_image.take(seen["image_sha256"]),
-        "image_file": of_image.take(seen["image_file"]),
-    }
-    for name, column in columns.items():
-        ids = ids.append_column(name, column)
-    return ids
+    for name, table, kept, taken in (
+        ("unlabelled_upload", told, ~labelled & with_features, ()),
+        ("labelled_upload", told, labelled & with_features, ()),
+        ("label_upload", told, labelled, ("label",)),
+        ("image_upload", seen, np.ones(seen.num_rows, bool), ("image_sha256", "image_file")),
+    ):
+        one = _Newest(table, kept, len(ids))
+        for other in taken:
+            ids = ids.append_column(other, one.take(table[other]))
+        ids = ids.append_column(name, one.of(uploads))
+    return ids.select(["record_id", *COLUMNS])
 
 
 class _Newest:
@@ -49,10 +51,10 @@ class _Newest:
         import numpy as np
 
         places, ranks = (np.asarray(table[name])[kept] for name in ("place", "rank"))
-        self._rank = np.full(records, -1, np.int64)
+        self._rank = np.full(records, -1, np.int32)
         np.maximum.at(self._rank, places, ranks)
         best = ranks == self._rank[places]
-        self._row = np.full(records, -1, np.int64)
+        self._row = np.full(records, -1, np.int32)
         self._row[places[best]] = np.flatnonzero(kept)[best]
 
     def of(self, uploads: pa.Array) -> pa.Array:
