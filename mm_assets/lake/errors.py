@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mm_assets.contract.errors import LakeError
@@ -81,8 +81,10 @@ def no_credentials() -> LakeError:
 
 
 @contextmanager
-def speaking(where: str, *, folder: bool) -> Iterator[None]:
-    """Turn whatever a storage library raises into a LakeError about `where`.
+def speaking(place: Callable[[], str], *, folder: bool) -> Iterator[None]:
+    """Turn whatever a storage library raises into a LakeError about a place.
+
+    place: it in words, asked for when there is an error: a small upload speaks of 100 places.
 
     obstore's AlreadyExistsError passes: it is an answer, not a fault.
     """
@@ -96,18 +98,18 @@ def speaking(where: str, *, folder: bool) -> Iterator[None]:
     except ClientError as error:
         told = error.response["Error"]
         code = _CODE_OF.get(str(told["Code"]), "lake_unreachable")
-        raise lake_error(code, _said(told["Code"], told.get("Message")), where) from error
+        raise lake_error(code, _said(told["Code"], told.get("Message")), place()) from error
     except BotoCoreError as error:
-        raise _of_botocore(error, where) from error
+        raise _of_botocore(error, place()) from error
     except (BaseError, FileNotFoundError, PermissionError) as error:
-        raise _of_text(error, where, folder=folder) from error
+        raise _of_text(error, place(), folder=folder) from error
     except OSError as error:
-        raise _of_os(error, where, folder=folder) from error
+        raise _of_os(error, place(), folder=folder) from error
     except RecursionError as error:  # botocore, of a server that redirects without saying where
-        raise lake_error("lake_region", REDIRECTS, where) from error
+        raise lake_error("lake_region", REDIRECTS, place()) from error
     except ValueError as error:  # obstore, of a key such as `a//b` or `a/../b`
         what = f"no key that can be read or written: {str(error)[:200]}"
-        raise lake_error("lake_key", what, ascii(where)) from error
+        raise lake_error("lake_key", what, ascii(place())) from error
 
 
 def _said(code: str | None, message: str | None) -> str:

@@ -492,7 +492,7 @@ class Lake:
         raise AssertionError("the last try returns or raises")
 
     def _speaking(self, key: str) -> AbstractContextManager[None]:
-        return speaking(f"{self.url}/{key}", folder=not self.settings.is_s3)
+        return speaking(lambda: f"{self.url}/{key}", folder=not self.settings.is_s3)
 
     def _damaged(self, key: str, what: str) -> LakeError:
         return lake_error("lake_damaged", what, f"{self.url}/{key}")

@@ -12,7 +12,7 @@ check has one result for a whole run.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
@@ -95,22 +95,26 @@ class _OnItsWay:
 
 @dataclass(frozen=True)
 class _Resource:
-    """The resource as a step sees it that asks the table together with others."""
+    """The resource as the steps of a run see it, which reads the environment once.
 
-    resource: LakeResource
+    store: what a step asks that asks the table together with others.
+    """
+
+    own: Settings
+    own_lake: Lake
     store: Store
 
     def settings(self) -> Settings:
-        return self.resource.settings()
+        return self.own
 
     def lake(self) -> Lake:
-        return self.resource.lake()
+        return self.own_lake
 
     def table(self) -> Store:
         return self.store
 
     def models(self, dataset: str) -> ModelStore:
-        return self.resource.models(dataset)
+        return ModelStore(self.own_lake, dataset)
 
 
 class _Together:
@@ -119,8 +123,9 @@ class _Together:
     def __init__(
         self, context: dg.OpExecutionContext, lake: LakeResource, scope: Scope, parts: Parts
     ) -> None:
-        self.context, self.resource, self.scope = context, lake, scope
+        self.context, self.scope = context, scope
         self.lake: Lake = lake.lake()
+        self.resource = _Resource(lake.settings(), self.lake, lake.table())
         self.steps = _steps(parts)
 
     def take_through(self, at_most: int) -> Iterator[Any]:
@@ -167,9 +172,10 @@ class _Together:
         ]
         for step in self.steps:
             self._take_step(step, [one for one in group if not one.problem])
-        for one in group:
-            with told_at_once(instance):
+        with told_at_once(instance):
+            for one in group:
                 yield from one.events
+        for one in group:
             self._end(one)
         instance.add_run_tags(run_id, {GROUP: ""})
         if len(group) > 1 and all(one.problem for one in group):
@@ -189,7 +195,7 @@ class _Together:
 
         def taking(one: _OnItsWay) -> Callable[[Store], None]:
             def take(store: Store) -> None:
-                one.problem = _take(step, one, _Resource(self.resource, store))
+                one.problem = _take(step, one, replace(self.resource, store=store))
 
             return take
 
@@ -209,7 +215,7 @@ class _Together:
                 ledger.settle(self.lake, dataset, upload)
 
 
-def _take(step: _Step, one: _OnItsWay, lake: LakeResource | _Resource) -> str:
+def _take(step: _Step, one: _OnItsWay, lake: _Resource) -> str:
     """Take one upload through a step and its checks; why it can go no further, or ''."""
     upload = one.context.partition_key
     try:

@@ -6,7 +6,9 @@ processors: see engines/shared/one_thread_each.py.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
@@ -71,15 +73,13 @@ class Asking:
     loaded: Loaded | None
 
     def __call__(self, batch: Batch) -> Said:
-        from threadpoolctl import threadpool_limits
-
         if self.loaded is None:
             self.loaded = load(self.models, self.spec, self.modality, self.champion)
         loaded = self.loaded
         if batch.images:
             loaded.vectors.lie(batch.home, batch.images)
         frame = feature_frame(batch.records, self.spec, self.modality, batch.images)
-        with threadpool_limits(1, "blas"):  # by the number of its threads a sum differs
+        with blas_here(len(sys.modules)).limit(limits=1):  # by its threads' number a sum differs
             answered, answers, failed = ask(loaded, self.spec, batch.records, frame)
         unlike = UnlikeCounter(loaded.spellings, loaded.familiar).counted(frame, answers.doubts)
         if not answered.num_rows:
@@ -98,3 +98,15 @@ class Asking:
         settings, cache = state["models"]
         models = ModelStore(Lake(settings), state["spec"].dataset, cache)
         self.__dict__.update(state, models=models)
+
+
+@lru_cache(maxsize=1)
+def blas_here(_modules: int) -> Any:
+    """What computes products of matrices in this process, to be limited.
+
+    To look for it takes as long as to ask a small model, and it comes with a module: so it is
+    looked for again when there are more of them.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")

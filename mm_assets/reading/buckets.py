@@ -62,7 +62,7 @@ class Buckets:
     def _read(self, bucket: str, key: str) -> bytes:
         with self._connecting:
             client = self._client
-        with speaking(f"s3://{bucket}/{key}", folder=False):
+        with speaking(lambda: f"s3://{bucket}/{key}", folder=False):
             answer = client.get_object(Bucket=bucket, Key=key)
             with answer["Body"] as body:
                 large = answer["ContentLength"] > self._most_bytes

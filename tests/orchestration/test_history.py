@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -94,6 +98,61 @@ def test_what_is_told_at_once_is_there_whole_or_not_at_all(home: Path) -> None:
                 raise ZeroDivisionError
             tell(instance, "d")
         assert another.get_materialized_partitions(eggs.key) == {"first", "a", "b", "d"}
+
+
+@dg.op(out={})
+def several(context) -> Iterator[Any]:
+    """As a run of several uploads tells of them."""
+    at_once = told_at_once(context.instance) if context.run.tags.get("at once") else nullcontext()
+    with at_once:
+        for partition in ("a", "b"):
+            tags = {"fresh": partition}
+            yield dg.AssetMaterialization(eggs.key, partition=partition, tags=tags)
+            context.log.info(f"boiled {partition}")
+            for name, passed in (("enough", True), ("large", False)):
+                yield dg.AssetCheckEvaluation(
+                    asset_key=eggs.key, check_name=name, passed=passed, partition=partition,
+                    metadata={"share": 0.5}, description="looked at", blocking=passed,
+                )  # fmt: skip
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def brunch() -> None:
+    several()
+
+
+# What is another in each run, or each moment: its ID, when, how long, where it writes its output.
+_ITS_OWN = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\d [\d:.]+|\d+\.\d+(e-\d+)?|"
+    r"in \d+(\.\d+)?m?s|(?<=\"log_key\": \")\w+"
+)
+
+
+def rows_of(home: Path) -> dict[str, list[str]]:
+    """Every row of what Dagster keeps of events, by database and table."""
+    found = {}
+    tables = ("event_logs", "asset_keys", "asset_event_tags", "asset_check_executions")
+    for path in sorted((home / "history" / "runs").glob("*.db")):
+        with sqlite3.connect(path) as connection:
+            for table in tables:
+                rows = connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608
+                place = _ITS_OWN.sub("?", f"{path.name} {table}")
+                found[place] = [_ITS_OWN.sub("?", str(row)) for row in rows]
+    return found
+
+
+def test_what_is_told_at_once_leaves_the_rows_that_dagster_leaves(tmp_path: Path) -> None:
+    homes = {}
+    for name in ("", "yes"):
+        home = tmp_path / f"home{name}"
+        home.mkdir()
+        (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
+        with opened(home) as instance, held_open(instance):
+            for _ in range(2):
+                assert brunch.execute_in_process(instance=instance, tags={"at once": name}).success
+        homes[name] = rows_of(home)
+    assert homes["yes"] == homes[""]
+    assert len(homes["yes"]["index.db asset_check_executions"]) == 8
 
 
 def test_a_database_that_was_copied_is_as_one_that_dagster_set_up(home: Path) -> None:

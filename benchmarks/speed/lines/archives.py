@@ -59,7 +59,10 @@ def make_large(data: Path) -> None:
 
 
 def ours(data: Path, folder: Path) -> Callable[[], int]:
-    """Receive it: files verified and hashed, images normalised and packed, a receipt."""
+    """Receive it: files verified and hashed, images normalised and packed, a receipt.
+
+    As in a process that stays: one of another dataset came before, so that all is imported.
+    """
     import boto3
 
     from mm_assets.contract.dataset import DatasetSpec
@@ -72,15 +75,22 @@ def ours(data: Path, folder: Path) -> Callable[[], int]:
     serve_s3(folder)
     spec = DatasetSpec.model_validate(SPEC)
     lake = Lake(Settings(lake=f"s3://{BUCKET}/lake"))
-    key = f"lake/{inbox(DATASET)}pets.zip"
-    boto3.client("s3").upload_file(str(data / "pets.zip"), BUCKET, key)
 
-    def run() -> int:
-        (source,) = find_uploads(lake, DATASET).finished
+    def take(spec: DatasetSpec) -> int:
+        (source,) = find_uploads(lake, spec.dataset).finished
         receipt = receive(lake, spec, source, run_id="speed", progress=lambda _: None)
         return int(receipt["counts"]["files"])
 
-    return run
+    def send(file: Path, dataset: str) -> None:
+        key = f"lake/{inbox(dataset)}pets.zip"
+        boto3.client("s3").upload_file(str(file), BUCKET, key)
+
+    before = spec.model_copy(update={"dataset": "before"})
+    _zip(folder / "one.zip", _images(1, 0))
+    send(folder / "one.zip", before.dataset)
+    take(before)
+    send(data / "pets.zip", spec.dataset)
+    return lambda: take(spec)
 
 
 def one_put_a_file(data: Path, folder: Path) -> Callable[[], int]:
