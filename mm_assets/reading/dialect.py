@@ -156,7 +156,7 @@ def _is_quoted(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
 
 def _looks_quoted(text: str) -> bool:
     text = text.strip(SPACE)
-    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return len(text) > 2 and text[0] == text[-1] and text[0] in "\"'"  # something is between
 
 
 def _other_habits(delimiter: str, text: str) -> Iterator[Dialect]:
