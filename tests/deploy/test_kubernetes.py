@@ -93,8 +93,10 @@ def test_runs_alone_get_the_key_that_signs_and_what_answers_the_public_one() -> 
          "spec": {"containers": [{"name": "run", **run}]}}, VERSION, strict=True,
     )  # fmt: skip
     assert _of_secrets(run["env"]) == {"MM_SIGNING_KEY"}
-    for env in (code["env"], serve["env"]):
-        assert _of_secrets(env) == {"MM_VERIFY_KEY"}
+    assert _of_secrets(code["env"]) == {"MM_VERIFY_KEY"}
+    assert "env" not in serve  # the public half is no secret: a literal of the settings
+    [settings] = yaml.safe_load((SERVE / "kustomization.yaml").read_text())["configMapGenerator"]
+    assert "MM_VERIFY_KEY=" in settings["literals"]
     for part in (values["dagsterWebserver"], values["dagsterDaemon"]):
         assert "mm-signing" not in str(part)
 
