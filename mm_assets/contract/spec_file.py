@@ -17,6 +17,7 @@ from mm_assets.contract.dataset import Column, DatasetSpec
 from mm_assets.contract.engine_spec import EngineSpec, Search, Tuning
 from mm_assets.contract.errors import SpecError
 from mm_assets.contract.limits import Limits, Range
+from mm_assets.contract.review import Review
 
 COMPONENT = "mm_assets.pipeline.DatasetPipeline"
 # The keys that Dagster reads in the YAML of a component.
@@ -149,8 +150,22 @@ def _explain(item: Any, root: Any, shown: str) -> str:
     if location[:1] == ["classes"] and isinstance(item["input"], bool):
         word = "yes/no, true/false or on/off"
         return f'{where}: YAML reads {word} as a truth value; write it in quotes: "yes"'
+    if (hint := _as_meant(kind, location, item["input"])) is not None:
+        return f"{where}: `{name}` is {item['input']!r}; write {hint}"
     message = str(item["msg"]).removeprefix("Value error, ")
     return f"{where}: {f'`{name}`: ' if name else ''}{message}"
+
+
+def _as_meant(kind: str, location: list[Any], value: Any) -> str | None:
+    """How a value is written that stands where a list or keys belong; None for other mistakes."""
+    if kind not in ("tuple_type", "list_type", "dict_type", "model_type"):
+        return None
+    if location[:1] in (["model_with_image"], ["model_without_image"]) and isinstance(value, str):
+        return f"the engine's name as `{{engine: {value}}}`"
+    if kind in ("dict_type", "model_type"):
+        keys = "" if kind == "dict_type" else ", ".join(_known_keys(location, or_of_all=False))
+        return f"keys with values below it, of {keys}" if keys else "keys with values below it"
+    return f"a list: `[{value}]`" if isinstance(value, str | int | float) else "a list"
 
 
 def _is_list(root: Any, key: str) -> bool:
@@ -160,7 +175,8 @@ def _is_list(root: Any, key: str) -> bool:
     return any(k.value == key and isinstance(v, yaml.SequenceNode) for k, v in values)
 
 
-def _known_keys(location: list[Any]) -> Iterable[str]:
+def _known_keys(location: list[Any], *, or_of_all: bool = True) -> Iterable[str]:
+    """Of the part of the YAML that is there; where there is none, of all of it or none."""
     models: dict[str, type[BaseModel]] = {
         "model_with_image": EngineSpec,
         "model_without_image": EngineSpec,
@@ -168,9 +184,12 @@ def _known_keys(location: list[Any]) -> Iterable[str]:
         "search": Search,
         "limits": Limits,
         "columns": Column,
+        "review": Review,
         "image_features": Range,  # of `limits`
     }
     named = [models[part] for part in map(str, location) if part in models]
+    if not named and not or_of_all:
+        return []
     return list((named or [DatasetSpec])[-1].model_fields)
 
 
