@@ -150,8 +150,8 @@ def _explain(item: Any, root: Any, shown: str) -> str:
     if location[:1] == ["classes"] and isinstance(item["input"], bool):
         word = "yes/no, true/false or on/off"
         return f'{where}: YAML reads {word} as a truth value; write it in quotes: "yes"'
-    if (hint := _as_meant(kind, location, item["input"])) is not None:
-        return f"{where}: `{name}` is {item['input']!r}; write {hint}"
+    if (meant := _as_meant(kind, location, item["input"])) is not None:
+        return f"{where}: `{name}` is {item['input']!r}; write {meant}"
     message = str(item["msg"]).removeprefix("Value error, ")
     return f"{where}: {f'`{name}`: ' if name else ''}{message}"
 
