@@ -8,11 +8,7 @@ Shown is the processor time in seconds, and how many documents and files of the 
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import os
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.growth import count_requests
+from benchmarks.sizes import main
 from benchmarks.speed.lines.many import ATTRIBUTES, DATASET, ROWS, small_table
 
 if TYPE_CHECKING:
@@ -80,15 +77,5 @@ def measure(folder: Path, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
         yield gathered("one is new")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--uploads", default="100,400,1000", help="how many, with commas")
-    given = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory(prefix="mm-gathering-") as name:
-        for line in measure(Path(name), [int(one) for one in given.uploads.split(",")]):
-            print(json.dumps(line), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__.splitlines()[0], measure, "100,400,1000")

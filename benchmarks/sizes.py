@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mm_assets.lake.lake import Lake
     from mm_assets.tables.duckdb import DuckDBStore
 
+Measure = Callable[[Path, Sequence[int]], Iterator[dict[str, Any]]]
 TIMES = 5
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -148,15 +149,16 @@ def _fill(store: DuckDBStore, folder: Path, uploads: Sequence[str]) -> None:
         (folder / upload).mkdir(parents=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--uploads", default="100,1000,10000", help="how many, with commas")
+def main(about: str, measure: Measure, sizes: str) -> None:
+    """Measure beside so many uploads, and print each line. sizes: if no others are asked for."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--uploads", default=sizes, help="how many, with commas")
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory(prefix="mm-sizes-") as name:
+    with tempfile.TemporaryDirectory(prefix="mm-uploads-") as name:
         for line in measure(Path(name), [int(one) for one in given.uploads.split(",")]):
             print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__.splitlines()[0], measure, "100,1000,10000")

@@ -239,12 +239,12 @@ def _draw_picture(fig: Figure, left: float, bottom: float, data: bytes) -> None:
         from matplotlib.patches import Rectangle
 
         inches = fig.dpi_scale_trans
-        frame = Rectangle((left, bottom), _CELL, _CELL, fill=False, color="#DDDDDD")
-        fig.add_artist(frame).set_transform(inches)
-        middle = (left + _CELL / 2, bottom + _CELL / 2)
+        frame = (left, bottom), _CELL, _CELL
+        fig.add_artist(Rectangle(*frame, fill=False, color="#DDDDDD", transform=inches))
         fig.text(
-            *middle, "no picture", ha="center", va="center", color=GREY, fontsize=8
-        ).set_transform(inches)
+            left + _CELL / 2, bottom + _CELL / 2, "no picture", ha="center", va="center",
+            color=GREY, fontsize=8, transform=inches,
+        )  # fmt: skip
         return
     side = round(_CELL * DOTS_PER_INCH)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)

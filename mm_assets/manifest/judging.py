@@ -28,8 +28,8 @@ from mm_assets.manifest.texts import (
     Problem,
     Told,
     both_ways,
+    judged_label_sql,
     label_problems,
-    label_sql,
     missing_numbers,
     number_columns,
     source_sql,
@@ -114,10 +114,8 @@ def _judge_again(
         said.append(f"NOT coalesce({' AND '.join(sound)}, false) AS odd_number")
     if label_again:
         form = forms.get(spec.label_column, Form())
-        gone = missing_sql("label_text", spec.missing_values, number=spec.is_regression)
-        wrong = " OR ".join(when for when, _, _ in label_problems(spec, gone, form))
-        said.append(f"CASE WHEN NOT {gone} THEN {label_sql(spec, form)} END AS label")
-        said.append(f"{wrong} AS odd_label")
+        label, wrong = judged_label_sql(spec, form)
+        said += [f"{label} AS label", f"{wrong} AS odd_label"]
         looked.odd_labels = True
     names = [one.rpartition(" AS ")[2] for one in said]
     new = f"SELECT r, {', '.join(said)} FROM ({source_sql(spec, looked.table)})"
@@ -227,8 +225,7 @@ def _find_problems(
         told = [_column_problems(spec, k, names[k], forms.get(names[k], Form())) for k in some]
         groups.append(([problem for problems in told for problem in problems], some, {}))
     if looked.odd_labels:
-        gone = missing_sql("label_text", spec.missing_values, number=spec.is_regression)
-        labels = label_problems(spec, gone, forms.get(spec.label_column, Form()))
+        labels = label_problems(spec, forms.get(spec.label_column, Form()))
         groups.append((list(labels), [], classes))
     for problems, some, parameters in groups:
         if problems:

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import ColumnKind, DatasetSpec
 from mm_assets.contract.ids import MAXIMUM_BYTES
-from mm_assets.manifest.numbers import Form, missing_sql
+from mm_assets.manifest.numbers import Form
 from mm_assets.manifest.texts import (
     ID_PROBLEMS,
     Told,
-    label_problems,
-    label_sql,
+    judged_label_sql,
     missing_numbers,
     split_sql,
 )
@@ -151,13 +150,9 @@ class _Looking:
         self._judge_label = self._label_query(forms.get(spec.label_column, Form()))
 
     def _label_query(self, form: Form) -> str:
-        spec = self._spec
-        gone = missing_sql("label_text", spec.missing_values, number=spec.is_regression)
-        wrong = " OR ".join(when for when, _, _ in label_problems(spec, gone, form))
-        return (
-            f"CASE WHEN NOT {gone} THEN {label_sql(spec, form)} END, {wrong} "
-            f"FROM (SELECT label_text, {self._labels_only} AS labels_only FROM told)"
-        )
+        label, wrong = judged_label_sql(self._spec, form)
+        told = f"SELECT label_text, {self._labels_only} AS labels_only FROM told"
+        return f"{label}, {wrong} FROM ({told})"
 
     def take(self, part: pa.RecordBatch) -> pa.RecordBatch:
         """Judge some rows; returns what is kept of them."""
@@ -233,14 +228,20 @@ class _Looking:
     def _asked(
         self, text: pa.Array, name: str, query: str, given: dict[str, Any] | None = None
     ) -> list[pa.Array]:
-        """What SQL says of a column of `told`; each different text is asked about once."""
+        """The same, where each different text is asked about once."""
+        coded = text.dictionary_encode(null_encoding="encode")
+        return [one.take(coded.indices) for one in self._said(coded.dictionary, name, query, given)]
+
+    def _said(
+        self, text: pa.Array, name: str, query: str, given: dict[str, Any] | None = None
+    ) -> list[pa.Array]:
+        """What SQL says of a column of `told`."""
         import pyarrow as pa
 
-        coded = text.dictionary_encode(null_encoding="encode")
-        self._db.register("told", pa.table({name: coded.dictionary}))
+        self._db.register("told", pa.table({name: text}))
         found = self._db.sql(f"SELECT {query}", params=given or {}).to_arrow_table()
         self._db.unregister("told")
-        return [one.combine_chunks().take(coded.indices) for one in found.columns]
+        return [one.combine_chunks() for one in found.columns]
 
     def _ids(self, text: pa.Array) -> tuple[pa.Array, np.ndarray]:
         """The IDs, and of which something may be wrong; '' is refused."""
@@ -306,10 +307,8 @@ class _Looking:
         joined = pc.binary_join_element_wise(
             *texts, pa.scalar("\x1f"), null_handling="replace", null_replacement=""
         )
-        self._db.register("told", pa.table({"text": joined}))
-        found = self._db.sql("SELECT md5(text) FROM told").to_arrow_table()
-        self._db.unregister("told")
-        return found.column(0).combine_chunks()
+        (hashed,) = self._said(joined, "text", "md5(text) FROM told")
+        return hashed
 
 
 def _is_harmless(text: pa.Array) -> bool:

@@ -119,7 +119,18 @@ def both_ways(text: str, sign: str) -> str:
     return f"'''' || {value} || ''' may be ' || {bare} || ' or ' || {point}"
 
 
-def label_problems(spec: DatasetSpec, gone: str, form: Form) -> Iterator[Problem]:
+def judged_label_sql(spec: DatasetSpec, form: Form) -> tuple[str, str]:
+    """The label, null where it is missing, and whether anything is wrong with it."""
+    wrong = " OR ".join(when for when, _, _ in label_problems(spec, form))
+    return f"CASE WHEN NOT {_no_label_sql(spec)} THEN {label_sql(spec, form)} END", wrong
+
+
+def _no_label_sql(spec: DatasetSpec) -> str:
+    return missing_sql("label_text", spec.missing_values, number=spec.is_regression)
+
+
+def label_problems(spec: DatasetSpec, form: Form) -> Iterator[Problem]:
+    gone = _no_label_sql(spec)
     reason = f"{literal(spec.label_column)} || ' is ''' || left(label_text, 60) || ''''"
     if spec.is_regression:
         wrong = f"NOT {gone} AND ({form.value_sql('label_text')}) IS NULL"
