@@ -316,8 +316,13 @@ def own_images(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> pa.Tab
     Of several images of one record the one with the lowest number is best, then by file name. seen:
     whether models see it; with `images: all` every one that is no copy of another.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not receipt["counts"]["images"]:
+        kinds = [(name, pa.string()) for name in ("record_id", "image_sha256", "image_file")]
+        kinds += [(name, pa.bool_()) for name in ("best", "seen")]
+        return pa.schema(kinds).empty_table()
     with lake.open_published(receipt, "images.parquet") as file:
         listed = pq.ParquetFile(file).read(columns=["record_id", "number", "file", "sha256"])
     several = "record_id, sha256" if spec.all_images else "record_id"
@@ -407,6 +412,9 @@ def image_fates(spec: DatasetSpec, upload: str, images: pa.Table, known: pa.Tabl
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if not images.num_rows:
+        names = ("file", "record_id", "sha256", "fate")
+        return pa.schema([(name, pa.string()) for name in names]).empty_table()
     named = known.filter(pc.is_valid(known["named_files"])).select(
         ["image_upload", "image_file", "named_files"]
     )

@@ -19,11 +19,12 @@ from mm_assets.contract.sql import literal
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import working_folder
 from mm_assets.manifest.choosing import choose
+from mm_assets.manifest.few import FewRows, Odd, are_few
 from mm_assets.manifest.judging import Judged, judge
 from mm_assets.manifest.numbers import read_with
 from mm_assets.manifest.texts import Told, values_sql
 from mm_assets.reading.in_memory import in_memory
-from mm_assets.uploads.received import refusals_table
+from mm_assets.uploads.received import read_parquet, refusals_table
 
 if TYPE_CHECKING:
     import duckdb
@@ -65,12 +66,17 @@ class TypedRows:
 @contextmanager
 def typed_rows(lake: Lake, spec: DatasetSpec, receipt: dict[str, Any]) -> Iterator[TypedRows]:
     """Type the rows of one received upload."""
+    entries = [entry for entry in receipt["tables"] if not entry.get("images_only")]
+    size = sum(receipt["files"][entry["rows_file"]]["bytes"] for entry in entries)
+    few = _few_rows(spec, entries, size, lambda name: read_parquet(lake, receipt, name))
+    if few is not None:
+        yield few
+        return
     with working_folder("rows") as folder:
-        entries = [entry for entry in receipt["tables"] if not entry.get("images_only")]
         for entry in entries:
             path = folder / entry["rows_file"]
             lake.fetch_published(receipt, entry["rows_file"], path)
-        with typed_files(spec, entries, folder) as typed:
+        with _typed(spec, entries, folder) as typed:
             yield typed
 
 
@@ -79,12 +85,45 @@ def typed_files(
     spec: DatasetSpec, entries: Sequence[dict[str, Any]], folder: Path
 ) -> Iterator[TypedRows]:
     """The same of tables that lie in a folder. entries: of each, as a receipt has them."""
-    if not entries:
-        yield TypedRows(_empty_index(), refusals_table([]), 0, {}, lambda _: iter(()))
+    import pyarrow.parquet as pq
+
+    size = sum((folder / entry["rows_file"]).stat().st_size for entry in entries)
+    few = _few_rows(spec, entries, size, lambda name: pq.ParquetFile(folder / name).read())
+    if few is not None:
+        yield few
         return
+    with _typed(spec, entries, folder) as typed:
+        yield typed
+
+
+@contextmanager
+def _typed(
+    spec: DatasetSpec, entries: Sequence[dict[str, Any]], folder: Path
+) -> Iterator[TypedRows]:
+    """By the rules, whatever the rows are like."""
     tables = [Told(n, entry, folder / entry["rows_file"]) for n, entry in enumerate(entries)]
     with _database(tables, folder) as db:
         yield _judged(db, spec, tables, folder)
+
+
+def _few_rows(
+    spec: DatasetSpec,
+    entries: Sequence[dict[str, Any]],
+    size: int,
+    read: Callable[[str], pa.Table],
+) -> TypedRows | None:
+    """What needs no database; None if something has to be judged, or there is much.
+
+    size: of the files of rows, in bytes; read: given the name of one, its rows.
+    """
+    if size > FEW_BYTES or not are_few(entries, spec):
+        return None
+    tables = [read(entry["rows_file"]) for entry in entries]
+    try:
+        few = FewRows(spec, entries, tables, empty_records(spec).schema)
+    except Odd:
+        return None
+    return TypedRows(few.index, refusals_table([]), 0, {}, few.batches)
 
 
 @contextmanager

@@ -93,6 +93,7 @@ def typed(lake: Lake, spec: DatasetSpec, *tables: Table, only: list[str] | None 
                     "rows_file": name,
                     "columns": table_.header,
                     "labels_only": labels_only,
+                    "rows": len(table_.rows),
                     "typed": table_.types,
                 }
             )
