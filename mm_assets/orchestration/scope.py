@@ -10,12 +10,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.ends import Ended
 from mm_assets.contract.settings import Settings, present_settings
 from mm_assets.display.cells import visible
 from mm_assets.lake.lake import Lake
+from mm_assets.lake.remembering import RememberingLake
 from mm_assets.orchestration.columns import column_schema
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.open import open_store
@@ -113,16 +115,19 @@ class LakeResource(dg.ConfigurableResource[Lake]):
     The environment is read when a step starts, not when the code location loads.
     """
 
+    _of_run: Lake | None = PrivateAttr(default=None)
+
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Write into the run which process carries it out."""
+        """Write into the run which process carries it out; what it writes, it remembers."""
         if context.run is not None and context.instance is not None:
+            self._of_run = RememberingLake(_lake(self.settings().model_dump_json()))
             context.instance.add_run_tags(context.run.run_id, {WORKER: worker_name(os.getpid())})
 
     def settings(self) -> Settings:
         return present_settings()
 
     def lake(self) -> Lake:
-        return _lake(self.settings().model_dump_json())
+        return self._of_run or _lake(self.settings().model_dump_json())
 
     def table(self, patience: float = 60.0) -> Store:
         return open_store(self.settings(), patience)

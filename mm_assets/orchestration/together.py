@@ -21,6 +21,7 @@ from pydantic import Field
 from mm_assets.contract.errors import MMError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
+from mm_assets.lake.remembering import RememberingLake
 from mm_assets.orchestration.history import held_open, told_at_once
 from mm_assets.orchestration.scope import (
     GROUP,
@@ -84,19 +85,11 @@ class _Step:
     writes_table: bool
 
 
-@dataclass
-class _OnItsWay:
-    """One upload of a group: what there is to tell of it so far, and why it came no further."""
-
-    context: OneOfSeveral
-    events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = field(default_factory=list)
-    problem: str = ""
-
-
 @dataclass(frozen=True)
 class _Resource:
     """The resource as the steps of a run see it, which reads the environment once.
 
+    own_lake: of each upload a view of its own, which remembers what its steps wrote.
     store: what a step asks that asks the table together with others.
     """
 
@@ -115,6 +108,16 @@ class _Resource:
 
     def models(self, dataset: str) -> ModelStore:
         return ModelStore(self.own_lake, dataset)
+
+
+@dataclass
+class _OnItsWay:
+    """One upload of a group: what there is to tell of it so far, and why it came no further."""
+
+    context: OneOfSeveral
+    resource: _Resource
+    events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = field(default_factory=list)
+    problem: str = ""
 
 
 class _Together:
@@ -167,7 +170,10 @@ class _Together:
         champions = generations(self.resource.models(dataset))
         instance.add_run_tags(run_id, {CHAMPIONS: pin_text(champions)})
         group = [
-            _OnItsWay(OneOfSeveral(upload, run_id, self.context.log, champions))
+            _OnItsWay(
+                OneOfSeveral(upload, run_id, self.context.log, champions),
+                replace(self.resource, own_lake=RememberingLake(self.lake)),
+            )
             for upload in uploads
         ]
         for step in self.steps:
@@ -190,12 +196,12 @@ class _Together:
         """Take each through a step; those that write the table ask it together."""
         if not step.writes_table:
             for one in group:
-                one.problem = _take(step, one, self.resource)
+                one.problem = _take(step, one, one.resource)
             return
 
         def taking(one: _OnItsWay) -> Callable[[Store], None]:
             def take(store: Store) -> None:
-                one.problem = _take(step, one, replace(self.resource, store=store))
+                one.problem = _take(step, one, replace(one.resource, store=store))
 
             return take
 

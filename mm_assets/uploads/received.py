@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 RAW = "raw_uploads"
 MISSING_IMAGES = "missing_images.parquet"
 MOST_IN_SETS = 2048  # images of records that have several, in memory
+FEW_BYTES, MOST_PARSED = 16 << 10, 64
+# Small files as they were parsed: the steps and checks of an upload ask for each some times.
+_parsed: dict[bytes, pa.Table] = {}
 
 
 def refusals_table(refusals: Iterable[Refusal]) -> pa.Table:
@@ -55,8 +58,16 @@ def read_parquet(lake: Lake, document: dict[str, Any], name: str) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    data = lake.read_published(document, name)
+    if (parsed := _parsed.get(data)) is not None:
+        return parsed
     # `read_table` looks for a folder of files first: for a small one that is most of the time.
-    return pq.ParquetFile(pa.BufferReader(lake.read_published(document, name))).read()
+    table = pq.ParquetFile(pa.BufferReader(data)).read()
+    if len(data) <= FEW_BYTES and table.nbytes <= 4 * FEW_BYTES:
+        while len(_parsed) >= MOST_PARSED:
+            _parsed.pop(next(iter(_parsed)), None)
+        _parsed[data] = table
+    return table
 
 
 def how_it_ended(

@@ -7,7 +7,7 @@ under the same name in the meantime is never touched: it belongs to a delivery o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -56,9 +56,10 @@ def take_in(
     if spec.keep_inbox or refused == "upload_superseded":
         return receipt, ""
     if note is None:
-        if own := _own(lake, source, objects, receipt):
-            lake.create_json(note_key, {"objects": own, "moved": False})
-        note = lake.read_json(note_key)  # perhaps of another run, which was faster
+        own = _own(lake, source, objects, receipt)
+        mine = {"objects": own, "moved": False}
+        is_mine = bool(own) and lake.create_json(note_key, mine)
+        note = mine if is_mine else lake.read_json(note_key)  # of another run, which was faster
     if note is None:
         return receipt, "it is no longer in the inbox"
     try:
@@ -112,7 +113,7 @@ def _move_out(lake: Lake, source: Source, note: dict[str, Any], note_key: str) -
     target = received(source.dataset, source.name, source.upload)
     folder = source.key if source.kind == "folder" else source.key.rpartition("/")[0] + "/"
 
-    def move(one: tuple[str, str]) -> bool:
+    def move(one: Sequence[str]) -> bool:
         return lake.move(one[0], target + one[0].removeprefix(folder), one[1])
 
     # Without the marker (or the archive) the rest is no finished upload; if that cannot be moved,
@@ -120,8 +121,10 @@ def _move_out(lake: Lake, source: Source, note: dict[str, Any], note_key: str) -
     first, *rest = note["objects"]
     if not move(first):
         return "it stays in the inbox: something newer lies there, or the store cannot move safely"
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="move") as pool:
-        moved = list(pool.map(move, rest))
+    moved = []
+    if rest:
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="move") as pool:
+            moved = list(pool.map(move, rest))
     if not all(moved):
         return f"{moved.count(False)} files stay in the inbox: they were replaced meanwhile"
     lake.write_json(note_key, {**note, "moved": True})
