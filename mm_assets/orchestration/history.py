@@ -18,6 +18,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,35 +169,45 @@ class _Events:
             self._open = None
 
     def _write(self, told: list[dg.EventLogEntry]) -> None:
-        """As Dagster's own `store_event` does with each."""
+        """As Dagster's own `store_event` does with each; what stands side by side in one table is
+        inserted at once."""
         from dagster import DagsterEventType as Type
-        from dagster._core.storage.event_log.schema import (
-            AssetCheckExecutionsTable,
-            SqlEventLogStorageTable,
-        )
+
+        ours = {Type.ASSET_MATERIALIZATION, Type.ASSET_CHECK_EVALUATION}
+        plain = {*ours, None}  # None: what was said
+
+        def kind(event: dg.EventLogEntry) -> tuple[str, bool]:
+            return event.run_id, event.dagster_event_type in plain
+
+        for (run_id, is_plain), events in groupby(told, kind):
+            if not is_plain:
+                for event in events:
+                    self.storage.store_event(event)
+                continue
+            rows = [(event, self.storage._event_to_row(event)) for event in events]
+            with self.connect(run_id) as connection:
+                _insert(connection, [row for _, row in rows])
+            of_assets = [one for one in rows if one[0].dagster_event_type in ours]
+            if of_assets:
+                self._write_index(of_assets)
+
+    def _write_index(self, rows: list[tuple[dg.EventLogEntry, dict[str, Any]]]) -> None:
+        """What the index of all runs says of materializations and evaluations."""
+        from dagster import DagsterEventType as Type
+        from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
         from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 
-        newest = {}  # of each asset, its last materialization: Dagster keeps that beside
-        for event in told:
-            if event.dagster_event_type not in (
-                Type.ASSET_MATERIALIZATION,
-                Type.ASSET_CHECK_EVALUATION,
-            ):
-                self.storage.store_event(event)
-                continue
-            row = self.storage._event_to_row(event)
-            with self.connect(event.run_id) as connection:
-                connection.execute(SqlEventLogStorageTable.insert(), row)
-            with self.connect(INDEX_SHARD_NAME) as index:
-                number = index.execute(SqlEventLogStorageTable.insert(), row).lastrowid
+        newest, checks = {}, []  # of each asset its last materialization: Dagster keeps that beside
+        with self.connect(INDEX_SHARD_NAME) as index:
+            last = _insert(index, [row for _, row in rows])
+            for number, (event, row) in enumerate(rows, last - len(rows) + 1):
                 if event.dagster_event_type is Type.ASSET_MATERIALIZATION:
                     self.storage._store_asset_event_tags(index, [event], [number])
                     newest[row["asset_key"]] = (event, number)
                 else:
-                    index.execute(
-                        AssetCheckExecutionsTable.insert(), _row_of_check(event, row, number)
-                    )
-        with self.connect(INDEX_SHARD_NAME) as index:
+                    checks.append(_row_of_check(event, row, number))
+            if checks:
+                index.execute(AssetCheckExecutionsTable.insert(), checks)
             for event, number in newest.values():
                 self.storage._store_asset_event(index, event, number)
 
@@ -217,6 +228,19 @@ class _Events:
             self.held.close(address)
             if not Path(f"{path}-wal").exists():  # then all of it is in the file
                 self._empty = path.read_bytes()
+
+
+def _insert(connection: sqlalchemy.Connection, rows: list[dict[str, Any]]) -> int:
+    """Insert rows of events; returns the number of the last one.
+
+    Nobody else writes until the transaction ends, so those of the others come right before it.
+    """
+    import sqlalchemy
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+
+    connection.execute(SqlEventLogStorageTable.insert(), rows)
+    last: int = connection.execute(sqlalchemy.text("SELECT last_insert_rowid()")).scalar_one()
+    return last
 
 
 def _row_of_check(event: dg.EventLogEntry, row: dict[str, Any], number: int) -> dict[str, Any]:

@@ -195,7 +195,8 @@ class Runner:
         for one in self._take_together(uploads):
             yield one
             changed |= one.success
-        for upload in uploads:
+        left = ledger.pending_uploads(self.lake, dataset) if changed else uploads
+        for upload in sorted({*uploads}.intersection(left)):
             outcome = self._take_through(upload)
             if outcome is not None:
                 yield outcome
@@ -247,18 +248,23 @@ class Runner:
         their own, and so is everything where runs of several fail."""
         from mm_assets.orchestration.triggers.sensors import take_together
 
-        while True:
-            small, now, _ = take_together(self.instance, self.lake, self.scope, uploads, pause=0)
-            if now.do != "run":
-                return
-            self.live(f"{self.scope.dataset}: {len(small)} small uploads are taken together")
-            config = {
-                "ops": {
-                    f"{self.scope.dataset}_uploads_together": {"config": {"at_most": SHOWN_AT_ONCE}}
-                }
+        config = {
+            "ops": {
+                f"{self.scope.dataset}_uploads_together": {"config": {"at_most": SHOWN_AT_ONCE}}
             }
-            result = self._execute("uploads", None, config=config)
-            yield from outcomes_of(result, "uploads")
+        }
+        left = uploads
+        while left:  # some at a time, as the run takes them: the oldest first
+            some = left[:SHOWN_AT_ONCE]
+            small, now, _ = take_together(self.instance, self.lake, self.scope, some, pause=0)
+            if now.do != "run":
+                left = left[SHOWN_AT_ONCE:]
+                continue
+            self.live(f"{self.scope.dataset}: {len(small)} small uploads are taken together")
+            outcomes = outcomes_of(self._execute("uploads", None, config=config), "uploads")
+            yield from outcomes
+            through = {one.upload for one in outcomes}
+            left = [upload for upload in left if upload not in through]
 
     def _take_through(self, upload: str) -> Outcome | None:
         """Run one pending upload, without the pauses of the sensor; None if no run is needed."""

@@ -19,7 +19,7 @@ from mm_assets.display.cells import visible
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.remembering import RememberingLake
 from mm_assets.orchestration.columns import column_schema
-from mm_assets.registry.store import ModelStore
+from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Store
 
@@ -100,13 +100,13 @@ class Scope:
 class OneOfSeveral:
     """What the functions of an upload's assets and checks are given, when one run has several.
 
-    `champions`: what the run predicts this upload with.
+    `champions`: what the run predicts this upload with; None where there was none.
     """
 
     partition_key: str
     run_id: str
     log: Any
-    champions: Mapping[Modality, int]
+    champions: Mapping[Modality, Champion | None]
 
 
 class LakeResource(dg.ConfigurableResource[Lake]):

@@ -32,7 +32,7 @@ from mm_assets.orchestration.scope import (
     Scope,
 )
 from mm_assets.orchestration.triggers.runs import finished_of
-from mm_assets.registry.pins import CHAMPIONS, generations, pin_text
+from mm_assets.registry.pins import CHAMPIONS, generations, pin_text, pinned_champions
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.several import ask_together
 from mm_assets.tables.store import Store
@@ -110,6 +110,23 @@ class _Resource:
         return ModelStore(self.own_lake, dataset)
 
 
+class _SaidLater:
+    """What a step says is told with what became of its upload: alone, a line is a transaction."""
+
+    def __init__(self) -> None:
+        self._said: list[tuple[str, str]] = []
+
+    def info(self, text: str) -> None:
+        self._said.append(("info", text))
+
+    def warning(self, text: str) -> None:
+        self._said.append(("warning", text))
+
+    def tell(self, log: Any) -> None:
+        for how, text in self._said:
+            getattr(log, how)(text)
+
+
 @dataclass
 class _OnItsWay:
     """One upload of a group: what there is to tell of it so far, and why it came no further."""
@@ -167,11 +184,13 @@ class _Together:
         instance.add_dynamic_partitions(self.scope.partitions.name or "", uploads)
         # Before the champions are looked at: whoever promotes others finds these under way.
         instance.add_run_tags(run_id, {GROUP: ",".join(uploads), CHAMPIONS: ""})
-        champions = generations(self.resource.models(dataset))
-        instance.add_run_tags(run_id, {CHAMPIONS: pin_text(champions)})
+        models = self.resource.models(dataset)
+        pinned = generations(models)
+        instance.add_run_tags(run_id, {CHAMPIONS: pin_text(pinned)})
+        champions = pinned_champions(models, pinned)
         group = [
             _OnItsWay(
-                OneOfSeveral(upload, run_id, self.context.log, champions),
+                OneOfSeveral(upload, run_id, _SaidLater(), champions),
                 replace(self.resource, own_lake=RememberingLake(self.lake)),
             )
             for upload in uploads
@@ -180,9 +199,10 @@ class _Together:
             self._take_step(step, [one for one in group if not one.problem])
         with told_at_once(instance):
             for one in group:
+                one.context.log.tell(self.context.log)
                 yield from one.events
-        for one in group:
-            self._end(one)
+                self._say_how_it_went(one)
+        self._settle(group)
         instance.add_run_tags(run_id, {GROUP: ""})
         if len(group) > 1 and all(one.problem for one in group):
             raise MMError(
@@ -209,16 +229,25 @@ class _Together:
         with store.held():
             ask_together(store, [taking(one) for one in group])
 
-    def _end(self, one: _OnItsWay) -> None:
-        upload, dataset = one.context.partition_key, self.scope.dataset
+    def _settle(self, group: Sequence[_OnItsWay]) -> None:
+        """Take away the notes of those that are through; the others go by themselves."""
+        dataset = self.scope.dataset
+        through = [one.context.partition_key for one in group if not one.problem]
+        noted = ledger.read_many_pending(self.lake, dataset, through)
+        small = {pending.source.upload for pending in noted if pending.is_small}
+        for one in group:
+            upload = one.context.partition_key
+            if one.problem:
+                ledger.leave_alone(self.lake, dataset, [upload])
+            elif upload in small:  # nobody asked for it again meanwhile
+                ledger.settle(self.lake, dataset, upload)
+
+    def _say_how_it_went(self, one: _OnItsWay) -> None:
+        upload = one.context.partition_key
         if one.problem:
             Log(self.context).warning(f"{upload} is left to a run of its own: {one.problem}")
-            ledger.leave_alone(self.lake, dataset, [upload])
         else:
             Log(self.context).info(f"{upload} is through")
-            noted = ledger.read_pending(self.lake, dataset, upload)
-            if noted is not None and noted.is_small:  # nobody asked for it again meanwhile
-                ledger.settle(self.lake, dataset, upload)
 
 
 def _take(step: _Step, one: _OnItsWay, lake: _Resource) -> str:

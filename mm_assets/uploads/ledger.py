@@ -23,7 +23,13 @@ from mm_assets.lake.layout import of_upload, pending_prefix, set_aside_prefix, u
 from mm_assets.lake.local import utc_now
 from mm_assets.uploads.archives.opening import without_suffix
 from mm_assets.uploads.find import Source, Waiting, look_at, read_source, register
-from mm_assets.uploads.withdrawals import ROUND, is_taken_back, read_withdrawal, to_take_back
+from mm_assets.uploads.withdrawals import (
+    ROUND,
+    is_taken_back,
+    read_withdrawal,
+    to_take_back,
+    withdrawn_uploads,
+)
 
 KEY = re.compile(r"\d{8}-\d{9}-[0-9a-f]{10}")  # as `find.upload_key` makes it
 SMALL = 1 << 20  # bytes; an upload that is not larger keeps others waiting for a moment only
@@ -119,14 +125,27 @@ def read_pending(lake: Lake, dataset: str, upload: str) -> Pending | None:
 
 def read_many_pending(lake: Lake, dataset: str, uploads: Sequence[str]) -> list[Pending]:
     """What is noted of these, of those that are under way and whose note can be read."""
+    withdrawn = withdrawn_uploads(lake, dataset) if uploads else frozenset()
 
     def read(upload: str) -> Pending | None:
         try:
-            return read_pending(lake, dataset, upload)
-        except UploadError:
-            return None  # its own run says so
+            if upload in withdrawn:
+                return read_pending(lake, dataset, upload)
+            return _pending_of(lake.read_json(f"{pending_prefix(dataset)}{upload}.json"))
+        except (LakeError, UploadError, ValueError, TypeError, KeyError) as error:
+            if isinstance(error, LakeError) and error.code != "lake_damaged":
+                raise
+            return None  # it cannot be read, and its own run says so
 
     return [one for one in of_each(lake, read, uploads) if one is not None]
+
+
+def _pending_of(document: dict[str, Any] | None) -> Pending | None:
+    """What is noted of an upload that was not withdrawn."""
+    if document is None:
+        return None
+    source = Source(**document["source"])
+    return Pending(source, int(document["round"]), bool(document.get("alone")))
 
 
 def leave_alone(lake: Lake, dataset: str, uploads: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """The assets `predictions_with_image`, `predictions_without_image` and `predictions`."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -33,7 +34,7 @@ from mm_assets.registry.pins import (
     pin_text,
     pinned_champions,
 )
-from mm_assets.registry.store import ModelStore
+from mm_assets.registry.store import Champion, ModelStore
 from mm_assets.tables.store import Query
 from mm_assets.uploads.received import read_parquet
 
@@ -110,12 +111,16 @@ def _confidence_chart(scope: Scope, predictions: "pa.Table") -> dg.MetadataValue
     return chart(confidence_bars(confidence, in_review, least_of(scope.spec)))
 
 
-def _pin_of(
+def _champions_of(
     context: dg.AssetExecutionContext | OneOfSeveral, lake: Lake, models: ModelStore
-) -> Generations:
+) -> Mapping[Modality, Champion | None]:
     """The champions of this run; written into the run, so that all its steps use the same."""
     if isinstance(context, OneOfSeveral):
-        return dict(context.champions)
+        return context.champions
+    return pinned_champions(models, _pin_of(context, lake, models))
+
+
+def _pin_of(context: dg.AssetExecutionContext, lake: Lake, models: ModelStore) -> Generations:
     run = context.instance.get_run_by_id(context.run_id)
     tags = run.tags if run else {}
     is_own = not (run and run.parent_run_id) or tags.get(PINNED_BY) == context.run_id
@@ -160,7 +165,7 @@ def _predictions(scope: Scope, modality: Modality) -> dg.AssetsDefinition:
             scope.spec,
             context.partition_key,
             modality,
-            champions=pinned_champions(models, _pin_of(context, lake.lake(), models)),
+            champions=_champions_of(context, lake.lake(), models),
             run_id=context.run_id,
             progress=Log(context).info,
         )
