@@ -23,7 +23,7 @@ from mm_assets.manifest.image_sets import ImageSets, all_of
 from mm_assets.manifest.names import own_names, unclear, without_names
 from mm_assets.manifest.refused import refused_records
 from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
-from mm_assets.manifest.writing import counts_by, write_tables
+from mm_assets.manifest.writing import counts_by, write_table, write_tables
 from mm_assets.reading.image_features import mean_features
 from mm_assets.reading.in_memory import in_memory
 from mm_assets.tables.store import Store
@@ -167,7 +167,7 @@ def _publish(
     names = ["manifest.parquet"]
     for name, table in beside.items():
         names.append(f"{name}.parquet")
-        write_tables(folder / names[-1], table.schema, [table])
+        write_table(folder / names[-1], table)
     said = {"dataset": spec.dataset, "upload": upload, "fingerprint": spec.fingerprint, **document}
     files = {name: folder / name for name in names}
     document = lake.publish(of_upload(spec.dataset, upload, MANIFEST), files, said)

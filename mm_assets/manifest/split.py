@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
@@ -24,18 +23,22 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
     import pyarrow.parquet as pq
 
     document = read_document(lake, spec.dataset, upload, MANIFEST)
+    said = {"dataset": spec.dataset, "upload": upload, "fingerprint": document["fingerprint"]}
+    pointer, name = of_upload(spec.dataset, upload, records_name(modality)), records_name(modality)
+    records = document["counts"][modality.value]
+    if records == document["counts"]["in_manifest"]:  # the very same file
+        counted = {what: document["counts"][what] for what in ("to_predict", "labelled")}
+        file = document["files"]["manifest.parquet"]
+        counts = {"records": records, **counted}
+        return lake.publish(pointer, {f"{name}.parquet": file}, {**said, "counts": counts})
     with working_folder("records") as folder:
-        whole = folder / "manifest.parquet"
-        file: Path | dict[str, Any] = folder / "records.parquet"
-        counts = {"records": document["counts"][modality.value]}
-        if counts["records"] == document["counts"]["in_manifest"]:  # the very same file
-            file = document["files"]["manifest.parquet"]
-            counts |= {name: document["counts"][name] for name in ("to_predict", "labelled")}
-        elif not counts["records"]:
+        path, counts = folder / "records.parquet", {"records": records}
+        if not records:
             counts |= {"to_predict": 0, "labelled": 0}
             with lake.open_published(document, "manifest.parquet") as stored:
-                write_tables(folder / "records.parquet", pq.read_schema(stored), ())
+                write_tables(path, pq.read_schema(stored), ())
         else:
+            whole = folder / "manifest.parquet"
             lake.fetch_published(document, "manifest.parquet", whole)
             with pq.ParquetFile(whole) as manifest:
                 told = manifest.read(columns=["image_sha256", "purpose"])
@@ -44,20 +47,11 @@ def split_records(lake: Lake, spec: DatasetSpec, upload: str, modality: Modality
                     wanted = pc.invert(wanted)
                 by_purpose = counts_by(told.filter(wanted), "purpose")
                 parts = _only(manifest, wanted.combine_chunks())
-                write_tables(folder / "records.parquet", manifest.schema_arrow, parts)
+                write_tables(path, manifest.schema_arrow, parts)
             counts |= {
                 "to_predict": by_purpose.get("predict", 0), "labelled": by_purpose.get("train", 0)
             }  # fmt: skip
-        return lake.publish(
-            of_upload(spec.dataset, upload, records_name(modality)),
-            {f"{records_name(modality)}.parquet": file},
-            {
-                "dataset": spec.dataset,
-                "upload": upload,
-                "fingerprint": document["fingerprint"],
-                "counts": counts,
-            },
-        )
+        return lake.publish(pointer, {f"{name}.parquet": path}, {**said, "counts": counts})
 
 
 def _only(file: pq.ParquetFile, wanted: pa.BooleanArray) -> Iterator[pa.Table]:

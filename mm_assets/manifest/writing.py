@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mm_assets.lake.local import working_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,6 +22,21 @@ def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> N
     ) as writer:
         for table in tables:
             writer.write_table(table)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """The same of one table. One without rows is the same bytes each time, so it is made once."""
+    if table.num_rows:
+        write_tables(path, table.schema, [table])
+    else:
+        path.write_bytes(_without_rows(table.schema))
+
+
+@lru_cache(maxsize=64)
+def _without_rows(schema: pa.Schema) -> bytes:
+    with working_folder("empty") as folder:
+        write_tables(folder / "empty.parquet", schema, [schema.empty_table()])
+        return (folder / "empty.parquet").read_bytes()
 
 
 def _repeated(schema: pa.Schema) -> list[str]:

@@ -38,7 +38,7 @@ from mm_assets.tables.several import ask_together
 from mm_assets.tables.store import Store
 from mm_assets.uploads import ledger
 
-AT_ONCE = 10  # uploads in a group: the table is held for so many, and lost with a run that dies
+AT_ONCE = 20  # uploads in a group: the table is held for so many, and lost with a run that dies
 # The assets of an upload's run in their order, and checks; made when a run needs them.
 Parts = Callable[[], tuple[Sequence[dg.AssetsDefinition], Sequence[dg.AssetChecksDefinition]]]
 LONGEST = 600.0  # seconds after which a run takes up no more: the next has new code and memory

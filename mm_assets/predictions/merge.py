@@ -96,12 +96,13 @@ def _publish(
     """Publish the document, with the records whose answer was taken back beside it."""
     import pyarrow.parquet as pq
 
+    pointer = of_upload(spec.dataset, upload, "predictions")
+    if not withdrawn.num_rows:
+        return lake.publish(pointer, {}, document)
     with working_folder("withdrawn") as folder:
-        files = {}
-        if withdrawn.num_rows:
-            files["withdrawn.parquet"] = folder / "withdrawn.parquet"
-            pq.write_table(withdrawn, files["withdrawn.parquet"], compression="zstd")
-        return lake.publish(of_upload(spec.dataset, upload, "predictions"), files, document)
+        path = folder / "withdrawn.parquet"
+        pq.write_table(withdrawn, path, compression="zstd")
+        return lake.publish(pointer, {"withdrawn.parquet": path}, document)
 
 
 def _not_told(
