@@ -270,6 +270,35 @@ def test_the_table_is_opened_for_a_group_and_not_for_each_upload(
     assert found[0] == found[1] <= 8
 
 
+def test_an_upload_asks_little_of_the_lake(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run wrote itself it does not ask for: that was most of 74 objects that were read."""
+    asked: Counter[str] = Counter()
+
+    def count(name: str) -> None:
+        whole = getattr(Lake, name)
+
+        def counted(*given_: Any, **named: Any) -> Any:
+            asked[name] += 1
+            return whole(*given_, **named)
+
+        monkeypatch.setattr(Lake, name, counted)
+
+    for name in ("read", "read_range", "fetch", "open", "stat", "write", "create_json", "list"):
+        count(name)
+    found = []
+    for some in (range(2), range(2, 6), range(6, 14)):  # the first reads the champion, too
+        for number in some:
+            here.drop(number, (f"x{number},1,red,",))
+        asked.clear()
+        assert len(of_uploads(here.sync())) == len(some)
+        found.append(Counter(asked))
+    more = {name: (found[2][name] - found[1][name]) / 4 for name in asked}
+    assert sum(more.get(name, 0) for name in ("read", "read_range", "fetch", "open")) <= 15
+    assert more["write"] + more["create_json"] <= 26  # two modalities
+    assert more["stat"] <= 2
+    assert more["list"] <= 4
+
+
 # -- under the daemon -----------------------------------------------------------------------------
 
 
