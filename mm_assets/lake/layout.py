@@ -92,6 +92,11 @@ def uploads_prefix(dataset: str) -> str:
     return f"{dataset_prefix(dataset)}uploads/"
 
 
+def is_of_an_upload(key: str) -> bool:
+    """Whether an object lies below `uploads_prefix` of a dataset."""
+    return key.startswith("datasets/") and key.split("/", 3)[2:3] == ["uploads"]
+
+
 def of_upload(dataset: str, upload: str, name: str) -> str:
     """The pointer document `name` of one upload: source, raw_uploads, manifest, …"""
     return f"{uploads_prefix(dataset)}{upload}/{name}.json"

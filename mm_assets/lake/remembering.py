@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mm_assets.lake.lake import Lake
+from mm_assets.lake.layout import is_of_an_upload
 from mm_assets.lake.local import sha256_of
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class RememberingLake(Lake):
 
     def _keep(self, key: str, data: bytes) -> None:
         self._forget(key)
-        if len(data) <= SMALL and self._size + len(data) <= MOST:
+        if is_of_an_upload(key) and len(data) <= SMALL and self._size + len(data) <= MOST:
             self._kept[key] = data
             self._size += len(data)
 

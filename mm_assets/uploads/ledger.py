@@ -32,6 +32,7 @@ from mm_assets.uploads.withdrawals import (
 )
 
 KEY = re.compile(r"\d{8}-\d{9}-[0-9a-f]{10}")  # as `find.upload_key` makes it
+FEW = 12  # questions to S3 that cost as much as a listing
 SMALL = 1 << 20  # bytes; an upload that is not larger keeps others waiting for a moment only
 
 
@@ -125,7 +126,8 @@ def read_pending(lake: Lake, dataset: str, upload: str) -> Pending | None:
 
 def read_many_pending(lake: Lake, dataset: str, uploads: Sequence[str]) -> list[Pending]:
     """What is noted of these, of those that are under way and whose note can be read."""
-    withdrawn = withdrawn_uploads(lake, dataset) if uploads else frozenset()
+    # One listing instead of a question for each, where it costs less.
+    withdrawn = withdrawn_uploads(lake, dataset) if len(uploads) > FEW else frozenset(uploads)
 
     def read(upload: str) -> Pending | None:
         try:

@@ -82,11 +82,13 @@ def test_large_and_many_objects_are_not_kept(
     monkeypatch.setattr(remembering, "SMALL", 10)
     monkeypatch.setattr(remembering, "MOST", 15)
     mine = RememberingLake(lake)
-    for key, size in (("x/large", 11), ("x/a", 10), ("x/b", 6), ("x/c", 5)):
+    own = "datasets/d/uploads/u/"
+    sizes = {f"{own}large": 11, f"{own}a": 10, f"{own}b": 6, f"{own}c": 5, "datasets/d/log/a": 1}
+    for key, size in sizes.items():
         mine.write(key, b"." * size)
         assert mine.read(key) == b"." * size
-    assert asked == ["x/large", "x/b"]
-    mine.write("x/a", b".")  # makes room
-    mine.write("x/b", b"." * 6)
-    mine.read("x/b")
-    assert asked == ["x/large", "x/b"]
+    assert asked == [f"{own}large", f"{own}b", "datasets/d/log/a"]
+    mine.write(f"{own}a", b".")  # makes room
+    mine.write(f"{own}b", b"." * 6)
+    mine.read(f"{own}b")
+    assert len(asked) == 3
