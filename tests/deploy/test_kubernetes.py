@@ -181,6 +181,8 @@ def test_a_training_asks_kubernetes_for_the_pod_that_its_tags_say(
     with dg.instance_for_test(temp_dir=str(home), overrides={"run_launcher": settings}) as instance:
         for some in ({}, tags):
             instance.run_launcher.launch_run(LaunchRunContext(run_of(instance, some), None))
+    image = (FOLDER.parent / "image" / "requirements.lock").read_text()
+    assert "\ndagster-k8s==" in image  # the daemon of the chart is our image
     for job in taken:
         assert job.pop("path") == "/apis/batch/v1/namespaces/mm/jobs"
         kubernetes_validate.validate(
