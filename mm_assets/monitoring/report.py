@@ -22,7 +22,8 @@ from mm_assets.monitoring.drift import drift_picture, feature_drift, label_drift
 from mm_assets.monitoring.promise_picture import promise_picture
 from mm_assets.monitoring.refused import refused_of
 from mm_assets.registry.store import ModelStore
-from mm_assets.tables.store import Query, Store
+from mm_assets.tables.answers import read_answers
+from mm_assets.tables.store import Store
 from mm_assets.training.answered import Answered, answered, with_labels_as_predicted
 from mm_assets.uploads.received import read_parquet
 from mm_assets.uploads.withdrawals import withdrawn_uploads
@@ -40,12 +41,6 @@ PICTURES = (
     "confidence", "predicted_classes", "predicted_values", "images", "promise", "live_accuracy",
     "calibration", "least_confident", "drift", "rejects", "quarantines",
 )  # fmt: skip
-# Of every prediction; the rest of it, the larger part, is not read.
-DRAWN = (
-    "record_id", "prediction", "lower", "upper", "confidence", "needs_review", "modality",
-    "model_version", "upload", "label",
-)  # fmt: skip
-
 Figures = dict[str, float | int]
 
 
@@ -60,8 +55,7 @@ def build_monitoring(
     `feature_drift`, the drift of each feature, `promises`, whether each model's promise holds, and
     `confidences`, how many records have which confidence.
     """
-    predictions = store.read(spec.dataset, Query(columns=DRAWN, in_order=False))
-    predictions = with_labels_as_predicted(predictions, spec)
+    predictions = with_labels_as_predicted(read_answers(lake, store, spec.dataset), spec)
     withdrawn = withdrawn_uploads(lake, spec.dataset)
     noted: list[str] = lake.names(uploads_prefix(spec.dataset))
     uploads = [upload for upload in noted if upload not in withdrawn]
