@@ -19,6 +19,7 @@ from mm_assets.manifest.join import build_manifest
 from mm_assets.monitoring import report
 from mm_assets.monitoring.report import PICTURES, build_monitoring
 from mm_assets.predictions.predict import empty_predictions
+from mm_assets.tables.answers import ANSWERS
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Query, Store
 from mm_assets.training.training_set import build_training_set
@@ -138,7 +139,7 @@ def test_of_all_predictions_only_what_is_drawn_is_read(
 
     monkeypatch.setattr(store, "read", noted)
     build_monitoring(lake, store, spec, None)
-    assert asked == [Query(columns=report.DRAWN, in_order=False)]
+    assert asked == [Query(columns=ANSWERS, in_order=False)]
 
 
 def test_records_that_are_unlike_the_training_set_show_as_drift(parts: Parts) -> None:

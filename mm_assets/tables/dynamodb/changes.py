@@ -65,7 +65,12 @@ class Changelog:
 
     def _put(self, notes: Sequence[Item], *, is_over: bool) -> None:
         said = {"over": {"BOOL": is_over}, "at": {"N": repr(time.time())}}
-        self.requests.write_all({"PutRequest": {"Item": {**one, **said}}} for one in notes)
+
+        def put(one: Item) -> None:
+            self.requests.call("put_item", Item={**one, **said})
+
+        for _ in self.requests.each(put, notes):
+            pass
 
     def read(self) -> Changes:
         """What is noted. The copy's name is asked for last: a note that another look settled
