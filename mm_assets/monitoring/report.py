@@ -21,6 +21,7 @@ from mm_assets.monitoring.by_model import by_model
 from mm_assets.monitoring.drift import drift_picture, feature_drift, label_drift
 from mm_assets.monitoring.promise_picture import promise_picture
 from mm_assets.monitoring.refused import refused_of
+from mm_assets.monitoring.timeline import time_bins
 from mm_assets.registry.store import ModelStore
 from mm_assets.tables.answers import read_answers
 from mm_assets.tables.store import Store
@@ -149,8 +150,9 @@ def _of_predictions(
         "median_confidence": pc.quantile(predictions["confidence"], 0.5)[0].as_py(),
         **{f"live_{name}": value for name, value in found.items()},
     }
+    bins = time_bins(predictions)
     pictures: dict[str, bytes | None] = {
-        "confidence": charts.confidence_over_time(predictions, spec.review.threshold),
+        "confidence": charts.confidence_over_time(predictions, bins, spec.review.threshold),
         "live_accuracy": live.live_accuracy(
             predictions, spec.problem_type, spec.limits.minimum_live_accuracy
         ),
@@ -158,12 +160,14 @@ def _of_predictions(
     }
     if len(spec.modalities) > 1:  # else every record has an image, or none
         figures["image_share"] = with_image / n
-        pictures["images"] = charts.image_share(predictions)
+        pictures["images"] = charts.image_share(predictions, bins)
     if spec.is_regression:
-        pictures["predicted_values"] = charts.value_distribution(predictions, spec.label_column)
+        pictures["predicted_values"] = charts.value_distribution(
+            predictions, bins, spec.label_column
+        )
     else:
         expected = training["labels"] if training else None
-        pictures["predicted_classes"] = charts.class_balance(predictions, expected)
+        pictures["predicted_classes"] = charts.class_balance(predictions, bins, expected)
     return pictures, figures
 
 
