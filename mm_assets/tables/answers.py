@@ -129,7 +129,9 @@ def _joined(tables: Sequence[pa.Table]) -> pa.Table:
     for table in reversed(tables):
         left = table
         for newer in parts:
-            left = left.filter(pc.invert(pc.is_in(left["record_id"], newer["record_id"])))
+            replaced = pc.is_in(left["record_id"], newer["record_id"])
+            if pc.any(replaced).as_py():
+                left = left.filter(pc.invert(replaced))
         parts.append(left)
     return pa.concat_tables(reversed(parts)) if parts else schema_of(ANSWERS).empty_table()
 
