@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,8 @@ from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import answers_prefix
 from mm_assets.tables import answers
 from mm_assets.tables.answers import ANSWERS, read_answers
-from mm_assets.tables.dynamodb import changes
+from mm_assets.tables.dynamodb import changes, items
+from mm_assets.tables.dynamodb import store as dynamodb_module
 from mm_assets.tables.dynamodb.store import DynamoDBStore
 from mm_assets.tables.store import Query, Store
 from tests.tables.faults import Crash, Wire, watched
@@ -32,6 +34,13 @@ RECORDS = "abcd"
 @pytest.fixture
 def lake(folder_settings: Settings) -> Lake:
     return Lake(folder_settings)
+
+
+@pytest.fixture
+def few_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that reading all answers, and withdrawing, take few requests."""
+    for module in (items, dynamodb_module):
+        monkeypatch.setattr(module, "SHARDS", 2)
 
 
 @pytest.fixture
@@ -114,6 +123,7 @@ a_step = st.one_of(
 some_steps = st.lists(st.tuples(a_step, st.integers(0, 12), st.integers(0, 15)), max_size=8)
 
 
+@pytest.mark.usefixtures("few_shards")
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -137,17 +147,19 @@ def test_a_look_gives_what_the_table_says_whatever_happened_before(
         assert looked(lake, dynamodb_store, dataset) == each(dynamodb_store, dataset)
 
 
+@pytest.mark.usefixtures("few_shards")
 @pytest.mark.parametrize(
     "step",
     [
         merged([offer("b", upload="u2"), offer("d", upload="u2")]),
         lambda store, dataset: store.publish(dataset, "u3", rows(a="cat", c="dog"), images()),
+        lambda store, dataset: store.publish(dataset, "u1", rows(b="dog"), images()),
         lambda store, dataset: store.publish(
             dataset, "u2", rows(), images(), refusals(("a", "bad_number"))
         ),
         withdrawn("u1"),
     ],
-    ids=["merged", "labelled", "refused", "withdrawn"],
+    ids=["merged", "labelled", "relabelled", "refused", "withdrawn"],
 )
 def test_a_look_may_be_at_any_moment_of_a_change_and_a_change_at_any_moment_of_a_look(
     lake: Lake, dynamodb_store: DynamoDBStore, wire: Wire, step: Step
@@ -158,36 +170,67 @@ def test_a_look_may_be_at_any_moment_of_a_change_and_a_change_at_any_moment_of_a
     def look(dataset: str) -> None:
         looked(lake, dynamodb_store, dataset)
 
-    def happens(first: Callable[[str], None], other: Callable[[str], None], at: int) -> bool:
-        """Whether it was possible: the one at this moment of the other."""
-        dataset, happened = f"d{next(NUMBERS)}", list[int]()
-        begun = [offer(one, image_upload="u1", upload="u0") for one in "abc"]
-        dynamodb_store.publish(dataset, "u1", rows(b="cow"), images())
-        dynamodb_store.merge(dataset, offered(*begun))
-        look(dataset)
-        dynamodb_store.merge(dataset, offered(offer("a", model_generation=2, image_upload="u1")))
+    def happens(
+        first: Callable[[str], None], other: Callable[[str], None], at: int, crash_at: int = 0
+    ) -> bool:
+        """Whether it was possible: the one at this moment of the other, which dies then or not."""
+        dataset, happened = begun(dynamodb_store, lake), list[int]()
 
         def meanwhile() -> None:
             happened.append(1)
             other(dataset)
 
-        wire.rule = at_requests(meanwhile, at)
-        first(dataset)
+        wire.rule = at_requests(meanwhile, at, crash_at)
+        with suppress(Crash):
+            first(dataset)
         wire.rule = lambda operation, request: None
         for _ in range(2):
             assert looked(lake, dynamodb_store, dataset) == each(dynamodb_store, dataset), at
         return bool(happened)
 
-    # A withdrawal asks its two indexes in between, 32 times: not each of these is a moment.
-    for moments in (range(1, 20), range(20, 200, 23)):
-        for at in moments:
-            if not happens(change, look, at):
-                break
-    assert at > 8
+    for at in itertools.count(1):
+        if not happens(change, look, at, at + 1):
+            break
+        if at % 3 == 0:
+            happens(change, look, at)
+    assert at > 5
     for at in itertools.count(1):
         if not happens(look, change, at):
             break
     assert at > 5
+
+
+@pytest.mark.usefixtures("few_shards")
+def test_of_two_looks_at_the_same_time_each_sees_all(
+    lake: Lake, dynamodb_store: DynamoDBStore, wire: Wire
+) -> None:
+    for at in itertools.count(1):
+        dataset, other = begun(dynamodb_store, lake), list[Any]()
+        wire.rule = at_requests(
+            lambda dataset=dataset, other=other: other.append(  # type: ignore[misc]
+                looked(lake, dynamodb_store, dataset)
+            ),
+            at,
+        )
+        found = looked(lake, dynamodb_store, dataset)
+        wire.rule = lambda operation, request: None
+        expected = each(dynamodb_store, dataset)
+        assert found == expected, at
+        assert other in ([expected], []), at
+        if not other:
+            break
+    assert at > 5
+
+
+def begun(store: Store, lake: Lake) -> str:
+    """A dataset at which somebody looked, and of which one answer has changed since."""
+    dataset = f"d{next(NUMBERS)}"
+    store.publish(dataset, "u1", rows(b="cow"), images())
+    first = [offer(one, image_upload="u1", upload="u0") for one in "abc"]
+    store.merge(dataset, offered(*first))
+    looked(lake, store, dataset)
+    store.merge(dataset, offered(offer("a", model_generation=2, image_upload="u1")))
+    return dataset
 
 
 def at_requests(
