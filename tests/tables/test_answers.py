@@ -265,7 +265,7 @@ def test_a_look_reads_what_is_new_and_nothing_else(
     lake: Lake, dynamodb_store: DynamoDBStore, wire: Wire
 ) -> None:
     store = dynamodb_store
-    store.merge("pets", offered(*(offer(f"r{n}", upload=f"u{n // 5}") for n in range(1500))))
+    store.merge("pets", offered(*(offer(f"r{n}", upload=f"u{n // 5}") for n in range(300))))
     looked(lake, store)
     aged(store, changes.LAG_SECONDS)  # an index may lag so long
     looked(lake, store)
@@ -290,7 +290,7 @@ def test_a_look_reads_what_is_new_and_nothing_else(
     assert wire.seen == {"Query": 1, "GetItem": 1}  # nothing is new: no more than to see that
     wire.rule = lambda operation, request: None
     assert found == whole(store)
-    assert len(found) == 1505
+    assert len(found) == 305
 
 
 def aged(store: DynamoDBStore, seconds: float) -> None:
