@@ -115,7 +115,7 @@ image: ## Build the image: VARIANT=cpu with TORCH_INDEX=…, or VARIANT=gpu
 LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header
 lock: $(BIN)/python ## Resolve the lock files again (after a change of pyproject.toml)
 	@python -m $(LOCK) --group dev --all-extras --output-file requirements.lock pyproject.toml
-	@python -m $(LOCK) --constraint requirements.lock $(addprefix --extra ,gradient-boosting postgres serve tracking tuning) --output-file deploy/image/requirements.lock pyproject.toml
+	@python -m $(LOCK) --constraint requirements.lock $(addprefix --extra ,gradient-boosting kubernetes postgres serve tracking tuning) --output-file deploy/image/requirements.lock pyproject.toml
 	@printf 'hatchling\nuv\n' | python -m $(LOCK) --constraint requirements.lock --output-file deploy/image/tools.lock -
 
 clean: ## Remove local state (data/lake, the table, Dagster's history), not the venv

@@ -24,6 +24,8 @@ datasets/<dataset>/image_homes.json              where what is known of its imag
 datasets/<dataset>/models/<modality>/…           trained models and promotions
 datasets/<dataset>/tuning/<modality>/<study>/…   one document for each trial
 datasets/<dataset>/monitoring.json               the pictures
+datasets/<dataset>/answers/…                     a copy of all answers in columns, where the table
+                                                 is DynamoDB (tables/answers.py)
 datasets/<dataset>/joined/…                      a note for each manifest that is yet to be counted
 datasets/<dataset>/refused/<n>.json              what was refused of the newest uploads
 datasets/<dataset>/review/…                      answers that people give on the page (review/)
@@ -78,6 +80,10 @@ def taken_back_prefix(dataset: str) -> str:
 
 def joined_prefix(dataset: str) -> str:
     return f"{dataset_prefix(dataset)}joined/"
+
+
+def answers_prefix(dataset: str) -> str:
+    return f"{dataset_prefix(dataset)}answers/"
 
 
 def refused_prefix(dataset: str) -> str:

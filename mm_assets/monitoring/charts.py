@@ -1,6 +1,6 @@
 """Pictures of the predictions table over time, and the figures that go with them.
 
-`predictions` is always what `Store.read` gives; `timeline.py` says what the bins of time are.
+`predictions` is always what `Store.read` gives, `bins` their `time_bins` (timeline.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.display.cells import written_out
-from mm_assets.monitoring.timeline import Bins, name_bins, time_bins
+from mm_assets.monitoring.timeline import Bins, name_bins
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 # -- the pictures ---------------------------------------------------------------------------------
 
 
-def confidence_over_time(predictions: pa.Table, threshold: float | None) -> bytes:
+def confidence_over_time(predictions: pa.Table, bins: Bins, threshold: float | None) -> bytes:
     """Median and quartiles of the confidence, and how many records (PNG).
 
     threshold: what the YAML names; None where each model has a limit of its own.
@@ -42,21 +42,17 @@ def confidence_over_time(predictions: pa.Table, threshold: float | None) -> byte
     asked = predictions["needs_review"].to_numpy()
     share = float(asked.mean()) if len(asked) else 0.0
     title = f"In review: {share:.1%} of {in_records(len(asked))}"
-    return _quartiles_over_time(
-        confidence, time_bins(predictions), title, "confidence", threshold, (-0.03, 1.03)
-    )
+    return _quartiles_over_time(confidence, bins, title, "confidence", threshold, (-0.03, 1.03))
 
 
-def value_distribution(predictions: pa.Table, name: str) -> bytes:
+def value_distribution(predictions: pa.Table, bins: Bins, name: str) -> bytes:
     """Regression: median and quartiles of the predicted values of `name` over time (PNG)."""
     from mm_assets.display.pictures import short
 
     values = as_floats(predictions["prediction"])
     middle = f"median {written_out(float(np.median(values)))}, " if len(values) else ""
     title = f"Predicted values: {middle}{in_records(len(values))}"
-    return _quartiles_over_time(
-        values, time_bins(predictions), title, f"predicted {short(name, LONGEST_LABEL)}"
-    )
+    return _quartiles_over_time(values, bins, title, f"predicted {short(name, LONGEST_LABEL)}")
 
 
 def _quartiles_over_time(
@@ -87,11 +83,10 @@ def _quartiles_over_time(
         return pictures.to_png(fig)
 
 
-def class_balance(predictions: pa.Table, expected: dict[str, int] | None) -> bytes:
+def class_balance(predictions: pa.Table, bins: Bins, expected: dict[str, int] | None) -> bytes:
     """The share of each predicted class over time, against that of the training labels (PNG)."""
     from mm_assets.display import pictures
 
-    bins = time_bins(predictions)
     classes = class_amounts(predictions, expected, bins)
     bright = [color for color in pictures.PALETTE if color != pictures.BLACK]
     colors = [*bright[: len(classes.names) - 1], pictures.PALE]
@@ -112,14 +107,12 @@ def class_balance(predictions: pa.Table, expected: dict[str, int] | None) -> byt
         return pictures.to_png(fig)
 
 
-def image_share(predictions: pa.Table) -> bytes:
+def image_share(predictions: pa.Table, bins: Bins) -> bytes:
     """The share of records that were predicted with and without an image, over time (PNG)."""
     from mm_assets.display import pictures
 
     with_image = _is_with_image(predictions)
-    bins = time_bins(predictions)
-    amounts = np.zeros((2, len(bins.labels)))
-    np.add.at(amounts, (np.where(with_image, 0, 1), bins.codes), 1)
+    amounts = _counted(np.where(with_image, 0, 1), 2, bins)
     share = float(with_image.mean()) if len(with_image) else 0.0
     title = f"With an image: {share:.1%} of {in_records(len(with_image))}"
     with pictures.figure(WIDTH, HEIGHT, title) as fig:
@@ -292,8 +285,7 @@ def class_amounts(
     counts = dict(zip(found, np.bincount(place, minlength=len(found)).tolist(), strict=True))
     shown, others = _classes_shown(counts, expected)
     row = np.array([shown.index(n) if n in shown else len(shown) for n in found], dtype=np.int64)
-    amounts = np.zeros((len(shown) + 1, len(bins.labels)))
-    np.add.at(amounts, (row[place], bins.codes), 1)
+    amounts = _counted(row[place], len(shown) + 1, bins)
     before = [expected.get(name, 0) for name in shown]
     before.append(sum(expected.values()) - sum(before))
     return ClassAmounts(
@@ -301,6 +293,13 @@ def class_amounts(
         amounts=amounts,
         expected=_shares(np.array(before, dtype=float)) if sum(before) else None,
     )
+
+
+def _counted(part: npt.NDArray[np.int64], n_parts: int, bins: Bins) -> Floats:
+    """How many records there are [part, bin]; `part` is that of each record."""
+    n = len(bins.labels)
+    counts = np.bincount(part * n + bins.codes, minlength=n_parts * n)
+    return counts.reshape(n_parts, n).astype(np.float64)
 
 
 def _shares(amounts: Floats) -> Floats:

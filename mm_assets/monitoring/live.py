@@ -131,10 +131,14 @@ def wilson(share: Floats, n: Floats) -> tuple[Floats, Floats]:
 
 
 def _judged(predictions: pa.Table, problem_type: str) -> tuple[pa.Table, Floats]:
-    """The records whose label is known, and for each 1 if right, 0 if wrong, or how far off."""
+    """The records whose label is known, and for each 1 if right, 0 if wrong, or how far off.
+
+    In order, so that sums of the same are the same to the last digit.
+    """
     import pyarrow.compute as pc
 
     known = predictions.filter(pc.is_valid(predictions["label"]))
+    known = known.sort_by([(n, "ascending") for n in ("prediction", "label", "confidence")])
     if problem_type == "regression":
         return known, np.abs(as_floats(known["label"]) - as_floats(known["prediction"]))
     right = pc.equal(known["label"], known["prediction"]).to_numpy()

@@ -21,8 +21,10 @@ from mm_assets.monitoring.by_model import by_model
 from mm_assets.monitoring.drift import drift_picture, feature_drift, label_drift
 from mm_assets.monitoring.promise_picture import promise_picture
 from mm_assets.monitoring.refused import refused_of
+from mm_assets.monitoring.timeline import time_bins
 from mm_assets.registry.store import ModelStore
-from mm_assets.tables.store import Query, Store
+from mm_assets.tables.answers import read_answers
+from mm_assets.tables.store import Store
 from mm_assets.training.answered import Answered, answered, with_labels_as_predicted
 from mm_assets.uploads.received import read_parquet
 from mm_assets.uploads.withdrawals import withdrawn_uploads
@@ -40,12 +42,6 @@ PICTURES = (
     "confidence", "predicted_classes", "predicted_values", "images", "promise", "live_accuracy",
     "calibration", "least_confident", "drift", "rejects", "quarantines",
 )  # fmt: skip
-# Of every prediction; the rest of it, the larger part, is not read.
-DRAWN = (
-    "record_id", "prediction", "lower", "upper", "confidence", "needs_review", "modality",
-    "model_version", "upload", "label",
-)  # fmt: skip
-
 Figures = dict[str, float | int]
 
 
@@ -60,8 +56,7 @@ def build_monitoring(
     `feature_drift`, the drift of each feature, `promises`, whether each model's promise holds, and
     `confidences`, how many records have which confidence.
     """
-    predictions = store.read(spec.dataset, Query(columns=DRAWN, in_order=False))
-    predictions = with_labels_as_predicted(predictions, spec)
+    predictions = with_labels_as_predicted(read_answers(lake, store, spec.dataset), spec)
     withdrawn = withdrawn_uploads(lake, spec.dataset)
     noted: list[str] = lake.names(uploads_prefix(spec.dataset))
     uploads = [upload for upload in noted if upload not in withdrawn]
@@ -155,8 +150,9 @@ def _of_predictions(
         "median_confidence": pc.quantile(predictions["confidence"], 0.5)[0].as_py(),
         **{f"live_{name}": value for name, value in found.items()},
     }
+    bins = time_bins(predictions)
     pictures: dict[str, bytes | None] = {
-        "confidence": charts.confidence_over_time(predictions, spec.review.threshold),
+        "confidence": charts.confidence_over_time(predictions, bins, spec.review.threshold),
         "live_accuracy": live.live_accuracy(
             predictions, spec.problem_type, spec.limits.minimum_live_accuracy
         ),
@@ -164,12 +160,14 @@ def _of_predictions(
     }
     if len(spec.modalities) > 1:  # else every record has an image, or none
         figures["image_share"] = with_image / n
-        pictures["images"] = charts.image_share(predictions)
+        pictures["images"] = charts.image_share(predictions, bins)
     if spec.is_regression:
-        pictures["predicted_values"] = charts.value_distribution(predictions, spec.label_column)
+        pictures["predicted_values"] = charts.value_distribution(
+            predictions, bins, spec.label_column
+        )
     else:
         expected = training["labels"] if training else None
-        pictures["predicted_classes"] = charts.class_balance(predictions, expected)
+        pictures["predicted_classes"] = charts.class_balance(predictions, bins, expected)
     return pictures, figures
 
 

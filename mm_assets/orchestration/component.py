@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.settings import Settings, present_settings
 from mm_assets.contract.spec_file import load_spec, load_specs
+from mm_assets.orchestration.checks.of_asset import ChecksOf
 from mm_assets.orchestration.scope import LakeResource, Scope
 
 
@@ -67,7 +68,7 @@ def dataset_definitions(spec: DatasetSpec) -> dg.Definitions:
         )
     return dg.Definitions(
         assets=build_assets(scope),
-        asset_checks=build_checks(scope),
+        asset_checks=[checks.build() for checks in build_checks(scope)],
         jobs=jobs,
         schedules=schedules,
         sensors=build_sensors(scope, jobs),
@@ -83,8 +84,8 @@ def build_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     return [asset for room in rooms for asset in room.build_assets(scope)]
 
 
-def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
-    """The checks of every room."""
+def build_checks(scope: Scope) -> list[ChecksOf]:
+    """The checks of every asset that has some."""
     from mm_assets.orchestration.checks import manifest, monitoring, predictions, uploads
     from mm_assets.orchestration.checks import training as models
 
@@ -147,7 +148,7 @@ def _training_tags(scope: Scope) -> dict[str, str]:
 
 def _of_an_upload(
     scope: Scope,
-) -> tuple[list[dg.AssetsDefinition], list[dg.AssetChecksDefinition]]:
+) -> tuple[list[dg.AssetsDefinition], list[ChecksOf]]:
     """The assets of an upload's run in their order, and the checks."""
     assets = {asset.key: asset for asset in build_assets(scope)}
     names = (*receiving(scope), *predicting(scope))

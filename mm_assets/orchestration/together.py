@@ -22,6 +22,7 @@ from mm_assets.contract.errors import MMError
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.remembering import RememberingLake
+from mm_assets.orchestration.checks.of_asset import ChecksOf, Look
 from mm_assets.orchestration.history import held_open, told_at_once
 from mm_assets.orchestration.scope import (
     GROUP,
@@ -40,7 +41,7 @@ from mm_assets.uploads import ledger
 
 AT_ONCE = 20  # uploads in a group: the table is held for so many, and lost with a run that dies
 # The assets of an upload's run in their order, and checks; made when a run needs them.
-Parts = Callable[[], tuple[Sequence[dg.AssetsDefinition], Sequence[dg.AssetChecksDefinition]]]
+Parts = Callable[[], tuple[Sequence[dg.AssetsDefinition], Sequence[ChecksOf]]]
 LONGEST = 600.0  # seconds after which a run takes up no more: the next has new code and memory
 
 
@@ -81,7 +82,7 @@ class _Step:
 
     key: dg.AssetKey
     work: Callable[..., dg.MaterializeResult[Any]]
-    checks: Sequence[tuple[dg.AssetCheckSpec, Callable[..., dg.AssetCheckResult]]]
+    checks: Sequence[tuple[dg.AssetCheckSpec, Look]]
     writes_table: bool
 
 
@@ -288,10 +289,7 @@ def _evaluation(
 
 def _steps(parts: Parts) -> list[_Step]:
     assets, checks = parts()
-    found: dict[dg.AssetKey, list[tuple[dg.AssetCheckSpec, Any]]] = {}
-    for check in checks:
-        for spec in check.check_specs:
-            found.setdefault(spec.asset_key, []).append((spec, _function_of(check)))
+    found = {one.scope.key(one.name): [*one.looks.values()] for one in checks}
     return [
         _Step(
             key=asset.key,

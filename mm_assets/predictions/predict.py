@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 BATCH = 2048
 IMAGED_BATCH = 256  # records with images: some seconds of a processor, and a share for many workers
+IMAGED_BYTES = 4 << 20  # or fewer, if their images are so large
 Progress = Callable[[str], None]
 
 
@@ -175,7 +176,6 @@ def _batches(
     lake: Lake, spec: DatasetSpec, records: pa.Table, modality: Modality
 ) -> Iterator[tuple[pa.Table, dict[str, bytes]]]:
     """Records with their images, a bounded number of bytes at a time."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     if modality is Modality.WITHOUT_IMAGE:
@@ -189,12 +189,35 @@ def _batches(
             for places, images in read_image_sets(lake, spec.dataset, upload, sets):
                 yield own.take(places), images
             continue
-        wanted = set(own["image_sha256"].to_pylist())
-        for images in read_images(lake, spec.dataset, upload, wanted):
-            there = own.filter(pc.is_in(own["image_sha256"], pa.array(list(images))))
-            for start in range(0, there.num_rows, IMAGED_BATCH):
-                some = there.slice(start, IMAGED_BATCH)
-                yield some, {sha: images[sha] for sha in some["image_sha256"].to_pylist()}
+        yield from _imaged_batches(lake, spec, upload, own)
+
+
+def _imaged_batches(
+    lake: Lake, spec: DatasetSpec, upload: str, records: pa.Table
+) -> Iterator[tuple[pa.Table, dict[str, bytes]]]:
+    """Records whose images lie in one upload, as many at a time whatever blocks these lie in.
+
+    Even shares: a worker with a small rest of a block would wait for those who have more.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = set(records["image_sha256"].to_pylist())
+    waiting, images = records.slice(0, 0), dict[str, bytes]()
+    for more in read_images(lake, spec.dataset, upload, wanted):
+        there = records.filter(pc.is_in(records["image_sha256"], pa.array(list(more))))
+        waiting, images = pa.concat_tables([waiting, there]), images | more
+        while waiting.num_rows >= IMAGED_BATCH or sum(map(len, images.values())) >= IMAGED_BYTES:
+            some, waiting = waiting.slice(0, IMAGED_BATCH), waiting.slice(IMAGED_BATCH)
+            yield some, _of(some, images)
+            images = _of(waiting, images)
+    if waiting.num_rows:
+        yield waiting, images
+
+
+def _of(records: pa.Table, images: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The images of these records alone."""
+    return {sha: images[sha] for sha in records["image_sha256"].to_pylist()}
 
 
 def _publish(

@@ -181,6 +181,38 @@ class SeveralAtOnce(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What may have changed since a copy of all answers was made (answers.py).
+
+    copy: the name of the newest copy, None where there is none. answers: records whose answer may
+    be another one, or gone; labels: whose label may. over: the notes that say so of work that has
+    ended. shown: of these, those that are so old that what is read of all answers shows it, too.
+    """
+
+    copy: str | None
+    answers: frozenset[str]
+    labels: frozenset[str]
+    over: tuple[str, ...]
+    shown: tuple[str, ...]
+
+
+@runtime_checkable
+class NotesChanges(Protocol):
+    """A store in which it is dear to read all answers, and which notes what changes of them."""
+
+    def changes(self, dataset: str) -> Changes:
+        """What is noted. Whatever changes a record is noted before, until it was settled."""
+        ...
+
+    def settle(self, dataset: str, seen: Changes, copy: str, notes: Sequence[str]) -> bool:
+        """`copy` holds what these notes tell of: it is the newest from now on, and they are gone.
+
+        False, and nothing was done, if another copy was made meanwhile.
+        """
+        ...
+
+
 # What `look_up` answers.
 FOUND = (
     "record_id", "unlabelled_upload", "labelled_upload", "label", "label_upload", "image_upload",

@@ -37,7 +37,7 @@ from mm_assets.tables.dynamodb.store import _Greater
 from mm_assets.tables.open import create_table, inspect_table, open_store
 from tests.deploy.recorder import ACCOUNT, NOBODY, REGION
 from tests.make import plain_image, table
-from tests.tables.offers import offer
+from tests.tables.offers import images, offer, refusals, rows
 
 BUCKET, PREFIX, TABLE, QUEUE = "mm-lake", "lake", "mm-table", "mm-events"
 DATASET = "pets"
@@ -156,6 +156,13 @@ class Flow:
         store: Any = open_store(Settings.from_environment())
         before = mm.open(DATASET).predictions.rows(limit=1)[0]["record_id"]
         assert store._put(DATASET, _Greater(offer(before), "", True, {})) is None
+
+    def refuse_and_take_in(self) -> None:
+        """A row that an upload's first run refused, and the next one, after other YAML, did not."""
+        store = open_store(Settings.from_environment())
+        refused = refusals(("r1", "row_bad_number"))
+        store.publish(DATASET, "u-refusing", rows(), images(), refused)
+        store.publish(DATASET, "u-refusing", rows(r1="cat"), images())
 
     def tick(self, runner: Runner, name: str) -> list[dg.RunRequest]:
         """A tick of a sensor; partitions are added as the daemon would."""

@@ -39,12 +39,19 @@ EXPORTS = {
     "TasksGroup": "sg-tasks",
     "Subnets": "subnet-a,subnet-b",
     "DatabaseHost": "127.0.0.1",
+    "DagsterLogin": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:mm-login",
 }
+# The stack that the tests look at has a GPU, and no login.
+HOLDS = {"Gpu": True, "Run": True, "Signed": False, "Login": False}
 HERE = {
     "Cluster": CLUSTER,
     "Cluster.Arn": f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/{CLUSTER}",
     "RunTask": f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/mm-app-run:1",
+    "RunGpuTask": f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/mm-app-run-gpu:1",
     "RunLogs": LOGS,
+    "GpuCapacity": "mm-app-gpu",
+    "GpuImage": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mm@sha256:{'0' * 64}",
+    "AWS::NoValue": None,
     "VerifyKey": "",
     "Run.Arn": f"arn:aws:iam::{ACCOUNT}:role/Run",
     "Starting.Arn": f"arn:aws:iam::{ACCOUNT}:role/Starting",
@@ -71,7 +78,8 @@ def resolved(value: Any, names: dict[str, Any] | None = None) -> Any:
     """A value as CloudFormation would make it. Raises KeyError for an unknown name."""
     known = {**PSEUDO, **HERE, **(names or {})}
     if isinstance(value, list):
-        return [resolved(one, names) for one in value]
+        every = [resolved(one, names) for one in value]
+        return [one for one in every if one is not None]
     if not isinstance(value, dict):
         return value
     [(function, argument), *more] = value.items()
@@ -88,6 +96,9 @@ def resolved(value: Any, names: dict[str, Any] | None = None) -> Any:
         known |= {name: resolved(inner, names) for name, inner in more_names.items()}
         filled = re.sub(r"\$\{([^!}]+)\}", lambda found: known[found[1]], text)
         return filled.replace("${!", "${")
+    if function == "Fn::If":
+        condition, there, otherwise = argument
+        return resolved(there if HOLDS[condition] else otherwise, names)
     if function == "Fn::FindInMap":
         first, second, third = argument
         return template("app")["Mappings"][first][second][third]
@@ -128,7 +139,7 @@ def grants_of(role: str) -> set[Grant]:
     for whose, statement in statements():
         if whose != role:
             continue
-        where = statement["Resource"]
+        where = resolved(statement["Resource"])
         for resource in where if isinstance(where, list) else [where]:
-            found |= {Grant(action, resolved(resource)) for action in statement["Action"]}
+            found |= {Grant(action, resource) for action in statement["Action"]}
     return found

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import kubernetes_validate
 import pytest
 import yaml
+from dagster._core.launcher.base import LaunchRunContext
+
+from tests.deploy.test_launcher import run_of
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 SERVE = FOLDER / "serve"
@@ -110,6 +119,89 @@ def test_what_answers_knows_the_lake_and_the_table_of_the_runs() -> None:
     serve = dict(literal.split("=", 1) for literal in made["literals"])
     for name in ("MM_LAKE", "MM_TABLE"):
         assert serve[name] == runs[name]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """A server that takes jobs as Kubernetes does: the file that leads to it, and what it took."""
+    taken: list[dict[str, Any]] = []
+
+    class Api(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            taken.append({"path": self.path, **json.loads(body)})
+            self.send_response(201)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Api)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps({
+        "apiVersion": "v1", "kind": "Config", "current-context": "one",
+        "clusters": [{"name": "one", "cluster": {"server": address}}],
+        "users": [{"name": "one", "user": {}}],
+        "contexts": [{"name": "one", "context": {"cluster": "one", "user": "one"}}],
+    }))  # fmt: skip
+    yield file, taken
+    server.shutdown()
+    server.server_close()
+
+
+def as_dagster_says(value: Any) -> Any:
+    """Keys of the chart's values as those of Dagster's settings, at the top alone."""
+    return {re.sub("([A-Z])", lambda c: "_" + c[1].lower(), k): v for k, v in value.items()}
+
+
+def test_a_training_asks_kubernetes_for_the_pod_that_its_tags_say(
+    cluster: tuple[Path, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """dagster-k8s' own launcher with the values' settings, and the tags of docs/deployment.md."""
+    kubeconfig, taken = cluster
+    values = yaml.safe_load((FOLDER / "dagster-values.yaml").read_text())
+    said = as_dagster_says(values["runLauncher"]["config"]["k8sRunLauncher"])
+    said["run_k8s_config"] = as_dagster_says(said["run_k8s_config"])
+    settings = {
+        "module": "dagster_k8s", "class": "K8sRunLauncher",
+        "config": {**said, "service_account_name": "mm-dagster", "job_namespace": "mm",
+                   "job_image": "mm-assets:0.1.0", "instance_config_map": "dagster-instance",
+                   "dagster_home": "/tmp", "load_incluster_config": False,
+                   "kubeconfig_file": str(kubeconfig)},
+    }  # fmt: skip
+    words = (FOLDER.parents[1] / "docs" / "deployment.md").read_text()
+    [shown] = [b for b in re.findall("```yaml\n(.*?)```", words, re.S) if "dagster-k8s" in b]
+    tags = {k: json.dumps(v) for k, v in yaml.safe_load(shown)["training_tags"].items()}
+    home = tmp_path / "home"
+    home.mkdir()
+    with dg.instance_for_test(temp_dir=str(home), overrides={"run_launcher": settings}) as instance:
+        for some in ({}, tags):
+            instance.run_launcher.launch_run(LaunchRunContext(run_of(instance, some), None))
+    image = (FOLDER.parent / "image" / "requirements.lock").read_text()
+    assert "\ndagster-k8s==" in image  # the daemon of the chart is our image
+    for job in taken:
+        assert job.pop("path") == "/apis/batch/v1/namespaces/mm/jobs"
+        kubernetes_validate.validate(
+            {"apiVersion": "batch/v1", "kind": "Job", **job}, VERSION, strict=True
+        )
+    usual, trains = (job["spec"]["template"]["spec"] for job in taken)
+    [of_usual], [of_training] = usual["containers"], trains["containers"]
+    assert of_usual["image"] == "mm-assets:0.1.0"
+    assert "nvidia" not in json.dumps(usual)
+    assert of_training["image"].endswith("-gpu")
+    assert str(of_training["resources"]["limits"]["nvidia.com/gpu"]) == "1"
+    assert trains["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert trains["tolerations"][0]["key"] == "nvidia.com/gpu"
+    # Everything else is as for any run: its key, its user, its folders.
+    for name in ("env", "securityContext", "volumeMounts"):
+        assert of_training[name] == of_usual[name], name
+    for name in ("securityContext", "volumes", "serviceAccountName"):
+        assert trains[name] == usual[name], name
+    assert "MM_SIGNING_KEY" in str(of_training["env"])
 
 
 def _of_secrets(env: list[dict[str, Any]]) -> set[str]:

@@ -31,10 +31,21 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._utils.tags import TagConcurrencyLimitsCounter
 from dagster_aws.ecs.utils import get_task_logs
 
 from tests.deploy.recorder import NOBODY, REGION, Recorded, recording_server
-from tests.deploy.templates import CLUSTER, EXPORTS, HERE, LOGS, grants_of, resolved, template
+from tests.deploy.templates import (
+    CLUSTER,
+    EXPORTS,
+    HERE,
+    LOGS,
+    Grant,
+    grants_of,
+    resolved,
+    resources,
+    template,
+)
 
 DAEMON, WEB = "Daemon", "Webserver"
 
@@ -142,50 +153,96 @@ def test_a_run_becomes_a_task_and_needs_what_the_roles_allow(
         grants = grants_of(role)
         refused = {n for n in aws.needs[role] if not any(g.covers(n) for g in grants)}
         assert not refused, (role, sorted(refused))
+        grants -= {Grant("ecs:RunTask", HERE["RunGpuTask"])}  # the next test asks for it
         unused = {g.action for g in grants if not any(g.covers(n) for n in aws.needs[role])}
         agent = {action for action in unused if action.startswith("ssmmessages:")}
         assert unused - agent == UNSEEN[role] | ELSEWHERE[role]
 
 
-class NoSuchMachine(Exception):
-    pass
+def registered(task: str, ecs: Any) -> None:
+    """A task definition of the template; botocore holds it against the service's own model."""
+
+    def as_asked(value: Any) -> Any:
+        if isinstance(value, list):
+            return [as_asked(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        return {name[0].lower() + name[1:]: as_asked(inner) for name, inner in value.items()}
+
+    properties = resolved(template("app")["Resources"][task]["Properties"])
+    # moto wants a limit of memory; ECS is content with what is reserved.
+    ecs.register_task_definition(**as_asked(properties), memory="4096")
+
+
+def training_tags() -> dict[str, Any]:
+    """What the stack tells people to write into a dataset's YAML."""
+    return yaml.safe_load(resolved(template("app")["Outputs"]["TrainingTags"]["Value"]))
+
+
+def a_machine_of_ours(ecs: Any) -> None:
+    """What the auto scaling group would start: moto starts none of itself."""
+    ec2 = boto3.client("ec2")
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    [instance] = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"]
+    identity = json.dumps({"instanceId": instance["InstanceId"]})
+    ecs.register_container_instance(cluster=CLUSTER, instanceIdentityDocument=identity)
 
 
 def test_a_training_gets_the_machine_that_its_tags_ask_for(
     aws: Recorded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """training_tags of the YAML, as docs/deployment.md shows them; the other runs stay as small."""
-    capacity = [{"capacityProvider": "gpus", "weight": 1}]
-    tags = {"ecs/cpu": "16384", "ecs/memory": "122880", "ecs/ephemeral_storage": "200"}
-    own = {"ecs/run_task_kwargs": json.dumps({"capacityProviderStrategy": capacity})}
-    gpu = {"resourceRequirements": [{"type": "GPU", "value": "1"}]}
-    own["ecs/container_overrides"] = json.dumps(gpu)
+    """training_tags of the YAML, as docs/deployment.md and the template's output show them."""
+    large = {"ecs/cpu": "16384", "ecs/memory": "122880", "ecs/ephemeral_storage": "200"}
+    gpu = {name: json.dumps(value) for name, value in training_tags().items()}
+    ecs = boto3.client("ecs")
+    registered("RunGpuTask", ecs)
+    a_machine_of_ours(ecs)
     settings = settings_of("DaemonTask", tmp_path / "home")
     overrides = {"run_launcher": settings["run_launcher"]}
     acting(DAEMON, monkeypatch)
     asked: list[dict[str, Any]] = []
     with dg.instance_for_test(temp_dir=str(tmp_path / "home"), overrides=overrides) as instance:
         launcher: Any = instance.run_launcher
+        about_to_be_sent = "before-call.ecs.RunTask"  # botocore has validated it by then
+        launcher.ecs.meta.events.register(
+            about_to_be_sent, lambda params, **_: asked.append(json.loads(params["body"]))
+        )
+        runs = [run_of(instance, tags) for tags in ({}, large, gpu)]
+        for run in runs:
+            launcher.launch_run(LaunchRunContext(run, None))
+        trains: Any = instance.get_run_by_id(runs[-1].run_id)
+        task = trains.tags["ecs/task_arn"]
+        [told] = ecs.describe_tasks(cluster=CLUSTER, tasks=[task])["tasks"]
+        assert launcher.check_run_worker_health(trains).status is WorkerStatus.RUNNING
+        assert launcher.terminate(trains.run_id)
+    usual, larger, on_gpu = asked
+    assert usual["overrides"].keys() == {"containerOverrides"}
+    assert usual["launchType"] == larger["launchType"] == "FARGATE"
+    assert (larger["overrides"]["cpu"], larger["overrides"]["memory"]) == ("16384", "122880")
+    assert larger["overrides"]["ephemeralStorage"] == {"sizeInGiB": 200}
+    assert "launchType" not in on_gpu
+    assert told["capacityProviderName"] == HERE["GpuCapacity"]
+    assert told["taskDefinitionArn"] == HERE["RunGpuTask"]
+    assert told["containerInstanceArn"]
+    [container] = on_gpu["overrides"]["containerOverrides"]
+    assert container["name"] == container_of("RunGpuTask")["Name"]
+    assert on_gpu["networkConfiguration"] == usual["networkConfiguration"]
+    refused = {n for n in aws.needs[DAEMON] if not any(g.covers(n) for g in grants_of(DAEMON))}
+    assert not refused, sorted(refused)
 
-        def about_to_be_sent(params: dict[str, Any], **_: Any) -> None:
-            """What botocore has held against the service's own model."""
-            asked.append(json.loads(params["body"]))
-            if "capacityProviderStrategy" in asked[-1]:
-                raise NoSuchMachine  # the tests' server has none of a group of one's own
 
-        launcher.ecs.meta.events.register("before-call.ecs.RunTask", about_to_be_sent)
-        for some in ({}, tags):
-            launcher.launch_run(LaunchRunContext(run_of(instance, some), None))
-        with pytest.raises(NoSuchMachine):
-            launcher.launch_run(LaunchRunContext(run_of(instance, own), None))
-    plain, large, other = asked
-    assert plain["overrides"].keys() == {"containerOverrides"}
-    assert (large["overrides"]["cpu"], large["overrides"]["memory"]) == ("16384", "122880")
-    assert large["overrides"]["ephemeralStorage"] == {"sizeInGiB": 200}
-    assert other["capacityProviderStrategy"] == capacity
-    assert "launchType" not in other
-    [container] = other["overrides"]["containerOverrides"]
-    assert container["resourceRequirements"] == gpu["resourceRequirements"]
+def test_trainings_on_the_one_gpu_wait_for_each_other_in_dagsters_queue(tmp_path: Path) -> None:
+    """There nothing times out; a task that waits at ECS for a machine would."""
+    settings = settings_of("DaemonTask", tmp_path)
+    assert settings["run_monitoring"]["start_timeout_seconds"] == 1800
+    [limit] = settings["concurrency"]["runs"]["tag_concurrency_limits"]
+    [tag] = training_tags()
+    [(_, group)] = resources("AWS::AutoScaling::AutoScalingGroup")
+    assert (limit["key"], limit["limit"]) == (tag, int(group["MaxSize"]))
+    running = dg.DagsterRun(job_name="pets_train", tags={tag: "of pets"})
+    turns = TagConcurrencyLimitsCounter([limit], [running])
+    assert turns.is_blocked(dg.DagsterRun(job_name="blur_train", tags={tag: "of blur"}))
+    assert not turns.is_blocked(dg.DagsterRun(job_name="blur_upload"))
 
 
 def test_the_settings_of_the_tasks_are_what_dagster_takes(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def tell(flow: Flow, instance: dg.DagsterInstance) -> None:
     with flow.acting("Run"):
         flow.send_what_breaks_off("datasets/pets/big")
         flow.write_what_another_has_written()
+        flow.refuse_and_take_in()
     with (
         flow.acting("CodeServer"),
         instance_logs(instance).open_log_stream(TICK, ComputeIOType.STDERR) as stream,

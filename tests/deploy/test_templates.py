@@ -12,7 +12,8 @@ from tests.deploy.templates import AWS, NAMES, resources, statements, template
 
 # AWS knows no resource for these, so "*" is all that a policy can say.
 WITHOUT_RESOURCE = {
-    "ecr:GetAuthorizationToken", "ecs:DescribeTaskDefinition", "ecs:ListTasks",
+    "ecr:GetAuthorizationToken", "ecs:DescribeTaskDefinition", "ecs:DiscoverPollEndpoint",
+    "ecs:ListTasks",
     "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel",
     "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
 }  # fmt: skip
@@ -42,8 +43,9 @@ def test_no_policy_has_a_wildcard_where_aws_knows_a_resource() -> None:
 
 def test_each_task_has_a_role_of_its_own_and_no_more_user_than_it_needs() -> None:
     tasks = dict(resources("AWS::ECS::TaskDefinition"))
-    roles = [task["TaskRoleArn"]["Fn::GetAtt"][0] for task in tasks.values()]
-    assert len(set(roles)) == len(tasks)
+    of_others = {name: task for name, task in tasks.items() if name != "RunGpuTask"}
+    roles = [task["TaskRoleArn"]["Fn::GetAtt"][0] for task in of_others.values()]
+    assert len(set(roles)) == len(of_others)
     for name, task in tasks.items():
         [container] = task["ContainerDefinitions"]
         assert container["User"] == "10001:10001", name
@@ -94,8 +96,52 @@ def test_only_runs_sign_and_whatever_reads_the_lake_verifies() -> None:
         reading |= {name} if "MM_LAKE" in told else set()
         verifying |= {name} if "MM_VERIFY_KEY" in told else set()
         signing |= {name} if "MM_SIGNING_KEY" in str(container.get("Secrets")) else set()
-    assert signing == {"RunTask"}
+    assert signing == {"RunTask", "RunGpuTask"}
     assert verifying == reading >= {"RunTask", "ServeTask", "CodeServerTask"}
+
+
+def test_a_run_on_a_gpu_differs_from_another_in_its_machine_and_image_alone() -> None:
+    tasks = dict(resources("AWS::ECS::TaskDefinition"))
+    run, on_gpu = dict(tasks["RunTask"]), dict(tasks["RunGpuTask"])
+    [container], [of_gpu] = run.pop("ContainerDefinitions"), on_gpu.pop("ContainerDefinitions")
+    machine = {"Family", "RequiresCompatibilities", "Cpu", "Memory", "EphemeralStorage",
+               "RuntimePlatform", "Volumes"}  # fmt: skip
+    assert {name for name in run | on_gpu if run.get(name) != on_gpu.get(name)} == machine
+    of_container = {"Image", "ResourceRequirements", "MemoryReservation", "LinuxParameters"}
+    both = container | of_gpu
+    assert {name for name in both if container.get(name) != of_gpu.get(name)} == of_container
+    assert of_gpu["ResourceRequirements"] == [{"Type": "GPU", "Value": "1"}]
+    named = [{volume["Name"] for volume in task["Volumes"]} for task in (run, on_gpu)]
+    assert named[0] == named[1]
+
+
+def test_without_an_image_for_it_there_is_nothing_of_a_gpu() -> None:
+    app = template("app")
+    assert app["Parameters"]["GpuImage"]["Default"] == ""
+    assert template("network")["Parameters"]["Gpu"]["Default"] == "no"
+    for name, one in app["Resources"].items():
+        assert not name.startswith(("Gpu", "RunGpu")) or one["Condition"] == "Gpu", name
+    conditional = {n for n, one in template("network")["Resources"].items()
+                   if one.get("Condition") == "Machines"}  # fmt: skip
+    assert conditional == {"Agents", "AgentsFigures"}
+
+
+def test_a_machine_with_a_gpu_is_there_only_while_a_task_needs_it() -> None:
+    [(name, group)] = resources("AWS::AutoScaling::AutoScalingGroup")
+    assert group["MinSize"] == "0"
+    assert "DesiredCapacity" not in group  # a deployment in the middle would set it anew
+    assert group["NewInstancesProtectedFromScaleIn"] is True
+    [(_, capacity)] = resources("AWS::ECS::CapacityProvider")
+    provider = capacity["AutoScalingGroupProvider"]
+    assert provider["AutoScalingGroupArn"] == {"Ref": name}
+    assert provider["ManagedScaling"]["Status"] == "ENABLED"
+    assert provider["ManagedTerminationProtection"] == "ENABLED"
+    [(_, made_from)] = resources("AWS::EC2::LaunchTemplate")
+    data = made_from["LaunchTemplateData"]
+    assert data["MetadataOptions"]["HttpTokens"] == "required"
+    program = data["UserData"]["Fn::Base64"]["Fn::Sub"]
+    assert "ECS_CLUSTER=${Cluster}\n" in program
+    assert "ECS_AWSVPC_BLOCK_IMDS=true\n" in program  # a task can't have the machine's role
 
 
 @pytest.mark.parametrize("name", NAMES)

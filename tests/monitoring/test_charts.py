@@ -67,10 +67,12 @@ def test_every_picture_can_be_drawn(
 ) -> None:
     table = predictions(classes, uploads=uploads, n=n, step=step)
     for png in (
-        charts.confidence_over_time(table, 0.6),
-        charts.class_balance(table, dict.fromkeys((*classes, "never predicted"), 5)),
-        charts.class_balance(table, None),
-        charts.image_share(table),
+        charts.confidence_over_time(table, time_bins(table), 0.6),
+        charts.class_balance(
+            table, time_bins(table), dict.fromkeys((*classes, "never predicted"), 5)
+        ),
+        charts.class_balance(table, time_bins(table), None),
+        charts.image_share(table, time_bins(table)),
     ):
         assert opened(png).width > 500
 
@@ -78,8 +80,12 @@ def test_every_picture_can_be_drawn(
 def test_the_same_predictions_give_the_same_bytes_in_any_order() -> None:
     table = predictions(("a", "b", "c"), uploads=3, n=60)
     turned = table.take(list(reversed(range(60))))
-    assert charts.class_balance(table, None) == charts.class_balance(turned, None)
-    assert charts.confidence_over_time(table, 0.5) == charts.confidence_over_time(turned, 0.5)
+    assert charts.class_balance(table, time_bins(table), None) == charts.class_balance(
+        turned, time_bins(turned), None
+    )
+    assert charts.confidence_over_time(table, time_bins(table), 0.5) == charts.confidence_over_time(
+        turned, time_bins(turned), 0.5
+    )
 
 
 def test_an_upload_key_tells_the_time_of_arrival() -> None:
@@ -178,7 +184,11 @@ def test_quartiles_are_those_of_each_bin_and_an_empty_bin_has_none() -> None:
 def test_predicted_values_are_drawn_for_one_record_and_for_many() -> None:
     for n in (1, 5000):
         table = predictions(("1.5", "-2e6", "0"), uploads=min(n, 40), n=n)
-        assert opened(charts.value_distribution(table, "price in euros, of a very long name"))
+        assert opened(
+            charts.value_distribution(
+                table, time_bins(table), "price in euros, of a very long name"
+            )
+        )
 
 
 def test_refusals_are_drawn_unless_there_are_none() -> None:

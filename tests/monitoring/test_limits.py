@@ -29,7 +29,7 @@ def scope(problem_type: str = "binary", **limited: float) -> Scope:
 
 
 def names(checked: Scope) -> set[str]:
-    return {key.name for each in build_checks(checked) for key in each.check_keys}
+    return {name for each in build_checks(checked) for name in each.looks}
 
 
 def test_checks_of_later_labels_are_there_only_where_the_yaml_limits_them() -> None:
@@ -97,11 +97,11 @@ def test_the_drifted_features_are_named() -> None:
 
 def test_a_check_reads_what_monitoring_published_and_warns(folder_settings: Settings) -> None:
     limited = scope(minimum_live_accuracy=0.8)
-    check = next(c for c in build_checks(limited) if "live_accuracy" in str(c.check_keys))
+    [checks] = build_checks(limited)
+    _, look = checks.looks["live_accuracy"]
     Lake(folder_settings).publish(
         of_dataset("pets", "monitoring"), {}, {"live_n": 50, "live_accuracy": 0.5}
     )
-    result = check(lake=LakeResource())
-    assert isinstance(result, dg.AssetCheckResult)
+    result = look(LakeResource())
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "50.0% of 50 records" in str(result.description)

@@ -269,11 +269,9 @@ class World:
         build_monitoring(self.lake, self.store, self.spec, None)
         document = self.lake.read_json(of_dataset(self.spec.dataset, "monitoring"))
         assert document is not None
-        built = build_checks(Scope(self.spec))
-        check = next(c for c in built if "promise_holds" in str(c.check_keys))
-        result = check(lake=LakeResource())
-        assert isinstance(result, dg.AssetCheckResult)
-        return document, result
+        [checks] = build_checks(Scope(self.spec))
+        _, look = checks.looks["promise_holds"]
+        return document, look(LakeResource())
 
 
 @pytest.fixture

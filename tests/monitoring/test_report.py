@@ -14,11 +14,12 @@ import pytest
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
-from mm_assets.lake.layout import inbox, of_dataset, of_upload
+from mm_assets.lake.layout import answers_prefix, inbox, of_dataset, of_upload
 from mm_assets.manifest.join import build_manifest
 from mm_assets.monitoring import report
 from mm_assets.monitoring.report import PICTURES, build_monitoring
 from mm_assets.predictions.predict import empty_predictions
+from mm_assets.tables.answers import ANSWERS
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import Query, Store
 from mm_assets.training.training_set import build_training_set
@@ -124,6 +125,24 @@ def test_everything_that_there_is_to_see_is_drawn_and_counted(parts: Parts) -> N
     assert figures["prediction_drift"] == 0.0
 
 
+def test_over_dynamodb_what_is_new_gives_the_report_that_all_of_it_gives(
+    dynamodb_settings: Settings,
+) -> None:
+    parts = lake, store, spec = Lake(dynamodb_settings), open_store(dynamodb_settings), make_spec()
+    train_and_predict(parts, age_now=5)
+    build_monitoring(*parts, None)
+    late = [(f"p{i}", "5", "a", ["cat", "dog"][i % 3 % 2]) for i in range(40)]
+    upload(parts, "labels", late, {})
+    key = upload(parts, "third", [(f"q{i}", "5", "b", "") for i in range(5)], {})
+    predict(parts, key, {f"q{i}": "cat" for i in range(5)}, set())
+    pictures, figures = build_monitoring(*parts, None)
+    assert figures["live_n"] == 40
+    assert figures["records"] == 65
+    for item in [*lake.list(answers_prefix(spec.dataset))]:
+        lake.delete(item.key)
+    assert build_monitoring(*parts, None) == (pictures, figures)
+
+
 def test_of_all_predictions_only_what_is_drawn_is_read(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +157,7 @@ def test_of_all_predictions_only_what_is_drawn_is_read(
 
     monkeypatch.setattr(store, "read", noted)
     build_monitoring(lake, store, spec, None)
-    assert asked == [Query(columns=report.DRAWN, in_order=False)]
+    assert asked == [Query(columns=ANSWERS, in_order=False)]
 
 
 def test_records_that_are_unlike_the_training_set_show_as_drift(parts: Parts) -> None:

@@ -52,7 +52,7 @@ def test_tags_of_the_yaml_are_those_of_runs_that_train_and_of_no_others(
     scope = Scope(dataset(training_tags=tags))
     defs = dg.Definitions(
         assets=build_assets(scope),
-        asset_checks=build_checks(scope),
+        asset_checks=[checks.build() for checks in build_checks(scope)],
         jobs=build_jobs(scope),
         resources={"lake": LakeResource()},
     )

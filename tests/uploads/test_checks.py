@@ -43,15 +43,13 @@ def received(settings: Settings, scope: Scope, images: dict[str, bytes]) -> str:
 
 
 def checked(scope: Scope, upload: str) -> dg.AssetCheckResult:
-    check = next(c for c in build_checks(scope) if "image_features_fit" in str(c.check_keys))
-    context = dg.build_op_context(partition_key=upload)
-    result = check(context, lake=LakeResource())
-    assert isinstance(result, dg.AssetCheckResult)
-    return result
+    [checks] = build_checks(scope)
+    _, look = checks.looks["image_features_fit"]
+    return look(dg.build_op_context(partition_key=upload), lake=LakeResource())
 
 
 def test_without_ranges_in_the_yaml_there_is_no_such_check() -> None:
-    assert "image_features_fit" not in str([c.check_keys for c in build_checks(make_scope())])
+    assert not any("image_features_fit" in checks.looks for checks in build_checks(make_scope()))
 
 
 def test_dark_and_small_images_are_counted_and_named(folder_settings: Settings) -> None:

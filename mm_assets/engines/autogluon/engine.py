@@ -28,6 +28,7 @@ from mm_assets.engines.autogluon.library import (
     own_randomness,
     quiet,
     report_epochs,
+    where_networks_compute,
 )
 from mm_assets.engines.autogluon.predictor import AutoGluonPredictor, Member, image_input
 from mm_assets.engines.protocol import Progress, Task
@@ -130,7 +131,8 @@ class AutoGluonEngine:
                 "versions": library_versions(),
             },
         )
-        progress(f"trained in {time.monotonic() - started:.0f} s")
+        took = f"trained in {time.monotonic() - started:.0f} s"
+        progress(f"{took} on {where_networks_compute()}")
 
     def load(self, directory: Path) -> AutoGluonPredictor:
         """Load what `train` wrote, from wherever it lies now.

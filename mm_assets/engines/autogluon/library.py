@@ -74,6 +74,13 @@ def load_learner(folder: Path) -> Any:
     return import_autogluon().load(str(folder), verbosity=0)._learner
 
 
+def where_networks_compute() -> str:
+    """The GPU's name, or "the processor"."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "the processor"
+
+
 def report_epochs(learner: Any, progress: Callable[[str], None]) -> None:
     """Have the learner's Trainer say how each epoch went."""
     from lightning.pytorch import Callback

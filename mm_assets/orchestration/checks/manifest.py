@@ -1,24 +1,21 @@
 """Checks on `manifest` and the records: nothing is lost, IDs are unique, images cover enough."""
 
-from typing import Any
-
 import dagster as dg
 
 from mm_assets.contract.dataset import Modality
 from mm_assets.contract.ends import End, read_ended
 from mm_assets.lake.layout import MANIFEST, records_name
+from mm_assets.orchestration.checks.of_asset import ChecksOf
 from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.uploads.received import read_document, read_parquet, read_receipt
 
 
-def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
+def build_checks(scope: Scope) -> list[ChecksOf]:
     """The checks on `<dataset>/manifest` and `<dataset>/records_…`."""
-    asset: dict[str, Any] = {"asset": scope.key("manifest"), "partitions_def": scope.partitions}
+    checks = ChecksOf(scope, "manifest")
     limits = scope.spec.limits
 
-    @dg.asset_check(
-        **asset, blocking=True, description="Rows in = records + rejects, each with a code."
-    )
+    @checks.check("Rows in = records + rejects, each with a code.", blocking=True)
     def no_row_is_lost(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -34,11 +31,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             + (f" + {counts['withdrawn']} withdrawn" if "withdrawn" in counts else ""),
         )
 
-    @dg.asset_check(
-        **asset,
-        blocking=True,
-        description="Images in = used + duplicate + superseded + orphaned.",
-    )
+    @checks.check("Images in = used + duplicate + superseded + orphaned.", blocking=True)
     def no_image_is_lost(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -54,7 +47,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         words = " + ".join(f"{n} {fate}" for fate, n in counted.items())
         return check(whole, f"{receipt['counts']['images']} images in = {words}")
 
-    @dg.asset_check(**asset, blocking=True, description="Each record stands in one row.")
+    @checks.check("Each record stands in one row.", blocking=True)
     def ids_are_unique(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -65,7 +58,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         distinct = pc.count_distinct(ids).as_py()
         return check(distinct == len(ids), f"{len(ids)} rows, {distinct} IDs")
 
-    @dg.asset_check(**asset, blocking=True, description="The columns are those of the YAML.")
+    @checks.check("The columns are those of the YAML.", blocking=True)
     def schema_holds(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -84,7 +77,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             f"features: {', '.join(found) or 'none'}",
         )
 
-    @dg.asset_check(**asset, description="A record, a label or an image of the upload is used.")
+    @checks.check("A record, a label or an image of the upload is used.")
     def something_used(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -94,7 +87,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         todo = f". What to do: {ended.todo}" if ended.todo else ""
         return check(ended.end is not End.NOTHING, (ended.words or ended.end) + todo)
 
-    @dg.asset_check(**asset, description="The share of rows, and of files, that were refused.")
+    @checks.check("The share of rows, and of files, that were refused.")
     def refused_share(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -113,7 +106,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             metadata={f"share of {what}": share for what, share in shares.items()},
         )
 
-    @dg.asset_check(**asset, description="The share of records that have an image.")
+    @checks.check("The share of records that have an image.")
     def image_coverage(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -129,23 +122,14 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             metadata={"share": share},
         )
 
-    manifest_checks = [
-        no_row_is_lost, no_image_is_lost, ids_are_unique, schema_holds, something_used,
-        refused_share, image_coverage,
-    ]  # fmt: skip
-    return [
-        *manifest_checks,
-        *(_split_is_complete(scope, modality) for modality in scope.spec.modalities),
-    ]
+    of_records = (_split_is_complete(scope, modality) for modality in scope.spec.modalities)
+    return [checks, *of_records]
 
 
-def _split_is_complete(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=scope.key(records_name(modality)),
-        partitions_def=scope.partitions,
-        blocking=True,
-        description="Holds exactly the manifest's records of this modality.",
-    )
+def _split_is_complete(scope: Scope, modality: Modality) -> ChecksOf:
+    checks = ChecksOf(scope, records_name(modality))
+
+    @checks.check("Holds exactly the manifest's records of this modality.", blocking=True)
     def split_is_complete(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -166,4 +150,4 @@ def _split_is_complete(scope: Scope, modality: Modality) -> dg.AssetChecksDefini
             f"the manifest has {expected}",
         )
 
-    return split_is_complete
+    return checks

@@ -7,6 +7,7 @@ import dagster as dg
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import MANIFEST, predictions_name, records_name
+from mm_assets.orchestration.checks.of_asset import ChecksOf
 from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.tables.store import Query
 from mm_assets.uploads.received import read_document, read_parquet, read_receipt
@@ -14,9 +15,9 @@ from mm_assets.uploads.received import read_document, read_parquet, read_receipt
 FEWEST_UNLIKE = 5  # records; fewer fail no check, they are in review
 
 
-def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
+def build_checks(scope: Scope) -> list[ChecksOf]:
     """The checks on `<dataset>/predictions_…` and `<dataset>/predictions`."""
-    asset: dict[str, Any] = {"asset": scope.key("predictions"), "partitions_def": scope.partitions}
+    checks = ChecksOf(scope, "predictions")
 
     def to_predict(lake: LakeResource, upload: str) -> dict[str, bool]:
         """The IDs of the upload's records to predict, and whether each has an image."""
@@ -31,10 +32,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             if purpose == "predict"
         }
 
-    @dg.asset_check(
-        **asset,
-        description="Every record of the upload has one row in the table, or a stated reason.",
-    )
+    @checks.check("Every record of the upload has one row in the table, or a stated reason.")
     def no_record_is_lost(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -53,8 +51,9 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             words += f"; of up to {void} the row or image was taken back meanwhile"
         return check(explained, f"{len(expected)} records, {found.num_rows} rows{words}")
 
-    @dg.asset_check(
-        **asset, description="No record with an image is answered by the model without images."
+    @checks.check(
+        "No record with an image is answered by the model without images.",
+        wanted=len(scope.spec.modalities) > 1,
     )
     def image_beats_no_image(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
@@ -70,7 +69,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         wrong = [m for m in found["modality"].to_pylist() if m != Modality.WITH_IMAGE]
         return check(not wrong, f"{len(with_image)} records with an image, {len(wrong)} wrong")
 
-    @dg.asset_check(**asset, description="The share of the upload's predictions in review.")
+    @checks.check("The share of the upload's predictions in review.")
     def low_confidence_share(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -86,9 +85,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             metadata={"share": share},
         )
 
-    @dg.asset_check(
-        **asset, description="The upload's records are like those that its models learnt from."
-    )
+    @checks.check("The upload's records are like those that its models learnt from.")
     def like_training(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -97,10 +94,10 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         documents = [read_document(lake.lake(), scope.dataset, upload, name) for name in names]
         return unlike_or_not(documents, scope.spec.limits.maximum_unlike_share)
 
-    @dg.asset_check(
-        **asset, description="No more of the upload's files, rows and predictions failed than the "
-        "YAML tolerates.",
-    )  # fmt: skip
+    @checks.check(
+        "No more of the upload's files, rows and predictions failed than the YAML tolerates.",
+        wanted=scope.spec.tolerated_failure_share is not None,
+    )
     def failures_are_tolerated(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -114,15 +111,8 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             metadata={"share": share, "failed": len(failed)},
         )
 
-    both = len(scope.spec.modalities) > 1
-    return [
-        no_record_is_lost,
-        *([image_beats_no_image] if both else []),
-        like_training,
-        *([failures_are_tolerated] if scope.spec.tolerated_failure_share is not None else []),
-        low_confidence_share,
-        *(_offers_are_complete(scope, modality) for modality in scope.spec.modalities),
-    ]
+    of_offers = (_offers_are_complete(scope, modality) for modality in scope.spec.modalities)
+    return [checks, *of_offers]
 
 
 def unlike_or_not(documents: list[dict[str, Any]], limit: float) -> dg.AssetCheckResult:
@@ -173,12 +163,11 @@ def failed_items(lake: Lake, spec: DatasetSpec, upload: str) -> tuple[list[str],
     return said, files.num_rows + rows
 
 
-def _offers_are_complete(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=scope.key(predictions_name(modality)),
-        partitions_def=scope.partitions,
-        blocking=True,
-        description="Every record to predict got one finite prediction, or waits with a reason.",
+def _offers_are_complete(scope: Scope, modality: Modality) -> ChecksOf:
+    checks = ChecksOf(scope, predictions_name(modality))
+
+    @checks.check(
+        "Every record to predict got one finite prediction, or waits with a reason.", blocking=True
     )
     def offers_are_complete(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
@@ -200,4 +189,4 @@ def _offers_are_complete(scope: Scope, modality: Modality) -> dg.AssetChecksDefi
             f"{len(ids)} predicted, {waiting} wait. {document['reason']}".strip(),
         )
 
-    return offers_are_complete
+    return checks

@@ -12,6 +12,7 @@ from mm_assets.contract.errors import ModelError
 from mm_assets.display.cells import written_out
 from mm_assets.lake.layout import TRAINING_SET, of_dataset
 from mm_assets.orchestration.assets.training import model_name
+from mm_assets.orchestration.checks.of_asset import ChecksOf
 from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.uploads.received import read_parquet
 
@@ -20,19 +21,18 @@ NO_CHAMPION = "there is no champion yet: run `mm train`"
 NO_PROMISE = "the champion was stored without a calibration: run `mm train` for a promise"
 
 
-def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
+def build_checks(scope: Scope) -> list[ChecksOf]:
     """The checks on `<dataset>/training_set` and the models."""
-    asset = scope.key("training_set")
+    checks = ChecksOf(scope, "training_set", partitioned=False)
 
     def training_set(lake: LakeResource) -> Any:
         document = lake.lake().read_json(of_dataset(scope.dataset, TRAINING_SET))
         return document and read_parquet(lake.lake(), document, "training_set.parquet")
 
-    @dg.asset_check(
-        asset=asset,
-        blocking=True,
-        description="Each record stands in one split, the one that its group decides (its ID, if "
+    @checks.check(
+        "Each record stands in one split, the one that its group decides (its ID, if "
         "it is alone), and so does all that is like it.",
+        blocking=True,
     )
     def split_is_stable(lake: LakeResource) -> dg.AssetCheckResult:
         from mm_assets.training.splits import split_of
@@ -55,7 +55,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             "wrong split",
         )
 
-    @dg.asset_check(asset=asset, description="Every record carries a label, and none dominates.")
+    @checks.check("Every record carries a label, and none dominates.")
     def labels_are_there(lake: LakeResource) -> dg.AssetCheckResult:
         import pyarrow.compute as pc
 
@@ -70,24 +70,24 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             warn=not missing,
         )
 
-    return [
-        split_is_stable,
-        labels_are_there,
-        *(_better_than_baseline(scope, modality) for modality in scope.spec.modalities),
-        *(_promise_reached(scope, modality) for modality in scope.spec.modalities),
-        *(
-            _interval_coverage(scope, modality)
-            for modality in scope.spec.modalities
-            if scope.spec.is_regression
-        ),
-    ]
+    return [checks, *(_of_model(scope, modality) for modality in scope.spec.modalities)]
 
 
-def _better_than_baseline(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=scope.key(model_name(modality)),
-        description="The champion beats the majority class (or the best constant) on held-out "
-        "records, its files are those that were promoted, and it decides as the YAML asks.",
+def _of_model(scope: Scope, modality: Modality) -> ChecksOf:
+    checks = ChecksOf(scope, model_name(modality), partitioned=False)
+    _better_than_baseline(checks, modality)
+    _promise_reached(checks, modality)
+    if scope.spec.is_regression:
+        _interval_coverage(checks, modality)
+    return checks
+
+
+def _better_than_baseline(checks: ChecksOf, modality: Modality) -> None:
+    scope = checks.scope
+
+    @checks.check(
+        "The champion beats the majority class (or the best constant) on held-out "
+        "records, its files are those that were promoted, and it decides as the YAML asks."
     )
     def champion_is_sound(lake: LakeResource) -> dg.AssetCheckResult:
         from mm_assets.training.decision import decides_otherwise
@@ -112,14 +112,13 @@ def _better_than_baseline(scope: Scope, modality: Modality) -> dg.AssetChecksDef
             return check(False, f"{said}; {other}", warn=better)
         return check(better, said)
 
-    return champion_is_sound
 
+def _promise_reached(checks: ChecksOf, modality: Modality) -> None:
+    scope = checks.scope
 
-def _promise_reached(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=scope.key(model_name(modality)),
-        description="What `review` asks for can be promised of the answers that nobody reviews, "
-        "and held-out records do not speak against it.",
+    @checks.check(
+        "What `review` asks for can be promised of the answers that nobody reviews, "
+        "and held-out records do not speak against it."
     )
     def promise_reached(lake: LakeResource) -> dg.AssetCheckResult:
         from mm_assets.training.promised import promised, target_is_kept
@@ -133,14 +132,13 @@ def _promise_reached(scope: Scope, modality: Modality) -> dg.AssetChecksDefiniti
         passed, words = target_is_kept(found)
         return check(passed, words, warn=True)
 
-    return promise_reached
 
+def _interval_coverage(checks: ChecksOf, modality: Modality) -> None:
+    scope = checks.scope
 
-def _interval_coverage(scope: Scope, modality: Modality) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=scope.key(model_name(modality)),
-        description="As many held-out numbers lie from `lower` to `upper` as `interval_level` "
-        "says, but for chance.",
+    @checks.check(
+        "As many held-out numbers lie from `lower` to `upper` as `interval_level` "
+        "says, but for chance."
     )
     def interval_coverage(lake: LakeResource) -> dg.AssetCheckResult:
         from mm_assets.training.promised import coverage_is_kept
@@ -151,8 +149,6 @@ def _interval_coverage(scope: Scope, modality: Modality) -> dg.AssetChecksDefini
         passed, words = coverage_is_kept(manifest)
         # A warning, as the target's: the model answers already, and its records go on.
         return check(passed, words, warn=True)
-
-    return interval_coverage
 
 
 def _of_champion(scope: Scope, lake: LakeResource, modality: Modality) -> Mapping[str, Any] | None:

@@ -1,19 +1,18 @@
 """Checks on `raw_uploads`: accepted, no file lost, few unreadable, images as they should be."""
 
-from typing import Any
-
 import dagster as dg
 
+from mm_assets.orchestration.checks.of_asset import ChecksOf
 from mm_assets.orchestration.scope import LakeResource, Scope, check
 from mm_assets.uploads.received import read_parquet, read_receipt
 from mm_assets.uploads.withdrawals import WITHDRAWN
 
 
-def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
+def build_checks(scope: Scope) -> list[ChecksOf]:
     """The checks on `<dataset>/raw_uploads`."""
-    asset: dict[str, Any] = {"asset": scope.key("raw_uploads"), "partitions_def": scope.partitions}
+    checks = ChecksOf(scope, "raw_uploads")
 
-    @dg.asset_check(**asset, description="The upload as a whole was not refused.")
+    @checks.check("The upload as a whole was not refused.")
     def upload_accepted(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -22,9 +21,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             return check(True, refused["what"] if refused else "accepted")
         return check(False, "[{code}] {what}. What to do: {todo}".format(**refused))
 
-    @dg.asset_check(
-        **asset, blocking=True, description="Files in = received + quarantined, each with a code."
-    )
+    @checks.check("Files in = received + quarantined, each with a code.", blocking=True)
     def no_file_is_lost(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -51,7 +48,7 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             f"{refused} quarantined",
         )
 
-    @dg.asset_check(**asset, description="The share of images that could not be read.")
+    @checks.check("The share of images that could not be read.")
     def unreadable_share(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -70,18 +67,15 @@ def build_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
             metadata={"share": share},
         )
 
-    built = [upload_accepted, no_file_is_lost, unreadable_share]
-    return [*built, _image_features_fit(scope)] if scope.spec.limits.image_features else built
+    if scope.spec.limits.image_features:
+        _image_features_fit(checks)
+    return [checks]
 
 
-def _image_features_fit(scope: Scope) -> dg.AssetChecksDefinition:
-    limits = scope.spec.limits
+def _image_features_fit(checks: ChecksOf) -> None:
+    scope, limits = checks.scope, checks.scope.spec.limits
 
-    @dg.asset_check(
-        asset=scope.key("raw_uploads"),
-        partitions_def=scope.partitions,
-        description="The share of images that are too dark, blurred, small and so on.",
-    )
+    @checks.check("The share of images that are too dark, blurred, small and so on.")
     def image_features_fit(
         context: dg.AssetCheckExecutionContext, lake: LakeResource
     ) -> dg.AssetCheckResult:
@@ -105,5 +99,3 @@ def _image_features_fit(scope: Scope) -> dg.AssetChecksDefinition:
             warn=True,
             metadata={"share": found.share, **found.by_feature},
         )
-
-    return image_features_fit

@@ -14,7 +14,8 @@ Plain functions, no requests. Everything of one record has the partition key `<d
 What no longer counts of a record stands as `fallen` at its prediction, or in its place: so one
 condition holds a merge off that knows too little. What an upload published is listed under
 `<dataset>#upload#<upload>`, the withdrawn uploads under `<dataset>#withdrawn`, the newest promotion
-of each modality under `<dataset>#promotions`. Where a record's row and its image meet by a name,
+of each modality under `<dataset>#promotions`, what may have changed since somebody looked at all
+answers under `<dataset>#changes` (changes.py). Where a record's row and its image meet by a name,
 both stand under `<dataset>#name|<name>`, as `cell|<upload>|…` and `file|<upload>|…`. A dataset's
 name holds neither '|' nor '#', so no record's ID can collide with that.
 
@@ -98,6 +99,11 @@ def withdrawn_partition(dataset: str) -> str:
 def promotions_partition(dataset: str) -> str:
     """Where the newest promotion of each modality is noted."""
     return f"{dataset}#promotions"
+
+
+def changes_partition(dataset: str) -> str:
+    """Where it is noted what may have changed, and the newest copy of all answers."""
+    return f"{dataset}#changes"
 
 
 def refusal_key(upload: str) -> str:

@@ -35,11 +35,12 @@ import random
 import time
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.errors import StoreError
+from mm_assets.tables.dynamodb.changes import Changelog
 from mm_assets.tables.dynamodb.items import (
     LONGEST_KEY,
     Item,
@@ -93,6 +94,7 @@ class Publisher:
         self.dataset = dataset
         self.upload = upload
         self.home = list_partition(dataset, upload)
+        self.changes = Changelog(requests, dataset)
 
     def publish(
         self, rows: pa.Table, images: pa.Table, refused: pa.Table, names: pa.Table
@@ -140,6 +142,7 @@ class Publisher:
         self._check(wanted)
         wants = _digest(sorted([*key, digest] for key, digest in wanted.items()))
         written = False  # whether a round that lost wrote all of our entries
+        labelled = set(rows.filter(rows["label"].is_valid())["record_id"].to_pylist())
         for attempt in range(ROUNDS):
             before = self._read() if attempt else first
             if before.state in (NEW, COMPLETE) and before.entries == wanted:
@@ -160,8 +163,10 @@ class Publisher:
                 for item in self._items(rows, images, refused, names)
                 if certain.get(key := _key(item)) != wanted[key]
             )
-            self.requests.write_all({"PutRequest": {"Item": item}} for item in changed)
-            self._delete(key for key in before.entries if key not in wanted)
+            relabelled = _relabelled(before.entries, certain, wanted, labelled)
+            with self.changes.noted(relabelled, labels_only=True):
+                self.requests.write_all({"PutRequest": {"Item": item}} for item in changed)
+                self._delete(key for key in before.entries if key not in wanted)
             written = True
             if is_clean:
                 ended = self._replace(begun, COMPLETE, wanted, wants, is_clean)
@@ -318,6 +323,24 @@ def _packed(entries: Mapping[Key, str]) -> Iterator[bytes]:
             lines, size = [], 0
     if lines:
         yield zlib.compress(f"[{','.join(lines)}]".encode(), 1)
+
+
+def _relabelled(
+    before: Entries, certain: Entries, wanted: Entries, labelled: Set[str]
+) -> Iterator[str]:
+    """The records whose label may be another one once `wanted` stands where `before` did.
+
+    certain: what of `before` is known to be there. labelled: whose new row has a label. A new row
+    without one changes no label; a refusal may hide one.
+    """
+    for key in {**before, **wanted}:
+        kind, record_id = key[1].partition("|")[0], record_of(key[0])
+        if (
+            kind in ("row", "refusal")
+            and (key not in wanted or certain.get(key) != wanted[key])
+            and (kind == "refusal" or key in before or record_id in labelled)
+        ):
+            yield record_id
 
 
 def _records(entries: Iterable[Key], kind: str) -> set[str]:

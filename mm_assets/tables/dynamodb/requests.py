@@ -233,8 +233,8 @@ class Requests:
         elif code in DENIED:
             known = "table_denied"
             todo = (
-                "Allow this role dynamodb:Query, GetItem, BatchGetItem, PutItem, BatchWriteItem "
-                "and DescribeTable on the table and on its index/*."
+                "Allow this role dynamodb:Query, GetItem, BatchGetItem, PutItem, DeleteItem, "
+                "BatchWriteItem and DescribeTable on the table and on its index/*."
             )
         elif code == "ResourceNotFoundException":
             known, what = "table_missing", "the table is not there"

@@ -20,6 +20,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.tables.dynamodb import items
+from mm_assets.tables.dynamodb.changes import Changelog
 from mm_assets.tables.dynamodb.items import SHARDS, Index, Item, index_key, partition, record_of
 from mm_assets.tables.dynamodb.names import Names
 from mm_assets.tables.dynamodb.publish import Publisher
@@ -29,6 +30,7 @@ from mm_assets.tables.merge_rule import BY_UPLOAD, is_void
 from mm_assets.tables.named import is_file_id, no_names
 from mm_assets.tables.store import (
     WITHDRAWN,
+    Changes,
     MergeResult,
     Query,
     columns_of,
@@ -40,6 +42,7 @@ from mm_assets.tables.store import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+NOTED = 16  # batches of a merge in one note of what may change
 AT_ONCE = 10_000  # records of which names are looked up together
 # Up to so many answers are asked for their labels one by one, more by reading all labels.
 FEW = 1000
@@ -139,11 +142,13 @@ class DynamoDBStore:
             return self._judge(dataset, offered.take(list(chain.from_iterable(some))), gone)
 
         judged = self.requests.each(judge, batches(candidates.values(), READS))
-        for greater, n_void in judged:
-            void += n_void
-            for was_there in self.requests.each(lambda one: self._put(dataset, one), greater):
-                inserted += was_there is False
-                updated += was_there is True
+        for some in batches(judged, NOTED):
+            void += sum(n_void for _, n_void in some)
+            greater = [one for own, _ in some for one in own]
+            with self._changes(dataset).noted(one.prediction["record_id"] for one in greater):
+                for was_there in self.requests.each(lambda one: self._put(dataset, one), greater):
+                    inserted += was_there is False
+                    updated += was_there is True
         same = offered.num_rows - inserted - updated - void
         return MergeResult(inserted, updated, same, void)
 
@@ -242,6 +247,17 @@ class DynamoDBStore:
             if record["modality"] in counts:
                 counts[record["modality"]] += 1
         return counts
+
+    # -- what changes -------------------------------------------------------------------------
+
+    def changes(self, dataset: str) -> Changes:
+        return self._changes(dataset).read()
+
+    def settle(self, dataset: str, seen: Changes, copy: str, notes: Sequence[str]) -> bool:
+        return self._changes(dataset).settle(seen.copy, copy, notes)
+
+    def _changes(self, dataset: str) -> Changelog:
+        return Changelog(self.requests, dataset)
 
     # -- finding ------------------------------------------------------------------------------
 

@@ -10,11 +10,13 @@ whichever comes second sees the other; and repeating either does no harm and wri
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
 from mm_assets.contract.errors import StoreError
 from mm_assets.tables.dynamodb import items
+from mm_assets.tables.dynamodb.changes import Changelog
 from mm_assets.tables.dynamodb.items import Item, key_of, partition, withdrawn_partition
 from mm_assets.tables.dynamodb.names import Names
 from mm_assets.tables.dynamodb.publish import Publisher
@@ -32,6 +34,7 @@ class Withdrawals:
         self.requests = requests
         self.dataset = dataset
         self.names = Names(requests, dataset)
+        self.changes = Changelog(requests, dataset)
 
     def uploads(self) -> set[str]:
         """The withdrawn ones. One request, strongly consistent."""
@@ -46,14 +49,21 @@ class Withdrawals:
         noted = self._noted()
         new = [upload for upload in sorted(set(uploads)) if not noted.get(upload)]
         notes = {one: key_of(withdrawn_partition(self.dataset), one) for one in new}
-        for upload in new:
-            if upload not in noted:
-                self.requests.call("put_item", Item=notes[upload])
-        for upload in new:
-            stated = Publisher(self.requests, self.dataset, upload).stated()
-            self.consider(stated | self.names.naming(upload) | self._answered_by(upload))
-            done = {**notes[upload], "considered": {"BOOL": True}}
-            self.requests.call("put_item", Item=done)
+        known = {record_id for upload in new for record_id in self._concerned(upload)}
+        with self.changes.noted(known):  # their labels count no more as soon as it is written
+            for upload in new:
+                if upload not in noted:
+                    self.requests.call("put_item", Item=notes[upload])
+            for upload in new:
+                concerned = self._concerned(upload)
+                with self.changes.noted(concerned - known):  # it was published meanwhile
+                    self.consider(concerned, noted=True)
+                done = {**notes[upload], "considered": {"BOOL": True}}
+                self.requests.call("put_item", Item=done)
+
+    def _concerned(self, upload: str) -> set[str]:
+        stated = Publisher(self.requests, self.dataset, upload).stated()
+        return stated | self.names.naming(upload) | self._answered_by(upload)
 
     def _answered_by(self, upload: str) -> set[str]:
         """Records whose answer names the upload, which may be more than it spoke of in this table:
@@ -66,15 +76,20 @@ class Withdrawals:
                 found |= {items.record_of(item["pk"]["S"]) for item in listed}
         return found
 
-    def consider(self, record_ids: Iterable[str]) -> None:
-        """Write what no longer counts of these records, and take back what is void."""
+    def consider(self, record_ids: Iterable[str], *, noted: bool = False) -> None:
+        """Write what no longer counts of these records, and take back what is void.
+
+        noted: it is noted already that they may change.
+        """
         record_ids = sorted(record_ids)
         if record_ids:
             withdrawn = self.uploads()
-            for _ in self.requests.each(lambda one: self.fallen(one, withdrawn), record_ids):
+            for _ in self.requests.each(lambda one: self.fallen(one, withdrawn, noted), record_ids):
                 pass
 
-    def fallen(self, record_id: str, withdrawn: set[str] | None = None) -> dict[str, str]:
+    def fallen(
+        self, record_id: str, withdrawn: set[str] | None = None, noted: bool = False
+    ) -> dict[str, str]:
         """Consider one record; returns what no longer counts of it."""
         withdrawn = self.uploads() if withdrawn is None else withdrawn
         key = partition(self.dataset, record_id)
@@ -86,7 +101,7 @@ class Withdrawals:
             answer = items.prediction_of(there.get(items.PREDICTION, {}))
             said = {answer["upload"], answer["image_upload"], named_by(answer["image_order"] or "")}
             fallen |= dict.fromkeys(sorted(said & withdrawn), BY_UPLOAD)
-            if self._write(there.get(items.PREDICTION), key, fallen):
+            if self._write(there.get(items.PREDICTION), key, fallen, noted):
                 return fallen
         raise StoreError(
             code="table_busy",
@@ -95,26 +110,33 @@ class Withdrawals:
             todo="Run it again when they are through.",
         )
 
-    def _write(self, seen: Item | None, key: str, fallen: dict[str, str]) -> bool:
+    def _write(self, seen: Item | None, key: str, fallen: dict[str, str], noted: bool) -> bool:
         """Put `fallen` at the prediction that was seen; False if another is there by now."""
         order = items.plain((seen or {}).get("order_key"))
-        new: dict[str, Any] = dict(seen or key_of(key, items.PREDICTION))
-        if seen is not None and order is not None:
-            found = items.prediction_of(seen)
-            if why := void_for(found, fallen):
-                now = datetime.now(UTC).isoformat(timespec="microseconds")
-                self.requests.call("put_item", Item=items.taken_back(self.dataset, seen, *why, now))
-                new = dict(key_of(key, items.PREDICTION))
+        if seen is None or order is None:
+            return self._put(seen, seen or key_of(key, items.PREDICTION), fallen)
+        why = void_for(items.prediction_of(seen), fallen)
+        if why is None:
+            return self._put(seen, seen, fallen)
+        with nullcontext() if noted else self.changes.noted([items.record_of(key)]):
+            now = datetime.now(UTC).isoformat(timespec="microseconds")
+            self.requests.call("put_item", Item=items.taken_back(self.dataset, seen, *why, now))
+            return self._put(seen, key_of(key, items.PREDICTION), fallen)
+
+    def _put(self, seen: Item | None, left: Item, fallen: dict[str, str]) -> bool:
+        """Put `left`, with `fallen`, where `seen` was; False if another is there by now."""
+        new = dict(left)
         if fallen:
             new["fallen"] = {"S": items.fallen_text(fallen)}
         else:
             new.pop("fallen", None)
         if new == seen or (seen is None and not fallen):
             return True
+        order = items.plain((seen or {}).get("order_key"))
         condition, values = as_seen(items.fallen_at(seen), order)
         written: dict[str, Any] = {"Item": new}
         if not fallen and "order_key" not in new:  # nothing is left to be said
-            written = {"Key": key_of(key, items.PREDICTION)}
+            written = {"Key": key_of(left["pk"]["S"], items.PREDICTION)}
         operation = "put_item" if "Item" in written else "delete_item"
         try:
             self.requests.call(
