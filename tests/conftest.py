@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 import typer.testing
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
 from sqlalchemy import event
@@ -49,6 +51,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Typer's runner makes all commands anew for each call, from the signatures of their functions.
 typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
+
+# Dagster has Alembic read all its migrations for each database that it makes, and for each look
+# at one; they are in files that stay the same.
+_read_migrations = ScriptDirectory.from_config.__func__  # type: ignore[attr-defined]
+_migrations: dict[Any, ScriptDirectory] = {}
+
+
+def _read_once(kind: type[ScriptDirectory], config: Config) -> ScriptDirectory:
+    where = config.config_file_name, config.get_main_option("script_location")
+    if where not in _migrations:
+        _migrations[where] = _read_migrations(kind, config)
+    return _migrations[where]
+
+
+ScriptDirectory.from_config = classmethod(_read_once)  # type: ignore[assignment,method-assign]
 
 
 @event.listens_for(Engine, "connect")

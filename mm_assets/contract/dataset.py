@@ -26,7 +26,8 @@ from mm_assets.contract.decisions import (
 )
 from mm_assets.contract.engine_spec import EngineSpec, Strict
 from mm_assets.contract.ids import normalised
-from mm_assets.contract.limits import ImageFeature, Limits
+from mm_assets.contract.image_feature import ImageFeature
+from mm_assets.contract.limits import Limits
 from mm_assets.contract.modality import Modality as Modality  # noqa: PLC0414  meant to be had here
 from mm_assets.contract.review import Review, Tolerance
 from mm_assets.contract.text_codecs import is_text_codec

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AliasChoices, Field, model_validator
 
 from mm_assets.contract.engine_spec import Strict
-
-
-class ImageFeature(StrEnum):
-    """Simple numbers about an image; image_features.py says how each is computed."""
-
-    WIDTH = "width"
-    HEIGHT = "height"
-    BRIGHTNESS = "brightness"
-    CONTRAST = "contrast"
-    SATURATION = "saturation"
-    LAPLACIAN_VARIANCE = "laplacian_variance"
-    SOBEL_MEAN = "sobel_mean"
-    SOBEL_VARIANCE = "sobel_variance"
-
-    @property
-    def column(self) -> str:
-        """What the column is called that a model sees."""
-        return f"image_{self.value}"
+from mm_assets.contract.image_feature import ImageFeature
 
 
 class Range(Strict):

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_assets.contract.errors import ModelError
-from mm_assets.contract.limits import ImageFeature
+from mm_assets.contract.image_feature import ImageFeature
 from mm_assets.engines.protocol import Progress, Vectors
 from mm_assets.engines.shared.decoded import decoded
 from mm_assets.engines.shared.eyes import Eyes, kept_eyes

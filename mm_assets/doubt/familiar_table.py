@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mm_assets.contract.limits import ImageFeature
+from mm_assets.contract.image_feature import ImageFeature
 from mm_assets.contract.spellings import quoted
 from mm_assets.doubt.familiar_numbers import Range, learn_ranges, ranges_of
 from mm_assets.doubt.familiar_text import learn_scripts, script_of

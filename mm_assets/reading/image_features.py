@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mm_assets.contract.limits import ImageFeature, Range
+from mm_assets.contract.image_feature import ImageFeature
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
     from PIL.Image import Image
+
+    from mm_assets.contract.limits import Range
 
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.value for feature in ImageFeature)
 

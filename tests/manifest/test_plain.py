@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from mm_assets.manifest.plain import Plain, PlainReader
 from mm_assets.serving.reading import Read, Reader
 from tests.make import dataset
 
+NIGHTLY = os.environ.get("MM_NIGHTLY") == "1"
 MIXED = {
     "age": {"kind": "number", "required": True},
     "weight": "number",
@@ -185,7 +187,7 @@ def disagreements(spec: DatasetSpec, records: list[dict[str, Any]]) -> list[Any]
 def test_a_plain_record_is_read_as_the_batch_reads_it(kind: str) -> None:
     spec = SPECS[kind]
 
-    @settings(max_examples=25)
+    @settings(max_examples=200 if NIGHTLY else 12)
     @given(records_of(spec))
     def law(records: list[dict[str, Any]]) -> None:
         assert disagreements(spec, records) == []
@@ -204,7 +206,7 @@ def test_a_plain_record_is_read_so_without_neighbours(data: st.DataObject) -> No
     assert is_same(plain, judged_alone(Reader(spec), record))
 
 
-@settings(max_examples=60)
+@settings(max_examples=200 if NIGHTLY else 20)
 @given(st.lists(bits.filter(math.isfinite), min_size=100, max_size=300))
 @example([1e22, 5e-324, -0.0, 0.1 + 0.2, 1.7976931348623157e308, 2.2250738585072014e-308])
 def test_every_float_is_read_to_the_last_bit(values: list[float]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_assets.contract.dataset import DatasetSpec
-from mm_assets.contract.limits import ImageFeature
+from mm_assets.contract.image_feature import ImageFeature
 from mm_assets.monitoring.drift import (
     beyond_chance,
     drift_picture,

@@ -253,13 +253,13 @@ def test_the_table_is_opened_for_a_group_and_not_for_each_upload(
     here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: Counter[str] = Counter()
-    connect = DuckDBStore._connect  # noqa: SLF001
+    patiently_opened = DuckDBStore._patiently_opened  # noqa: SLF001
 
     def counting(store: DuckDBStore) -> Any:
         opened["times"] += 1
-        return connect(store)
+        return patiently_opened(store)
 
-    monkeypatch.setattr(DuckDBStore, "_connect", counting)
+    monkeypatch.setattr(DuckDBStore, "_patiently_opened", counting)
     found = []
     for some in (range(2), range(2, 10)):
         for number in some:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from mm_assets.contract.limits import ImageFeature, Range
+from mm_assets.contract.image_feature import ImageFeature
+from mm_assets.contract.limits import Range
 from mm_assets.reading.image_features import FEATURE_NAMES, image_features, unfit_images
 
 

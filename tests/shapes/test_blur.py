@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from mm_assets.contract.dataset import Modality
-from mm_assets.contract.limits import ImageFeature, Range
+from mm_assets.contract.image_feature import ImageFeature
+from mm_assets.contract.limits import Range
 from mm_assets.demo.blur import make_blur
 
 ENGINES = ["rules", "gradient_boosting", "sklearn"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import pytest
 
 from mm_assets.contract.errors import StoreError
 from mm_assets.contract.settings import Settings
-from mm_assets.tables.duckdb import _OF_WANTED, _UPLOADS, DuckDBStore
+from mm_assets.tables.duckdb import _OF_WANTED, _UPLOADS, DuckDBStore, _database
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import MergeResult, Query
 from tests.tables.offers import greatest, images, offer, offered, rows
@@ -35,6 +36,41 @@ def test_publishing_again_adds_nothing_to_the_file(store: DuckDBStore) -> None:
     with duckdb.connect(str(store.path)) as db:
         assert db.execute("SELECT count(*) FROM record_index").fetchone() == (2,)
         assert db.execute("SELECT count(*) FROM image_index").fetchone() == (1,)
+
+
+def test_a_file_that_is_opened_needs_no_database_of_its_own(
+    store: DuckDBStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.merge("pets", offered(offer("a")))
+    with monkeypatch.context() as patch:
+        patch.setattr(duckdb, "connect", lambda *_, **__: pytest.fail("it takes 30 ms"))
+        other = DuckDBStore(tmp_path / "it's another.duckdb")
+        with store.held():
+            other.merge("pets", offered(offer("b"), offer("c")))
+            assert store.records() == {"pets": 1}
+        assert other.records() == {"pets": 2}
+    with duckdb.connect(str(other.path)) as db:  # nobody holds it, nothing lies beside it
+        assert db.execute("SELECT count(*) FROM predictions").fetchone() == (2,)
+    assert not other.path.with_name(f"{other.path.name}.wal").exists()
+
+
+def test_a_file_that_somebody_in_this_process_has_open_is_used_all_the_same(
+    store: DuckDBStore,
+) -> None:
+    with duckdb.connect(str(store.path)) as own:
+        store.merge("pets", offered(offer("a")))
+        assert own.execute("SELECT record_id FROM predictions").fetchall() == [("a",)]
+    store.merge("pets", offered(offer("b")))
+    assert store.records() == {"pets": 2}
+
+
+def test_a_database_that_does_nothing_any_more_is_replaced(store: DuckDBStore) -> None:
+    store.merge("pets", offered(offer("a")))
+    spoilt = _database(os.getpid())
+    with store.held():
+        spoilt.close()
+    assert store.records() == {"pets": 1}
+    assert _database(os.getpid()) is not spoilt
 
 
 # -- many who want to write -----------------------------------------------------------------------
@@ -195,6 +231,8 @@ def test_whatever_duckdb_says_is_said_in_words(
     with pytest.raises(StoreError) as caught, store._transaction() as db:
         db.execute("SET memory_limit = '200MB'")
         db.execute(statement).fetchall()
+    with store._transaction() as db:  # it is of all files that this process opens
+        db.execute("RESET memory_limit")
     assert caught.value.code == code
     assert caught.value.todo
     assert "\n" not in caught.value.what

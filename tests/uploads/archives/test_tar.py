@@ -91,12 +91,12 @@ def test_what_a_reader_leaves_unread_is_skipped() -> None:
     assert seen == [("a.csv", b"id"), ("photos/1.jpg", PHOTO[:2]), ("empty", b"")]
 
 
-def test_a_tar_of_50_000_entries_is_read_quickly() -> None:
-    data = tarred({f"photos/{i:06d}.jpg": b"%d" % i for i in range(50_000)}, tarfile.USTAR_FORMAT)
+def test_a_tar_of_20_000_entries_is_read_quickly() -> None:
+    data = tarred({f"photos/{i:06d}.jpg": b"%d" % i for i in range(20_000)}, tarfile.USTAR_FORMAT)
     begin = time.process_time()
     files = read_all(data)
-    assert time.process_time() - begin < 30
-    assert files["photos/049999.jpg"] == b"49999"
+    assert time.process_time() - begin < 12
+    assert files["photos/019999.jpg"] == b"19999"
 
 
 @pytest.mark.parametrize("packer", [None, *PACKERS])
@@ -104,12 +104,12 @@ def test_memory_stays_flat_whatever_the_size_of_an_entry(
     tmp_path: Path, packer: str | None
 ) -> None:
     noise = bytes(range(256)) * 64
-    content = b"".join(i.to_bytes(4, "big") * 40 + noise for i in range(2500))
+    content = b"".join(i.to_bytes(4, "big") * 40 + noise for i in range(1000))  # 16 MB
     path, size = tmp_path / "u", len(content)
     data = tarred({"big": content})
     path.write_bytes(PACKERS[packer](data) if packer else data)
     del content, data
-    with no_more_memory_than(16 << 20), open_archive(path, where=WHERE) as archive:
+    with no_more_memory_than(14 << 20), open_archive(path, where=WHERE) as archive:
         total = 0
         for _, stream in archive.entries():
             while piece := stream.read(1 << 20):
