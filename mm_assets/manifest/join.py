@@ -26,7 +26,7 @@ from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
 from mm_assets.manifest.writing import counts_by, write_tables
 from mm_assets.reading.image_features import mean_features
 from mm_assets.reading.in_memory import in_memory
-from mm_assets.tables.store import Store
+from mm_assets.tables.store import Published, Store
 from mm_assets.uploads.joined import note_joined
 from mm_assets.uploads.received import (
     empty_image_features,
@@ -68,15 +68,13 @@ def build_manifest(
         rejects = _all_rejects(lake, receipt, typed)
         refused = refused_records(receipt, typed.index, rejects)
         names = own_names(lake, spec, receipt, images)
+        own = Published(upload, typed.index, best, refused, names)
         fallen = store.publish(spec.dataset, upload, typed.index, best, refused, names)
         if read_withdrawal(lake, spec.dataset, upload) is not None:  # meanwhile
             store.withdraw(spec.dataset, [upload])
             return _withdrawn_manifest(lake, store, spec, receipt, run_id=run_id)
-        touched = pa.chunked_array(
-            [*typed.index["record_id"].chunks, *images["record_id"].chunks,
-             fallen, *_by_name(store, spec, upload, names)], pa.string()
-        ).combine_chunks()  # fmt: skip
-        known = store.look_up(spec.dataset, touched)
+        others = pa.chunked_array([fallen, *_by_name(store, spec, upload, names)], pa.string())
+        known = store.look_up(spec.dataset, others.combine_chunks(), own)
         fates = image_fates(spec, upload, images, known)
         not_clear = unclear(known)
         known = _with_a_row(_compact(with_row_upload(known, labelled_too=False)))
@@ -205,7 +203,7 @@ def with_row_upload(known: pa.Table, *, labelled_too: bool) -> pa.Table:
             unlabelled.cast(pa.string()), labelled.cast(pa.string()), skip_nulls=True
         )
     else:
-        chosen = pc.coalesce(unlabelled.cast(pa.string()), labelled.cast(pa.string()))
+        chosen = pc.coalesce(unlabelled, labelled)
     purpose = pc.if_else(pc.is_valid(unlabelled), "predict", "train")
     return known.append_column("row_upload", chosen).append_column("purpose", purpose)
 
@@ -245,7 +243,7 @@ def _compact(known: pa.Table) -> pa.Table:
     """The same in a fraction of the memory: uploads, labels and purposes are few."""
     for name in ("row_upload", "label_upload", "image_upload", "label", "purpose"):
         place = known.column_names.index(name)
-        known = known.set_column(place, name, known[name].cast("string").dictionary_encode())
+        known = known.set_column(place, name, known[name].dictionary_encode())
     return known.drop_columns(["unlabelled_upload", "labelled_upload"])
 
 
