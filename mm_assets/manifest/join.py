@@ -24,6 +24,7 @@ from mm_assets.manifest.names import own_names, unclear, without_names
 from mm_assets.manifest.refused import refused_records
 from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
 from mm_assets.manifest.writing import counts_by, write_tables
+from mm_assets.reading.ahead import one_ahead
 from mm_assets.reading.image_features import mean_features
 from mm_assets.reading.in_memory import in_memory
 from mm_assets.tables.store import Published, Store
@@ -81,7 +82,7 @@ def build_manifest(
         sets = ImageSets.read(lake, spec, known)
         known = without_names(known, spec)
         rows = gather_rows(lake, spec, known, {upload: typed})
-        joined = (_manifest_table(_with_images(lake, spec, part, sets)) for part in rows)
+        joined = one_ahead(_manifest_table(_with_images(lake, spec, part, sets)) for part in rows)
         # Fewer than the index knows, where the YAML has changed since another upload was joined.
         written = Counter[str]()
         write_tables(

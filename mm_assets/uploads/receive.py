@@ -21,6 +21,7 @@ from mm_assets.contract.ids import fault_of
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
+from mm_assets.reading.ahead import one_ahead
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image
 from mm_assets.reading.images.formats import SUFFIXES as IMAGE_SUFFIXES
 from mm_assets.reading.table import TableRefused, Wanted
@@ -492,7 +493,9 @@ def _write_rows(
         path, schema, compression="zstd", compression_level=1, use_dictionary=repeated,
         write_statistics=False,
     ) as writer:  # fmt: skip
-        for batch in table.batches():
+        # Of a table that is only tried, nothing is read that is not taken.
+        batches = one_ahead(table.batches()) if most_rows is None else table.batches()
+        for batch in batches:
             rows = inside.take(batch)
             writer.write_table(pa.Table.from_arrays(rows.columns, schema=schema))
             if most_rows is not None and (table.n_rows >= most_rows or inside.enough):
