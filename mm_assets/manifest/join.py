@@ -195,14 +195,12 @@ def with_row_upload(known: pa.Table, *, labelled_too: bool) -> pa.Table:
     For predictions it is the newest row without a label, else the newest labelled one; for
     training (`labelled_too`) it is the newest of all.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
+    known = _as_text(known) if labelled_too else known
     unlabelled, labelled = known["unlabelled_upload"], known["labelled_upload"]
     if labelled_too:
-        chosen = pc.max_element_wise(
-            unlabelled.cast(pa.string()), labelled.cast(pa.string()), skip_nulls=True
-        )
+        chosen = pc.max_element_wise(unlabelled, labelled, skip_nulls=True)
     else:
         chosen = pc.coalesce(unlabelled, labelled)
     purpose = pc.if_else(pc.is_valid(unlabelled), "predict", "train")
@@ -249,7 +247,6 @@ def _compact(known: pa.Table) -> pa.Table:
 
 
 def _with_features(rows: TypedRows, wanted: pa.Table) -> Iterator[pa.Table]:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     said = wanted.rename_columns(["told" if n == "label" else n for n in wanted.column_names])
@@ -260,10 +257,18 @@ def _with_features(rows: TypedRows, wanted: pa.Table) -> Iterator[pa.Table]:
         records = records.rename_columns(
             ["label" if n == "told" else n for n in records.column_names]
         )
-        for place, field in enumerate(records.schema):
-            if pa.types.is_dictionary(field.type):
-                records = records.set_column(place, field.name, records[place].cast(pa.string()))
-        yield records
+        yield _as_text(records)
+
+
+def _as_text(table: pa.Table) -> pa.Table:
+    """The same without dictionaries."""
+    import pyarrow as pa
+
+    text = [
+        field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(text))
 
 
 def all_rows(lake: Lake, spec: DatasetSpec, known: pa.Table) -> pa.Table:
