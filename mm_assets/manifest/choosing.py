@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-_GOOD = "CREATE TEMP VIEW good AS FROM judged ANTI JOIN problems USING (n, r)"
-_DOUBLED = """
-    CREATE TEMP TABLE doubled AS
-        SELECT record_id FROM good GROUP BY record_id HAVING count(*) > 1"""
+_GOOD = (
+    "CREATE TEMP VIEW good AS FROM judged ANTI JOIN problems USING (n, r)",
+    """CREATE TEMP TABLE doubled AS
+        SELECT record_id FROM good GROUP BY record_id HAVING count(*) > 1""",
+)
 _ALL_CHOSEN = "SELECT n, r, labels_only, record_id, label FROM good"
 _RIVALS = (
     "CREATE TEMP TABLE rivals AS FROM good SEMI JOIN doubled USING (record_id)",
@@ -100,20 +101,15 @@ _BEATEN = """
 
 
 def choose(
-    db: duckdb.DuckDBPyConnection, spec: DatasetSpec, tables: list[Judged], said: pa.Table | None
+    db: duckdb.DuckDBPyConnection, spec: DatasetSpec, tables: list[Judged]
 ) -> tuple[pa.Table, pa.Table, int]:
     """One row for each record, the rejects, and how many labels joined; of `judged` and `problems`.
 
-    said: `judged`, if no row of it was judged again. The rows that count: n and r, by which they
-    come; labels_only, record_id, label.
+    The rows that count: n and r, by which they come; labels_only, record_id, label.
     """
-    db.execute(_GOOD)
-    if said is not None and _rise(said["record_id"]):
-        return _without_problems(db, said, tables), _rejects(db, _WRONG), 0
-    db.execute(_DOUBLED)
+    for statement in _GOOD:
+        db.execute(statement)
     if not _one(db, "SELECT count(*) FROM doubled")[0]:
-        if said is not None:
-            return _without_problems(db, said, tables), _rejects(db, _WRONG), 0
         return db.sql(_ALL_CHOSEN).to_arrow_table(), _rejects(db, _WRONG), 0
     for statement in _RIVALS:
         db.execute(statement)
@@ -127,43 +123,6 @@ def choose(
     return (
         db.sql(_CHOSEN).to_arrow_table(), _rejects(db, f"{_WRONG} UNION ALL {_BEATEN}"), joined
     )  # fmt: skip
-
-
-def _rise(ids: pa.ChunkedArray) -> bool:
-    """Whether each ID comes after the one before it, so that none is there twice."""
-    import pyarrow.compute as pc
-
-    last = None
-    for chunk in ids.chunks:
-        if not len(chunk):
-            continue
-        if last is not None and not pc.less(last, chunk[0]).as_py():
-            return False
-        if not pc.all(pc.less(chunk[:-1], chunk[1:]), min_count=0).as_py():
-            return False
-        last = chunk[-1]
-    return True
-
-
-def _without_problems(
-    db: duckdb.DuckDBPyConnection, said: pa.Table, tables: Sequence[Judged]
-) -> pa.Table:
-    """The rows that nothing is wrong with, where no two are of one record."""
-    import numpy as np
-    import pyarrow as pa
-
-    chosen = said.select(["n", "r", "labels_only", "record_id", "label"])
-    wrong = db.sql("SELECT DISTINCT n, r FROM problems").to_arrow_table()
-    if not wrong.num_rows:
-        return chosen
-    first, rows = {}, 0
-    for judged in tables:
-        first[judged.looked.table.number] = rows
-        rows += judged.looked.starts[-1]
-    begin = np.array([first[number] for number in wrong["n"].to_pylist()])
-    kept = np.ones(rows, bool)
-    kept[begin + np.asarray(wrong["r"])] = False
-    return chosen.filter(pa.array(kept))
 
 
 def _one(db: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:

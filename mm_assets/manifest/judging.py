@@ -38,7 +38,6 @@ from mm_assets.manifest.texts import (
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 FEW_ROWS = 1_000
 COLUMNS_AT_ONCE = 40
@@ -46,16 +45,15 @@ COLUMNS_AT_ONCE = 40
 
 def judge(
     db: duckdb.DuckDBPyConnection, spec: DatasetSpec, tables: list[Told], folder: Path
-) -> tuple[list[Judged], pa.Table | None]:
-    """Make `judged` and the table `problems`; returns `judged`, unless it was judged again.
+) -> list[Judged]:
+    """Make the tables `judged` and `problems`.
 
     Numbers are first taken as computers write them; where that fits not everywhere, the rows that
     it does not fit are looked at. All are judged again only where that changes what others say.
     """
     classes = _classes(db, spec, tables)
     at_first = {table.number: _forms_at_first(spec, table) for table in tables}
-    looks, said = look(db, spec, tables, at_first, classes, folder)
-    at_once = True
+    looks = look(db, spec, tables, at_first, classes, folder)
     db.execute("CREATE TEMP TABLE problems (n INTEGER, r BIGINT, code VARCHAR, reason VARCHAR)")
     found = []
     for looked in looks:
@@ -69,15 +67,12 @@ def judge(
         }
         label_again = forms.get(spec.label_column) != at_first[table.number].get(spec.label_column)
         if again or label_again:
-            if at_once:
-                _store_judged(db)
-            at_once = False
             _judge_again(db, spec, looked, forms, classes, again=again, label_again=label_again)
         judged = Judged(looked, forms, again)
         if again or looked.found_odd:
             _find_problems(db, spec, judged, classes)
         found.append(judged)
-    return found, said if at_once else None
+    return found
 
 
 @dataclass(frozen=True)
@@ -93,13 +88,6 @@ class Judged:
     def by_sql(self) -> list[int]:
         """The columns with numbers that the first look left to DuckDB."""
         return sorted(self.again | self.looked.odd_numbers)
-
-
-def _store_judged(db: duckdb.DuckDBPyConnection) -> None:
-    """Make a table of `judged`, that can be changed."""
-    db.execute("CREATE TEMP TABLE judged_again AS FROM judged")
-    db.unregister("judged")
-    db.execute("ALTER TABLE judged_again RENAME TO judged")
 
 
 def _judge_again(

@@ -32,8 +32,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS, BATCH_BYTES = 65_536, 64 << 20
+NOTED_ROWS = 500_000
 # Of the numbers that DuckDB takes for one, those that Arrow takes for the same one.
 _PLAIN = r"^-?([0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?$"
+_CREATE = """
+    CREATE OR REPLACE TEMP TABLE judged (
+        n INTEGER, r BIGINT, _file VARCHAR, _line BIGINT, labels_only BOOLEAN, record_id VARCHAR,
+        label VARCHAR, odd BOOLEAN, odd_label BOOLEAN, odd_number BOOLEAN)"""
 ODD = "(odd OR odd_label OR odd_number)"  # whether something may be wrong with a row of `judged`
 
 
@@ -85,14 +90,15 @@ def look(
     forms: Mapping[int, Mapping[str, Form]],
     classes: dict[str, list[str]],
     folder: Path,
-) -> tuple[list[Looked], pa.Table]:
-    """What is said of each row, as `judged`; the values are kept in the folder.
+) -> list[Looked]:
+    """Make the table `judged`, a row for each row; the values are kept in the folder.
 
     forms: what numbers are taken for; columns that are not taken for plain ones are left alone.
     """
     import pyarrow as pa
 
-    found, noted = [], [_no_rows()]
+    db.execute(_CREATE)
+    found = []
     for table in tables:
         looked = Looked(table, folder / f"kept-{table.number:04d}.arrow")
         looking = _Looking(db, spec, looked, forms[table.number], classes)
@@ -106,29 +112,7 @@ def look(
                 writer.close()
         looking.close()
         found.append(looked)
-        noted += looking.noted
-    judged = pa.concat_tables(noted)
-    db.register("judged", judged)
-    return found, judged
-
-
-def _no_rows() -> pa.Table:
-    """`judged` of nothing: its columns.
-
-    n, r: the table and the row there, in whose order the rows are.
-    """
-    import pyarrow as pa
-
-    yes_or_no = ("labels_only", "odd", "odd_label", "odd_number")
-    types = {
-        "n": pa.int32(),
-        "r": pa.int64(),
-        "_line": pa.int64(),
-        **dict.fromkeys(yes_or_no, pa.bool_()),
-        "_file": pa.dictionary(pa.int32(), pa.string()),
-    }
-    names = ("n", "r", "_file", "_line", "labels_only", "record_id", "label", *yes_or_no[1:])
-    return pa.schema([(name, types.get(name, pa.string())) for name in names]).empty_table()
+    return found
 
 
 def _parts(table: Told) -> Iterator[pa.RecordBatch]:
@@ -163,7 +147,7 @@ class _Looking:
         self._missing = pa.array(list(spec.missing_values), pa.string())
         self._missing_numbers = missing_numbers(spec)
         self._plain = {name for name, form in forms.items() if form.plain}
-        self.noted: list[pa.Table] = []
+        self._noted: list[pa.Table] = []
         self._judge_label = self._label_query(forms.get(spec.label_column, Form()))
 
     def _label_query(self, form: Form) -> str:
@@ -205,15 +189,13 @@ class _Looking:
             values.append(value)
         first = looked.starts[-1]
         looked.starts.append(first + count)
-        said = {
-            "n": pa.repeat(pa.scalar(looked.table.number, pa.int32()), count),
-            "r": pa.arange(first, first + count), "_file": part["_file"].dictionary_encode(),
-            "_line": part["_line"],
-            "labels_only": pa.repeat(pa.scalar(self._labels_only), count),
-            "record_id": record_ids, "label": label,
-            "odd": odd, "odd_label": odd_label, "odd_number": odd_number,
-        }  # fmt: skip
-        self.noted.append(pa.table(said).cast(_no_rows().schema))
+        self._noted.append(
+            pa.table({"r": pa.array(np.arange(first, first + count)), "_file": part["_file"],
+                      "_line": part["_line"], "record_id": record_ids, "label": label,
+                      "odd": odd, "odd_label": odd_label, "odd_number": odd_number})
+        )  # fmt: skip
+        if sum(one.num_rows for one in self._noted) >= NOTED_ROWS:
+            self.note()
         kept = {
             "row_file": part["_file"],
             "row_line": part["_line"],
@@ -232,7 +214,21 @@ class _Looking:
         return pa.nulls(part.num_rows, pa.string()) if there is None else part[there]
 
     def close(self) -> None:
+        self.note()
         self._hashing.close()
+
+    def note(self) -> None:
+        """Put into `judged` what was said of the rows so far; many at once cost a third."""
+        import pyarrow as pa
+
+        if self._noted:
+            self._db.register("looked", pa.concat_tables(self._noted))
+            self._db.execute(
+                f"INSERT INTO judged SELECT {self._table.number}, r, _file, _line, "
+                f"{self._labels_only}, record_id, label, odd, odd_label, odd_number FROM looked"
+            )
+            self._db.unregister("looked")
+            self._noted = []
 
     def _asked(
         self, text: pa.Array, name: str, query: str, given: dict[str, Any] | None = None

@@ -122,17 +122,12 @@ def _judged(
 ) -> TypedRows:
     import numpy as np
 
-    judged, said = judge(db, spec, tables, folder)
-    chosen, rejects, labels_joined = choose(db, spec, judged, said)
+    judged = judge(db, spec, tables, folder)
+    chosen, rejects, labels_joined = choose(db, spec, judged)
     db.execute("CREATE TEMP TABLE odd_numbers AS SELECT n, r FROM judged WHERE odd_number")
     db.execute("DROP VIEW good")
-    for name in ("conflicts", "firsts", "compared", "rivals", "doubled", "problems"):
+    for name in ("conflicts", "firsts", "compared", "rivals", "doubled", "problems", "judged"):
         db.execute(f"DROP TABLE IF EXISTS {name}")
-    if said is None:
-        db.execute("DROP TABLE judged")
-    else:
-        db.unregister("judged")
-        del said
     places = tuple(np.asarray(chosen[name]) for name in ("n", "r"))
     order = np.lexsort(places[::-1])
     if not (np.diff(order) == 1).all():
