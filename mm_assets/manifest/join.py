@@ -24,9 +24,10 @@ from mm_assets.manifest.names import own_names, unclear, without_names
 from mm_assets.manifest.refused import refused_records
 from mm_assets.manifest.rows import TypedRows, empty_records, typed_rows
 from mm_assets.manifest.writing import counts_by, write_table, write_tables
+from mm_assets.reading.ahead import one_ahead
 from mm_assets.reading.image_features import mean_features
 from mm_assets.reading.in_memory import in_memory
-from mm_assets.tables.store import Store
+from mm_assets.tables.store import Published, Store
 from mm_assets.uploads.joined import note_joined
 from mm_assets.uploads.received import (
     empty_image_features,
@@ -68,22 +69,20 @@ def build_manifest(
         rejects = _all_rejects(lake, receipt, typed)
         refused = refused_records(receipt, typed.index, rejects)
         names = own_names(lake, spec, receipt, images)
+        own = Published(upload, typed.index, best, refused, names)
         fallen = store.publish(spec.dataset, upload, typed.index, best, refused, names)
         if read_withdrawal(lake, spec.dataset, upload) is not None:  # meanwhile
             store.withdraw(spec.dataset, [upload])
             return _withdrawn_manifest(lake, store, spec, receipt, run_id=run_id)
-        touched = pa.chunked_array(
-            [*typed.index["record_id"].chunks, *images["record_id"].chunks,
-             fallen, *_by_name(store, spec, upload, names)], pa.string()
-        ).combine_chunks()  # fmt: skip
-        known = store.look_up(spec.dataset, touched)
+        others = pa.chunked_array([fallen, *_by_name(store, spec, upload, names)], pa.string())
+        known = store.look_up(spec.dataset, others.combine_chunks(), own)
         fates = image_fates(spec, upload, images, known)
         not_clear = unclear(known)
         known = _with_a_row(_compact(with_row_upload(known, labelled_too=False)))
         sets = ImageSets.read(lake, spec, known)
         known = without_names(known, spec)
         rows = gather_rows(lake, spec, known, {upload: typed})
-        joined = (_manifest_table(_with_images(lake, spec, part, sets)) for part in rows)
+        joined = one_ahead(_manifest_table(_with_images(lake, spec, part, sets)) for part in rows)
         # Fewer than the index knows, where the YAML has changed since another upload was joined.
         written = Counter[str]()
         write_tables(
@@ -196,16 +195,14 @@ def with_row_upload(known: pa.Table, *, labelled_too: bool) -> pa.Table:
     For predictions it is the newest row without a label, else the newest labelled one; for
     training (`labelled_too`) it is the newest of all.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
+    known = _as_text(known) if labelled_too else known
     unlabelled, labelled = known["unlabelled_upload"], known["labelled_upload"]
     if labelled_too:
-        chosen = pc.max_element_wise(
-            unlabelled.cast(pa.string()), labelled.cast(pa.string()), skip_nulls=True
-        )
+        chosen = pc.max_element_wise(unlabelled, labelled, skip_nulls=True)
     else:
-        chosen = pc.coalesce(unlabelled.cast(pa.string()), labelled.cast(pa.string()))
+        chosen = pc.coalesce(unlabelled, labelled)
     purpose = pc.if_else(pc.is_valid(unlabelled), "predict", "train")
     return known.append_column("row_upload", chosen).append_column("purpose", purpose)
 
@@ -245,12 +242,11 @@ def _compact(known: pa.Table) -> pa.Table:
     """The same in a fraction of the memory: uploads, labels and purposes are few."""
     for name in ("row_upload", "label_upload", "image_upload", "label", "purpose"):
         place = known.column_names.index(name)
-        known = known.set_column(place, name, known[name].cast("string").dictionary_encode())
+        known = known.set_column(place, name, known[name].dictionary_encode())
     return known.drop_columns(["unlabelled_upload", "labelled_upload"])
 
 
 def _with_features(rows: TypedRows, wanted: pa.Table) -> Iterator[pa.Table]:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     said = wanted.rename_columns(["told" if n == "label" else n for n in wanted.column_names])
@@ -261,10 +257,18 @@ def _with_features(rows: TypedRows, wanted: pa.Table) -> Iterator[pa.Table]:
         records = records.rename_columns(
             ["label" if n == "told" else n for n in records.column_names]
         )
-        for place, field in enumerate(records.schema):
-            if pa.types.is_dictionary(field.type):
-                records = records.set_column(place, field.name, records[place].cast(pa.string()))
-        yield records
+        yield _as_text(records)
+
+
+def _as_text(table: pa.Table) -> pa.Table:
+    """The same without dictionaries."""
+    import pyarrow as pa
+
+    text = [
+        field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(text))
 
 
 def all_rows(lake: Lake, spec: DatasetSpec, known: pa.Table) -> pa.Table:

@@ -8,7 +8,6 @@ rule. What is settled here has to be what DuckDB would say of it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from mm_assets.manifest.texts import (
     missing_numbers,
     split_sql,
 )
+from mm_assets.reading.ahead import one_ahead
 from mm_assets.reading.table import SPACE
 
 if TYPE_CHECKING:
@@ -104,13 +104,13 @@ def look(
         looking = _Looking(db, spec, looked, forms[table.number], classes)
         writer = None
         with pa.OSFile(str(looked.path), "wb") as file:
-            for part in _parts(table):
-                kept = looking.take(part)
+            for part in one_ahead(map(looking.take, one_ahead(_parts(table)))):
+                kept = looking.hashed(part)
                 writer = writer or pa.ipc.new_file(file, kept.schema)
                 writer.write_batch(kept)
             if writer is not None:
                 writer.close()
-        looking.note()
+        looking.close()
         found.append(looked)
     return found
 
@@ -140,6 +140,7 @@ class _Looking:
         import pyarrow as pa
 
         self._db, self._spec, self._looked, self._classes = db, spec, looked, classes
+        self._hashing = db.cursor()  # rows are hashed while the next ones are judged
         self._table = looked.table
         self._labels_only = bool(self._table.entry["labels_only"])
         self._places = {name: f"c{at}" for at, name in enumerate(self._table.entry["columns"])}
@@ -155,7 +156,7 @@ class _Looking:
         return f"{label}, {wrong} FROM ({told})"
 
     def take(self, part: pa.RecordBatch) -> pa.RecordBatch:
-        """Judge some rows; returns what is kept of them."""
+        """Judge some rows; returns what is kept of them, with all their texts in one."""
         import numpy as np
         import pyarrow as pa
 
@@ -198,7 +199,7 @@ class _Looking:
         kept = {
             "row_file": part["_file"],
             "row_line": part["_line"],
-            "row_hash": self._hash(texts, count),
+            "row_hash": self._joined(texts, count),
         }
         for what, name in spec.split_columns.items():
             query = f"{split_sql(spec, what)} FROM told"
@@ -211,6 +212,10 @@ class _Looking:
 
         there = self._places.get(name)
         return pa.nulls(part.num_rows, pa.string()) if there is None else part[there]
+
+    def close(self) -> None:
+        self.note()
+        self._hashing.close()
 
     def note(self) -> None:
         """Put into `judged` what was said of the rows so far; many at once cost a third."""
@@ -230,18 +235,8 @@ class _Looking:
     ) -> list[pa.Array]:
         """The same, where each different text is asked about once."""
         coded = text.dictionary_encode(null_encoding="encode")
-        return [one.take(coded.indices) for one in self._said(coded.dictionary, name, query, given)]
-
-    def _said(
-        self, text: pa.Array, name: str, query: str, given: dict[str, Any] | None = None
-    ) -> list[pa.Array]:
-        """What SQL says of a column of `told`."""
-        import pyarrow as pa
-
-        self._db.register("told", pa.table({name: text}))
-        found = self._db.sql(f"SELECT {query}", params=given or {}).to_arrow_table()
-        self._db.unregister("told")
-        return [one.combine_chunks() for one in found.columns]
+        said = _said(self._db, coded.dictionary, name, query, given)
+        return [one.take(coded.indices) for one in said]
 
     def _ids(self, text: pa.Array) -> tuple[pa.Array, np.ndarray]:
         """The IDs, and of which something may be wrong; '' is refused."""
@@ -297,18 +292,37 @@ class _Looking:
         numbers = pc.if_else(pa.array(settled & ~gone), numbers, pa.scalar(None, pa.float64()))
         return numbers, gone, ~(settled | gone)
 
-    def _hash(self, texts: list[pa.Array], count: int) -> pa.Array:
-        """Of each row the hash of its texts as they stand in the file."""
+    def _joined(self, texts: list[pa.Array], count: int) -> pa.Array:
+        """Of each row its texts as they stand in the file."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if not texts:
-            return pa.array([hashlib.md5(b"", usedforsecurity=False).hexdigest()] * count)
-        joined = pc.binary_join_element_wise(
+            return pa.repeat(pa.scalar("", pa.string()), count)
+        return pc.binary_join_element_wise(
             *texts, pa.scalar("\x1f"), null_handling="replace", null_replacement=""
         )
-        (hashed,) = self._said(joined, "text", "md5(text) FROM told")
-        return hashed
+
+    def hashed(self, part: pa.RecordBatch) -> pa.RecordBatch:
+        """What is kept of some rows, with the hash of their texts in the place of these."""
+        (row_hash,) = _said(self._hashing, part["row_hash"], "text", "md5(text) FROM told")
+        return part.set_column(part.schema.get_field_index("row_hash"), "row_hash", row_hash)
+
+
+def _said(
+    db: duckdb.DuckDBPyConnection,
+    text: pa.Array,
+    name: str,
+    query: str,
+    given: dict[str, Any] | None = None,
+) -> list[pa.Array]:
+    """What SQL says of a column of `told`."""
+    import pyarrow as pa
+
+    db.register("told", pa.table({name: text}))
+    found = db.sql(f"SELECT {query}", params=given or {}).to_arrow_table()
+    db.unregister("told")
+    return [one.combine_chunks() for one in found.columns]
 
 
 def _is_harmless(text: pa.Array) -> bool:

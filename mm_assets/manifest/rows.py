@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mm_assets.contract.dataset import ColumnKind, DatasetSpec
 from mm_assets.contract.sql import literal
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+T = TypeVar("T", "pa.RecordBatch", "pa.Table")
 MEMORY = "400MB"  # of DuckDB; what is more goes to disk
 FEW_ROWS, FEW_BYTES = 1_000, 1 << 20
 BATCH_ROWS = 65_536
+LONG_ENOUGH = 100  # rows in a run, on average, from which on copying runs is faster than rows
 
 # A record's own columns. The dataset's columns are in the struct column `features`, so that no
 # name of theirs can meet one of ours.
@@ -202,22 +205,25 @@ class _Records:
         tables, rows = self._table[wanted], self._row[wanted]
         for judged in self._judged:
             number = judged.looked.table.number
-            begin, end = np.searchsorted(tables, [number, number + 1])
+            begin, stop = np.searchsorted(tables, [number, number + 1])
             with _by_sql(self._db, self._spec, judged) as by_sql:
-                for first, own, part in judged.looked.parts(rows[begin:end]):
-                    values, count = by_sql.put_into(part, first), len(own)
+                for first, own, part in judged.looked.parts(rows[begin:stop]):
+                    end, values = begin + len(own), by_sql.put_into(part, first)
                     yield self._put_together(
-                        values if count == values.num_rows else values.take(own - first),
-                        self._index.take(wanted[begin : begin + count]),
-                        beside.take(near[begin : begin + count]),
+                        _taken(values, own - first),
+                        _taken(self._index, wanted[begin:end]),
+                        _taken(beside, near[begin:end]),
                     )
-                    begin += count
+                    begin = end
 
     def _wanted(self, beside: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Which rows of the index are asked for, in their order, and where each is asked for."""
         import numpy as np
         import pyarrow as pa
 
+        if self._index["record_id"].equals(beside["record_id"]):
+            every = np.arange(self._index.num_rows)
+            return every, every
         for name, table in (("own", self._index), ("beside", beside)):
             places = pa.array(np.arange(table.num_rows, dtype=np.int64))
             self._db.register(name, table.select(["record_id"]).append_column(f"{name}_at", places))
@@ -247,6 +253,24 @@ class _Records:
             if name != "record_id":
                 records = records.append_column(name, near[name])
         return records
+
+
+def _taken(rows: T, places: np.ndarray) -> T:
+    """The rows at these places; where they follow one another, nothing is copied."""
+    import numpy as np
+    import pyarrow as pa
+
+    if not len(places):
+        return rows.slice(0, 0)
+    begins = np.concatenate(([0], np.flatnonzero(np.diff(places) != 1) + 1, [len(places)]))
+    if len(begins) == 2:
+        return rows.slice(int(places[0]), len(places))
+    if len(places) < LONG_ENOUGH * len(begins):
+        return rows.take(places)
+    runs = [rows.slice(int(places[begin]), end - begin) for begin, end in pairwise(begins.tolist())]
+    if isinstance(rows, pa.RecordBatch):
+        return pa.concat_batches(runs)
+    return pa.concat_tables(runs).combine_chunks()
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from mm_assets.tables.named import (
     no_names,
     with_named,
 )
-from mm_assets.tables.newest import newest
+from mm_assets.tables.newest import Asked
 from mm_assets.tables.store import (
     BESIDE,
     COLUMNS,
@@ -60,11 +60,12 @@ _OF_A_PREDICTION = """
     content_hash VARCHAR NOT NULL, reasons VARCHAR,
     lower DOUBLE, upper DOUBLE, doubts VARCHAR, image_order VARCHAR,"""
 # The index has no primary key: none of its questions would use it, and a million rows are written
-# three times faster without. One row a record and upload is what `publish` sees to.
+# three times faster without. One row a record and upload is what `publish` sees to. IDs are not
+# compressed: that takes as long as all else of writing them.
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS record_index (
-    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
-    labels_only BOOLEAN NOT NULL, label VARCHAR);
+    dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL USING COMPRESSION uncompressed,
+    upload VARCHAR NOT NULL, labels_only BOOLEAN NOT NULL, label VARCHAR);
 CREATE TABLE IF NOT EXISTS image_index (
     dataset VARCHAR NOT NULL, record_id VARCHAR NOT NULL, upload VARCHAR NOT NULL,
     image_sha256 VARCHAR NOT NULL, image_file VARCHAR NOT NULL);
@@ -108,26 +109,40 @@ _VOID = f"""(upload IN {_WITHDRAWN} OR image_upload IN {_WITHDRAWN}
     OR coalesce(upload <= refused_by OR list_contains(fallen, upload), false)
     OR coalesce({_BY} IN {_WITHDRAWN} OR (record_id, {_BY}) IN (FROM unclear), false))"""
 
-# The rows that count; a refusal takes back what older rows said, labels without features stay.
-_TOLD = f"""
+
+def _told(which: str = "") -> str:
+    """The rows that count; a refusal takes back what older rows said, labels without features stay.
+
+    which: of which uploads, if not of all; $1 is the dataset.
+    """
+    return f"""
     SELECT record_id, upload, labels_only, label
-    FROM (FROM record_index WHERE dataset = $1) ANTI JOIN {_WITHDRAWN} USING (upload)
+    FROM (FROM record_index WHERE dataset = $1{which}) ANTI JOIN {_WITHDRAWN} USING (upload)
         LEFT JOIN ({_REFUSED}) USING (record_id)
     WHERE labels_only OR refused_by IS NULL OR upload > refused_by"""
-# What uploads that count say of `wanted` records, each by its place there.
+
+
+_TOLD, _BY_OTHERS = _told(), " AND upload <> $2"
+# What uploads that count, but for $2, say of `wanted` records, each by its place there.
 _OF_WANTED = (
     f"""CREATE TEMP TABLE told AS
-        SELECT place, upload, labels_only, label FROM ({_TOLD}) JOIN wanted USING (record_id)""",
+        SELECT place, upload, labels_only, label
+        FROM ({_told(_BY_OTHERS)}) JOIN wanted USING (record_id)""",
     f"""CREATE TEMP TABLE seen AS
         SELECT place, upload, image_sha256, image_file
-        FROM (FROM image_index WHERE dataset = $1) ANTI JOIN {_WITHDRAWN} USING (upload)
-            JOIN wanted USING (record_id)""",
+        FROM (FROM image_index WHERE dataset = $1{_BY_OTHERS})
+            ANTI JOIN {_WITHDRAWN} USING (upload) JOIN wanted USING (record_id)""",
 )
 # Uploads are few and their keys long: they travel as numbers, in the order of their keys.
 _UPLOADS = """
     CREATE TEMP TABLE uploads AS
     SELECT upload, row_number() OVER (ORDER BY upload) - 1 AS rank
     FROM (SELECT upload FROM told UNION SELECT upload FROM seen)"""
+# Whether other uploads than $2 say anything.
+_OTHERS = f"""
+    SELECT EXISTS (FROM record_index WHERE dataset = $1{_BY_OTHERS})
+        OR EXISTS (FROM image_index WHERE dataset = $1{_BY_OTHERS})
+        OR EXISTS (FROM name_index WHERE dataset = $1)"""
 # The cells, and the files that they may mean, of uploads that count; joined with `wanted`.
 _CELLS = f"""
     SELECT * FROM name_index SEMI JOIN wanted USING (record_id)
@@ -262,29 +277,31 @@ class DuckDBStore:
             found = db.sql(query, params=[dataset, upload]).to_arrow_table()
         return found["record_id"].combine_chunks()
 
-    def look_up(self, dataset: str, record_ids: pa.Array | None) -> pa.Table:
+    def look_up(
+        self, dataset: str, record_ids: pa.Array | None, own: Published | None = None
+    ) -> pa.Table:
         import pyarrow as pa
 
         with self._transaction() as db:
             if record_ids is None:
-                wanted, given = f"({_TOLD}) WHERE label IS NOT NULL", [dataset]
-            else:
-                db.register("wanted_ids", pa.table({"record_id": record_ids.cast(pa.string())}))
-                wanted, given = "wanted_ids", []
+                query = f"SELECT DISTINCT record_id FROM ({_TOLD}) WHERE label IS NOT NULL"
+                found = db.sql(query, params=[dataset]).to_arrow_table()
+                record_ids = found["record_id"].combine_chunks()
+            asked = Asked(record_ids, own)
+            if own is not None:
+                withdrawn, void = _void_of(db, dataset, own.upload)
+                asked.forget(void, withdrawn=withdrawn)
+            if not _one(db.execute(_OTHERS, [dataset, asked.upload]))[0]:
+                return with_named(asked.answer(pa.array([], pa.string())), Meeting({}, {}))
+            db.register("wanted_ids", asked.wanted())
             try:
-                db.execute(
-                    "CREATE TEMP TABLE wanted AS "
-                    "SELECT record_id, row_number() OVER (ORDER BY record_id) - 1 AS place "
-                    f"FROM (SELECT DISTINCT record_id FROM {wanted})",
-                    given,
-                )
+                db.execute("CREATE TEMP TABLE wanted AS FROM wanted_ids")
                 for statement in _OF_WANTED:
-                    db.execute(statement, [dataset])
+                    db.execute(statement, [dataset, asked.upload])
                 db.execute(_UPLOADS)
-                ids, uploads, told, seen = (
+                uploads, told, seen = (
                     db.sql(query).to_arrow_table()
                     for query in (
-                        "SELECT record_id FROM wanted ORDER BY place",
                         "SELECT upload FROM uploads ORDER BY rank",
                         "SELECT * EXCLUDE upload FROM told JOIN uploads USING (upload)",
                         "SELECT * EXCLUDE upload FROM seen JOIN uploads USING (upload)",
@@ -294,8 +311,7 @@ class DuckDBStore:
             finally:
                 for name in ("wanted", "told", "seen", "uploads"):
                     db.execute(f"DROP TABLE IF EXISTS {name}")
-        found = newest(ids, uploads["upload"].combine_chunks(), told, seen)
-        return with_named(found, meeting)
+        return with_named(asked.answer(uploads["upload"], told, seen), meeting)
 
     def count_labelled(self, dataset: str) -> int:
         with self._transaction() as db:
@@ -679,6 +695,14 @@ def _replace_names_of(
     db.unregister("names_now")
 
 
+def _void_of(db: duckdb.DuckDBPyConnection, dataset: str, upload: str) -> tuple[bool, pa.Array]:
+    """Whether an upload is withdrawn; else the records of which its row no longer counts."""
+    gone = f"SELECT coalesce($2 IN {_WITHDRAWN}, false)"
+    query = f"SELECT record_id FROM ({_REFUSED}) WHERE refused_by >= $2"
+    void = db.sql(query, params=[dataset, upload]).to_arrow_table()
+    return _one(db.execute(gone, [dataset, upload]))[0], void["record_id"].combine_chunks()
+
+
 def _meeting(db: duckdb.DuckDBPyConnection, dataset: str) -> Meeting:
     """What the records in `wanted` name in other uploads."""
     cells = db.sql(_CELLS, params=[dataset]).to_arrow_table()
@@ -750,6 +774,5 @@ def _take_back(db: duckdb.DuckDBPyConnection, dataset: str, upload: str = "") ->
 
 
 def _one(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:
-    row = result.fetchone()
-    assert row is not None  # noqa: S101  an aggregate always yields one row
-    return row
+    (row,) = result.fetchall()  # an aggregate always yields one row
+    return tuple(row)

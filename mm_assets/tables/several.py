@@ -24,6 +24,7 @@ from mm_assets.tables.store import (
     SeveralAtOnce,
     Store,
     schema_of,
+    with_own,
 )
 
 if TYPE_CHECKING:
@@ -149,8 +150,10 @@ class _Store:
     def naming(self, dataset: str, upload: str) -> pa.Array:
         return self._ask("naming", dataset, upload)
 
-    def look_up(self, dataset: str, record_ids: pa.Array | None) -> pa.Table:
-        return self._ask("look_up", dataset, record_ids)
+    def look_up(
+        self, dataset: str, record_ids: pa.Array | None, own: Published | None = None
+    ) -> pa.Table:
+        return self._ask("look_up", dataset, with_own(record_ids, own))
 
     def count_labelled(self, dataset: str) -> int:
         count: int = self._ask("count_labelled", dataset)

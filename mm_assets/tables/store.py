@@ -121,8 +121,13 @@ class Store(Protocol):
         """
         ...
 
-    def look_up(self, dataset: str, record_ids: pa.Array | None) -> pa.Table:
+    def look_up(
+        self, dataset: str, record_ids: pa.Array | None, own: Published | None = None
+    ) -> pa.Table:
         """The newest of everything that counts about these records (None: all with a label).
+
+        own: what the one who asks has just published, which then need not be asked for; the
+        records of its rows and images are asked about, too. Uploads may come as a dictionary.
 
         Columns: record_id; unlabelled_upload (newest row to predict), labelled_upload (newest row
         that carries features and a label), label, label_upload, image_upload, image_sha256,
@@ -211,6 +216,18 @@ class NotesChanges(Protocol):
         False, and nothing was done, if another copy was made meanwhile.
         """
         ...
+
+
+def with_own(record_ids: pa.Array | None, own: Published | None) -> pa.Array | None:
+    """The records that `look_up` is asked about, for a store that asks for `own`, too."""
+    import pyarrow as pa
+
+    if record_ids is None or own is None:
+        return record_ids
+    named = [*own.rows["record_id"].chunks, *own.images["record_id"].chunks]
+    return pa.concat_arrays(
+        [record_ids.cast(pa.string()), *(one.cast(pa.string()) for one in named)]
+    )
 
 
 # What `look_up` answers.

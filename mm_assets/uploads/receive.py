@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mm_assets.contract.dataset import DatasetSpec, NamedImage
 from mm_assets.contract.errors import REFUSED_ARCHIVES, Refusal, UploadError
@@ -35,11 +35,9 @@ from mm_assets.uploads.find import Source
 from mm_assets.uploads.image_file import ImageFile
 from mm_assets.uploads.images_inside import ImagesInside, check_chosen
 from mm_assets.uploads.normalising import normalising
+from mm_assets.uploads.packed import files_table, write_missing, write_rows
 from mm_assets.uploads.received import MISSING_IMAGES, RAW, refusals_table
 from mm_assets.uploads.references import Missing, References, read_references, without_lines
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Progress = Callable[[str], None]
 Sort = Callable[[Delivered], bytes | None]  # the bytes of what has to be normalised
@@ -261,7 +259,7 @@ class Packer:
             brings = self._judge_columns(table)
             check_chosen(table, self.spec.image_column)
             with ImagesInside(self.spec, table, self.folder / f"{name}.images") as inside:
-                _write_rows(table, self.folder / name, self.spec, inside, self.most_rows)
+                write_rows(table, self.folder / name, self.spec, inside, self.most_rows)
         except TableRefused as error:
             if file.name.lower().endswith(IMAGE_SUFFIXES):  # a web page saved as an image
                 reason = "the content is text, and no image"
@@ -417,7 +415,7 @@ class Packer:
         files, rejects = self.folder / "files.parquet", self.folder / "rejects.parquet"
         # By name: when an image was ready depends on the number of cores.
         by_name = sorted(self.files, key=lambda file: file["file"])
-        pq.write_table(_files_table(by_name), files, compression="zstd")
+        pq.write_table(files_table(by_name), files, compression="zstd")
         pq.write_table(refusals_table(self.rejects), rejects, compression="zstd")
         found = {
             "files.parquet": files,
@@ -427,7 +425,7 @@ class Packer:
         }
         if self.missing:
             found[MISSING_IMAGES] = self.folder / MISSING_IMAGES
-            _write_missing(self.missing, found[MISSING_IMAGES])
+            write_missing(self.missing, found[MISSING_IMAGES])
         return found
 
     def summary(self) -> dict[str, Any]:
@@ -466,59 +464,6 @@ def wanted_of(spec: DatasetSpec) -> Wanted:
 def _sha256(content: bytes | Path | None) -> str:
     """Of an image that was not sent yet; those that were have their checksum."""
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
-
-
-def _write_rows(
-    table: Table,
-    path: Path,
-    spec: DatasetSpec,
-    inside: ImagesInside,
-    most_rows: int | None = None,
-) -> None:
-    """Write a table's rows as text: _file, _line, then c0, c1, … in the order of its header.
-
-    Columns go by position, because DuckDB does not tell `Name` from `name`.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names = ["_file", "_line", *(f"c{i}" for i in range(len(table.header)))]
-    types = [pa.string(), pa.int64(), *(pa.string() for _ in table.header)]
-    schema = pa.schema(list(zip(names, types, strict=True)))
-    # Only what has few values is worth a dictionary; nobody asks for the least of a text.
-    few = {name for name, kind in spec.kinds.items() if kind == "category"} | {spec.label_column}
-    repeated = ["_file", *(f"c{i}" for i, name in enumerate(table.header) if name in few)]
-    with pq.ParquetWriter(
-        path, schema, compression="zstd", compression_level=1, use_dictionary=repeated,
-        write_statistics=False,
-    ) as writer:  # fmt: skip
-        for batch in table.batches():
-            rows = inside.take(batch)
-            writer.write_table(pa.Table.from_arrays(rows.columns, schema=schema))
-            if most_rows is not None and (table.n_rows >= most_rows or inside.enough):
-                break
-
-
-def _write_missing(missing: Iterable[Missing], path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = [*zip(*missing, strict=True)]
-    types = [pa.string(), pa.int64(), pa.string(), pa.string()]
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
-    pq.write_table(pa.table(arrays, names=list(Missing._fields)), path, compression="zstd")
-
-
-def _files_table(files: list[dict[str, Any]]) -> pa.Table:
-    import pyarrow as pa
-
-    text, number = pa.string(), pa.int64()
-    schema = pa.schema(
-        [("file", text), ("kind", text), ("bytes", number), ("sha256", text), ("code", text),
-         ("reason", text), ("record_id", text), ("width", number), ("height", number),
-         ("frames", number)]
-    )  # fmt: skip
-    return pa.Table.from_pylist(files, schema=schema)
 
 
 def _neither(head: bytes) -> str:

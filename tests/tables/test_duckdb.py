@@ -303,7 +303,7 @@ def test_a_question_ranks_only_the_uploads_that_speak_of_its_records(store: Duck
         db.execute(
             "CREATE TEMP TABLE wanted AS FROM (VALUES ('r7', 0), ('r8', 1)) AS of(record_id, place)"
         )
-        steps = [step for one in _OF_WANTED for step in _steps(db, one, ["pets"])]
+        steps = [step for one in _OF_WANTED for step in _steps(db, one, ["pets", ""])]
         steps += _steps(db, _UPLOADS, [])
         assert db.execute("SELECT upload, rank FROM uploads").fetchall() == [("u7", 0), ("u8", 1)]
     assert len(steps) > 10

@@ -14,8 +14,18 @@ from hypothesis import strategies as st
 
 from mm_assets.contract.errors import StoreError
 from mm_assets.predictions.predict import empty_predictions
-from mm_assets.tables.store import COLUMNS, MergeResult, Query, Store
-from tests.tables.offers import greatest, images, known, offer, offered, rows, some_offer, told
+from mm_assets.tables.store import COLUMNS, MergeResult, Published, Query, Store
+from tests.tables.offers import (
+    greatest,
+    images,
+    known,
+    offer,
+    offered,
+    refusals,
+    rows,
+    some_offer,
+    told,
+)
 
 NOT_NAMED = {"named_files": None, "image_unclear": None}
 
@@ -102,6 +112,31 @@ def test_an_id_asked_for_twice_is_answered_once(store: Store) -> None:
     store.publish("pets", "u1", rows(a="cat"), images())
     found = store.look_up("pets", pa.array(["a", "a", "A", ""]))
     assert found["record_id"].to_pylist() == ["", "A", "a"]
+
+
+@pytest.mark.parametrize("withdrawn", [(), ("u1",), ("u2",), ("u3",)])
+def test_what_one_published_is_known_without_being_asked_for(
+    store: Store, withdrawn: tuple[str, ...]
+) -> None:
+    parts = {
+        "u1": Published("u1", rows(a="cat", b=None, c="cow"), images(a="1", d="1")),
+        "u2": Published(
+            "u2", told([("a", False, None), ("b", True, "dog"), ("c", False, "cat"),
+                        ("e", False, "cow"), ("g", True, "cow")]),
+            images(b="2", d="2"), refusals(("f", "value_missing")),
+        ),
+        "u3": Published("u3", rows(b="cow"), images(b="3"), refusals(("e", "no"), ("g", "no"))),
+    }  # fmt: skip
+    for upload, one in parts.items():
+        store.publish("pets", upload, one.rows, one.images, one.refused)
+    store.withdraw("pets", withdrawn)
+    every = pa.array(["f", "b", "a", "c", "d", "e", "g", "none"])
+    asked = store.look_up("pets", every).to_pylist()
+    assert [one["record_id"] for one in asked] == ["a", "b", "c", "d", "e", "f", "g", "none"]
+    others = {"u1": ["none", "f", "e", "g"], "u2": ["none", "f"], "u3": every.to_pylist()}
+    for upload, one in parts.items():
+        found = store.look_up("pets", pa.array(others[upload]), one)
+        assert found.to_pylist() == asked, upload
 
 
 # -- the merge rule -------------------------------------------------------------------------------

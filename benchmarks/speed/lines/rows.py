@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ def ours(rows: int) -> Case:
     """Receive, manifest, split."""
 
     def prepare(data: Path, folder: Path) -> Callable[[], int]:
+        for name in ("duckdb", "pandas", "pyarrow.csv", "pyarrow.parquet"):  # pyarrow's own, too
+            import_module(name)
         from mm_assets.contract.dataset import DatasetSpec, Modality
         from mm_assets.contract.settings import Settings
         from mm_assets.lake.lake import Lake

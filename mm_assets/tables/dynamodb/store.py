@@ -32,11 +32,13 @@ from mm_assets.tables.store import (
     WITHDRAWN,
     Changes,
     MergeResult,
+    Published,
     Query,
     columns_of,
     found_schema,
     no_refusals,
     schema_of,
+    with_own,
 )
 
 if TYPE_CHECKING:
@@ -108,9 +110,12 @@ class DynamoDBStore:
     def _withdrawals(self, dataset: str) -> Withdrawals:
         return Withdrawals(self.requests, dataset)
 
-    def look_up(self, dataset: str, record_ids: pa.Array | None) -> pa.Table:
+    def look_up(
+        self, dataset: str, record_ids: pa.Array | None, own: Published | None = None
+    ) -> pa.Table:
         import pyarrow as pa
 
+        record_ids = with_own(record_ids, own)
         withdrawn = self._withdrawals(dataset).uploads()
         wanted = self._labels(dataset) if record_ids is None else set(record_ids.to_pylist())
         ids = sorted(i for i in wanted if i is not None)
