@@ -117,6 +117,15 @@ def test_both_tables_give_equal_answers(
         assert getattr(duckdb_store, count)(dataset) == getattr(dynamodb_store, count)(dataset)
 
 
+def told_as(table: pa.Table) -> dict[str, pa.DataType]:
+    """The columns and their types; uploads may come as a dictionary."""
+    types = {field.name: field.type for field in table.schema}
+    return {
+        name: kind.value_type if pa.types.is_dictionary(kind) and name.endswith("upload") else kind
+        for name, kind in types.items()
+    }
+
+
 def test_both_answer_with_the_same_columns_and_types(
     duckdb_store: DuckDBStore, dynamodb_store: DynamoDBStore
 ) -> None:
@@ -130,4 +139,4 @@ def test_both_answer_with_the_same_columns_and_types(
             lambda store: store.look_up("pets", None),
             lambda store: store.look_up("pets", pa.array(["a"])),
         ):
-            assert ask(duckdb_store).schema == ask(dynamodb_store).schema
+            assert told_as(ask(duckdb_store)) == told_as(ask(dynamodb_store))
