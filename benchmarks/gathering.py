@@ -49,7 +49,7 @@ def measure(folder: Path, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
     from mm_assets.contract.settings import Settings
     from mm_assets.lake.lake import Lake
     from mm_assets.lake.layout import TRAINING_SET, of_dataset
-    from mm_assets.tables.duckdb import DuckDBStore
+    from mm_assets.tables.duckdb.store import DuckDBStore
     from mm_assets.training.training_set import build_training_set
 
     lake = Lake(Settings(lake=str(folder / "lake"), data=folder))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mm_assets.lake.lake import Lake
-    from mm_assets.tables.duckdb import DuckDBStore
+    from mm_assets.tables.duckdb.store import DuckDBStore
 
 Measure = Callable[[Path, Sequence[int]], Iterator[dict[str, Any]]]
 TIMES = 5
@@ -125,7 +125,7 @@ def measure(folder: Path, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
     from mm_assets.contract.settings import Settings
     from mm_assets.lake.lake import Lake
     from mm_assets.lake.layout import uploads_prefix
-    from mm_assets.tables.duckdb import DuckDBStore
+    from mm_assets.tables.duckdb.store import DuckDBStore
 
     lake = Lake(Settings(lake=str(folder / "lake"), data=folder))
     store, there = DuckDBStore(folder / "table.duckdb"), 0

@@ -22,7 +22,7 @@ def open_store(settings: Settings, patience: float = 60.0) -> Store:
         from mm_assets.tables.dynamodb.store import DynamoDBStore
 
         return DynamoDBStore(client_for(settings), settings.dynamodb_table, patience)
-    from mm_assets.tables.duckdb import DuckDBStore
+    from mm_assets.tables.duckdb.store import DuckDBStore
 
     path = settings.table_path
     try:
@@ -61,7 +61,7 @@ def create_table(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def _duckdb(settings: Settings) -> Iterator[Fact]:
-    from mm_assets.tables.duckdb import DuckDBStore
+    from mm_assets.tables.duckdb.store import DuckDBStore
 
     path = settings.table_path
     yield Fact("kind", True, "DuckDB, a file for one writer at a time")

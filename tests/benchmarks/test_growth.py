@@ -10,7 +10,7 @@ from benchmarks import sizes
 from benchmarks.growth import KINDS, count_requests
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb.store import DuckDBStore
 
 
 def test_each_request_counts_once_whichever_method_it_goes_through(

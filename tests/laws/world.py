@@ -34,7 +34,7 @@ from mm_assets.registry.pins import (
     pinned_champions,
 )
 from mm_assets.registry.store import ModelStore
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb.store import DuckDBStore
 from mm_assets.tables.dynamodb.store import DynamoDBStore
 from mm_assets.tables.merge_rule import ORDER
 from mm_assets.tables.store import MergeResult, Store

@@ -11,7 +11,7 @@ import pytest
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.predictions.receipt import build_receipt
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb.store import DuckDBStore
 from mm_assets.tables.open import open_store
 from mm_assets.uploads.received import read_images, read_receipt
 from tests.make import dataset, draw_image, received, rows_of, table

@@ -33,7 +33,7 @@ from mm_assets.orchestration.triggers.runs import PARTITION
 from mm_assets.predictions.receipt import build_receipt
 from mm_assets.registry.pins import CHAMPIONS
 from mm_assets.registry.store import ModelStore
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb import file
 from mm_assets.tables.open import open_store
 from mm_assets.uploads import ledger
 from mm_assets.uploads import take_in as taking
@@ -253,13 +253,13 @@ def test_the_table_is_opened_for_a_group_and_not_for_each_upload(
     here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: Counter[str] = Counter()
-    patiently_opened = DuckDBStore._patiently_opened  # noqa: SLF001
+    patiently_opened = file._patiently_opened  # noqa: SLF001
 
-    def counting(store: DuckDBStore) -> Any:
+    def counting(*given: Any) -> Any:
         opened["times"] += 1
-        return patiently_opened(store)
+        return patiently_opened(*given)
 
-    monkeypatch.setattr(DuckDBStore, "_patiently_opened", counting)
+    monkeypatch.setattr(file, "_patiently_opened", counting)
     found = []
     for some in (range(2), range(2, 10)):
         for number in some:

@@ -30,7 +30,7 @@ from mm_assets.orchestration.triggers.queues import build_queue_sensors
 from mm_assets.predictions.outbox import left_behind, note
 from mm_assets.queues import sqs
 from mm_assets.queues.schemas import path_of, text_of
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb.store import DuckDBStore
 from mm_assets.tables.open import open_store
 from mm_assets.uploads import ledger, message
 from mm_assets.uploads.find import read_source

@@ -29,7 +29,7 @@ from mm_assets.registry.pins import (
     pinned_champions,
 )
 from mm_assets.registry.store import ModelStore
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb.store import DuckDBStore
 from mm_assets.uploads import ledger
 from mm_assets.uploads.received import read_document
 from tests.laws.champion import ENGINE, Champion, save

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb.store import DuckDBStore
 from mm_assets.tables.dynamodb.store import DynamoDBStore
 from mm_assets.tables.store import Store
 

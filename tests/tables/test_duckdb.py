@@ -19,7 +19,11 @@ import pytest
 
 from mm_assets.contract.errors import StoreError
 from mm_assets.contract.settings import Settings
-from mm_assets.tables.duckdb import _OF_WANTED, _UPLOADS, DuckDBStore, _database
+from mm_assets.tables.duckdb import file
+from mm_assets.tables.duckdb import store as duckdb_store
+from mm_assets.tables.duckdb.file import _database
+from mm_assets.tables.duckdb.sql import OF_WANTED, UPLOADS
+from mm_assets.tables.duckdb.store import DuckDBStore
 from mm_assets.tables.open import open_store
 from mm_assets.tables.store import MergeResult, Query
 from tests.tables.offers import greatest, images, offer, offered, rows
@@ -126,7 +130,7 @@ MERGE = """
 import sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb.store import DuckDBStore
 store = DuckDBStore(Path(sys.argv[1]))
 for file in sys.argv[2:]:
     store.merge("pets", pq.read_table(file))
@@ -265,11 +269,11 @@ class _Noted:
 
 
 @pytest.fixture
-def told(store: DuckDBStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The first word of each statement that the store executes."""
     noted: list[str] = []
-    connect = store._connect
-    monkeypatch.setattr(store, "_connect", lambda: _Noted(connect(), noted))
+    connect = file.connect
+    monkeypatch.setattr(duckdb_store, "connect", lambda *given: _Noted(connect(*given), noted))
     return noted
 
 
@@ -303,8 +307,8 @@ def test_a_question_ranks_only_the_uploads_that_speak_of_its_records(store: Duck
         db.execute(
             "CREATE TEMP TABLE wanted AS FROM (VALUES ('r7', 0), ('r8', 1)) AS of(record_id, place)"
         )
-        steps = [step for one in _OF_WANTED for step in _steps(db, one, ["pets", ""])]
-        steps += _steps(db, _UPLOADS, [])
+        steps = [step for one in OF_WANTED for step in _steps(db, one, ["pets", ""])]
+        steps += _steps(db, UPLOADS, [])
         assert db.execute("SELECT upload, rank FROM uploads").fetchall() == [("u7", 0), ("u8", 1)]
     assert len(steps) > 10
     assert max(rows for step, rows in steps if "SCAN" not in step) <= 2

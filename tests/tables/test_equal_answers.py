@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb.store import DuckDBStore
 from mm_assets.tables.dynamodb.store import DynamoDBStore
 from mm_assets.tables.store import Query, Store
 from tests.tables.offers import images, offer, offered, refusals, told

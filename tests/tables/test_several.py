@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mm_assets.contract.errors import StoreError
 from mm_assets.tables import several
-from mm_assets.tables.duckdb import DuckDBStore
+from mm_assets.tables.duckdb.store import DuckDBStore
 from mm_assets.tables.several import ask_together
 from mm_assets.tables.store import MergeResult, Query, Store
 from tests.tables.offers import images, offer, offered, refusals, rows

@@ -92,7 +92,7 @@ def _ours(*, again: bool) -> Case:
     def prepare(data: Path, folder: Path) -> Callable[[], int]:
         import pyarrow.parquet as pq
 
-        from mm_assets.tables.duckdb import DuckDBStore
+        from mm_assets.tables.duckdb.store import DuckDBStore
 
         table = pq.read_table(data / "offered.parquet")
         store = DuckDBStore(folder / "table.duckdb")

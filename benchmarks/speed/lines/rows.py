@@ -82,7 +82,7 @@ def ours(rows: int) -> Case:
         from mm_assets.lake.layout import MARKER, inbox
         from mm_assets.manifest.join import build_manifest
         from mm_assets.manifest.split import split_records
-        from mm_assets.tables.duckdb import DuckDBStore
+        from mm_assets.tables.duckdb.store import DuckDBStore
         from mm_assets.uploads.find import find_uploads
         from mm_assets.uploads.receive import receive
 

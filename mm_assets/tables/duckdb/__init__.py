@@ -1,0 +1,1 @@
+"""The table store in one DuckDB file."""
