@@ -256,7 +256,9 @@ def test_an_embedding_does_not_depend_on_neighbours_or_on_random_numbers(small_b
     assert torch.equal(torch.random.get_rng_state(), expected)
     assert together.shape == (6, frozen.width)
     assert together.dtype == np.float32
-    assert len(np.unique(together.round(4), axis=0)) == 6
+    differences = np.abs(together[:, None] - together[None]).max(axis=2)
+    largest = np.abs(together).max()  # the weights are by chance, and say little
+    assert (differences + largest * np.eye(6) > 0.01 * largest).all()
     np.testing.assert_array_equal(Eyes(small_backbone).embed(images[::-1]), together[::-1])
     assert frozen.embed([]).shape == (0, frozen.width)
 
