@@ -48,7 +48,9 @@ def connect(path: Path, patience: float) -> duckdb.DuckDBPyConnection:
     """
     import duckdb
 
-    file = _open.setdefault(path, _open.get(path) or _patiently_opened(path, patience))
+    if path not in _open:
+        _open[path] = _patiently_opened(path, patience)
+    file = _open[path]
     file.users += 1
     # A cursor is a connection of its own: what it registers goes with it.
     connection = file.database.cursor()
