@@ -20,11 +20,17 @@ from typing import Any
 
 VERSION = "4.0.0"
 
-# Ends by itself when whoever started it is gone and its stdin closes with them.
+# Ends by itself when whoever started it is gone and its stdin closes with them. dynalite dies of a
+# client that is killed in the middle of a request, as no real service does.
 SERVE = """
 const options = { createTableMs: 0, deleteTableMs: 0, updateTableMs: 0 };
 const server = require(process.argv[1])(options);
 server.listen(0, '127.0.0.1', () => console.log(server.address().port));
+process.on('uncaughtException', (error) => {
+  if (error.code === 'ECONNRESET') return;
+  console.error(error);
+  process.exit(1);
+});
 process.stdin.resume();
 process.stdin.on('end', () => process.exit());
 """

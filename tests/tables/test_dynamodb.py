@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -548,3 +551,17 @@ def test_a_large_upload_is_published_and_merged(store: DynamoDBStore) -> None:
     store.publish("pets", "u1", rows(**dict.fromkeys(many, "cat")), images())
     assert store.merge("pets", offered(*map(offer, many))) == MergeResult(30_000, 0, 0)
     assert store.count_labelled("pets") == store.counts("pets")["records"] == 30_000
+
+
+def test_the_server_of_these_tests_outlives_a_client_that_dies(
+    dynamodb_endpoint: str, dynamodb_client: Any
+) -> None:
+    host, port = dynamodb_endpoint.removeprefix("http://").split(":")
+    for linger in (struct.pack("ii", 1, 0), None):  # with a reset of the connection, and without
+        with socket.create_connection((host, int(port))) as cut:
+            cut.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf of it")
+            time.sleep(0.2)
+            if linger:
+                cut.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        time.sleep(0.2)
+        assert "TableNames" in dynamodb_client.list_tables()
