@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,16 +13,21 @@ import mm_assets as mm
 from mm_assets.api.progress import say_end
 from mm_assets.cli.errors import Commands, leave, speaking_errors
 from mm_assets.cli.options import DatasetOption, FormatOption
-from mm_assets.contract.ends import End, read_ended
+from mm_assets.contract.ends import End, read_ended, worst
+from mm_assets.contract.errors import UploadError
 from mm_assets.display.console import Format, bad, good, print_json, print_rows, say, warn
 
 app = typer.Typer(cls=Commands)
 
 
 def upload(
-    path: Annotated[
-        Path,
-        typer.Argument(help="A folder, an archive (.zip, .tar.gz, .7z …) or a table."),
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="path",
+            help="A folder, an archive (.zip, .tar.gz, .7z …) or a table. Of several each is an "
+            "upload of its own.",
+        ),
     ],
     dataset: DatasetOption = None,
     name: Annotated[str | None, typer.Option(help="Another name in the inbox.")] = None,
@@ -34,16 +40,47 @@ def upload(
     """Check a folder, archive or table, send it, and write the marker last. Resumes by itself."""
     with speaking_errors():
         ds = mm.open(dataset)
-        done = ds.upload(path, name=name, strict=strict, anyway=anyway)
-        there = done.sent.already_there
-        if path.is_file() and done.sent.kind == "folder" and _without_images(path):
-            say(f"only {path.name} was sent, not the images beside it: give the folder to send all")
-        told = {End.USED: good, End.NOTHING: bad}.get(done.end, warn)
-        sent = f"{done.where} was there already" if there else f"sent to {done.where}"
-        told(f"{sent}: {done.end}" if done.words else sent)
-        if form is Format.JSON:
-            print_json({"sent": done.where, "check": done.report.as_dict()})
-        leave(done.end)
+        _refuse_pieces(paths, name)
+        ends = []
+        for path in paths:
+            try:
+                ends.append(_upload_one(ds, path, name, strict=strict, anyway=anyway, form=form))
+            except UploadError as error:
+                bad(str(error))
+                ends.append(End.NOTHING)
+        leave(worst(ends))
+
+
+def _refuse_pieces(paths: Sequence[Path], name: str | None) -> None:
+    """Several paths are several uploads: no name fits them all, and images belong together."""
+    from mm_assets.drafting.image_names import is_image_name
+
+    if len(paths) == 1:
+        return
+    if name is not None:
+        raise typer.BadParameter("--name is for one upload: send them one by one")
+    images = [path for path in paths if is_image_name(path.name) and path.is_file()]
+    if images:
+        raise typer.BadParameter(
+            f"each of these {len(paths):,} would be an upload of its own, also "
+            f"{images[0].name}: give the folder that holds them"
+        )
+
+
+def _upload_one(
+    ds: mm.Dataset, path: Path, name: str | None, *, strict: bool, anyway: bool, form: Format
+) -> End:
+    done = ds.upload(path, name=name, strict=strict, anyway=anyway)
+    there = done.sent.already_there
+    alone = ds.spec.has_images and path.is_file() and done.sent.kind == "folder"
+    if alone and _without_images(path):
+        say(f"only {path.name} was sent, not the images beside it: give the folder to send all")
+    told = {End.USED: good, End.NOTHING: bad}.get(done.end, warn)
+    sent = f"{done.where} was there already" if there else f"sent to {done.where}"
+    told(f"{sent}: {done.end}" if done.words else sent)
+    if form is Format.JSON:
+        print_json({"sent": done.where, "check": done.report.as_dict()})
+    return done.end
 
 
 def _without_images(table: Path) -> bool:

@@ -138,6 +138,27 @@ def test_the_same_folder_sent_twice_is_sent_once(project, run, tmp_path):
     assert "was there already" in run("upload", folder).stderr
 
 
+@in_a_folder
+def test_several_are_sent_as_uploads_of_their_own_and_the_worst_end_counts(
+    project, run, tmp_path, lake
+):
+    one, two = (delivery(tmp_path / name, bad=False) for name in ("one", "two"))
+    (two / "parts.csv").write_text("part,weight,maker\nb1,2.5,acme\n")
+    sent = run("upload", one, tmp_path / "gone.zip", two, "--format", "json", code=2)
+    assert "upload_missing" in sent.stderr
+    assert {item.key.split("/")[2] for item in lake.list("inbox/parts/")} == {"one", "two"}
+    decoder, text, ends = json.JSONDecoder(), sent.stdout.strip(), []
+    while text:  # one object for each that was sent, as jq reads them
+        document, used = decoder.raw_decode(text)
+        ends.append(document["check"]["end"])
+        text = text[used:].lstrip()
+    assert ends == ["used", "used"]
+    assert "one upload" in run("upload", one, two, "--name", "both", code=2).stderr
+    pieces = run("upload", one / "parts.csv", one / "images" / "a1.png", code=2)
+    assert "give the folder" in pieces.stderr
+    assert not list(lake.list("inbox/parts/parts"))
+
+
 def test_strict_upload_sends_nothing_if_something_would_be_refused(project, run, tmp_path):
     run("upload", delivery(tmp_path / "d"), "--strict", code=2)
     assert "No new uploads" in run("sync").stderr

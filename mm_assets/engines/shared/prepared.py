@@ -77,7 +77,7 @@ def ranges_of(task: Task) -> dict[str, list[float]]:
     return {column: value_range(task.training[column]) for column in numbers}
 
 
-def tells(values: pd.Series, kind: str, sees_images: bool = False) -> bool:  # noqa: FBT
+def tells(values: pd.Series, kind: str, sees_images: bool = False) -> bool:
     """Whether a prepared column tells records apart."""
     if kind == "image" and not sees_images:
         return False
