@@ -154,13 +154,13 @@ def _compute(settings: Settings) -> Fact:
 
 def _table(settings: Settings) -> Fact:
     """The first thing that is wrong with the table, or that it answers."""
-    from mm_assets.tables.open import inspect_table, open_store
+    from mm_assets.tables.open import inspect_table, reach_table
 
     for fact in inspect_table(settings):
         if not fact.good:
             found = f"{settings.table}: {fact.what}: {fact.found}"
             return Fact("table", False, found, fact.todo)
-    open_store(settings, patience=10.0).counts("doctor")
+    reach_table(settings)
     return Fact("table", True, f"{settings.table} answers")
 
 

@@ -18,7 +18,7 @@ from mm_assets.contract.ends import OF_CONTENT, End, Ended, LeftOut, end_of_trai
 from mm_assets.contract.errors import StoreError
 from mm_assets.contract.settings import Settings
 from mm_assets.orchestration.home import prepare_home, speaking_of_home
-from mm_assets.tables.open import PATIENCE, open_store
+from mm_assets.tables.open import PATIENCE, open_store, reach_table
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -238,7 +238,7 @@ class Runner:
         For one that is only busy the runs have more patience.
         """
         try:
-            open_store(Settings.from_environment(), PATIENCE).counts(self.scope.dataset)
+            reach_table(Settings.from_environment())
         except StoreError as error:
             if error.code != "table_busy":
                 raise

@@ -13,6 +13,7 @@ from mm_assets.contract.settings import Settings
 from mm_assets.tables.store import Store
 
 PATIENCE = 10.0  # seconds; a person waits for the answer
+NO_DATASET = ""  # no dataset can be called so
 
 
 def open_store(settings: Settings, patience: float = 60.0) -> Store:
@@ -37,6 +38,11 @@ def open_store(settings: Settings, patience: float = 60.0) -> Store:
     return DuckDBStore(path, patience)
 
 
+def reach_table(settings: Settings, patience: float = PATIENCE) -> None:
+    """Ask the table something small, whatever it holds. Raises StoreError if it cannot be used."""
+    open_store(settings, patience).counts(NO_DATASET)
+
+
 def inspect_table(settings: Settings) -> list[Fact]:
     """Facts about the table that MM_TABLE names; that it cannot be reached is one, too."""
     found: list[Fact] = []
@@ -52,7 +58,7 @@ def inspect_table(settings: Settings) -> list[Fact]:
 def create_table(settings: Settings, say: Callable[[str], None]) -> None:
     """Make the table, or add what it lacks. Raises StoreError; safe to repeat."""
     if not settings.is_dynamodb:
-        open_store(settings, PATIENCE).counts("")  # made on first use
+        reach_table(settings)  # made on first use
         return
     from mm_assets.tables.dynamodb.requests import Requests, client_for
     from mm_assets.tables.dynamodb.table import create
