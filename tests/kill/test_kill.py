@@ -1,6 +1,7 @@
 """Kills of workers, code servers, daemons and everything end where an undisturbed run ends.
 
-Nine kills have each kind; 200 (MM_NIGHTLY=1) meet many more moments. Every moment between two steps
+Eighteen kills have each kind at least twice, and `test_on_servers.py` adds a crash of the database
+and a kill of everything; 200 (MM_NIGHTLY=1) meet many more moments. Every moment between two steps
 is met in tests/laws/test_moments.py.
 """
 
@@ -14,7 +15,7 @@ import pytest
 from tests.kill.harness import KINDS, run_under_fire
 from tests.kill.project import PARTS, Project, differences, make_waves, run_quietly
 
-KILLS = 200 if os.environ.get("MM_NIGHTLY") == "1" else len(KINDS)
+KILLS = 200 if os.environ.get("MM_NIGHTLY") == "1" else 2 * len(KINDS)
 
 
 @pytest.mark.timeout(7200)
