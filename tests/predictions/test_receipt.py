@@ -78,6 +78,8 @@ def test_whatever_is_not_used_says_why_and_what_to_do(lake: Lake, store: Store) 
         assert bool(file["reason"]) is bool(file["todo"]) is (not used)
         assert bool(file["code"]) is (file["fate"] == "quarantined")
     assert all(reject["reason"] and reject["todo"] for reject in receipt["rejects"])
+    reasons = {file["file"]: file["reason"] for file in receipt["files"]}
+    assert reasons["9-1.png"] == "no row with its ID '9' has come yet"
 
 
 def test_an_orphan_is_used_once_its_row_has_come(lake: Lake, store: Store) -> None:
