@@ -215,6 +215,17 @@ def test_a_label_that_teaches_nothing_is_refused(
     assert error.value.code == code
 
 
+@pytest.mark.parametrize(("label", "words"), [("", "no value"), ("yes", "one value")])
+def test_a_column_that_is_called_label_and_teaches_nothing_is_named_before_others(
+    label: str, words: str, write: Write
+) -> None:
+    table, images = write({**base(), "label": [label] * N})
+    with pytest.raises(SpecError, match="which column is the label") as error:
+        draft_spec(table, images, "id", None)
+    assert f"It could be 'label' (its name says so, but it has {words})" in error.value.what
+    assert "--label label" in error.value.todo
+
+
 def test_rows_without_label_and_rare_classes_are_in_the_notes(write: Write) -> None:
     labels = ["a", "b"] * 25 + ["c"] * 2 + [""] * 8
     table, images = write({**base(), "label": labels})
