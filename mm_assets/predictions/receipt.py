@@ -34,7 +34,10 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
     if spec.image_column is not None:
         records.append(store.naming(spec.dataset, upload))
     known = store.look_up(spec.dataset, pa.chunked_array(records, pa.string()).combine_chunks())
-    fates = {row["file"]: row for row in image_fates(spec, upload, images, known).to_pylist()}
+    each = image_fates(spec, upload, images, known).to_pylist()
+    # One file may be the image of several records: it is used if any of them has it.
+    each.sort(key=lambda row: list(_WORDS).index(row["fate"]), reverse=True)
+    fates = {row["file"]: row for row in each}
     received = read_parquet(lake, raw, "files.parquet").to_pylist()
     withdrawal = read_withdrawal(lake, spec.dataset, upload)
     files = [_file(row, fates, withdrawn=withdrawal is not None) for row in received]
@@ -119,6 +122,7 @@ _WORDS: dict[str, tuple[str | None, str | None]] = {
     "used": (None, None),
     "duplicate": ("another image of the same record comes first", "Nothing."),
     "superseded": ("a newer upload brought an image of the same record", "Nothing."),
+    "orphaned": (None, None),  # the words are those of `_words`
 }
 _NOT_NAMED = (
     "no row that names it has come yet, or none that can mean this image alone",

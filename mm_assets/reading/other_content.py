@@ -12,6 +12,7 @@ _FILM = "a film; ffmpeg -i FILE -frames:v 1 IMAGE.png takes out its first image"
 _SOUND = "a sound"
 _PACKED = "a compressed file ({}); unpack it"
 _PAGE = "a web page; what was to be downloaded was not, or not from this address"
+_AS_TEXT = rb"\s*(?:b?['\"])?(?:data:image/|/9j/[4-9A-Za-z]|iVBORw0KGgo|R0lGOD[dl]h|UklGR)"
 _START = rb"(?:\xef\xbb\xbf)?\s*"  # of a text
 _KNOWN = tuple(
     (re.compile(pattern, re.DOTALL | re.IGNORECASE), words)
@@ -36,12 +37,17 @@ _KNOWN = tuple(
         (_START + rb"(?:<\?xml[^>]*>\s*)?(?:<!--.{0,2000}?-->\s*)*<(?:!doctype )?html", _PAGE),
         (_START + rb"<(?:\?xml|Error>)", "XML, as a server answers that refuses"),
         (_START + rb"[{\[]\s*[\"{\[]", "JSON, as a server answers that refuses"),
-        (
-            rb"\s*(?:b?['\"])?(?:data:image/|/9j/[4-9A-Za-z]|iVBORw0KGgo|R0lGOD[dl]h|UklGR)",
-            "an image that was written as text (base64); decode it first",
-        ),
+        (_AS_TEXT, "an image that was written as text (base64); decode it first"),
     )
 )  # fmt: skip
+
+
+_WRITTEN_OUT = 100  # characters; no path that begins like an image's base64 is as long
+
+
+def is_image_as_text(cell: str) -> bool:
+    """Whether a field of a table holds an image itself, as base64."""
+    return len(cell) > _WRITTEN_OUT and re.match(_AS_TEXT, cell[:40].encode()) is not None
 
 
 def what_it_is(head: bytes) -> str | None:

@@ -363,6 +363,8 @@ class Packer:
             entry["rejected"] += len(named.lines_refused.get(entry["rows_file"], ()))
             if missed := named.not_found.get(entry["rows_file"]):
                 entry["read_as"] = {**entry["read_as"], "images_not_found": missed}
+            if number := named.as_text.get(entry["rows_file"]):
+                entry["read_as"] = {**entry["read_as"], "images_as_text": number}
         for file, note in notes.items():
             owners = named.owners.get(file) or self._owner_by_name(note)
             if owners:
