@@ -38,7 +38,7 @@ class Label:
 
 def draft_label(profile: Profile, table: Path) -> Label:
     """The problem type. Raises SpecError when there is nothing to learn."""
-    classes = _classes_of(profile.values)
+    classes = classes_of(profile.values)
     different = len(set(classes.values()))
     where = f"{table}, column '{shown(profile.name)}'"
     if profile.name == "image" or profile.name.startswith("_"):
@@ -86,7 +86,7 @@ def _classification(profile: Profile, classes: Mapping[str, str], numbers: bool)
     more = ", …" if len(counts) > 6 else ""
     notes = [f"label '{shown(profile.name)}': {len(counts)} classes, {kind}: {listed}{more}"]
     doubts = []
-    spelled = _spelled(classes)
+    spelled = spelled_otherwise(classes)
     for name, spellings in spelled.items():
         doubts.append(f"{quoted(spellings, 4)} are one class, '{shown(name)}'")
     if spelled:
@@ -107,7 +107,7 @@ def _classification(profile: Profile, classes: Mapping[str, str], numbers: bool)
     )  # fmt: skip
 
 
-def _classes_of(counts: Mapping[str, int]) -> dict[str, str]:
+def classes_of(counts: Mapping[str, int]) -> dict[str, str]:
     """Each label to its class: those that differ only in case, blanks or form are one.
 
     Numbers and truth values that are spelled in several ways (1, 1.0) are one by the contract.
@@ -130,7 +130,7 @@ def _folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split()).casefold()
 
 
-def _spelled(classes: Mapping[str, str]) -> dict[str, list[str]]:
+def spelled_otherwise(classes: Mapping[str, str]) -> dict[str, list[str]]:
     """Classes whose labels differ in more than `1` and `1.0`."""
     groups: dict[str, list[str]] = {}
     for value, name in classes.items():
