@@ -15,6 +15,8 @@ from mm_assets.drafting.profile import Profile, quoted, shown
 
 MOST_CLASSES = 50
 FEWEST_OF_A_CLASS = 5
+_FEWEST_TO_COMPARE = 20  # numbers, before one of them is called far from the others
+_FAR = 10  # times the width of the middle half, beyond it: sums of money rarely reach so far
 _FEW_NUMBERS = 20  # more different whole numbers than this are a quantity
 
 
@@ -73,8 +75,26 @@ def _regression(profile: Profile, different: int) -> Label:
     if bad := profile.not_numbers():
         doubts.append(f"not numbers, their rows will be rejected: {quoted(bad, 2)}")
         notes.append(f"labels that are no numbers, and whose rows will be rejected: {quoted(bad)}")
+    if far := _far(profile.numbers()):
+        shown_far = ", ".join(
+            f"{number:g}" if abs(number) < 1e6 else f"{number:,.0f}" for number in far
+        )
+        doubts.append(f"far from all others, and learnt from as they are: {shown_far}; slips?")
+        notes.append(f"labels far from all others; if they are slips, correct them: {shown_far}")
     return Label(profile.name, "regression", f"{different:,} different numbers", doubts=doubts,
                  notes=notes + _unlabelled(profile, doubts))  # fmt: skip
+
+
+def _far(numbers: Mapping[float, int]) -> list[float]:
+    """The first that lie far outside of the middle half: one of them can spoil a regression."""
+    every = sorted(number for number, count in numbers.items() for _ in range(count))
+    if len(every) < _FEWEST_TO_COMPARE:
+        return []
+    low, high = every[len(every) // 4], every[-1 - len(every) // 4]
+    reach = _FAR * (high - low)
+    if not reach:
+        return []
+    return [one for one in sorted(numbers) if one < low - reach or one > high + reach][:3]
 
 
 def _classification(profile: Profile, classes: Mapping[str, str], numbers: bool) -> Label:

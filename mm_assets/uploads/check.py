@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import DatasetSpec, NamedImage
 from mm_assets.contract.ends import PLACES, End, Ended, LeftOut, end_of_upload, place_of
 from mm_assets.contract.errors import Refusal, UploadError
+from mm_assets.contract.settings import present_settings
 from mm_assets.lake.layout import MARKER, SIZE_MARKER
 from mm_assets.reading.images import NormalisedImage
 from mm_assets.uploads.archives.opening import SUFFIXES, open_archive, suffix_of, without_suffix
@@ -190,10 +191,12 @@ def safe_name(path: Path) -> str:
 
 
 def list_folder(folder: Path) -> tuple[list[LocalFile], list[str], list[Refusal]]:
-    """What would be sent, what is left out (hidden and system files), what cannot be sent.
+    """What would be sent, what is left out (hidden and system files, what the project keeps for
+    itself), what cannot be sent.
 
     `folder` may be a file: it is all that would be sent.
     """
+    own = present_settings().own_places
     files: list[LocalFile] = []
     left_out: list[str] = []
     faults: list[Refusal] = []
@@ -210,7 +213,8 @@ def list_folder(folder: Path) -> tuple[list[LocalFile], list[str], list[Refusal]
         for entry in found:
             name = prefix + entry.name
             folder_like = entry.is_dir(follow_symlinks=False)
-            if _left_out(entry.name) or name in (MARKER, SIZE_MARKER):
+            hidden = _left_out(entry.name) or name in (MARKER, SIZE_MARKER)
+            if hidden or Path(entry.path).absolute() in own:
                 left_out.append(printable(name) + "/" * folder_like)
             elif fault := _fault(entry, name):
                 faults.append(Refusal("unsafe_name", fault, printable(name)))

@@ -56,6 +56,7 @@ def test_folders_that_differ_only_in_how_they_are_written_are_one_class(tmp_path
     drafted = draft_images(folder_of(tmp_path, *files))
     assert load_draft(drafted.text).classes == ("cat", "dog")
     assert "are one class, 'dog'" in " ".join(drafted.notes)
+    assert "only one image" not in " ".join(drafted.notes)
     with pytest.raises(SpecError, match="no label can be read"):
         draft_images(
             folder_of(tmp_path / "one", "dog/1.png", "dog/2.png", "DOG/3.png", "DOG/4.png")
