@@ -470,7 +470,11 @@ class Dataset:
     @property
     def predictions(self) -> Predictions:
         """The predictions table: call it for a frame; `.arrow(…)` does without pandas."""
-        return Predictions(self.table, self.name)
+        from mm_assets.uploads import ledger
+
+        return Predictions(
+            self.table, self.name, lambda upload: ledger.resolve(self.lake, self.name, upload)
+        )
 
     def predict(
         self, frame: pd.DataFrame | None = None, images: Any = None, *, quiet: bool = False

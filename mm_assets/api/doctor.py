@@ -16,7 +16,7 @@ from mm_assets.contract.engine_spec import EngineSpec
 from mm_assets.contract.errors import MMError
 from mm_assets.contract.facts import Fact
 from mm_assets.contract.settings import Settings
-from mm_assets.contract.spec_file import load_specs
+from mm_assets.contract.spec_file import read_specs
 
 if TYPE_CHECKING:
     from mm_assets.queues.sqs import Queue
@@ -43,11 +43,9 @@ def examine() -> list[Fact]:
         _try("Dagster home", lambda: _home(settings)),
         _disk(settings),
     ]
-    try:
-        specs = load_specs(settings.defs_folder)
-    except MMError as error:
-        return [*findings, _of_error("datasets", error)]
-    if not specs:
+    specs, faults = read_specs(settings.defs_folder)
+    findings += [_of_error("datasets", fault) for fault in faults]
+    if not specs and not faults:
         todo = "Draft one with `mm init`, or run this in the project's folder."
         return [*findings, Fact("datasets", False, f"none in {settings.defs_folder}", todo)]
     for spec in specs.values():
@@ -67,7 +65,8 @@ def _try(what: str, look: Callable[[], Fact]) -> Fact:
 
 def _of_error(what: str, error: MMError) -> Fact:
     where = f" ({error.where})" if error.where else ""
-    return Fact(what, False, f"[{error.code}] {error.what}{where}", error.todo)
+    found = "; ".join(line.strip() for line in error.what.splitlines()).replace(":; ", ": ")
+    return Fact(what, False, f"[{error.code}] {found}{where}", error.todo)
 
 
 def _packages() -> Fact:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import Modality
@@ -20,13 +21,16 @@ class Predictions:
     """The predictions of a dataset, least confident first; call it for a frame.
 
     Every argument that is given narrows the answer: modality ("with_image", "without_image"),
-    review (only those that need it, or only the others), upload (key), ids, since (ISO time of the
-    prediction), limit.
+    review (only those that need it, or only the others), upload (key or name), ids, since (ISO time
+    of the prediction; UTC, if it names no zone), limit. Raises UsageError or UploadError for what
+    can mean nothing.
     """
 
-    def __init__(self, table: Store, dataset: str) -> None:
+    def __init__(self, table: Store, dataset: str, key_of: Callable[[str], str]) -> None:
+        """key_of: the key of an upload that is named in any way."""
         self._table = table
         self._dataset = dataset
+        self._key_of = key_of
 
     def __call__(self, **narrowed: Any) -> pd.DataFrame:
         """A frame: COLUMNS, image_upload, label; probabilities are dicts, None for regression."""
@@ -41,7 +45,7 @@ class Predictions:
         modality: str | None = None,
         review: bool | None = None,
         upload: str | None = None,
-        ids: Iterable[str] | None = None,
+        ids: str | Iterable[str] | None = None,
         since: str | None = None,
         limit: int | None = None,
     ) -> pa.Table:
@@ -51,8 +55,13 @@ class Predictions:
         from mm_assets.tables.store import Query
 
         wanted_modality = modality_of(modality)
+        if limit is not None and limit < 0:
+            raise UsageError(code="arguments", what=f"limit={limit}: write 0 or more")
+        ids = [ids] if isinstance(ids, str) else ids
         wanted = None if ids is None else [str(one) for one in ids]
-        query = Query(wanted, upload, review, since, None if wanted_modality else limit)
+        key = None if upload is None else self._key_of(upload)
+        most = None if wanted_modality else limit
+        query = Query(wanted, key, review, None if since is None else _time(since), most)
         found = self._table.read(self._dataset, query)
         if wanted_modality is None:
             return found
@@ -81,6 +90,18 @@ class Predictions:
 def _parsed(probabilities: str | None) -> dict[str, float] | None:
     found: dict[str, float] | None = json.loads(probabilities or "null")
     return found
+
+
+def _time(since: str) -> str:
+    """As times stand in the table, so that text can be compared."""
+    try:
+        time = datetime.fromisoformat(since)
+    except ValueError:
+        raise UsageError(
+            code="arguments",
+            what=f"since {since!r} is no time: write it as 2026-11-28 or 2026-11-28T14:30",
+        ) from None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
 def modality_of(name: str | None) -> Modality | None:

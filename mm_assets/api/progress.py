@@ -91,12 +91,17 @@ def say_problems(report: Report) -> None:
                 f"{table['file']}: images that rows name and are not in the upload: {missed}; they "
                 "are found if another upload brings them"
             )
+        if number := (table.get("read_as") or {}).get("images_as_text"):
+            warn(
+                f"{table['file']}: {number:,} cells hold an image itself, as text (base64), and "
+                "have none: write the images to files, or send Parquet with their bytes"
+            )
         if copy := table.get("copy_of"):
             warn(
                 f"{table['file']} looks like a copy of {copy['file']} ({copy['same_rows']:,} rows "
                 "are the same); where both have an ID, the row there counts"
             )
-    for words in report.first_of_several:
+    for words in (*report.first_of_several, *report.without_row):
         warn(words)
 
 

@@ -41,5 +41,20 @@ def predictions(
                 empty.add("modality")
             columns = tuple(name for name in SHOWN if name not in empty)
         print_rows(rows, columns, form, f"{ds.name}: predictions")
+        if not rows:
+            say(_why_none(ds, upload))
         if limit is None and len(rows) == shown:
             say(f"The first {shown}; --limit N shows more, --format json all.")
+
+
+def _why_none(ds: mm.Dataset, upload: str | None) -> str:
+    """What an empty answer means."""
+    if ds.table.counts(ds.name)["records"]:
+        more = " An answer stands under the newest upload of its record." if upload else ""
+        return f"Of the predictions none is like that.{more}"
+    if not any(champion["version"] for champion in ds.champions()):
+        return "No predictions yet: there is no model. `mm train` makes one of labelled records."
+    return (
+        "No predictions yet: records with a label teach the models and get none. Send some without "
+        f"a value in '{ds.spec.label_column}', then `mm sync`."
+    )

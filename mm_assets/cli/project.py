@@ -14,6 +14,7 @@ from mm_assets.display.console import Format, good, print_rows, say
 
 if TYPE_CHECKING:
     from mm_assets.api.results import Rows
+    from mm_assets.contract.dataset import DatasetSpec
 
 
 def init(
@@ -56,18 +57,21 @@ def init(
         )  # fmt: skip
         todo = "correct what was guessed wrong" if template is None else "change what is not yours"
         good(f"wrote {ds.file}; read it through and {todo}")
-        sent = _to_send(source) if source is not None and images is None else "FOLDER_OR_ARCHIVE"
+        sent = "FOLDER_OR_ARCHIVE"
+        if source is not None and images is None:
+            sent = _to_send(source, ds.spec)
         say(f"Next: mm upload {sent} --dataset {ds.name}, then mm sync, then mm train.")
         if ds.drafted is not None and ds.drafted.ended is not None:
             leave(ds.drafted.ended.end)
 
 
-def _to_send(source: Path) -> str:
+def _to_send(source: Path, spec: DatasetSpec) -> str:
     """What holds all that the draft is of: a table's folder, if images are there."""
     from mm_assets.drafting.image_names import has_images_beside
     from mm_assets.drafting.profile import argument
 
-    folder = source.parent if source.is_file() and has_images_beside(source) else source
+    beside = spec.has_images and source.is_file() and has_images_beside(source)
+    folder = source.parent if beside else source
     return argument(str(folder))
 
 

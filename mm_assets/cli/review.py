@@ -164,7 +164,8 @@ def results(dataset: DatasetOption = None, form: FormatOption = Format.TABLE) ->
         for row in rows:
             _say_batch(row)
         if not rows:
-            say("Nobody answered yet what a champion said (on the page, or in Label Studio).")
+            say("Nobody answered yet on the page or in Label Studio what a champion said; answers "
+                "in files are not counted, for they don't say what people were shown.")  # fmt: skip
 
 
 def _say_batch(row: Mapping[str, Any]) -> None:

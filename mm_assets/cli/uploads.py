@@ -126,10 +126,11 @@ def withdraw(
             return
         before = "" if done.is_new else "nothing new: "
         good(f"{ds.name}: {before}{done.upload}: {done.words}")
-        say(f"It spoke of {done.records:,} records; {done.answers:,} of them have no answer now.")
+        said = f"{done.records:,} record{'s' * (done.records != 1)}"
+        say(f"It spoke of {said}; {done.answers:,} without an answer now.")
         if done.learnt_by:
-            warn(f"Learnt with some of these records: {', '.join(done.learnt_by)}. "
-                 "They stay champions; `mm train` trains without them.")  # fmt: skip
+            warn(f"Learnt since, with some of these records: {', '.join(done.learnt_by)}. "
+                 "They stay champions; `mm train` learns as if it had never come.")  # fmt: skip
         if not done.is_done:
             say("What it had pushed aside comes back with the sensor; without a daemon: `mm sync`.")
 

@@ -15,7 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from mm_assets.contract.cron import fault_of_cron
 from mm_assets.contract.decisions import (
+    LOWER_IS_BETTER,
     OF_REGRESSION,
     ClassWeights,
     Costs,
@@ -222,6 +224,13 @@ class DatasetSpec(Strict):
             raise ValueError("use a-z, 0-9 and _, a letter first, at most 40 characters")
         return value
 
+    @field_validator("train_schedule")
+    @classmethod
+    def _cron_line(cls, value: str | None) -> str | None:
+        if value is not None and (fault := fault_of_cron(value)) is not None:
+            raise ValueError(fault)
+        return value
+
     @field_validator("encoding")
     @classmethod
     def _text_encoding(cls, value: str) -> str:
@@ -315,6 +324,11 @@ class DatasetSpec(Strict):
             return value
         counts = [value.count(part) for part in ("{id}", "{n}", "{label}", "/")]
         by_content = counts[0] == 0 and counts[1] == 0 and counts[2] == 1
+        ending = re.search(r"\.(jpe?g|png|tiff?|webp|heic|gif|bmp)$", value, re.IGNORECASE)
+        if ending is not None:
+            raise ValueError(
+                f"names are compared without their ending: write {value[: ending.start()]}"
+            )
         if max(counts) > 1 or not (counts[0] or by_content):
             raise ValueError("write {id} once, and {n} at most once, for example {id}-{n}")
         return value
@@ -340,24 +354,40 @@ class DatasetSpec(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:
-        self._columns_fit()
-        self._split_fits()
-        self._images_fit()
-        self._problem_fits()
+        found: list[str] = []
+        for judge in (
+            self._columns_fit, self._split_fits, self._images_fit, self._classes_fit,
+            self._problem_fits, self._decisions_fit,
+        ):  # fmt: skip
+            try:
+                judge()
+            except ValueError as error:
+                found.append(str(error))
+        if found:
+            raise ValueError("\n".join(found))
         return self
 
     def _columns_fit(self) -> None:
         if self.id_column == self.label_column:
-            raise ValueError("id_column and label_column name the same column")
-        for name in (self.id_column, self.label_column):
-            if name in self.columns:
-                raise ValueError(f"'{name}' is the ID or the label: take it out of `columns`")
+            raise ValueError("`label_column` and `id_column` name the same column")
+        both = (self.id_column, self.label_column)
+        if found := [f"'{name}'" for name in both if name in self.columns]:
+            is_one = (
+                "is the ID or the label: take it"
+                if len(found) == 1
+                else ("are the ID and the label: take them")
+            )
+            raise ValueError(f"{' and '.join(found)} {is_one} out of `columns`")
         own = {IMAGE, *(feature.column for feature in ImageFeature)}
         if taken := sorted(own & {*self.columns, self.label_column}):
-            raise ValueError(f"'{taken[0]}' is the image's own column: rename the table's column")
+            raise ValueError(
+                f"`columns`: '{taken[0]}' is the image's own column: rename the table's column"
+            )
         reserved = [name for name in self.columns if name.startswith("_")]
         if reserved:
-            raise ValueError(f"names that start with _ are reserved: {', '.join(reserved)}")
+            raise ValueError(
+                f"`columns`: names that start with _ are reserved: {', '.join(reserved)}"
+            )
 
     def _split_fits(self) -> None:
         named = {"group_column": self.group_column, "time_column": self.time_column}
@@ -370,7 +400,7 @@ class DatasetSpec(Strict):
             if name == self.label_column:
                 raise ValueError(f"`{key}` is the label: name another column")
         if len(set(told.values())) < len(told):
-            raise ValueError("group_column and time_column name the same column")
+            raise ValueError("`time_column` and `group_column` name the same column")
 
     def _problem_fits(self) -> None:
         if self.metric and (self.metric in OF_REGRESSION) != self.is_regression:
@@ -383,13 +413,32 @@ class DatasetSpec(Strict):
             )
         if self.review.widest_interval is not None and not self.is_regression:
             raise ValueError("`widest_interval` is for regression: only numbers have intervals")
-        if self.classes is not None:
-            if self.problem_type == "regression":
-                raise ValueError("a regression has no `classes`: take them out")
-            if len(set(self.classes)) < 2 or len(set(self.classes)) != len(self.classes):
-                raise ValueError("`classes` needs at least two different names")
-            if self.problem_type == "binary" and len(self.classes) != 2:
-                raise ValueError("a binary problem has exactly two `classes`")
+        share = self.judged_by or "accuracy"
+        of_share = not self.is_regression and share not in LOWER_IS_BETTER
+        if of_share and self.minimum_score is not None and self.minimum_score > 1:
+            raise ValueError(
+                f"`minimum_score: {self.minimum_score:g}` is never reached: {share} is at most 1"
+            )
+
+    def _classes_fit(self) -> None:
+        if self.classes is None:
+            return
+        if self.problem_type == "regression":
+            raise ValueError("a regression has no `classes`: take them out")
+        if len(set(self.classes)) < 2 or len(set(self.classes)) != len(self.classes):
+            raise ValueError("`classes` needs at least two different names")
+        if self.problem_type == "binary" and len(self.classes) != 2:
+            raise ValueError(
+                f"a binary problem has exactly two `classes`, and these are {len(self.classes)}: "
+                "write `problem_type: multiclass`"
+            )
+        if lost := [name for name in self.classes if name.strip() in ("", *self.missing_values)]:
+            raise ValueError(
+                f"`classes` has '{lost[0]}', which stands for a missing value: take it out of one "
+                "of `classes` and `missing_values`"
+            )
+
+    def _decisions_fit(self) -> None:
         check_decisions(
             self.problem_type, self.classes, self.positive_class, self.costs, self.decide_for,
             self.class_weights, self.metric,

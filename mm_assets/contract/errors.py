@@ -75,7 +75,7 @@ class ReviewError(MMError):
 
 # Each code by which a file is refused (quarantine): what a person does about it.
 REFUSED_FILES: dict[str, str] = {
-    "image_unreadable": "Send the image again; the file is damaged or cut short.",
+    "image_unreadable": "Send the image again; this file is damaged, cut short or no image.",
     "image_empty": "Send the image again; the file has no content.",
     "image_too_large": "Scale the image down below the pixel limit and send it again.",
     "image_type": "Save the image as JPEG, PNG or TIFF and send that; the reason says more.",

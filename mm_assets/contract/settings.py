@@ -355,6 +355,16 @@ class Settings(BaseSettings):
         """The monitoring pictures as files, a folder for each dataset."""
         return self.data_folder / "monitoring"
 
+    @property
+    def own_places(self) -> frozenset[Path]:
+        """Folders and files that the project keeps for itself: whoever sends the project's whole
+        folder does not mean these."""
+        own = [self.defs_folder, self.home, self.monitoring_folder]
+        own += [self.data_folder / name for name in ("cache", "serving", "promotions-seen")]
+        own += [] if self.is_s3 else [self.lake_folder]
+        own += [] if self.is_dynamodb else [self.table_path]
+        return frozenset(place.absolute() for place in own)
+
 
 def present_settings() -> Settings:
     """As `Settings.from_environment`, but checked again only when the environment changes: what is

@@ -11,7 +11,7 @@ from mm_assets.contract.errors import SpecError
 from mm_assets.drafting.draft import name_of
 from mm_assets.drafting.drafted import IMAGES_TRIED, Drafted, tried_on, try_draft
 from mm_assets.drafting.image_names import FILES_TRIED, images_of
-from mm_assets.drafting.label import MOST_CLASSES
+from mm_assets.drafting.label import MOST_CLASSES, classes_of, spelled_otherwise
 from mm_assets.drafting.profile import shown
 from mm_assets.drafting.yaml_text import images_text, load_draft
 
@@ -21,6 +21,7 @@ _SHAPES = (
     "{id}-{label}", "{id}.{label}",
 )  # fmt: skip
 FEWEST_OF_A_CLASS = 2
+MOST_RARE = 0.1  # of the images may be the only one of their class
 
 
 class _Reading(NamedTuple):
@@ -57,12 +58,16 @@ def draft_images(folder: Path, dataset: str | None = None) -> Drafted:
         )
     reading = _read(found.shape, files)
     ids = {(one.record_id, one.label) for one in reading.named.values()}
-    shape, id_notes = found.shape, []
+    shape, id_notes = found.shape, list[str]()
     if len({record_id for record_id, _ in ids}) < len(ids):
         shape = found.shape.replace("{id}", "*")
         id_notes.append("the same file name stands for several classes: IDs are made of the bytes")
     name = dataset or name_of(folder)
-    text = images_text(name, shape, sorted(reading.labels))
+    meant = classes_of(reading.labels)
+    for one, others in spelled_otherwise(meant).items():
+        spellings = ", ".join(f"'{shown(other)}'" for other in others)
+        id_notes.append(f"{spellings} are one class, '{shown(one)}'")
+    text = images_text(name, shape, sorted(set(meant.values())))
     there = [image for image in images if image.size]  # else its name alone is known
     report = try_draft(text, there[:: 1 + len(there) // IMAGES_TRIED])
     notes = [*_notes(files, reading, shape), *id_notes]
@@ -75,9 +80,20 @@ def _read(shape: str, files: list[str]) -> _Reading:
     return _Reading(shape, named, Counter(one.label for one in named.values() if one.label))
 
 
+def _classes(reading: _Reading) -> Counter[str]:
+    """The images of each class, in whatever spellings."""
+    classes, meant = Counter[str](), classes_of(reading.labels)
+    for label, count in reading.labels.items():
+        classes[meant[label]] += count
+    return classes
+
+
 def _makes_sense(reading: _Reading) -> bool:
-    labels = reading.labels
-    return 2 <= len(labels) <= MOST_CLASSES and min(labels.values()) >= FEWEST_OF_A_CLASS
+    """Classes have several images each, but for few: a stray folder, a rare class."""
+    classes = _classes(reading)
+    rare = [count for count in classes.values() if count < FEWEST_OF_A_CLASS]
+    few = sum(rare) <= MOST_RARE * classes.total()
+    return len(classes) - len(rare) >= 2 and len(classes) <= MOST_CLASSES and few
 
 
 def _notes(files: list[str], reading: _Reading, shape: str) -> list[str]:
@@ -85,6 +101,9 @@ def _notes(files: list[str], reading: _Reading, shape: str) -> list[str]:
     more = ", …" if len(reading.labels) > 8 else ""
     labelled = reading.labels.total()
     notes = [f"image_name {shape!r}: {len(reading.labels)} classes: {counts}{more}"]
+    if rare := [name for name, count in _classes(reading).items() if count < FEWEST_OF_A_CLASS]:
+        few = ", ".join(map(shown, rare[:6]))
+        notes.append(f"only one image: {few}; if it is no class, take it out of `classes`")
     if unlabelled := len(reading.named) - labelled:
         notes.append(f"images without a label, which will be predicted: {unlabelled:,}")
     if misfits := [file for file in files if file not in reading.named]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from mm_assets.contract.dataset import WHOLE_NAME, DatasetSpec
 from mm_assets.contract.errors import SpecError
+from mm_assets.contract.settings import present_settings
 from mm_assets.drafting.column_kinds import IMAGE_FILES, NUMBERS_SHARE, WEB_ADDRESS
 from mm_assets.drafting.image_columns import ImageColumn, find_image_column
 from mm_assets.drafting.profile import Profile, quoted, shown
@@ -61,9 +62,14 @@ def is_image_name(name: str) -> bool:
 def has_images_beside(table: Path) -> bool:
     """Whether images lie in the table's folder; not asked of a folder with very many files."""
     seen, found = 0, False
+    own = present_settings().own_places
     top = len(table.absolute().parent.parts)
     for at, folders, files in os.walk(table.absolute().parent):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith((".", "__MACOSX")) and Path(at, name) not in own
+        ]
         if len(Path(at).parts) - top >= _DEEPEST_BESIDE:
             folders.clear()
         seen += len(files) + len(folders)

@@ -15,6 +15,8 @@ from mm_assets.drafting.profile import Profile, quoted, shown
 
 MOST_CLASSES = 50
 FEWEST_OF_A_CLASS = 5
+_FEWEST_TO_COMPARE = 20  # numbers, before one of them is called far from the others
+_FAR = 10  # times the width of the middle half, beyond it: sums of money rarely reach so far
 _FEW_NUMBERS = 20  # more different whole numbers than this are a quantity
 
 
@@ -38,7 +40,7 @@ class Label:
 
 def draft_label(profile: Profile, table: Path) -> Label:
     """The problem type. Raises SpecError when there is nothing to learn."""
-    classes = _classes_of(profile.values)
+    classes = classes_of(profile.values)
     different = len(set(classes.values()))
     where = f"{table}, column '{shown(profile.name)}'"
     if profile.name == "image" or profile.name.startswith("_"):
@@ -73,8 +75,26 @@ def _regression(profile: Profile, different: int) -> Label:
     if bad := profile.not_numbers():
         doubts.append(f"not numbers, their rows will be rejected: {quoted(bad, 2)}")
         notes.append(f"labels that are no numbers, and whose rows will be rejected: {quoted(bad)}")
+    if far := _far(profile.numbers()):
+        shown_far = ", ".join(
+            f"{number:g}" if abs(number) < 1e6 else f"{number:,.0f}" for number in far
+        )
+        doubts.append(f"far from all others, and learnt from as they are: {shown_far}; slips?")
+        notes.append(f"labels far from all others; if they are slips, correct them: {shown_far}")
     return Label(profile.name, "regression", f"{different:,} different numbers", doubts=doubts,
                  notes=notes + _unlabelled(profile, doubts))  # fmt: skip
+
+
+def _far(numbers: Mapping[float, int]) -> list[float]:
+    """The first that lie far outside of the middle half: one of them can spoil a regression."""
+    every = sorted(number for number, count in numbers.items() for _ in range(count))
+    if len(every) < _FEWEST_TO_COMPARE:
+        return []
+    low, high = every[len(every) // 4], every[-1 - len(every) // 4]
+    reach = _FAR * (high - low)
+    if not reach:
+        return []
+    return [one for one in sorted(numbers) if one < low - reach or one > high + reach][:3]
 
 
 def _classification(profile: Profile, classes: Mapping[str, str], numbers: bool) -> Label:
@@ -86,7 +106,7 @@ def _classification(profile: Profile, classes: Mapping[str, str], numbers: bool)
     more = ", …" if len(counts) > 6 else ""
     notes = [f"label '{shown(profile.name)}': {len(counts)} classes, {kind}: {listed}{more}"]
     doubts = []
-    spelled = _spelled(classes)
+    spelled = spelled_otherwise(classes)
     for name, spellings in spelled.items():
         doubts.append(f"{quoted(spellings, 4)} are one class, '{shown(name)}'")
     if spelled:
@@ -107,7 +127,7 @@ def _classification(profile: Profile, classes: Mapping[str, str], numbers: bool)
     )  # fmt: skip
 
 
-def _classes_of(counts: Mapping[str, int]) -> dict[str, str]:
+def classes_of(counts: Mapping[str, int]) -> dict[str, str]:
     """Each label to its class: those that differ only in case, blanks or form are one.
 
     Numbers and truth values that are spelled in several ways (1, 1.0) are one by the contract.
@@ -130,7 +150,7 @@ def _folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split()).casefold()
 
 
-def _spelled(classes: Mapping[str, str]) -> dict[str, list[str]]:
+def spelled_otherwise(classes: Mapping[str, str]) -> dict[str, list[str]]:
     """Classes whose labels differ in more than `1` and `1.0`."""
     groups: dict[str, list[str]] = {}
     for value, name in classes.items():

@@ -122,7 +122,12 @@ def guess_label(profiles: Mapping[str, Profile], id_column: str) -> Guess:
         for name, profile in learnable.items()
         if len(profile.values) <= _MOST_CLASSES and len(profile.values) * 2 <= profile.present
     ]
-    return Guess("", candidates=tuple(few))
+    empty = [
+        (name, f"its name says so, but it has {'one value' if profile.values else 'no value'}")
+        for name, profile in profiles.items()
+        if len(profile.values) < 2 and " ".join(_words(name)) in _LABEL
+    ]
+    return Guess("", candidates=(*empty, *few))
 
 
 def _words(name: str) -> list[str]:

@@ -20,6 +20,8 @@ from mm_assets.uploads.received import RAW
 
 def judge_rows(spec: DatasetSpec, packer: Packer, folder: Path) -> Judged:
     """Type the rows that a packer holds; `folder` is where the passing lake may lie."""
+    import pyarrow as pa
+
     settings = Settings(
         root=folder, data=Path("data"), lake=str(folder / "lake"),
         table=f"duckdb:///{folder / 'table.duckdb'}", events="",
@@ -28,4 +30,8 @@ def judge_rows(spec: DatasetSpec, packer: Packer, folder: Path) -> Judged:
     where = of_upload(spec.dataset, "before", RAW)
     receipt = lake.publish(where, packer.finish(), packer.summary())
     with typed_rows(lake, spec, receipt) as typed:
-        return Judged(typed.index.num_rows, typed.labels_joined, typed.rejects)
+        read = [typed.index["record_id"], typed.rejects["record_id"]]
+        unread = pa.array([one.record_id for one in packer.rejects], pa.string())
+        chunks = [part.cast(pa.string()) for one in read for part in one.chunks]
+        ids = pa.chunked_array([*chunks, unread], pa.string())
+        return Judged(typed.index.num_rows, typed.labels_joined, typed.rejects, ids)

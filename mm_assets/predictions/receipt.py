@@ -10,6 +10,7 @@ from typing import Any
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.ends import End, Ended, LeftOut, read_ended
 from mm_assets.contract.errors import REFUSALS
+from mm_assets.contract.visible import visible
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import MANIFEST, of_upload, predictions_name
 from mm_assets.manifest.join import image_fates, own_images
@@ -33,7 +34,10 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
     if spec.image_column is not None:
         records.append(store.naming(spec.dataset, upload))
     known = store.look_up(spec.dataset, pa.chunked_array(records, pa.string()).combine_chunks())
-    fates = {row["file"]: row for row in image_fates(spec, upload, images, known).to_pylist()}
+    each = image_fates(spec, upload, images, known).to_pylist()
+    # One file may be the image of several records: it is used if any of them has it.
+    each.sort(key=lambda row: list(_WORDS).index(row["fate"]), reverse=True)
+    fates = {row["file"]: row for row in each}
     received = read_parquet(lake, raw, "files.parquet").to_pylist()
     withdrawal = read_withdrawal(lake, spec.dataset, upload)
     files = [_file(row, fates, withdrawn=withdrawal is not None) for row in received]
@@ -107,9 +111,7 @@ def _file(row: dict[str, Any], fates: dict[str, Any], *, withdrawn: bool = False
     found = fates.get(row["file"])
     if found is None:
         return {**file, "fate": "used", "code": None, "reason": None, "todo": None}
-    reason, todo = _WORDS[found["fate"]]
-    if found["fate"] == "orphaned" and is_file_id(found["record_id"]):
-        reason, todo = _NOT_NAMED
+    reason, todo = _words(found["fate"], found["record_id"])
     if several := first_of(row.get("frames")):
         reason = f"{reason}; {several}" if reason else several
         todo = todo or "Send the others as images of their own, if they matter."
@@ -120,9 +122,20 @@ _WORDS: dict[str, tuple[str | None, str | None]] = {
     "used": (None, None),
     "duplicate": ("another image of the same record comes first", "Nothing."),
     "superseded": ("a newer upload brought an image of the same record", "Nothing."),
-    "orphaned": ("no row with its ID has come yet", "Send the row; it will find this image."),
+    "orphaned": (None, None),  # the words are those of `_words`
 }
 _NOT_NAMED = (
     "no row that names it has come yet, or none that can mean this image alone",
     "Send the row, or a table of IDs and paths; it will find this image.",
 )
+
+
+def _words(fate: str, record_id: str) -> tuple[str | None, str | None]:
+    if fate != "orphaned":
+        return _WORDS[fate]
+    if is_file_id(record_id):
+        return _NOT_NAMED
+    return (
+        f"no row with its ID '{visible(record_id)}' has come yet",
+        "Send the row; it will find this image. If its row has another ID, rename the image.",
+    )

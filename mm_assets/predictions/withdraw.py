@@ -23,7 +23,8 @@ class Withdrawn:
 
     words: when and why, as the first one said. is_new: it was not withdrawn before. records: how
     many the upload spoke of; answers: how many of them have no answer now. learnt_by: champions
-    whose training set holds any of these records. is_done: what it pushed aside is back.
+    that are newer than the upload and whose training set holds any of these records. is_done: what
+    it pushed aside is back.
     """
 
     upload: str
@@ -51,7 +52,7 @@ def withdraw(lake: Lake, store: Store, spec: DatasetSpec, upload: str, reason: s
     for modality in spec.modalities:
         champion = models.champion(modality)
         try:
-            if champion is not None:
+            if champion is not None and not _is_older(champion.version, upload):
                 manifest = models.manifest(modality, champion.version)
                 ids = learnt_ids(lake, spec, manifest["training_fingerprint"])
                 if pc.any(pc.is_in(stated, value_set=ids)).as_py():
@@ -62,3 +63,8 @@ def withdraw(lake: Lake, store: Store, spec: DatasetSpec, upload: str, reason: s
         upload, found.words, is_new, is_taken_back(lake, spec.dataset, upload), len(stated),
         gone.num_rows, tuple(learnt_by),
     )  # fmt: skip
+
+
+def _is_older(version: str, upload: str) -> bool:
+    """Whether a model was there before the upload; both names begin with their time in UTC."""
+    return version[:15] < upload[:15]

@@ -20,6 +20,7 @@ from mm_assets.manifest.plain import PlainReader, Value
 from mm_assets.manifest.rows import typed_files
 from mm_assets.reading.addresses import REMEDIES
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image, normalise
+from mm_assets.reading.other_content import no_image
 from mm_assets.serving.plain_csv import plain_rows
 from mm_assets.uploads.deliver import IN_MEMORY, Delivered
 from mm_assets.uploads.receive import Packer
@@ -271,7 +272,7 @@ class Reader:
             packer.images.close()
             (file,) = packer.files
         if file.get("code") is None:  # a table, of all things
-            return Fault("image_unreadable", "the content is text, and no image")
+            return Fault("image_unreadable", no_image(data))
         return Fault(file["code"], file["reason"])
 
     def _image_alone(

@@ -5,6 +5,7 @@ Which records belong together is found in groups.py, on which side each group st
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import DatasetSpec, Modality
@@ -163,10 +164,12 @@ def records_for(
     if judged.num_rows < spec.minimum_training_records or not all(counts.values()):
         raise ModelError(
             code="too_few_records",
-            what=f"{judged.num_rows} labelled records ({counts}); "
+            what=f"{judged.num_rows} labelled records ({_sides(counts)}); "
             f"the dataset asks for {spec.minimum_training_records}",
             where=where,
-            todo="Send more labelled records, or lower `minimum_training_records`.",
+            todo="Send more labelled records, or lower `minimum_training_records`."
+            if records.num_rows
+            else f"Send records with a value in '{spec.label_column}', the `label_column`.",
         )
     if modality is Modality.WITH_IMAGE:
         # Rows without an image teach the part of the model that reads the table; what is held out
@@ -192,7 +195,34 @@ def records_for(
         )
     if not spec.is_regression and spec.classes is None:
         _refuse_spellings(judged["label"], where)
+    if spec.problem_type == "binary":
+        _refuse_third_class(judged, where)
     return records, counts
+
+
+def _sides(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items())
+
+
+def _refuse_third_class(records: pa.Table, where: str) -> None:
+    """Often it is a slip in one row; so a record with the rarest label is named."""
+    import pyarrow.compute as pc
+
+    labels = Counter(records["label"].to_pylist()).most_common()
+    if len(labels) <= 2:
+        return
+    listed = ", ".join(f"{label} ({number:,})" for label, number in labels[:6])
+    more = ", …" if len(labels) > 6 else ""
+    rarest = labels[-1][0]
+    first = records.filter(pc.equal(records["label"], rarest))["record_id"][0].as_py()
+    raise ModelError(
+        code="classes_differ",
+        what=f"a binary problem has two classes, and the labels are {listed}{more}; '{rarest}' is "
+        f"the label of record '{first}', for one",
+        where=where,
+        todo="Send such records again with the right label, write `problem_type: multiclass`, or "
+        "list the two `classes`, so that other labels are refused.",
+    )
 
 
 def _refuse_spellings(labels: pa.ChunkedArray, where: str) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mm_assets.contract.dataset import DatasetSpec, NamedImage
 from mm_assets.contract.ends import PLACES, End, Ended, LeftOut, end_of_upload, place_of
 from mm_assets.contract.errors import Refusal, UploadError
+from mm_assets.contract.settings import present_settings
 from mm_assets.lake.layout import MARKER, SIZE_MARKER
 from mm_assets.reading.images import NormalisedImage
 from mm_assets.uploads.archives.opening import SUFFIXES, open_archive, suffix_of, without_suffix
@@ -34,6 +35,7 @@ from mm_assets.uploads.read_as import firsts_in_words
 from mm_assets.uploads.receive import Packer
 from mm_assets.uploads.received import refused_by_code
 from mm_assets.uploads.webdataset import samples_gathered
+from mm_assets.uploads.without_row import without_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +63,8 @@ class Report:
     problems: each refused file and row; of those that only typing finds the first LISTED of each
     code, while `unlisted` counts the others. left_out: hidden and system files.
     ended: how it would end if it were all that ever came. first_of_several: in words, of which
-    files only the first image would be used.
+    files only the first image would be used. without_row: in words, which images have an ID that
+    no row of it has.
     """
 
     kind: str
@@ -73,6 +76,7 @@ class Report:
     unlisted: dict[str, int] = field(default_factory=dict)
     ended: Ended = field(default_factory=lambda: Ended(End.USED))
     first_of_several: list[str] = field(default_factory=list)
+    without_row: list[str] = field(default_factory=list)
 
     @property
     def problems_by_code(self) -> dict[str, int]:
@@ -89,6 +93,7 @@ class Report:
             "problems_by_code": self.problems_by_code,
             "left_out": self.left_out,
             "first_of_several": self.first_of_several,
+            "without_row": self.without_row,
             "refused": refused,
             **{name: self.ended.as_document()[name] for name in ("end", "end_words")},
         }
@@ -96,11 +101,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What typing makes of an upload's rows. rejects: as refusals_table."""
+    """What typing makes of an upload's rows. rejects: as refusals_table. ids: of all rows."""
 
     records: int
     labels_joined: int
     rejects: pa.Table
+    ids: pa.ChunkedArray
 
 
 # What a room above makes of the packed rows: `manifest.before.judge_rows`.
@@ -185,10 +191,12 @@ def safe_name(path: Path) -> str:
 
 
 def list_folder(folder: Path) -> tuple[list[LocalFile], list[str], list[Refusal]]:
-    """What would be sent, what is left out (hidden and system files), what cannot be sent.
+    """What would be sent, what is left out (hidden and system files, what the project keeps for
+    itself), what cannot be sent.
 
     `folder` may be a file: it is all that would be sent.
     """
+    own = present_settings().own_places
     files: list[LocalFile] = []
     left_out: list[str] = []
     faults: list[Refusal] = []
@@ -205,7 +213,8 @@ def list_folder(folder: Path) -> tuple[list[LocalFile], list[str], list[Refusal]
         for entry in found:
             name = prefix + entry.name
             folder_like = entry.is_dir(follow_symlinks=False)
-            if _left_out(entry.name) or name in (MARKER, SIZE_MARKER):
+            hidden = _left_out(entry.name) or name in (MARKER, SIZE_MARKER)
+            if hidden or Path(entry.path).absolute() in own:
                 left_out.append(printable(name) + "/" * folder_like)
             elif fault := _fault(entry, name):
                 faults.append(Refusal("unsafe_name", fault, printable(name)))
@@ -408,6 +417,7 @@ def _fill(report: Report, packer: Packer, judged: Judged | None) -> None:
         report.counts["rejected"] += judged.rejects.num_rows
         out += refused_by_code(judged.rejects, "row")
         rows += _listed(judged.rejects, report)
+        report.without_row = _strays(packer, judged)
     report.problems += [*files, *rows]
     report.problems.sort(key=lambda problem: (problem.file, problem.line or 0))
     report.ended = end_of_upload(
@@ -417,6 +427,16 @@ def _fill(report: Report, packer: Packer, judged: Judged | None) -> None:
         left_out=out,
         refused=_in_parts(report.refused),
     )
+
+
+def _strays(packer: Packer, judged: Judged) -> list[str]:
+    """Of images whose names say whose they are: those that are nobody's here."""
+    spec = packer.spec
+    if spec.records == "images" or spec.image_name is None or spec.image_column is not None:
+        return []
+    named = {one["file"]: one.get("record_id") for one in packer.files if not one.get("code")}
+    images = {file: record_id for file, record_id in named.items() if record_id is not None}
+    return without_row(images, judged.ids, spec.image_name)
 
 
 def _by_code(refusals: list[Refusal], what: str) -> list[LeftOut]:

@@ -33,6 +33,7 @@ _SAID = {
     "image_lists": "of several images in a cell of column '{}' the first is used",
     "image_lists_whole": "of several images in a cell of column '{}' all are used",
     "images_not_found": "images that rows name and are not in the upload: {}",
+    "images_as_text": "cells that hold an image as text (base64), which is not read: {}",
     "formulas_without_value": "formulas without a saved value, empty here: {}",
 }
 _MOST = 10  # of one kind that are named

@@ -23,6 +23,7 @@ from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image
 from mm_assets.reading.images.formats import SUFFIXES as IMAGE_SUFFIXES
+from mm_assets.reading.other_content import neither, no_image, what_it_is
 from mm_assets.reading.table import TableRefused, Wanted
 from mm_assets.reading.tables import Table, may_be_table, open_table
 from mm_assets.tables.named import file_id
@@ -191,10 +192,9 @@ class Packer:
                 return None
             path.unlink()
             if file.name.lower().endswith(IMAGE_SUFFIXES):
-                reason = "the content is no image at all"
-                self._quarantine(file, "image", "image_unreadable", reason)
+                self._quarantine(file, "image", "image_unreadable", no_image(head))
             else:
-                self._quarantine(file, "unknown", "file_type", _neither(head))
+                self._quarantine(file, "unknown", "file_type", neither(head))
         return None
 
     def _sort_fetched(self, file: Delivered) -> bytes | None:
@@ -202,7 +202,9 @@ class Packer:
         if file.problem is not None:
             self._quarantine(file, "image", file.problem, file.reason)
         elif not is_image(file.head):
+            known = what_it_is(file.head)
             reason = "what is at this address is no image" if file.size else "nothing is there"
+            reason = f"{reason}: {known}" if known else reason
             self._quarantine(file, "image", "image_unreadable", reason)
         elif isinstance(file.content, bytes):
             return file.content
@@ -262,8 +264,7 @@ class Packer:
                 write_rows(table, self.folder / name, self.spec, inside, self.most_rows)
         except TableRefused as error:
             if file.name.lower().endswith(IMAGE_SUFFIXES):  # a web page saved as an image
-                reason = "the content is text, and no image"
-                self._quarantine(file, "image", "image_unreadable", reason)
+                self._quarantine(file, "image", "image_unreadable", no_image(file.head))
                 return
             where = f" (line {error.line})" if error.line else ""
             self._quarantine(file, "table", error.code, error.reason + where)
@@ -362,6 +363,8 @@ class Packer:
             entry["rejected"] += len(named.lines_refused.get(entry["rows_file"], ()))
             if missed := named.not_found.get(entry["rows_file"]):
                 entry["read_as"] = {**entry["read_as"], "images_not_found": missed}
+            if number := named.as_text.get(entry["rows_file"]):
+                entry["read_as"] = {**entry["read_as"], "images_as_text": number}
         for file, note in notes.items():
             owners = named.owners.get(file) or self._owner_by_name(note)
             if owners:
@@ -464,14 +467,3 @@ def wanted_of(spec: DatasetSpec) -> Wanted:
 def _sha256(content: bytes | Path | None) -> str:
     """Of an image that was not sent yet; those that were have their checksum."""
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
-
-
-def _neither(head: bytes) -> str:
-    way = next((way for magic, way in _WAYS.items() if head.startswith(magic)), "")
-    return f"neither a table nor an image, judged by its content{way}"
-
-
-_WAYS = {
-    b"%PDF-": ": a PDF; its pages become images with pdftoppm -png",
-    b"Rar!": ": a RAR archive; unpack it, or make a zip of it",
-}

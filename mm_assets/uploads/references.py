@@ -14,10 +14,13 @@ from mm_assets.contract.errors import Refusal
 from mm_assets.contract.ids import fault_of, normalised
 from mm_assets.reading.fetch_many import is_address
 from mm_assets.reading.image_column import Ambiguous, ImageFiles, cells_of, key_of
+from mm_assets.reading.other_content import is_image_as_text
 
 BATCH_ROWS = 65_536
 MOST_SHOWN = 5
 LONGEST = 1024  # bytes of a path, so that it can be kept for files that come later
+# What programs write for no value; a file of that name is found all the same.
+_NONE = frozenset(("nan", "none", "null", "na", "n/a", "<na>", "nat", "nil", "-"))
 Owners = list[tuple[str, int]]
 
 
@@ -37,6 +40,7 @@ class References:
     file of rows. not_found: in words, for each file of rows that names what is not there.
     addresses: that are to be fetched, for each file of rows; they are in `owners` as well.
     missing: the same as `not_found`, cell by cell, of records that have no image here.
+    as_text: how many cells of each file of rows hold an image itself, which is not read.
     """
 
     owners: dict[str, Owners] = field(default_factory=dict)
@@ -45,6 +49,14 @@ class References:
     not_found: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
     missing: list[Missing] = field(default_factory=list)
+    as_text: dict[str, int] = field(default_factory=dict)
+
+    def names_in(self, cell: str | None, rows_file: str) -> str | None:
+        """The cell, unless it is an image itself instead of a name; that is counted."""
+        if cell is None or not is_image_as_text(cell):
+            return cell
+        self.as_text[rows_file] = self.as_text.get(rows_file, 0) + 1
+        return None
 
     def add(self, file: str, owner: tuple[str, int], fetch_for: str | None) -> None:
         """fetch_for: the file of rows that names it, if it is an address."""
@@ -78,7 +90,8 @@ def read_references(
             record_id = normalised(given or "")
             if fault_of(record_id) is not None:
                 continue  # the row is refused for it
-            for number, one in enumerate(cells_of(cell, spec.image_separator, missing)):
+            names = cells_of(found.names_in(cell, name), spec.image_separator, missing)
+            for number, one in enumerate(names):
                 file, fetch = _meant(one, entry["file"], files, may_fetch)
                 if file is None:
                     gone.add(Missing(record_id, number, one, entry["file"]), line)
@@ -121,6 +134,8 @@ class _NotFound:
         self._cells: dict[Missing, int] = {}  # and the line of each
 
     def add(self, cell: Missing, line: int) -> None:
+        if cell.path.casefold() in _NONE:
+            return
         self.count += 1
         if len(self._first) < MOST_SHOWN:
             self._first.append(cell.path[:100])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pandas as pd
@@ -123,6 +124,30 @@ def test_predictions_are_narrowed(world: World, batch: pd.DataFrame):
     assert len(world.ds.predictions(modality="without_image", limit=2)) == 2
     with pytest.raises(mm.UsageError, match="with_image, without_image"):
         world.ds.predictions(modality="image")
+    assert world.ds.predictions(ids=str(batch.index[0]))["record_id"].tolist() == [batch.index[0]]
+    with pytest.raises(mm.UsageError, match="0 or more"):
+        world.ds.predictions(limit=-1)
+
+
+def test_predictions_are_narrowed_by_an_upload_s_name_and_by_a_time_of_any_zone(
+    world: World, batch: pd.DataFrame
+):
+    every = world.ds.predictions()
+    [name] = [one["name"] for one in world.ds.uploads() if one["upload"] == every["upload"][0]]
+    by_name, by_key = (
+        world.ds.predictions(upload=one)["record_id"].tolist() for one in (name, every["upload"][0])
+    )
+    assert by_name == by_key != []
+    with pytest.raises(mm.UploadError, match="upload_unknown"):
+        world.ds.predictions(upload="never")
+    last = datetime.fromisoformat(every["predicted_at"].max())
+    for zone in (UTC, timezone(timedelta(hours=9)), timezone(timedelta(hours=-9))):
+        since = last.astimezone(zone).isoformat()
+        assert set(world.ds.predictions(since=since)["predicted_at"]) == {last.isoformat()}
+        after = (last + timedelta(seconds=1)).astimezone(zone).isoformat()
+        assert world.ds.predictions(since=after).empty
+    with pytest.raises(mm.UsageError, match="is no time"):
+        world.ds.predictions(since="yesterday")
 
 
 def test_uploads_and_receipts_print_well(world: World, batch: pd.DataFrame):
@@ -223,6 +248,17 @@ def test_what_does_not_fit_together_is_said(world: World):
         mm.draft(world.known, label="adopted", name="pets", say=lambda _: None)
     with pytest.raises(mm.UsageError, match="name="):
         mm.draft(world.known, label="adopted")
+
+
+def test_a_withdrawal_names_no_model_that_is_older_than_the_upload(world: World):
+    ds = world.ds
+    record, label = world.known.index[0], world.known["adopted"].iloc[0]
+    other = pd.DataFrame({"pet": [record], "adopted": ["no" if label == "yes" else "yes"]})
+    ds.upload(other, name="slip", quiet=True)
+    ds.sync(quiet=True)
+    done = ds.withdraw("slip")
+    assert (done.records, done.learnt_by) == (1, ())
+    ds.sync(quiet=True)
 
 
 def test_a_champion_is_taken_back_and_leaves_in_python(world: World, batch, tmp_path):

@@ -104,6 +104,9 @@ def test_an_upload_is_checked_sent_synced_and_accounted_for(project, run, tmp_pa
 
 def test_predictions_are_an_empty_list_before_any_champion(project, run):
     assert json.loads(run("predictions", "--format", "json").stdout) == []
+    assert "No predictions yet: there is no model. `mm train`" in run("predictions").stderr
+    assert "'yesterday' is no time" in run("predictions", "--since", "yesterday", code=2).stderr
+    assert "upload_unknown" in run("predictions", "--upload", "never", code=2).stderr
 
 
 @in_a_folder
@@ -128,6 +131,7 @@ def test_interval_and_doubts_are_shown_where_there_are_any_and_always_in_files(
     shown = run("predictions").stdout
     assert all(word in shown for word in ("lower", "4.250", "123457", "doubts", "far_number"))
     assert "far_number (weight)" in run("predictions", "--format", "csv").stdout
+    assert "none is like that" in run("predictions", "--id", "a2").stderr
     listed = json.loads(run("review", "list", "--format", "json").stdout)
     assert [row["why"] for row in listed] == ["far_number (weight)"]
 
@@ -195,7 +199,7 @@ def test_too_few_records_to_train_are_no_failure_but_nothing_was_trained(project
     run("sync")
     result = run("train", "--format", "json", code=2)
     assert "✗ parts: train: nothing used: no model was trained" in result.stderr
-    assert "Send more labelled records" in result.stderr
+    assert "Send records with a value in 'state'" in result.stderr
     assert "runs failed" not in result.stderr
     assert json.loads(result.stdout)[0]["end"] == "nothing used"
 

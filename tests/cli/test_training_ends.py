@@ -55,6 +55,8 @@ def test_three_classes_in_a_binary_problem_train_nothing(folder_settings: Settin
     assert "without_image classes_differ" in done.stderr
     assert "✓" not in done.stderr
     assert done.stderr.count("classes_differ: ") == 1
+    assert "a binary problem has two classes, and the labels are cat (" in done.stderr
+    assert "is the label of record '" in done.stderr
 
 
 def test_one_model_of_two_is_used_in_part_with_the_reason_for_the_other(
@@ -63,7 +65,8 @@ def test_one_model_of_two_is_used_in_part_with_the_reason_for_the_other(
     done = trained(folder_settings, MEAN, "cat dog", 3)
     assert done.exit_code == 3, done.stderr
     assert "! pets: train: used in part: 1 of 2 models not trained: with_image" in done.stderr
-    assert "too_few_records: 3 labelled records" in done.stderr
+    assert "too_few_records: 3 labelled records (" in done.stderr
+    assert "{'training'" not in done.stderr
     assert "✓ without_image: champion" in done.stderr
 
 

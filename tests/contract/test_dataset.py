@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mm_assets.contract.cron import fault_of_cron
 from mm_assets.contract.dataset import DatasetSpec, Modality
 from mm_assets.contract.errors import SpecError
 from mm_assets.contract.spec_file import COMPONENT, load_spec, load_specs
@@ -91,31 +92,58 @@ def test_a_good_file_is_read_whole_with_short_and_long_columns(tmp_path: Path) -
             ["'base64' is no text encoding"],
         ),
         # types and ranges
-        ("id_column: id", "id_column: 5", 5, ["`id_column`", "valid string"]),
-        (
-            "age: number",
-            "age: 3",
-            10,
-            ["`columns.age` is 3; write keys with values below it"],
-        ),
+        ("id_column: id", "id_column: 5", 5, ['`id_column` as a number; write it in quotes: "5"']),
+        ("id_column: id", "id_column: 2024-01-01", 5, ["as a date; write it in quotes"]),
+        ("id_column: id", "id_column:", 5, ["`id_column` is empty"]),
+        ("id_column: id", "id_column: on", 5, ['truth value; write it in quotes: "on"']),
+        ("id_column: id", "id_column: [id]", 5, ['as a list; write it in quotes: "[id]"']),
+        ("age: number", "age: 3", 10, ["`columns.age` is 3; write its kind: number, category"]),
+        ("age: number", "age:", 10, ["`columns.age` is empty; write its kind"]),
+        ("id_column: id", "id_column: id\n  size: number", 6, ["`size`; if it is a column"]),
+        ("age: number", "“age”: number", 10, ["the quotes of “age” are letters", 'write "age"']),
+        ("[cat, dog]", "[“cat”, dog]", 8, ["the quotes of “cat” are letters", 'write "cat"']),
         ("classes: [cat, dog]", "classes: cat", 8, ["`classes` is 'cat'; write a list: `[cat]`"]),
         ("classes: [cat, dog]", "model_with_image: sklearn", 8, ["as `{engine: sklearn}`"]),
         ("classes: [cat, dog]", "model_with_image: [sklearn]", 8, ["as `{engine: sklearn}`"]),
         ("classes: [cat, dog]", "limits: 5", 8, ["`limits` is 5", "of minimum_image_share"]),
-        ("age: number", "7: number", 10, ["`columns.7`", "valid string"]),
-        ("classes: [cat, dog]", "classes:\n    - cat\n    - 1", 10, ["`classes.1`", "string"]),
-        ("classes: [cat, dog]", "review_threshold: 60", 8, ["less than or equal to 1"]),
-        ("classes: [cat, dog]", "image_longest_side: big", 8, ["`image_longest_side`", "integer"]),
-        ("classes: [cat, dog]", "limits: {maximum_drift: 0}", 8, ["greater than 0"]),
+        ("age: number", "7: number", 10, ['7 of `columns.7` as a number; write it in quotes: "7"']),
+        ("age: number", "no: number", 10, ['truth value; write it in quotes: "no"']),
+        ("[cat, dog]", "\n    - cat\n    - 1", 10, ["`classes.1` as a number", 'in quotes: "1"']),
+        ("[cat, dog]", "[cat, 01]", 8, ["01 of `classes.1` as a number", 'in quotes: "01"']),
+        ("classes: [cat, dog]", "review_threshold: 60", 8, ["up to 1: 60% is 0.6"]),
+        ("classes: [cat, dog]", "review_threshold: 60%", 8, ["'60%'; write a number: 0.6"]),
+        ("classes: [cat, dog]", "review_threshold: 0,6", 8, ["'0,6'; write a number: 0.6"]),
+        ("classes: [cat, dog]", "image_longest_side: big", 8, ["'big'; write a whole number"]),
+        ("classes: [cat, dog]", "limits: {maximum_drift: 0}", 8, ["is 0; write a number above 0"]),
+        ("classes: [cat, dog]", "train_schedule: every day", 8, ["a cron line has 5", "0 3 * * *"]),
+        ("classes: [cat, dog]", 'train_schedule: "0 25 * * *"', 8, ["'25' in", "is no hour"]),
+        ("classes: [cat, dog]", "keep_inbox: perhaps", 8, ["'perhaps'; write true or false"]),
+        ("classes: [cat, dog]", "image_name: {id}", 8, ["keys with values", 'in quotes: "{id}"']),
+        ("classes: [cat, dog]", "model_with_image:", 8, ["is empty", "`{engine: automatic}`"]),
+        (
+            "classes: [cat, dog]",
+            "model_with_image: {engine: gradient_boosting, max_bin: 3}",
+            8,
+            ["`model_with_image.max_bin`", "written as `hyperparameters: {max_bin: …}`"],
+        ),
         # what does not fit together
-        ("label_column: label", "label_column: id", 3, ["name the same column"]),
-        ("label_column: label", "label_column: age", 3, ["'age' is the ID or the label"]),
-        ("id_column: id", "id_column: colour", 3, ["take it out of `columns`"]),
-        ("age: number", "image: text", 3, ["'image' is the image's own column"]),
-        ("age: number", "_line: number", 3, ["start with _ are reserved: _line"]),
-        ("problem_type: binary", "problem_type: regression", 3, ["regression has no `classes`"]),
-        ("[cat, dog]", "[cat, dog, cow]", 3, ["exactly two"]),
-        ("[cat, dog]", "[cat, cat]", 3, ["two different names"]),
+        ("label_column: label", "label_column: id", 6, ["name the same column"]),
+        ("label_column: label", "label_column: age", 9, ["'age' is the ID or the label"]),
+        ("id_column: id", "id_column: colour", 9, ["take it out of `columns`"]),
+        ("age: number", "image: text", 9, ["`columns`: 'image' is the image's own column"]),
+        ("age: number", "_line: number", 9, ["names that start with _ are reserved: _line"]),
+        ("problem_type: binary", "problem_type: regression", 8, ["regression has no `classes`"]),
+        ("[cat, dog]", "[cat, dog, cow]", 8, ["exactly two", "these are 3"]),
+        ("[cat, dog]", "[cat, cat]", 8, ["two different names"]),
+        ("[cat, dog]", '[cat, ""]', 8, ["'', which stands for a missing value"]),
+        (
+            "[cat, dog]",
+            "[cat, dog]\n  missing_values: [dog]",
+            8,
+            ["'dog', which stands for a missing"],
+        ),
+        ("[cat, dog]", "[cat, dog]\n  minimum_score: 90", 9, ["accuracy is at most 1"]),
+        ("classes: [cat, dog]", 'image_name: "{id}.JPG"', 8, ["without their ending: write {id}"]),
         ("dataset: pets", "dataset: My Pets", 4, ["`dataset`", "use a-z, 0-9 and _"]),
         ("classes: [cat, dog]", "image_name: photo", 8, ["write {id} once"]),
         ("classes: [cat, dog]", 'image_name: "{id}-{id}"', 8, ["write {id} once"]),
@@ -137,9 +165,9 @@ def test_a_mistake_is_answered_with_its_line_and_what_to_write(
 @pytest.mark.parametrize(
     ("key", "line", "answer"),
     [
-        ("positive_class: dgo", 3, "'dgo', which is none of the classes; did you mean 'dog'?"),
-        ("costs: {dog: {cow: 3}}", 3, "'cow', which is none of the classes; there are cat, dog"),
-        ("class_weights: {cow: 3}", 3, "`class_weights` names 'cow'"),
+        ("positive_class: dgo", 8, "'dgo', which is none of the classes; did you mean 'dog'?"),
+        ("costs: {dog: {cow: 3}}", 8, "'cow', which is none of the classes; there are cat, dog"),
+        ("class_weights: {cow: 3}", 8, "`class_weights` names 'cow'"),
         ("costs: {dog: {dog: 3}}", 8, "`costs`: 'dog' for 'dog' is no error"),
         ("costs: {dog: {cat: -3}}", 8, "'dog' taken for 'cat' costs -3: write a number"),
         ("costs: {dog: {cat: .inf}}", 8, "costs inf: write a number"),
@@ -150,16 +178,16 @@ def test_a_mistake_is_answered_with_its_line_and_what_to_write(
         ("decide_for: auc", 8, "one of accuracy, balanced_accuracy, macro_f1, f1, or the least"),
         ("decide_for: {recall: 95}", 8, "{recall: 0.95}"),
         ("decide_for: [f1]", 8, "{recall: 0.95}"),
-        ("decide_for: f1", 3, "`decide_for: f1` needs `positive_class`"),
-        ("decide_for: {recall: 0.9}", 3, "`decide_for: {recall: 0.9}` needs `positive_class`"),
-        ("decide_for: accuracy\n  costs: {dog: {cat: 2}}", 3, "keep one of them"),
-        ("metric: expected_cost", 3, "`metric: expected_cost` needs `costs`"),
-        ("metric: average_precision", 3, "needs `positive_class`"),
+        ("decide_for: f1", 8, "`decide_for: f1` needs `positive_class`"),
+        ("decide_for: {recall: 0.9}", 8, "`decide_for: {recall: 0.9}` needs `positive_class`"),
+        ("decide_for: accuracy\n  costs: {dog: {cat: 2}}", 9, "keep one of them"),
+        ("metric: expected_cost", 8, "`metric: expected_cost` needs `costs`"),
+        ("metric: average_precision", 8, "needs `positive_class`"),
         ("class_weights: {dog: 0}", 8, "'dog' weighs 0: write a number above 0"),
         ("class_weights: even", 8, "write `balanced`, or a class and its weight"),
         (
             "class_weights: balanced\n  model_with_image: {engine: rules}",
-            3,
+            8,
             "write `costs` instead",
         ),
     ],
@@ -210,6 +238,22 @@ def test_every_mistake_is_listed_not_only_the_first(tmp_path: Path) -> None:
     said = str(caught.value)
     assert "3 mistakes:" in said
     assert all(f"defs.yaml:{line}: " in said for line in (3, 5, 10))
+    assert said.index("defs.yaml:5: ") < said.index("defs.yaml:10: ")
+
+
+def test_keys_that_do_not_fit_together_are_listed_in_one_go_as_well(tmp_path: Path) -> None:
+    text = GOOD.replace("age: number", "id: number\n    label: text")
+    text += "  id_column: other\n  metric: mean_absolute_error\n  positive_class: cow\n"
+    text = text.replace("  id_column: other\n", "") + "  label_column: label\nseed: 3\n"
+    with pytest.raises(SpecError) as caught:
+        load_spec(written(tmp_path, text))
+    said = str(caught.value)
+    assert "5 mistakes:" in said
+    assert "'id' and 'label' are the ID and the label: take them out of `columns`" in said
+    assert "`metric: mean_absolute_error` does not fit a binary problem" in said
+    assert "`positive_class` names 'cow'" in said
+    assert "`label_column` stands here and in line 6; keep one of them" in said
+    assert "`seed` stands outside of `attributes:`" in said
 
 
 @pytest.mark.parametrize(
@@ -226,13 +270,42 @@ def test_a_file_without_attributes_is_told_what_to_begin_with(tmp_path: Path, te
 @pytest.mark.parametrize(
     ("text", "line"),
     [("attributes:\n  a: [1,\n", 3), ("attributes:\n  a: 'open\n", 3), ("a: b: c\n", 1),
-     ("attributes:\n\tdataset: x\n", 2), ("a: *nothing\n", 1)],
+     ("attributes:\n\tdataset: x\n", 2), ("a: *nothing\n", 1), ("attributes:\n  [a, b]: c\n", 2)],
 )  # fmt: skip
 def test_what_is_not_yaml_is_answered_with_the_line(tmp_path: Path, text: str, line: int) -> None:
     with pytest.raises(SpecError) as caught:
         load_spec(written(tmp_path, text))
     assert caught.value.code == "spec_not_yaml"
     assert caught.value.where.endswith(f"defs.yaml:{line}")
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "todo"),
+    [
+        ("a:\n\tb: c\n", "a tab stands where the line is indented", "Write spaces"),
+        ("a:\n\u00a0 b: c\n  d: e\n", "another blank than a space stands", "Write spaces"),
+        ("a:\n  b: Pets: all\n", "in `b: Pets: all`", "A value with a colon in it"),
+        ("a:\n  b: {id}-{n}\n", "in `b: {id}-{n}`", "put all of it in quotes"),
+        ("a:\n  b: *_{id}\n", "in `b: *_{id}`", "begins with * or & stands in quotes"),
+        ("a:\n  b:c\n  d: e\n", "in `d: e`", "its colon, or the space behind it"),
+        ("a:\n  b: c\n   d: e\n", "in `d: e`", "indented"),
+        ("a: b\n---\na: b\n", "another document", "one dataset in a file"),
+    ],
+    ids=["tab", "blank", "colon", "braces", "star", "no space", "indented", "two"],
+)
+def test_what_is_not_yaml_is_told_what_to_write(
+    tmp_path: Path, text: str, what: str, todo: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(written(tmp_path, text))
+    assert what in caught.value.what
+    assert todo in caught.value.todo
+
+
+def test_keys_that_are_not_indented_are_told_so(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(written(tmp_path, GOOD.replace("\n  ", "\n")))
+    assert "do not stand below `attributes:`" in caught.value.what
 
 
 def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
@@ -277,13 +350,13 @@ def test_a_threshold_alone_is_a_review_that_is_read_again_and_two_may_be_asked(
 
 def test_a_key_beside_the_attributes_is_refused_where_it_stands(tmp_path: Path) -> None:
     lines = len(GOOD.strip().splitlines())
-    for key, todo in (("model_with_image", "Indent it"), ("nonsense", "Take it out")):
+    for key, todo in (("model_with_image", "indent it"), ("nonsense", "take it out")):
         with pytest.raises(SpecError) as caught:
             load_spec(written(tmp_path, f"{GOOD.strip()}\n{key}: 1\n", "a"))
         assert caught.value.code == "spec_invalid"
         assert f"`{key}` stands outside" in caught.value.what
-        assert caught.value.where.endswith(f"defs.yaml:{lines + 1}")
-        assert todo in caught.value.todo
+        assert f"defs.yaml:{lines + 1}: " in caught.value.what
+        assert todo in caught.value.what
 
 
 def test_all_datasets_of_a_folder_are_read_and_other_components_left_alone(tmp_path: Path) -> None:
@@ -291,6 +364,49 @@ def test_all_datasets_of_a_folder_are_read_and_other_components_left_alone(tmp_p
     written(tmp_path, GOOD.replace("dataset: pets", "dataset: more"), "b")
     written(tmp_path, "type: other.Component\nattributes: {x: 1}\n", "c")
     assert sorted(load_specs(tmp_path)) == ["more", "pets"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD.replace("DatasetPipeline", "DatasetPipline"), "`type` is 'mm_assets.pipeline.Dat"),
+        (GOOD.replace(f"type: {COMPONENT}\n", ""), "`type` is missing"),
+    ],
+    ids=["misspelt", "missing"],
+)
+def test_a_dataset_does_not_vanish_for_its_type(tmp_path: Path, text: str, said: str) -> None:
+    written(tmp_path, text)
+    with pytest.raises(SpecError) as caught:
+        load_specs(tmp_path)
+    assert said in caught.value.what
+    assert caught.value.todo == f"Write `type: {COMPONENT}`."
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0 3 * * *", "*/15 0-6 1,15 * mon-fri", "@daily", "0 0 L * *", "0 12 * jan,feb 7",
+        "0 9 * * fri#2", "5-55/10 * * * *", "every day", "0 25 * * *", "60 * * * *", "* * * *",
+        "0 0 32 * *", "0 0 * 13 *", "0 0 * * 8", "*/0 * * * *", "0 0 * foo *", "", "@dayly",
+        "0 3 * * * *", "a * * * *",
+    ],
+)  # fmt: skip
+def test_a_cron_line_is_one_where_dagster_takes_it_for_one(line: str) -> None:
+    from dagster._utils.schedules import is_valid_cron_string
+
+    assert (fault_of_cron(line) is None) is is_valid_cron_string(line)
+
+
+def test_every_bad_file_is_named_not_only_the_first(tmp_path: Path) -> None:
+    written(tmp_path, GOOD, "a")
+    written(tmp_path, GOOD, "b")
+    written(tmp_path, GOOD.replace("binary", "binery"), "c")
+    written(tmp_path, GOOD.replace("pets", "d"), "d").write_bytes(GOOD.encode() + b"  # \xe9")
+    with pytest.raises(SpecError) as caught:
+        load_specs(tmp_path)
+    assert caught.value.what.startswith("3 files have mistakes:\n")
+    for words in ("two files describe the dataset 'pets'", "'binery'", "not UTF-8"):
+        assert words in caught.value.what
 
 
 @pytest.mark.parametrize(

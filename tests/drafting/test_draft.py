@@ -215,6 +215,29 @@ def test_a_label_that_teaches_nothing_is_refused(
     assert error.value.code == code
 
 
+@pytest.mark.parametrize(("label", "words"), [("", "no value"), ("yes", "one value")])
+def test_a_column_that_is_called_label_and_teaches_nothing_is_named_before_others(
+    label: str, words: str, write: Write
+) -> None:
+    table, images = write({**base(), "label": [label] * N})
+    with pytest.raises(SpecError, match="which column is the label") as error:
+        draft_spec(table, images, "id", None)
+    assert f"It could be 'label' (its name says so, but it has {words})" in error.value.what
+    assert "--label label" in error.value.todo
+
+
+@pytest.mark.parametrize(
+    ("last", "doubted"), [("2200", False), ("999999999", True), ("-70000", True)]
+)
+def test_a_number_far_from_all_other_labels_is_doubted(
+    last: str, doubted: bool, write: Write
+) -> None:
+    prices = [str(1000 + 17 * n) for n in range(N)]
+    table, images = write({**base(), "label": [*prices[:-1], last]})
+    notes = draft_spec(table, images, "id", "label").notes
+    assert any("far from all others" in note for note in notes) is doubted
+
+
 def test_rows_without_label_and_rare_classes_are_in_the_notes(write: Write) -> None:
     labels = ["a", "b"] * 25 + ["c"] * 2 + [""] * 8
     table, images = write({**base(), "label": labels})

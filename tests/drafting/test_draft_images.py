@@ -44,6 +44,25 @@ def test_the_shape_of_the_paths_is_found(
     assert name == spec.dataset == "my_photos"
 
 
+def test_one_stray_folder_hides_no_classes_and_is_named(tmp_path: Path) -> None:
+    files = [f"{kind}/{n}.png" for kind in ("cat", "dog") for n in range(5 + 5 * (kind == "dog"))]
+    drafted = draft_images(folder_of(tmp_path, *files, "cat/deep/x.png"))
+    assert load_draft(drafted.text).classes == ("cat", "deep", "dog")
+    assert any(note.startswith("only one image: deep; if it is no class") for note in drafted.notes)
+
+
+def test_folders_that_differ_only_in_how_they_are_written_are_one_class(tmp_path: Path) -> None:
+    files = ("cat/1.png", "cat/2.png", "dog/3.png", "dog/4.png", "DOG/5.png")
+    drafted = draft_images(folder_of(tmp_path, *files))
+    assert load_draft(drafted.text).classes == ("cat", "dog")
+    assert "are one class, 'dog'" in " ".join(drafted.notes)
+    assert "only one image" not in " ".join(drafted.notes)
+    with pytest.raises(SpecError, match="no label can be read"):
+        draft_images(
+            folder_of(tmp_path / "one", "dog/1.png", "dog/2.png", "DOG/3.png", "DOG/4.png")
+        )
+
+
 def test_a_folder_of_heic_is_drafted(tmp_path: Path) -> None:
     names = ("cat/IMG_1.HEIC", "cat/IMG_2.HEIC", "dog/IMG_3.heic", "dog/IMG_4.heif")
     files = (heic.PLAIN, heic.TURNED, heic.TEN_BITS, heic.THREE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 from hashlib import sha256
 from typing import Any
@@ -47,6 +48,17 @@ def test_a_row_has_the_image_that_its_cell_names(flow: Flow) -> None:
     assert flow.fates("one.zip") == {
         "data/pics/IMG_1.jpg": "used", "data/pics/2.png": "used", "data/pics/3.png": "orphaned",
     }  # fmt: skip
+
+
+def test_a_cell_that_holds_the_image_itself_or_no_value_in_words_names_no_file(flow: Flow) -> None:
+    text = base64.b64encode(draw_image(1, side=64)).decode()
+    cells = (text, f'"data:image/png;base64,{text}"', "nan", "None", "<NA>", "gone.png", "na")
+    rows = [f"r{n},1,red,{cell}" for n, cell in enumerate(cells)]
+    flow.drop("one.zip", {"pets.csv": table(HEADER, *rows), "na.png": draw_image(2)})
+    flow.take("one.zip")
+    read_as = read_receipt(flow.lake, "pets", flow.keys["one.zip"])["tables"][0]["read_as"]
+    assert (read_as["images_as_text"], read_as["images_not_found"]) == (2, "gone.png")
+    assert images_of(flow, "one.zip")["r6"] == "na.png"
 
 
 def test_of_several_named_the_first_that_is_an_image_is_used(flow: Flow) -> None:

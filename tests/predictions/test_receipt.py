@@ -78,6 +78,19 @@ def test_whatever_is_not_used_says_why_and_what_to_do(lake: Lake, store: Store) 
         assert bool(file["reason"]) is bool(file["todo"]) is (not used)
         assert bool(file["code"]) is (file["fate"] == "quarantined")
     assert all(reject["reason"] and reject["todo"] for reject in receipt["rejects"])
+    reasons = {file["file"]: file["reason"] for file in receipt["files"]}
+    assert reasons["9-1.png"] == "no row with its ID '9' has come yet"
+
+
+def test_an_image_of_several_records_is_used_if_one_of_them_has_it(
+    lake: Lake, store: Store
+) -> None:
+    spec = dataset(image_column="photo", image_separator=";")
+    rows = table("id,age,colour,label,photo", "1,2,red,,a.png", "2,2,red,,b.png;a.png")
+    upload = sent(lake, "a.zip", {"t.csv": rows, "a.png": draw_image(1), "b.png": draw_image(2)})
+    processed(lake, store, spec, "a.zip")
+    found = fates(build_receipt(lake, store, spec, upload))
+    assert found == {"t.csv": "used", "a.png": "used", "b.png": "used"}
 
 
 def test_an_orphan_is_used_once_its_row_has_come(lake: Lake, store: Store) -> None:

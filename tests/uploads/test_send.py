@@ -20,9 +20,11 @@ import pytest
 from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.errors import LakeError, MMError, UploadError
 from mm_assets.contract.settings import Settings
+from mm_assets.drafting.image_names import has_images_beside
 from mm_assets.lake import s3 as lake_s3
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.local import sha256_of
+from mm_assets.uploads.check import list_folder
 from mm_assets.uploads.find import announced_files, find_uploads
 from mm_assets.uploads.receive import receive
 from mm_assets.uploads.send import PART, check, safe_name, send
@@ -38,7 +40,7 @@ from tests.faults import (
     lose_answer,
     reset,
 )
-from tests.make import plain_image
+from tests.make import draw_image, plain_image
 
 PREFIX = "inbox/pets/delivery/"
 HASTY = lake_s3.Patience(
@@ -300,6 +302,33 @@ def test_large_files_travel_in_parts_and_are_recognised_again(
     assert announced["a.bin"][1] == sha256_of(folder / "a.bin")
     assert announced["b.bin"][1] == sha256_of(folder / "b.bin")
     assert send(counting, folder, "pets").already_there
+
+
+def test_what_the_project_keeps_for_itself_is_not_sent_with_its_whole_folder(
+    folder: Path, spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MM_ROOT", str(folder))
+    for name in ("MM_LAKE", "MM_TABLE", "MM_DATA", "MM_DEFS", "DAGSTER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    before = [file.name for file in list_folder(folder)[0]]
+    for name in (
+        "data/lake/x.csv", "data/monitoring/pets/a.png", "data/dagster/x.db",
+        "data/predictions.duckdb", "data/cache/m.json", "defs/pets/defs.yaml",
+    ):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    (folder / "data/mine.png").write_bytes(draw_image(1))
+    files, left_out, _ = list_folder(folder)
+    assert [file.name for file in files] == sorted([*before, "data/mine.png"])
+    assert left_out == [
+        "data/cache/", "data/dagster/", "data/lake/", "data/monitoring/", "data/predictions.duckdb",
+        "defs/",
+    ]  # fmt: skip
+    assert has_images_beside(folder / "x.csv")
+    (folder / "data/mine.png").unlink()
+    for file in before:
+        (folder / file).unlink()
+    assert not has_images_beside(folder / "x.csv")
 
 
 def test_hidden_and_system_files_stay_here_and_are_mentioned(
