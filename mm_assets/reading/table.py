@@ -53,7 +53,7 @@ class Wanted:
     encoding: of a text file; "auto" detects it. lines_as: a column more, first, which holds the
     line of each row; in a table that has no such column. images: those inside the table are read
     as well, of the column `image_column` if that holds some (images_inside.py). all_images: of a
-    list all of them, not the first alone.
+    list all of them, not the first alone. sheet: of a workbook, this one and no other.
     """
 
     id_column: str | None = None
@@ -63,6 +63,7 @@ class Wanted:
     images: bool = False
     image_column: str | None = None
     all_images: bool = False
+    sheet: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

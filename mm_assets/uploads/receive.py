@@ -252,10 +252,14 @@ class Packer:
         size = {"width": image.width, "height": image.height, "frames": image.frames}
         self._note(file, "image", record_id=named.record_id, **size)
 
-    def _add_table(self, file: Delivered, path: Path) -> None:
+    def _add_table(self, file: Delivered, path: Path, sheet: str | None = None) -> None:
+        """sheet: of a workbook that holds several tables, this one; else what is found first."""
         name = f"rows-{len(self.tables):04d}.parquet"
+        wanted = replace(self.wanted, sheet=sheet)
+        more: list[str] = []
         try:
-            table = open_table(path, file=file.name, wanted=self.wanted, scratch=self.folder)
+            table = open_table(path, file=file.name, wanted=wanted, scratch=self.folder)
+            more = table.facts.pop("more_sheets", [])
             brings = self._judge_columns(table)
             check_chosen(table, self.spec.image_column)
             with ImagesInside(self.spec, table, self.folder / f"{name}.images") as inside:
@@ -267,6 +271,7 @@ class Packer:
                 return
             where = f" (line {error.line})" if error.line else ""
             self._quarantine(file, "table", error.code, error.reason + where)
+            self._add_sheets(file, path, more)
             return
         if inside.file is not None:
             self.images.take(inside.file.path)
@@ -288,6 +293,12 @@ class Packer:
             }
         )
         self._note(file, "table")
+        self._add_sheets(file, path, more)
+
+    def _add_sheets(self, file: Delivered, path: Path, sheets: Iterable[str]) -> None:
+        """Take what else a workbook holds of tables, each under a name of its own."""
+        for sheet in sheets:
+            self._add_table(replace(file, name=f"{file.name}, sheet {sheet}"), path, sheet)
 
     def _add_rows_of_files(self) -> None:
         """Where each image is a record: its row, as if a table had brought ID and label.
@@ -471,7 +482,14 @@ def _neither(head: bytes) -> str:
     return f"neither a table nor an image, judged by its content{way}"
 
 
+_AS_PARQUET = "write it as Parquet or CSV"
 _WAYS = {
+    b"ORC": f": an ORC file; {_AS_PARQUET}",
+    b"Obj\x01": f": an Avro file; {_AS_PARQUET}",
+    b"<stata_dta>": f": a file of Stata; {_AS_PARQUET}",
+    b"$FL": f": a file of SPSS; {_AS_PARQUET}",
+    b"\x89HDF": f": an HDF5 file; {_AS_PARQUET}",
+    b"SQLite format 3": ": a database of SQLite; write its table as CSV",
     b"%PDF-": ": a PDF; its pages become images with pdftoppm -png",
     b"Rar!": ": a RAR archive; unpack it, or make a zip of it",
 }
