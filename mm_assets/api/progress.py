@@ -96,7 +96,7 @@ def say_problems(report: Report) -> None:
                 f"{table['file']} looks like a copy of {copy['file']} ({copy['same_rows']:,} rows "
                 "are the same); where both have an ID, the row there counts"
             )
-    for words in report.first_of_several:
+    for words in (*report.first_of_several, *report.nearly):
         warn(words)
 
 

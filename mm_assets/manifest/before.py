@@ -12,6 +12,7 @@ from mm_assets.contract.dataset import DatasetSpec
 from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
+from mm_assets.manifest.nearly import nearly, nearly_in_words
 from mm_assets.manifest.rows import typed_rows
 from mm_assets.uploads.check import Judged
 from mm_assets.uploads.receive import Packer
@@ -28,4 +29,10 @@ def judge_rows(spec: DatasetSpec, packer: Packer, folder: Path) -> Judged:
     where = of_upload(spec.dataset, "before", RAW)
     receipt = lake.publish(where, packer.finish(), packer.summary())
     with typed_rows(lake, spec, receipt) as typed:
-        return Judged(typed.index.num_rows, typed.labels_joined, typed.rejects)
+        images = {
+            file["file"]: file["record_id"]
+            for file in packer.files
+            if file["kind"] == "image" and not file.get("code") and file.get("record_id")
+        }
+        said = nearly_in_words(nearly(typed.index["record_id"], images))
+        return Judged(typed.index.num_rows, typed.labels_joined, typed.rejects, said)

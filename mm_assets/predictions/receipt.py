@@ -13,6 +13,7 @@ from mm_assets.contract.errors import REFUSALS
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import MANIFEST, of_upload, predictions_name
 from mm_assets.manifest.join import image_fates, own_images
+from mm_assets.manifest.nearly import nearly_in_words
 from mm_assets.predictions import unlike
 from mm_assets.tables.named import is_file_id
 from mm_assets.tables.store import Query, Store
@@ -83,6 +84,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
         ],
         "unlike": unlike.in_words(_predicted(lake, spec, upload)),
         "first_of_several": firsts_in_words(received),
+        "nearly": nearly_in_words((manifest or {}).get("nearly")),
         "files": files,
         "rejects": rejects,
     }

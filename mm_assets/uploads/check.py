@@ -61,7 +61,8 @@ class Report:
     problems: each refused file and row; of those that only typing finds the first LISTED of each
     code, while `unlisted` counts the others. left_out: hidden and system files.
     ended: how it would end if it were all that ever came. first_of_several: in words, of which
-    files only the first image would be used.
+    files only the first image would be used. nearly: in words, which images miss their row here by
+    how the ID is written.
     """
 
     kind: str
@@ -73,6 +74,7 @@ class Report:
     unlisted: dict[str, int] = field(default_factory=dict)
     ended: Ended = field(default_factory=lambda: Ended(End.USED))
     first_of_several: list[str] = field(default_factory=list)
+    nearly: list[str] = field(default_factory=list)
 
     @property
     def problems_by_code(self) -> dict[str, int]:
@@ -89,6 +91,7 @@ class Report:
             "problems_by_code": self.problems_by_code,
             "left_out": self.left_out,
             "first_of_several": self.first_of_several,
+            "nearly": self.nearly,
             "refused": refused,
             **{name: self.ended.as_document()[name] for name in ("end", "end_words")},
         }
@@ -96,11 +99,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What typing makes of an upload's rows. rejects: as refusals_table."""
+    """What typing makes of an upload's rows. rejects: as refusals_table. nearly: in words, which
+    images miss their row by how the ID is written."""
 
     records: int
     labels_joined: int
     rejects: pa.Table
+    nearly: list[str]
 
 
 # What a room above makes of the packed rows: `manifest.before.judge_rows`.
@@ -404,6 +409,7 @@ def _fill(report: Report, packer: Packer, judged: Judged | None) -> None:
     used = report.counts["rows"] - report.counts["rejected"]
     if judged is not None:
         used = judged.records + judged.labels_joined
+        report.nearly = judged.nearly
         report.counts |= {"records": judged.records, "labels_joined": judged.labels_joined}
         report.counts["rejected"] += judged.rejects.num_rows
         out += refused_by_code(judged.rejects, "row")
