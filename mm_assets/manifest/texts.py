@@ -12,7 +12,7 @@ from typing import Any
 
 from mm_assets.contract.dataset import ColumnKind, DatasetSpec
 from mm_assets.contract.ids import MAXIMUM_BYTES
-from mm_assets.contract.spellings import LABEL_WITH_DECIMALS
+from mm_assets.contract.spellings import LABEL_WITH_DECIMALS, quoted
 from mm_assets.contract.sql import literal
 from mm_assets.manifest.numbers import SPACE, Form, missing_sql
 
@@ -140,7 +140,8 @@ def label_problems(spec: DatasetSpec, form: Form) -> Iterator[Problem]:
         yield wrong, "label_invalid", f"{reason} || ', no finite number'"
     elif spec.classes is not None:
         outside = f"NOT {gone} AND NOT list_contains($classes, {label_sql(spec, form)})"
-        yield outside, "label_invalid", f"{reason} || ', not one of the classes'"
+        known = literal(f", not one of the classes: {quoted(spec.classes)}")
+        yield outside, "label_invalid", f"{reason} || {known}"
     yield f"labels_only AND {gone}", "value_missing", "'no label in a label table'"
 
 

@@ -15,9 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mm_assets.contract import ids
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SPACE = ids.SPACE
 FILE_COLUMN = "_file"
 LINE_COLUMN = "_line"
 IMAGE_COLUMN = "_image"  # the bytes of images inside a table
@@ -28,7 +31,6 @@ BLOCK_BYTES = 8 << 20  # about as much is held at once
 BLOCK_ROWS = 131_072  # or fewer bytes, where rows are very short
 MOST_COLUMNS = 10_000
 MOST_REJECTS = 500_000  # each of them is kept in memory until the receipt is written
-SPACE = " \t\r\n"  # what may stand around a value without being part of it
 
 
 class TableRefused(Exception):  # noqa: N818  not a fault of ours, it speaks of the file

@@ -21,6 +21,7 @@ from mm_assets.contract.ids import fault_of
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
+from mm_assets.reading.header import without_columns
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image
 from mm_assets.reading.images.formats import SUFFIXES as IMAGE_SUFFIXES
 from mm_assets.reading.table import TableRefused, Wanted
@@ -350,11 +351,7 @@ class Packer:
             missing += [name for name in split if name not in missing]
         if not missing:
             return "rows"
-        raise TableRefused(
-            "table_columns",
-            f"columns missing: {', '.join(missing)}; found: {', '.join(table.header)}",
-            1,
-        )
+        raise without_columns(table.header, missing)
 
     def _name_images(self, unnamed: ImageFile, progress: Progress) -> None:
         """Give each image that waits, or lies at an address, the records whose rows name it."""
