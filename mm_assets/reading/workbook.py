@@ -210,9 +210,11 @@ def _no_table(refused: list[TableRefused], filled: list[str]) -> TableRefused:
 
 
 def _is_better(found: _Sheet, best: _Sheet, wanted: Wanted) -> bool:
-    """Without a name to look for, the first sheet with several columns is the table."""
+    """Without a name to look for, the first sheet with several columns is the table; but not a
+    list of columns, or another legend, before a sheet that is both longer and wider."""
+    old, new = best.cells, found.cells
     if wanted.id_column is None:
-        return bool(best.cells.width == 1 and found.cells.width > 1)
+        return bool(new.width > old.width and (old.width == 1 or new.height > old.height))
     return found.known > best.known
 
 

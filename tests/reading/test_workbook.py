@@ -118,6 +118,12 @@ def test_without_a_name_to_look_for_the_first_sheet_with_columns_is_read(tmp_pat
     path = write_xlsx(tmp_path / "t.xlsx", Note=[["read me"]], Data=[["a", "b"], [1, 2]])
     table = table_of(open_workbook, path, Wanted())
     assert table.header == ["a", "b"]
+    legend = [["column", "meaning"], ["a", "first"]]
+    both = write_xlsx(
+        tmp_path / "v.xlsx", Legend=legend, Data=[["a", "b", "c"], *[[1, 2, 3]] * 2],
+        Wide=[[*"abcdef"]], Long=[["a"], *[[1]] * 9],
+    )  # fmt: skip
+    assert table_of(open_workbook, both, Wanted()).header == ["a", "b", "c"]
     alone = write_xlsx(tmp_path / "u.xlsx", Note=[["a"], [1]])
     assert rows_of(table_of(open_workbook, alone, Wanted())) == [(2, "1")]
 
