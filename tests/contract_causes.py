@@ -68,7 +68,8 @@ CAUSES: dict[str, str] = {
     "would be a path.",
     "id_too_long": "The ID has more than 1,024 bytes in UTF-8. (An image whose name holds such an "
     "ID is quarantined.)",
-    "id_number_lost": "The ID is a number of which digits may be lost: in a workbook more than 15 "
+    "id_number_lost": "The ID is a number of which digits may be lost: in text `1.23457E+11`, as "
+    "spreadsheets save a long one; in a workbook more than 15 "
     "digits or not whole; in Parquet or Arrow a float that is not whole or too large to be "
     "exact.",
     "id_is_date": "A spreadsheet made a date, a time or a truth value of the ID. What was typed "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mm_assets.contract.dataset import ColumnKind, DatasetSpec
-from mm_assets.contract.ids import MAXIMUM_BYTES
+from mm_assets.contract.ids import MAXIMUM_BYTES, SHORTENED, SHORTENED_REASON
 from mm_assets.contract.spellings import LABEL_WITH_DECIMALS, quoted
 from mm_assets.contract.sql import literal
 from mm_assets.manifest.numbers import SPACE, Form, missing_sql
@@ -29,6 +29,11 @@ ID_PROBLEMS = [
         r"regexp_matches(record_id, '[\x00-\x1f\x7f-\x{9f}\x{2028}\x{2029}/\\]|^\.\.?$')",
         "id_unsafe",
         "'the ID holds control characters or is a path'",
+    ),
+    (
+        f"regexp_full_match(record_id, {literal(SHORTENED)})",
+        "id_number_lost",
+        literal(SHORTENED_REASON),
     ),
 ]
 

@@ -326,7 +326,7 @@ class _Buffer:
             self.taken += len(line)
             self._at = end
             self.line += 1
-            yield line.decode("utf-8", "surrogatepass")
+            yield line.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogatepass")
 
     def begin_row(self) -> int:
         """Note that a row ends here; returns the line on which the next one begins."""
@@ -361,6 +361,8 @@ class _Buffer:
         if b"\0" in data or returns != _before(array, newlines, 13):
             return None
         if data.startswith(codecs.BOM_UTF8):  # text here, but Arrow leaves it out
+            return None
+        if b"\n" + codecs.BOM_UTF8 in data:  # of a file that was put behind another one
             return None
         quotes = np.flatnonzero(array == ord(dialect.quote))
         row_ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
