@@ -23,9 +23,10 @@ CAUSES: dict[str, str] = {
     "image_unexpected": "An image was sent to a dataset without images (`image_name: null`).",
     "file_type": "Neither a table nor an image, by its bytes: a PDF, a film, a text document, a "
     "web page that calls itself `.xls`, an empty file.",
-    "system_file": "Made by an operating system or a program for itself: `.DS_Store`, `._*`, "
-    "`Thumbs.db`, `desktop.ini`, the locks of office programs (`~$x.xlsx`, `.~lock.x#`), and all "
-    "that lies in a hidden folder (`.git`, `.ipynb_checkpoints`, `.idea`), `__MACOSX` or `@eaDir`.",
+    "system_file": "Made by an operating system or a program for itself: `.DS_Store`, `._*`, a "
+    "folder's `Icon\\r`, `Thumbs.db`, `desktop.ini`, the locks of office programs (`~$x.xlsx`, "
+    "`.~lock.x#`), and all that lies in a hidden folder (`.git`, `.ipynb_checkpoints`, "
+    "`.idea`), `__MACOSX` or `@eaDir`.",
     "not_announced": "A folder with `upload.json` holds a file that it does not name.",
     "checksum_differs": "Size or sha256 is not what `upload.json` announces, or the file is gone.",
     "unsafe_name": "A file in a folder is named with `..`, an empty part, a backslash, a control "
@@ -67,7 +68,8 @@ CAUSES: dict[str, str] = {
     "would be a path.",
     "id_too_long": "The ID has more than 1,024 bytes in UTF-8. (An image whose name holds such an "
     "ID is quarantined.)",
-    "id_number_lost": "The ID is a number of which digits may be lost: in a workbook more than 15 "
+    "id_number_lost": "The ID is a number of which digits may be lost: in text `1.23457E+11`, as "
+    "spreadsheets save a long one; in a workbook more than 15 "
     "digits or not whole; in Parquet or Arrow a float that is not whole or too large to be "
     "exact.",
     "id_is_date": "A spreadsheet made a date, a time or a truth value of the ID. What was typed "
@@ -113,9 +115,9 @@ CAUSES: dict[str, str] = {
     "several, or a zip with two directories.",
     "archive_corrupt": "A checksum or size is wrong, a local header says other than the directory, "
     "bytes lie behind an entry or behind the end of the archive.",
-    "archive_unsafe_name": "`..`, an absolute path, a drive (`C:`), a backslash, a NUL or another "
-    "control character, an empty part, a part over 255 bytes, over 4,096 in all, no "
-    "valid UTF-8.",
+    "archive_unsafe_name": "`..`, an absolute path, a drive (`C:`), a backslash (but of Windows "
+    "in a zip), a NUL or another control character, an empty part, a part over 255 bytes, "
+    "over 4,096 in all, no valid UTF-8.",
     "archive_special_file": "A symbolic or hard link, a device, a pipe, a sparse file, a folder "
     "with content.",
     "archive_encrypted": "It needs a password, or an entry does.",

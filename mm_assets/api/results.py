@@ -221,6 +221,7 @@ class Receipt(dict[str, Any]):
             visible(ended.words or str(ended.end)),
             *([visible(f"What to do: {ended.todo}")] if ended.todo else []),
             *self["first_of_several"],
+            *self["nearly"],
         ]
 
 

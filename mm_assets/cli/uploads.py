@@ -197,7 +197,7 @@ def receipt(
         print_rows(counts, counts.columns, form, "Counts")
         if tables := document.tables():
             print_rows(tables, tables.columns, form, tables.title)
-        for words in (*document["first_of_several"], *document["unlike"]):
+        for words in (*document["first_of_several"], *document["nearly"], *document["unlike"]):
             warn(words)
         if left_out := document.left_out():
             print_rows(left_out, left_out.columns, form, left_out.title)

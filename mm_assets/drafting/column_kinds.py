@@ -7,6 +7,7 @@ itself never guesses.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from mm_assets.contract.spellings import Known
@@ -33,6 +34,10 @@ _NOT_LEARNT = (
     (WEB_ADDRESS, "it holds web addresses; nothing is fetched from there"),
     (IMAGE_FILES, "it holds names of image files"),
     (_DATE, "it holds dates or times; add a column with a number, such as an age in days"),
+)
+# A number and what people write beside it: €45.50, USD 12, 12 %, 45kg; not a code such as A12.
+_QUANTITY = re.compile(
+    r"[-+−]?(?P<before>[$€£¥₹₩₽₺]|[A-Z]{3}\s)?\s?[-+−]?[0-9][0-9.,'’\s]*(?P<after>[^0-9]{0,10})"
 )
 _TRUTHS = {"true", "false", "t", "f", "yes", "no", "y", "n"}
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
@@ -135,7 +140,27 @@ def _of_numbers(profile: Profile, numbers: dict[float, int]) -> Taken:
     return Taken("number", because)
 
 
+def _written_beside(profile: Profile) -> str:
+    """The unit or currency that stands beside nearly each number of a column, or ''."""
+    counts = Counter[str]()
+    for value, count in profile.values.items():
+        if found := _QUANTITY.fullmatch(value):
+            counts[((found["before"] or "") + found["after"]).strip()] += count
+    beside, count = (counts.most_common(1) or [("", 0)])[0]
+    return beside if count >= NUMBERS_SHARE * profile.present else ""
+
+
 def _of_words(profile: Profile) -> Taken:
+    taken = _of_plain_words(profile)
+    if len(profile.values) > FEW_CODES and (beside := _written_beside(profile)):
+        return taken.doubted(
+            f"numbers with '{shown(beside)}' beside them are words here; send the numbers alone "
+            "and write number"
+        )
+    return taken
+
+
+def _of_plain_words(profile: Profile) -> Taken:
     different, words = len(profile.values), profile.words()
     if {value.casefold() for value in profile.values} <= _TRUTHS:
         return Taken("category", "yes or no")

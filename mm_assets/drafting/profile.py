@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from mm_assets.contract.ids import SPACE
 from mm_assets.manifest.numbers import MARKERS, PLAIN, Form, parser
 
 _PLAIN = re.compile(PLAIN)
@@ -52,7 +53,7 @@ class Profile:
 
     def add(self, texts: Iterable[str]) -> None:
         for text, count in Counter(texts).items():
-            value = text.strip(" \t\r\n")
+            value = text.strip(SPACE)
             if self.exact:
                 (self.values if value else self.missing)[text] += count
             else:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROWS_READ = 100_000  # enough to judge columns by; the whole table is read by the pipeline
 ROWS_KEPT = 5_000  # to look for what goes together
+_SHEETS_NAMED = 10
 IMAGES_READ = 256 << 20  # bytes of images inside the table, and no more
 
 
@@ -141,6 +142,15 @@ def _counted(table: Table, id_column: str | None, label_column: str | None, most
     )
 
 
+def _others(table: Table) -> str:
+    """What is to be known of a workbook's other sheets with rows."""
+    others = [*table.facts.get("more_sheets", []), *table.facts.get("other_sheets", [])]
+    if not others:
+        return ""
+    named = ", ".join(f"'{shown(name)}'" for name in others[:_SHEETS_NAMED])
+    return f"; an upload takes others too, if they hold the ID and a column of the YAML: {named}"
+
+
 def _notes(table: Table, first: int) -> list[str]:
     """first: how many rows were read, if that is not all of them."""
     notes = []
@@ -152,7 +162,7 @@ def _notes(table: Table, first: int) -> list[str]:
             f"{f' ({because})' if because else ''}: look at its accents"
         )
     if "sheet" in table.facts:
-        notes.append(f"the sheet '{shown(str(table.facts['sheet']))}' was read")
+        notes.append(f"the sheet '{shown(str(table.facts['sheet']))}' was read{_others(table)}")
     if "image_columns" in table.facts:
         named = ", ".join(f"'{shown(name)}'" for name in table.facts["image_columns"])
         notes.append(f"columns with images: {named}; the first is taken, the YAML can name another")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MOST_ROWS, MOST_CELLS = 1_000, 10_000  # beyond that Arrow and DuckDB are faster
 # Of the numbers that DuckDB takes for one, those that Python takes for the same one.
 _PLAIN = re.compile(r"-?([0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?")
-_HARMLESS = re.compile(r"[\x20-\x2e\x30-\x5b\x5d-\x7e]+")  # printable ASCII but slashes
+_HARMLESS = re.compile(r"[\x20-\x2a\x2c-\x2e\x30-\x5b\x5d-\x7e]+")  # printable ASCII but / \ +
 _MARKERS = frozenset(MARKERS)
 Text = str | None
 

@@ -27,6 +27,7 @@ from mm_assets.manifest.writing import counts_by, write_table, write_tables
 from mm_assets.reading.ahead import one_ahead
 from mm_assets.reading.image_features import mean_features
 from mm_assets.reading.in_memory import in_memory
+from mm_assets.tables.named import is_file_id
 from mm_assets.tables.store import Published, Store
 from mm_assets.uploads.joined import note_joined
 from mm_assets.uploads.received import (
@@ -38,6 +39,7 @@ from mm_assets.uploads.received import (
     refusals_table,
 )
 from mm_assets.uploads.withdrawals import read_withdrawal, withdrawn_uploads
+from mm_assets.uploads.without_row import nearly
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,6 +101,7 @@ def build_manifest(
                 "counts": _counts(receipt, typed, written, rejects, fates),
                 "rejected_by_code": counts_by(rejects, "code"),
                 "numbers": typed.numbers,
+                "nearly": nearly(typed.index["record_id"], _orphans(fates)),
                 **ended.as_document(),
             },
         )  # fmt: skip
@@ -179,6 +182,15 @@ def _ids(record_ids: pa.Array) -> pa.Table:
     import pyarrow as pa
 
     return pa.table({"record_id": record_ids.cast(pa.string())})
+
+
+def _orphans(fates: pa.Table) -> dict[str, str]:
+    """Images without a row, by file: their IDs, as far as their names say one."""
+    import pyarrow.compute as pc
+
+    alone = fates.filter(pc.equal(fates["fate"], "orphaned"))
+    found = zip(alone["file"].to_pylist(), alone["record_id"].to_pylist(), strict=True)
+    return {file: record_id for file, record_id in found if not is_file_id(record_id)}
 
 
 def _fates_withdrawn(images: pa.Table) -> pa.Table:

@@ -336,7 +336,7 @@ def _is_harmless(text: pa.Array) -> bool:
     bytes_of = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]
     harmless = np.zeros(256, bool)
     harmless[0x20:0x7F] = True
-    harmless[[ord("/"), ord("\\")]] = False
+    harmless[[ord("/"), ord("\\"), ord("+")]] = False
     return bool(harmless[bytes_of].all())
 
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mm_assets.contract import ids
 from mm_assets.contract.sql import literal
 
-SPACE = "E' \\t\\r\\n'"
+SPACE = literal(ids.SPACE)
 PLAIN = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 # What stands for a missing number, whatever the YAML says: no number can be one of these.
 MARKERS = (
@@ -257,7 +258,7 @@ def parser(form: Form) -> Callable[[str], float | None]:
     groups = re.compile(_python(_GROUP))
 
     def parse(text: str) -> float | None:
-        text = text.strip(" \t\r\n").translate(_MINUS)
+        text = text.strip(ids.SPACE).translate(_MINUS)
         if not written.fullmatch(text) or (is_open and is_open.fullmatch(text)):
             return None
         bare = groups.sub("", text.replace(form.grouping, "")).replace(",", ".")
@@ -276,7 +277,7 @@ def evidence_of(texts: Iterable[str]) -> Evidence:
     counts = dict.fromkeys(".,", 0)
     open_counts = dict.fromkeys(".,", 0)
     for raw in texts:
-        text = raw.strip(" \t\r\n").translate(_MINUS)
+        text = raw.strip(ids.SPACE).translate(_MINUS)
         odd += not plain.fullmatch(text)
         for sign in ".,":
             if opens[sign].fullmatch(text):

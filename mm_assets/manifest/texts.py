@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mm_assets.contract.dataset import ColumnKind, DatasetSpec
-from mm_assets.contract.ids import MAXIMUM_BYTES
-from mm_assets.contract.spellings import LABEL_WITH_DECIMALS
+from mm_assets.contract.ids import MAXIMUM_BYTES, SHORTENED, SHORTENED_REASON
+from mm_assets.contract.spellings import LABEL_WITH_DECIMALS, quoted
 from mm_assets.contract.sql import literal
 from mm_assets.manifest.numbers import SPACE, Form, missing_sql
 
@@ -29,6 +29,11 @@ ID_PROBLEMS = [
         r"regexp_matches(record_id, '[\x00-\x1f\x7f-\x{9f}\x{2028}\x{2029}/\\]|^\.\.?$')",
         "id_unsafe",
         "'the ID holds control characters or is a path'",
+    ),
+    (
+        f"regexp_full_match(record_id, {literal(SHORTENED)})",
+        "id_number_lost",
+        literal(SHORTENED_REASON),
     ),
 ]
 
@@ -140,7 +145,8 @@ def label_problems(spec: DatasetSpec, form: Form) -> Iterator[Problem]:
         yield wrong, "label_invalid", f"{reason} || ', no finite number'"
     elif spec.classes is not None:
         outside = f"NOT {gone} AND NOT list_contains($classes, {label_sql(spec, form)})"
-        yield outside, "label_invalid", f"{reason} || ', not one of the classes'"
+        known = literal(f", not one of the classes: {quoted(spec.classes)}")
+        yield outside, "label_invalid", f"{reason} || {known}"
     yield f"labels_only AND {gone}", "value_missing", "'no label in a label table'"
 
 

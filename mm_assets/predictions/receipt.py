@@ -21,6 +21,7 @@ from mm_assets.uploads import ledger
 from mm_assets.uploads.read_as import first_of, firsts_in_words, in_words
 from mm_assets.uploads.received import end_so_far, read_parquet, read_receipt
 from mm_assets.uploads.withdrawals import read_withdrawal
+from mm_assets.uploads.without_row import nearly_in_words
 
 
 def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> dict[str, Any]:
@@ -87,6 +88,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
         ],
         "unlike": unlike.in_words(_predicted(lake, spec, upload)),
         "first_of_several": firsts_in_words(received),
+        "nearly": nearly_in_words((manifest or {}).get("nearly")),
         "files": files,
         "rejects": rejects,
     }

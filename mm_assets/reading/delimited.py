@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SAMPLE_BYTES = 256 << 10
+_DRAWN = re.compile(r"[-=+| ]{3,}")  # a line below the header, as databases print it
+_TEXT_FORMULA = r'(?s)^="([^"]|"")*"$'
 _DOS_END = "\x1a"  # old programs close a file with it
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)")
 
@@ -86,6 +88,7 @@ class Delimited(Source):
                 if self.dialect.skip_blank:
                     block.columns = [pc.utf8_trim(column, " ") for column in block.columns]
                 if len(block.lines) or block.rejects:
+                    block.columns = [_without_formula(column) for column in block.columns]
                     yield block
 
     # -- regular blocks ---------------------------------------------------------------------------
@@ -198,6 +201,8 @@ class Delimited(Source):
         if len(row) != width:
             if not any(cell.strip(SPACE) for cell in row) or row == [_DOS_END]:
                 return None
+            if len(row) == 1 and _DRAWN.fullmatch(row[0]):
+                return None
             fits = not any(cell.strip(SPACE) for cell in row[width:]) and len(row) >= self._named
             if not fits:
                 reason = f"{len(row)} fields under a header of {width}"
@@ -216,6 +221,17 @@ class Delimited(Source):
 
     def _id_of(self, row: list[str]) -> str | None:
         return row[self._id_at] if self._id_at is not None and self._id_at < len(row) else None
+
+
+def _without_formula(column: pa.Array) -> pa.Array:
+    """`="007"` is the text 007: programs write so what Excel shall not make a number of."""
+    import pyarrow.compute as pc
+
+    if not pc.any(pc.starts_with(column, '="')).as_py():
+        return column
+    texts = pc.match_substring_regex(column, _TEXT_FORMULA)
+    inside = pc.replace_substring(pc.utf8_slice_codeunits(column, 2, -1), '""', '"')
+    return pc.if_else(texts, inside, column)
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
@@ -310,7 +326,7 @@ class _Buffer:
             self.taken += len(line)
             self._at = end
             self.line += 1
-            yield line.decode("utf-8", "surrogatepass")
+            yield line.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogatepass")
 
     def begin_row(self) -> int:
         """Note that a row ends here; returns the line on which the next one begins."""
@@ -345,6 +361,8 @@ class _Buffer:
         if b"\0" in data or returns != _before(array, newlines, 13):
             return None
         if data.startswith(codecs.BOM_UTF8):  # text here, but Arrow leaves it out
+            return None
+        if b"\n" + codecs.BOM_UTF8 in data:  # of a file that was put behind another one
             return None
         quotes = np.flatnonzero(array == ord(dialect.quote))
         row_ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0]

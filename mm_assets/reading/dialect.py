@@ -105,7 +105,8 @@ def find_dialect(sample: str, wanted: Wanted, *, whole: bool) -> Found:
     best = max([*tries, *(one for one in habits if one.found)], key=lambda one: one.score)
     if best.found is None:
         if sample.lstrip("\ufeff \t\r\n").startswith("<"):
-            raise TableRefused("file_type", "this is HTML or XML, and no table", 1)
+            reason = "this is HTML or XML, and no table; a spreadsheet saves it as .xlsx or CSV"
+            raise TableRefused("file_type", reason, 1)
         raise best.refused or TableRefused("table_header", "the file holds no header row")
     return best.found
 

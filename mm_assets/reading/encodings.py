@@ -72,7 +72,10 @@ _VALID = "every byte is valid UTF-8"
 def _marked(head: bytes) -> Encoding | None:
     for mark, codec, name in _MARKS:
         if head.startswith(mark):
-            return Encoding(codec, name, "its byte order mark says so", len(mark))
+            count = 1  # programs that know of none put one before the other
+            while head.startswith(mark * (count + 1)):
+                count += 1
+            return Encoding(codec, name, "its byte order mark says so", count * len(mark))
     return None
 
 
@@ -106,9 +109,9 @@ def _nul_places(head: bytes) -> str | None:
     """utf-16-le or utf-16-be if the NUL bytes stand all in odd or all in even places."""
     even, odd = head[::2].count(0), head[1::2].count(0)
     least = max(2, len(head) // 10)
-    if odd >= least and even * 100 <= odd:
+    if odd >= least and even * 10 <= odd:
         return "utf-16-le"
-    return "utf-16-be" if even >= least and odd * 100 <= even else None
+    return "utf-16-be" if even >= least and odd * 10 <= even else None
 
 
 # -- what the bytes say ---------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Which row is the header, and which of its columns is which.
 
-A name that is wanted is found exactly, or else under another case or with other blanks, when only
-one column fits. A column without a name is left out: the index that pandas writes first, or the
-empty columns that spreadsheets leave at the end. So are columns of one name that nobody wants.
-What was decided stands in `Matched.facts`.
+A name that is wanted is found exactly, or else under another case or with other blanks (or `_` and
+`-` in their place), when only one column fits. A column without a name is left out: the index that
+pandas writes first, or the empty columns that spreadsheets leave at the end. So are columns of one
+name that nobody wants. What was decided stands in `Matched.facts`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ ROWS_TRIED = 50  # so far down a header is looked for
 _SHOWN = 20
 _UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")  # signs that have no width
 _BLANKS = re.compile(r"\s+")
+_BETWEEN = re.compile(r"[\s_-]+")  # what programs put in the place of blanks
 # What pandas and readr call a column that has no name.
 _NO_NAME = re.compile(r"Unnamed: \d+|\.\.\.\d+")
 
@@ -42,8 +43,10 @@ def clean(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """What two names have in common that differ only in case, blanks or Unicode form."""
-    return clean(unicodedata.normalize("NFKC", name)).casefold()
+    """What two names have in common that differ only in case, blanks or Unicode form; `age_years`
+    and `age-years` are `Age years`."""
+    plain = clean(unicodedata.normalize("NFKC", name)).casefold()
+    return _BETWEEN.sub(" ", plain).strip() or plain
 
 
 def match_header(header: Sequence[str], wanted: Wanted, line: int | None = 1) -> Matched:
@@ -165,6 +168,16 @@ def without_id(header: Sequence[str], id_column: str, line: int | None = 1) -> T
         )
     reason = f"no column is named '{id_column}'; found: {listed(found)}{hint}"
     return TableRefused("table_no_id", reason, line)
+
+
+def without_columns(header: Sequence[str], missing: Sequence[str]) -> TableRefused:
+    """The refusal of a table that lacks columns, with what may be meant by them."""
+    close = {folded(name): name for name in header}
+    near = {name: difflib.get_close_matches(folded(name), close, n=1) for name in missing}
+    meant = [f"'{close[found[0]]}' for '{name}'" for name, found in near.items() if found]
+    hint = f"; did you mean {', '.join(meant[:_SHOWN])}?" if meant else ""
+    reason = f"columns missing: {', '.join(missing)}; found: {', '.join(header)}{hint}"
+    return TableRefused("table_columns", reason, 1)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -43,6 +43,8 @@ class JsonArraySource(Objects):
             wrapped = WRAPPED.match(head)
             begin = wrapped or _BARE.match(head)
             if begin is None:
+                whole = len(head) < _HEAD  # else a character may be cut in two
+                refuse_other_encodings(head if whole else head[: head.rfind(b"\n") + 1], 1)
                 reason = "this is neither an array of objects nor an object for each line"
                 raise TableRefused("table_json", reason, 1)
             line = 1 + begin[0].count(b"\n")

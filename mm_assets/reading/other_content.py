@@ -12,6 +12,7 @@ _FILM = "a film; ffmpeg -i FILE -frames:v 1 IMAGE.png takes out its first image"
 _SOUND = "a sound"
 _PACKED = "a compressed file ({}); unpack it"
 _PAGE = "a web page; what was to be downloaded was not, or not from this address"
+_AS_PARQUET = "write what is in it as Parquet or CSV"
 _AS_TEXT = rb"\s*(?:b?['\"])?(?:data:image/|/9j/[4-9A-Za-z]|iVBORw0KGgo|R0lGOD[dl]h|UklGR)"
 _START = rb"(?:\xef\xbb\xbf)?\s*"  # of a text
 _KNOWN = tuple(
@@ -29,7 +30,12 @@ _KNOWN = tuple(
         (rb"\x28\xb5\x2f\xfd", _PACKED.format("Zstandard")),
         (rb"Rar!", "a RAR archive; unpack it, or make a zip of it"),
         (rb"\x93NUMPY", "an array of NumPy; save it as PNG, or hand it over in Python"),
-        (rb"\x89HDF\r\n", "an HDF5 file; take the images out of it and save them as PNG"),
+        (rb"\x89HDF\r\n", f"an HDF5 file; {_AS_PARQUET}, images as PNG"),
+        (rb"(?-i:ORC)[^ -~]", f"an ORC file; {_AS_PARQUET}"),
+        (rb"Obj\x01", f"an Avro file; {_AS_PARQUET}"),
+        (rb"<stata_dta>", f"a file of Stata; {_AS_PARQUET}"),
+        (rb"\$FL[23]", f"a file of SPSS; {_AS_PARQUET}"),
+        (rb"SQLite format 3", "a database of SQLite; write its table as CSV"),
         (
             rb"version https://git-lfs\.github\.com/spec/",
             "a pointer of Git LFS in place of the file; run git lfs pull, and send what is there",

@@ -15,9 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mm_assets.contract import ids
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SPACE = ids.SPACE
 FILE_COLUMN = "_file"
 LINE_COLUMN = "_line"
 IMAGE_COLUMN = "_image"  # the bytes of images inside a table
@@ -28,7 +31,6 @@ BLOCK_BYTES = 8 << 20  # about as much is held at once
 BLOCK_ROWS = 131_072  # or fewer bytes, where rows are very short
 MOST_COLUMNS = 10_000
 MOST_REJECTS = 500_000  # each of them is kept in memory until the receipt is written
-SPACE = " \t\r\n"  # what may stand around a value without being part of it
 
 
 class TableRefused(Exception):  # noqa: N818  not a fault of ours, it speaks of the file
@@ -53,7 +55,7 @@ class Wanted:
     encoding: of a text file; "auto" detects it. lines_as: a column more, first, which holds the
     line of each row; in a table that has no such column. images: those inside the table are read
     as well, of the column `image_column` if that holds some (images_inside.py). all_images: of a
-    list all of them, not the first alone.
+    list all of them, not the first alone. sheet: of a workbook, this one and no other.
     """
 
     id_column: str | None = None
@@ -63,6 +65,7 @@ class Wanted:
     images: bool = False
     image_column: str | None = None
     all_images: bool = False
+    sheet: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from mm_assets.reading.arrow_file import open_arrow
 from mm_assets.reading.compressed import compression_of, unpacked
 from mm_assets.reading.delimited import open_delimited
 from mm_assets.reading.formats import Format, format_of
-from mm_assets.reading.header import match_header
+from mm_assets.reading.header import clean, match_header
 from mm_assets.reading.json_array import open_json_array
 from mm_assets.reading.json_lines import open_json_lines
 from mm_assets.reading.parquet import open_parquet
@@ -118,6 +118,10 @@ class Table:
         self.typed = source.typed
         self.facts = {**source.facts, **matched.facts}
         self.n_rows = self.n_blank = 0
+        self._no_data = _NoData(
+            [clean(source.header[place]) for place in matched.places],
+            matched.names.index(matched.id_column) if matched.id_column else 0,
+        )
         self.rejects: list[Refusal] = []
         self._source = source
         self._places = matched.places
@@ -129,10 +133,13 @@ class Table:
         Raises TableRefused when the rest of the file cannot be read, when more than 500,000 rows
         cannot be used, or after the last row when not one row fits the header.
         """
-        self.n_rows = self.n_blank = 0
+        self.n_rows = self.n_blank = n_no_data = 0
         self.rejects = []
         for block in self._source.blocks():
             self._reject(block.rejects)
+            n_no_data += self._leave_out(block)
+            if n_no_data:
+                self.facts["rows_of_no_data"] = n_no_data
             if batch := self._batch(block):
                 yield batch
             if len(self.rejects) > MOST_REJECTS:
@@ -156,6 +163,19 @@ class Table:
             # Interned, so that a million rejects of one kind share one text.
             self.rejects.append(Refusal(code, sys.intern(reason), self.file, line, known))
 
+    def _leave_out(self, block: Block) -> int:
+        """Take rows out of the block that are no data; returns how many."""
+        import numpy as np
+        import pyarrow as pa
+
+        found = self._no_data.rows([block.columns[place] for place in self._places])
+        if len(found):
+            kept = pa.array(np.delete(np.arange(len(block.lines)), found))
+            block.lines = block.lines.take(kept)
+            block.columns = [column.take(kept) for column in block.columns]
+            block.images = None if block.images is None else block.images.take(kept)
+        return len(found)
+
     def _batch(self, block: Block) -> pa.RecordBatch | None:
         import pyarrow as pa
 
@@ -174,6 +194,36 @@ class Table:
         files = pa.repeat(pa.scalar(self.file, pa.string()), len(lines))
         names = [FILE_COLUMN, LINE_COLUMN, *self.header, *(IMAGE_COLUMN for _ in images)]
         return pa.RecordBatch.from_arrays([files, lines, *columns, *images], names=names)
+
+
+class _NoData:
+    """Tells rows that are no data: those that repeat the header, as in files that were put one
+    behind the other, and those that only draw a line (`---|:--:|`).
+
+    names: of the columns, as they stand in the file; id_at: the one that is looked at first.
+    """
+
+    def __init__(self, names: list[str], id_at: int) -> None:
+        self._names = names
+        self._order = [id_at, *(at for at in range(len(names)) if at != id_at)]
+
+    def rows(self, columns: list[pa.Array]) -> pa.Array:
+        """The places of such rows. columns: one for each name."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        first = pc.utf8_trim(columns[self._order[0]], SPACE)
+        repeated = pc.indices_nonzero(pc.equal(first, self._names[self._order[0]]))
+        drawn = [pc.starts_with(first, sign) for sign in ("--", "==", ":-")]
+        line = pc.indices_nonzero(pc.or_(pc.or_(drawn[0], drawn[1]), drawn[2]))
+        for at in self._order:
+            if not len(repeated) and not len(line):
+                break
+            same = pc.equal(pc.utf8_trim(columns[at].take(repeated), SPACE), self._names[at])
+            repeated = repeated.filter(same)
+            only = pc.match_substring_regex(columns[at].take(line), r"^[-=:+ ]*$")
+            line = line.filter(pc.fill_null(only, True))
+        return pa.concat_arrays([repeated, line])
 
 
 def _file_names(paths: pa.Array) -> pa.Array:

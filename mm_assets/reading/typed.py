@@ -177,6 +177,8 @@ def as_text(array: pa.Array, name: str, is_id: bool, faults: list[Fault]) -> pa.
         return array.cast(pa.string())
     if t.is_floating(kind):
         return _id_of_floats(array, faults) if is_id else _floats(array)
+    if t.is_decimal(kind) and is_id:
+        return _id_of_decimals(array)
     if t.is_timestamp(kind):
         return _timestamps(array)
     if t.is_time(kind):
@@ -289,6 +291,13 @@ def _id_of_floats(array: pa.Array, faults: list[Fault]) -> pa.Array:
     faults.append(Fault(pc.invert(exact), "id_number_lost", LOST))
     whole = pc.if_else(exact, array, pa.scalar(None, pa.float64()))
     return whole.cast(pa.int64()).cast(pa.string())
+
+
+def _id_of_decimals(array: pa.Array) -> pa.Array:
+    """Databases have IDs as decimals: 7.000 is 7. Others are exact as they stand."""
+    import pyarrow.compute as pc
+
+    return pc.replace_substring_regex(array.cast("string"), r"\.0+$", "")
 
 
 # -- times ----------------------------------------------------------------------------------------

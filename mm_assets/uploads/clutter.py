@@ -5,7 +5,9 @@ from __future__ import annotations
 from mm_assets.reading.images import is_image
 
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
-_SYSTEM_FILES = {".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini"}
+_SYSTEM_FILES = {
+    ".DS_Store", "Icon\r", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini"
+}  # fmt: skip
 # Folders that are not hidden by a dot, and are nobody's data all the same.
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "__pycache__"}
 

@@ -19,6 +19,7 @@ _SAID = {
     "compression": "compressed ({})",
     "sheet": "sheet '{}'",
     "other_sheets": "other sheets, not read: {}",
+    "merged_cells": "cells merged over several rows, each of which has the value: {}",
     "header_line": "the header is in line {}",
     "separator_line": "a first line with `sep=`",
     "quote": "quoted with {}",
@@ -34,6 +35,7 @@ _SAID = {
     "image_lists_whole": "of several images in a cell of column '{}' all are used",
     "images_not_found": "images that rows name and are not in the upload: {}",
     "images_as_text": "cells that hold an image as text (base64), which is not read: {}",
+    "rows_of_no_data": "rows that repeat the header or draw a line, passed over: {}",
     "formulas_without_value": "formulas without a saved value, empty here: {}",
 }
 _MOST = 10  # of one kind that are named

@@ -21,6 +21,7 @@ from mm_assets.contract.ids import fault_of
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import of_upload
 from mm_assets.lake.local import working_folder
+from mm_assets.reading.header import without_columns
 from mm_assets.reading.images import ImageRefused, NormalisedImage, is_image
 from mm_assets.reading.images.formats import SUFFIXES as IMAGE_SUFFIXES
 from mm_assets.reading.other_content import neither, no_image, what_it_is
@@ -254,10 +255,14 @@ class Packer:
         size = {"width": image.width, "height": image.height, "frames": image.frames}
         self._note(file, "image", record_id=named.record_id, **size)
 
-    def _add_table(self, file: Delivered, path: Path) -> None:
+    def _add_table(self, file: Delivered, path: Path, sheet: str | None = None) -> None:
+        """sheet: of a workbook that holds several tables, this one; else what is found first."""
         name = f"rows-{len(self.tables):04d}.parquet"
+        wanted = replace(self.wanted, sheet=sheet)
+        more: list[str] = []
         try:
-            table = open_table(path, file=file.name, wanted=self.wanted, scratch=self.folder)
+            table = open_table(path, file=file.name, wanted=wanted, scratch=self.folder)
+            more = table.facts.pop("more_sheets", [])
             brings = self._judge_columns(table)
             check_chosen(table, self.spec.image_column)
             with ImagesInside(self.spec, table, self.folder / f"{name}.images") as inside:
@@ -268,6 +273,7 @@ class Packer:
                 return
             where = f" (line {error.line})" if error.line else ""
             self._quarantine(file, "table", error.code, error.reason + where)
+            self._add_sheets(file, path, more)
             return
         if inside.file is not None:
             self.images.take(inside.file.path)
@@ -289,6 +295,12 @@ class Packer:
             }
         )
         self._note(file, "table")
+        self._add_sheets(file, path, more)
+
+    def _add_sheets(self, file: Delivered, path: Path, sheets: Iterable[str]) -> None:
+        """Take what else a workbook holds of tables, each under a name of its own."""
+        for sheet in sheets:
+            self._add_table(replace(file, name=f"{file.name}, sheet {sheet}"), path, sheet)
 
     def _add_rows_of_files(self) -> None:
         """Where each image is a record: its row, as if a table had brought ID and label.
@@ -340,11 +352,7 @@ class Packer:
             missing += [name for name in split if name not in missing]
         if not missing:
             return "rows"
-        raise TableRefused(
-            "table_columns",
-            f"columns missing: {', '.join(missing)}; found: {', '.join(table.header)}",
-            1,
-        )
+        raise without_columns(table.header, missing)
 
     def _name_images(self, unnamed: ImageFile, progress: Progress) -> None:
         """Give each image that waits, or lies at an address, the records whose rows name it."""

@@ -8,6 +8,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,9 @@ PARQUET = [
          parquet(FRAME.assign(colour=[True, False, None], notes=pd.Timestamp("2026-01-31"))),
          "t.parquet", records={key: (PEOPLE[key][0], colour, "2026-01-31T00:00:00") for key, colour
                                in {"K1": "true", "K2": "false", "K3": None}.items()}),
+    Case("a02", "decimals as IDs, as databases have them",
+         parquet(FRAME.assign(id=list(map(Decimal, ("1.000", "20.000", "2.500"))))), "t.parquet",
+         records=dict(zip(["1", "20", "2.500"], PEOPLE.values(), strict=True))),
     Case("a02", "infinity", parquet(FRAME.assign(age=[1.5, float("inf"), None])), "t.parquet",
          records={"K1": (1.5, *PEOPLE["K1"][1:]), "K3": (None, *PEOPLE["K3"][1:])},
          rejects={2: "number_invalid"}, words=["'inf'"]),
@@ -129,6 +133,9 @@ JSON = [
     Case("a03", "UTF-16, as PowerShell writes it", as_json(OBJECT).decode().encode("utf-16"),
          "t.jsonl", refused="table_encoding", words=["JSON is read as UTF-8"]),
     Case("a04", "an array of objects", as_json(rows()), "t.json", read_as={"format": "json_array"}),
+    Case("a04", "Windows-1252 in one line",
+         '{"id": "Müller", "age": 1}'.encode("cp1252"), "t.json",
+         refused="table_encoding", words=["0xfc", "not utf-8"]),
     Case("a04", "numbers as texts, indented",
          as_json([{**row, "age": str(row["age"])} for row in rows()], indent=2), "t.json"),
     Case("a04", "alone in an object", as_json({"data": rows()}), "t.json"),

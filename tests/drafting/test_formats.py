@@ -314,6 +314,32 @@ def test_codes_dates_truths_and_gaps_are_what_they_are(tmp_path: Path) -> None:
     assert made.ended.end is End.USED
 
 
+@pytest.mark.parametrize(
+    ("write", "beside"),
+    [
+        ("{}%", "%"), ("{} %", "%"), ("€{}.50", "€"), ("{},50 €", "€"), ("$ {}", "$"),
+        ("{}kg", "kg"), ("{} mg/dl", "mg/dl"), ("USD {}", "USD"), ("-{} °C", "°C"),
+        ("A{}", ""), ("ward {}", ""), ("{}-x-{}", ""), ("{}", ""),
+    ],
+)  # fmt: skip
+def test_numbers_with_a_unit_are_doubted_and_codes_are_not(
+    tmp_path: Path, write: str, beside: str
+) -> None:
+    rows = patients()
+    for at, row in enumerate(rows):
+        row["dose"] = write.format(at % 45, at % 7)
+    doubt = row_about(drafted(tmp_path, rows, ";"), "dose")["doubt"]
+    said = f"numbers with '{beside}' beside them are words here"
+    assert (said in doubt) if beside else ("numbers with" not in doubt)
+
+
+def test_blanks_that_do_not_break_are_no_part_of_a_number(tmp_path: Path) -> None:
+    rows = patients()
+    for row in rows:
+        row["age"] = f"\u00a0{row['age']}\u200b"
+    assert row_about(drafted(tmp_path, rows), "age")["taken_for"] == "number"
+
+
 def test_thousands_of_categories_are_doubted(tmp_path: Path) -> None:
     rows = patients(24_000)
     for number, row in enumerate(rows):

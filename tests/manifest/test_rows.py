@@ -116,7 +116,8 @@ def codes(rows: Rows) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("5", 5.0), (" 5 ", 5.0), ("\t5\r\n", 5.0), (".5", 0.5), ("5.", 5.0), ("+3", 3.0),
+        ("5", 5.0), (" 5 ", 5.0), ("\t5\r\n", 5.0), ("\u00a05", 5.0), (".5", 0.5),
+        ("5.", 5.0), ("+3", 3.0),
         ("-0", -0.0), ("007", 7.0), ("1E5", 1e5), ("-1.5e-3", -0.0015), ("+.5e+3", 500.0),
         ("0.1", 0.1), ("12345678901234567890", 12345678901234567890.0), ("1e-400", 0.0),
         ("1.7976931348623157e308", 1.7976931348623157e308), ("0.30000000000000004", 0.1 + 0.2),
@@ -133,7 +134,7 @@ def test_a_number_is_read_as_python_reads_it(local: Lake, text: str, value: floa
     "text",
     ["inf", "-Infinity", "1e999", "-1e999", "0x10", "1_000", "1 0000", "5 kg",
      "٣", "½", "1e", "e5", "+", "--5", "+-5", "1.2.3", "$5", "5%", "True", "N", "nulll",
-     "\u00a05", "1''000", "1\x005", "1,2,3", "1.234.56", "12,345,6", ",", "1,234.5.6"],
+     "1''000", "1\x005", "1,2,3", "1.234.56", "12,345,6", ",", "1,234.5.6"],
 )  # fmt: skip
 def test_what_is_no_finite_number_is_refused_with_its_text(local: Lake, text: str) -> None:
     rows = typed(local, NUMBERS, Table(["id", "x"], [["a", text], ["b", "1"]]))
@@ -581,7 +582,7 @@ def test_id_and_label_may_have_any_name_too(local: Lake) -> None:
         spec = dataset(id_column=name, label_column="Label of it's", columns={"x": "number"})
         rows = typed(local, spec, Table([name, "x", "Label of it's"], [["1", "2", "cow"]]))
         assert rows.rejects["reason"].to_pylist() == [
-            "Label of it's is 'cow', not one of the classes"
+            "Label of it's is 'cow', not one of the classes: 'cat', 'dog'"
         ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
+from mm_assets.reading import workbook
 from mm_assets.reading.table import MOST_COLUMNS, Wanted
 from mm_assets.reading.workbook import open_workbook
 from tests.reading.files import (
@@ -78,18 +79,23 @@ def test_only_the_id_is_that_strict(tmp_path: Path) -> None:
     assert rejects_of(table) == []
 
 
-def test_the_first_sheet_that_holds_the_id_is_read_and_the_others_are_named(
+def test_the_sheet_with_most_columns_is_read_and_the_others_are_named(
     tmp_path: Path,
 ) -> None:
     path = write_xlsx(
         tmp_path / "t.xlsx", About=[["made by"], ["someone"]], Empty=[],
-        Data=[["ID ", "v"], ["a", 1]], More=[["id"], ["b"]],
+        Columns=[["column", "meaning"], ["id", "whose"]], Ids=[["id"], ["a"]],
+        Data=[["ID ", "v", "w"], ["a", 1, 2]], More=[["id", "v"], ["b", 3]],
     )  # fmt: skip
-    table = table_of(open_workbook, path)
-    assert rows_of(table) == [(2, "a", "1")]
+    table = table_of(open_workbook, path, Wanted("id", ("v", "w")))
+    assert rows_of(table) == [(2, "a", "1", "2")]
     assert table.facts == {
-        "sheet": "Data", "other_sheets": ["About", "More"], "renamed": {"ID": "id"}
+        "sheet": "Data", "more_sheets": ["More"], "other_sheets": ["About", "Columns", "Ids"],
+        "renamed": {"ID": "id"},
     }  # fmt: skip
+    more = table_of(open_workbook, path, Wanted("id", ("v", "w"), sheet="More"))
+    assert rows_of(more) == [(2, "b", "3")]
+    assert more.facts == {"sheet": "More"}
 
 
 def test_a_sheet_that_people_see_comes_before_a_hidden_one(tmp_path: Path) -> None:
@@ -112,6 +118,12 @@ def test_without_a_name_to_look_for_the_first_sheet_with_columns_is_read(tmp_pat
     path = write_xlsx(tmp_path / "t.xlsx", Note=[["read me"]], Data=[["a", "b"], [1, 2]])
     table = table_of(open_workbook, path, Wanted())
     assert table.header == ["a", "b"]
+    legend = [["column", "meaning"], ["a", "first"]]
+    both = write_xlsx(
+        tmp_path / "v.xlsx", Legend=legend, Data=[["a", "b", "c"], *[[1, 2, 3]] * 2],
+        Wide=[[*"abcdef"]], Long=[["a"], *[[1]] * 9],
+    )  # fmt: skip
+    assert table_of(open_workbook, both, Wanted()).header == ["a", "b", "c"]
     alone = write_xlsx(tmp_path / "u.xlsx", Note=[["a"], [1]])
     assert rows_of(table_of(open_workbook, alone, Wanted())) == [(2, "1")]
 
@@ -142,7 +154,38 @@ def test_formulas_without_a_saved_value_are_counted(tmp_path: Path) -> None:
     assert table.facts["formulas_without_value"] == 2
 
 
-def test_errors_and_merged_cells_are_empty(tmp_path: Path) -> None:
+def test_merged_cells_have_their_value_in_each_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workbook, "ROWS_OF_A_BLOCK", 2)
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for at, row in enumerate((["ward", "v"], ["A", 1], [None, 2], [None, 3], ["B", 4]), 4):
+        for place, cell in enumerate(row, 4):
+            sheet.cell(at, place, cell)
+        sheet.cell(at, 3, f"r{at}" if at > 4 else "id")
+    sheet.merge_cells("D5:D7")
+    book.save(tmp_path / "t.xlsx")
+    source = workbook.WorkbookSource(tmp_path / "t.xlsx", Wanted("id"))
+    wards = [ward for block in source.blocks() for ward in block.columns[1].to_pylist()]
+    assert wards == ["A", "A", "A", "B"]
+    assert source.facts["merged_cells"] == 1
+
+
+def test_of_a_header_over_two_rows_the_second_one_counts(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (["id", "person", None, "note"], [None, "age", "ward", None], ["a", 1, "A", "x"]):
+        sheet.append(row)
+    for cells in ("A1:A2", "B1:C1", "D1:D2"):
+        sheet.merge_cells(cells)
+    book.save(tmp_path / "t.xlsx")
+    table = table_of(open_workbook, tmp_path / "t.xlsx", Wanted("id", ("age", "ward", "note")))
+    assert table.header == ["id", "age", "ward", "note"]
+    assert rows_of(table) == [(3, "a", "1", "A", "x")]
+
+
+def test_errors_are_empty_and_cells_merged_in_one_row_but_for_the_first(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     sheet = book.active
     for row in (["id", "u", "v"], ["a", "both", None], ["b", "#N/A", 1]):

@@ -267,6 +267,18 @@ def test_clutter_leaves_an_upload_used(tmp_path: Path) -> None:
     assert (report.ended.end, report.counts["files"]) == (End.USED, 3)
 
 
+def test_the_icon_that_macos_gives_a_folder_is_clutter(tmp_path: Path) -> None:
+    path = tmp_path / "u.zip"
+    path.write_bytes(zipped({"Icon\r": b"", "__MACOSX/._Icon\r": b"\0\5\x16\7", **FILES}))
+    report = check(path, SPEC, judge_rows=judge_rows)
+    assert (report.ended.end, len(report.left_out)) == (End.USED, 2)
+    (tmp_path / "f").mkdir()
+    for name, data in {"Icon\r": b"", **FILES}.items():
+        (tmp_path / "f" / name).write_bytes(data)
+    report = check(tmp_path / "f", SPEC, judge_rows=judge_rows)
+    assert (report.ended.end, report.left_out) == (End.USED, ["Icon\r"])
+
+
 def test_what_only_looks_like_clutter_is_data() -> None:
     for name in ("t.csv", "~t.csv", "git/t.csv", "a.lock", "Thumbs/1.csv", ".hidden.csv"):
         assert clutter(name, TABLE) is None

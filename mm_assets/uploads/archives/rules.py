@@ -35,6 +35,7 @@ _NESTED_MAGIC = re.compile(
     re.DOTALL,
 )
 _DRIVE = re.compile(r"[A-Za-z]:")
+_FINDERS_ICON = re.compile(r"(^|/)(\._)?Icon\r$")  # what macOS keeps a folder's own icon in
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -110,7 +111,7 @@ def refusal(code: str, what: str, where: str, name: str | None = None) -> Upload
 
 def name_fault(name: str) -> str | None:
     """Why no file may be named so, in words, or None."""
-    if _CONTROL.search(name):
+    if _CONTROL.search(_FINDERS_ICON.sub("", name)):
         return "the name holds a control character"
     if "\\" in name:
         return "the name holds a backslash"

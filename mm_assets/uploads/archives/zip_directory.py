@@ -13,12 +13,17 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from mm_assets.contract.errors import UploadError
+from mm_assets.reading.encoding_guess import likely_readings
 from mm_assets.uploads.archives.rules import Caps, check_count, refusal
 
 _END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _CENTRAL = struct.Struct("<4sBBHHHHHIIIHHHHHII")
 _FULL16, FULL32 = 0xFFFF, 0xFFFF_FFFF
 _UTF8 = 0x0800
+_DOS = 0  # the system that an entry names; Windows calls itself so, too
+_DOS_CODECS = ("cp437", "cp850")
+_NAMES_LOOKED_AT = 64 << 10  # bytes of names, to tell their code page
+_NOT_YET = "\0"  # stands for a name until the code page of all is known
 
 
 @dataclass(slots=True)
@@ -32,6 +37,7 @@ class ZipEntry:
     size: int
     offset: int
     mode: int
+    system: int = 3
     data_at: int = 0
 
     @property
@@ -73,6 +79,10 @@ class _Directory:
         shift = start - offset  # bytes in front of the archive that its positions leave out
         self._file.seek(start)
         entries = [self._entry(shift) for _ in range(count)]
+        _name_others([entry for entry in entries if entry.name is _NOT_YET])
+        for entry in entries:  # Windows' own Compress-Archive writes `folder\file`
+            if entry.system == _DOS:
+                entry.name = entry.name.replace("\\", "/")
         if self._file.tell() != list_end:
             raise self._unreadable("the directory is not as long as it says")
         return entries, start
@@ -119,7 +129,7 @@ class _Directory:
         fixed = self._file.read(_CENTRAL.size)
         if len(fixed) < _CENTRAL.size or fixed[:4] != b"PK\1\2":
             raise self._unreadable("the directory lists fewer entries than it says")
-        (_, _, _, _, flags, method, _, _, crc, packed, size, n_name, n_extra, n_comment,
+        (_, _, system, _, flags, method, _, _, crc, packed, size, n_name, n_extra, n_comment,
          disk, _, attributes, offset) = _CENTRAL.unpack(fixed)  # fmt: skip
         raw_name = self._file.read(n_name)
         extra = self._file.read(n_extra)
@@ -135,24 +145,47 @@ class _Directory:
             raise self._unreadable("the archive is split over several files")
         size, packed, offset = values
         mode = attributes >> 16
-        return ZipEntry(name, raw_name, flags, method, crc, packed, size, offset + shift, mode)
+        return ZipEntry(
+            name, raw_name, flags, method, crc, packed, size, offset + shift, mode, system
+        )
 
     def _decoded(self, raw: bytes, flags: int, fields: dict[int, bytes]) -> str:
-        """UTF-8 if flagged so, told so by Info-ZIP's field, or if it is; else the old DOS set."""
+        """UTF-8 if flagged so, told so by Info-ZIP's field, or if it is; else not known yet."""
         field = fields.get(0x7075, b"")
         if field[:1] == b"\1" and field[1:5] == zlib.crc32(raw).to_bytes(4, "little"):
             raw, flags = field[5:], flags | _UTF8
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
-            name = raw.decode("cp437")
             if flags & _UTF8:
-                what = "the name is not valid UTF-8"
+                what, name = "the name is not valid UTF-8", raw.decode("cp437")
                 raise refusal("archive_unsafe_name", what, self._where, name) from None
-            return name
+            return _NOT_YET
 
     def _unreadable(self, what: str) -> UploadError:
         return refusal("archive_unreadable", what, self._where)
+
+
+def _name_others(entries: list[ZipEntry]) -> None:
+    """Name entries in the code page of the machine that made the zip, which nothing in it tells.
+
+    It is that of DOS, as the format has it, if such names may be words; else the likeliest one.
+    """
+    if not entries:
+        return
+    sample = b"\n".join(entry.raw_name for entry in entries)[:_NAMES_LOOKED_AT]
+    likely = [one.codec for one in likely_readings(sample) if _has_letters(one.text)]
+    codec = next((one for one in likely if one in _DOS_CODECS), (*likely, *_DOS_CODECS)[0])
+    for entry in entries:
+        try:
+            entry.name = entry.raw_name.decode(codec)
+        except UnicodeDecodeError:
+            entry.name = entry.raw_name.decode(_DOS_CODECS[0])
+
+
+def _has_letters(text: str) -> bool:
+    """Whether there is a letter beyond ASCII: names hold hardly any sign from there."""
+    return any(letter.isalpha() for letter in text if not letter.isascii())
 
 
 def _extra_fields(extra: bytes) -> dict[int, bytes]:

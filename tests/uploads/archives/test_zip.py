@@ -42,14 +42,18 @@ def zipped(
 
 
 def raw_zip(
-    *entries: tuple[bytes, bytes], flags: int = 0x800, mode: int = 0, size: int = -1
+    *entries: tuple[bytes, bytes],
+    flags: int = 0x800,
+    mode: int = 0,
+    size: int = -1,
+    system: int = 3,
 ) -> bytes:
     """A stored zip written by hand: any name, and sizes that may lie."""
     body, listing = b"", b""
     for name, data in entries:
         claimed = len(data) if size < 0 else size
         common = (20, flags, 0, 0, 0, zlib.crc32(data), len(data), claimed, len(name), 0)
-        listing += struct.pack("<4sBB", b"PK\1\2", 20, 3)
+        listing += struct.pack("<4sBB", b"PK\1\2", 20, system)
         listing += struct.pack("<HHHHHIIIHH", *common)
         listing += struct.pack("<HHHII", 0, 0, 0, mode << 16, len(body)) + name
         body += struct.pack("<4sHHHHHIIIHH", b"PK\3\4", *common) + name + data
@@ -168,9 +172,33 @@ def test_names_in_utf8_without_the_flag_are_read_as_macos_writes_them(tmp_path: 
     assert list(read_all(put(tmp_path, data))) == ["fotos/grün.jpg"]
 
 
-def test_names_in_the_old_dos_character_set_are_read(tmp_path: Path) -> None:
-    data = raw_zip(("grün.jpg".encode("cp437"), b"1"), flags=0)
-    assert list(read_all(put(tmp_path, data))) == ["grün.jpg"]
+@pytest.mark.parametrize(
+    ("codec", "names"),
+    [
+        ("cp437", ["grün.jpg"]), ("cp437", ["é1.jpg", "ñandú.jpg"]), ("cp437", ["½.jpg"]),
+        ("cp850", ["Ångström.jpg", "Ørsted.jpg"]), ("cp852", ["kůň.jpg", "Žluťoučký.jpg"]),
+        ("cp866", ["Фото1.jpg", "Собака.jpg"]), ("cp932", ["写真一.jpg", "表.jpg", "猫の写真.jpg"]),
+        ("gbk", ["照片一.jpg", "小猫照片.jpg"]), ("cp1252", ["Müller/Köln.jpg"]),
+        ("cp1250", ["kůň.jpg", "Žluťoučký.jpg"]), ("mac_roman", ["Köln.jpg", "Zoé.jpg"]),
+    ],
+)  # fmt: skip
+def test_names_in_the_code_page_of_the_machine_are_read(
+    tmp_path: Path, codec: str, names: list[str]
+) -> None:
+    entries = [(name.encode(codec), b"1") for name in names]
+    data = raw_zip(*entries, (b"plain.csv", b""), flags=0, system=0)
+    assert list(read_all(put(tmp_path, data))) == [*names, "plain.csv"]
+
+
+def test_backslashes_of_windows_are_folders(tmp_path: Path) -> None:
+    names = [b"sent\\", b"sent\\t.csv", "sent\\fotos\\grün.jpg".encode()]
+    data = raw_zip(*((name, b"") for name in names), system=0)
+    assert list(read_all(put(tmp_path, data))) == ["sent/t.csv", "sent/fotos/grün.jpg"]
+
+
+def test_the_icon_that_macos_gives_a_folder_costs_nothing(tmp_path: Path) -> None:
+    names = ["a/Icon\r", "__MACOSX/a/._Icon\r", "Icon\r"]
+    assert list(read_all(put(tmp_path, zipped(dict.fromkeys(names, b""))))) == names
 
 
 def test_what_a_reader_leaves_unread_is_skipped_and_still_verified(tmp_path: Path) -> None:
@@ -237,6 +265,16 @@ def test_memory_stays_flat_whatever_the_size_of_an_entry(tmp_path: Path) -> None
 )  # fmt: skip
 def test_an_unsafe_name_refuses_the_whole_archive(tmp_path: Path, name: bytes) -> None:
     refused(tmp_path, raw_zip((b"good.csv", b"id\n"), (name, b"1")), "archive_unsafe_name")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"..\\evil.csv", b"C:\\x.csv", b"\\\\server\\x.csv", b"a\\\\b.csv", b"a\\..\\b", b"b\\"],
+)
+def test_backslashes_of_windows_hide_no_unsafe_name(tmp_path: Path, name: bytes) -> None:
+    data = raw_zip((b"b/", b""), (name, b""), system=0)
+    code = "archive_name_collision" if name == b"b\\" else "archive_unsafe_name"
+    refused(tmp_path, data, code)
 
 
 def test_a_name_of_255_bytes_a_part_is_accepted(tmp_path: Path) -> None:
