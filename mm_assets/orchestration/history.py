@@ -14,6 +14,7 @@ for each.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import uuid
 from collections.abc import Iterator
@@ -36,8 +37,21 @@ def opened(home: Path) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of this folder, its history held open."""
     import dagster as dg
 
-    with dg.DagsterInstance.from_config(str(home)) as instance, held_open(instance):
+    with _in_turn(home):
+        made = dg.DagsterInstance.from_config(str(home))
+    with made as instance, held_open(instance):
         yield instance
+
+
+@contextmanager
+def _in_turn(home: Path) -> Iterator[None]:
+    """One process after the other: two that make Dagster's databases at the same moment spoil them,
+    for good."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # no room, or no right: Dagster says so in its own words
+            lock = held.enter_context((home / "mm-opening.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,14 @@ def speaking_of_home(home: Path) -> Iterator[None]:
 
     Raises LakeError: home_unusable, or disk_full for SQLite without room.
     """
+    from alembic.util import CommandError
     from sqlalchemy.exc import DBAPIError
 
     place = storage_of(home)
     try:
         yield
+    except CommandError as error:
+        raise _spoilt(home, error) from error
     except Exception as error:
         # dagster-postgres tries for a while, and wraps what the database said.
         tried = type(error).__name__ == "DagsterPostgresException"
@@ -95,6 +99,26 @@ def speaking_of_home(home: Path) -> Iterator[None]:
         if not isinstance(cause, DBAPIError):
             raise
         raise _unusable(place, home, cause) from error
+
+
+def _spoilt(home: Path, error: Exception) -> LakeError:
+    """Of databases that two processes of Dagster, not ours, made at the same moment."""
+    files = [file for file in sorted(home.rglob("*.db")) if _versions(file) > 1]
+    return LakeError(
+        code="home_unusable",
+        what=f"Dagster's own database cannot be used: {error}"
+        + "; two processes have made it at the same moment" * bool(files),
+        where=", ".join(map(str, files)) or str(home),
+        todo="End what runs on it, remove this file (a new one is made; answers and uploads lie in "
+        "the table and the lake), then run the same command again.",
+    )
+
+
+def _versions(file: Path) -> int:
+    """How many versions of itself a database names; one is right."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as db:
+        return int(db.execute("SELECT count(*) FROM alembic_version").fetchone()[0])
+    return 0
 
 
 def _unusable(place: str, home: Path, cause: Any) -> LakeError:

@@ -171,7 +171,10 @@ def run_under_fire(
     project: Project, seed: int, kills: int, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], Counter[str]]:
     """Drop the waves one after another while things are killed; returns the end, and the kills."""
-    project.enter()
+    from mm_assets.orchestration.run import open_instance
+
+    with open_instance(project.enter()):  # as `mm dev`: two that make it at once spoil it
+        pass
     waves = make_waves(seed)
     victim = Victim(project, random.Random(seed))
     victim.start()

@@ -16,7 +16,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from mm_assets.contract.errors import LakeError
 from mm_assets.orchestration.history import held_open, told_at_once
+from mm_assets.orchestration.home import speaking_of_home
 
 
 @dg.asset
@@ -174,7 +176,9 @@ def test_a_database_that_was_copied_is_as_one_that_dagster_set_up(home: Path) ->
 DIES = """
 import os, sys, signal
 import dagster as dg
+from mm_assets.contract.errors import LakeError
 from mm_assets.orchestration.history import held_open, told_at_once
+from mm_assets.orchestration.home import speaking_of_home
 from tests.orchestration.test_history import JOB, opened
 with opened(sys.argv[1]) as instance, held_open(instance):
     for _ in range(2):
@@ -200,3 +204,43 @@ def test_what_is_not_in_files_of_sqlite_stays_as_it_is() -> None:
     with dg.DagsterInstance.ephemeral() as instance, held_open(instance):
         run_id = JOB.execute_in_process(instance=instance).run_id
         assert told(instance, run_id)
+
+
+def test_several_that_open_a_new_home_at_the_same_moment_do_not_spoil_it(home: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mm_assets.orchestration.history import opened;"
+        "import dagster; print('ready', flush=True); sys.stdin.readline();"
+        "opened(Path(sys.argv[1])).__enter__().get_run_records(limit=1)"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code, str(home)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+    for one in processes:
+        assert one.stdout is not None
+        one.stdout.readline()
+    for one in processes:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    assert [(one.communicate()[1], one.returncode) for one in processes] == [("", 0)] * 4
+
+
+def test_one_that_others_have_spoilt_is_named_with_its_file(home: Path) -> None:
+    opened(home).dispose()
+    file = home / "schedules" / "schedules.db"
+    with sqlite3.connect(file) as db:
+        db.execute("INSERT INTO alembic_version VALUES ('5771160a95ad')")
+    with (
+        pytest.raises(LakeError, match="home_unusable.*more than one head.*same moment") as caught,
+        speaking_of_home(home),
+    ):
+        opened(home)
+    assert caught.value.where == str(file)
+    assert "remove this file" in caught.value.todo
+    file.unlink()
+    with speaking_of_home(home), opened(home) as instance:
+        assert instance.get_run_records() == []
