@@ -323,10 +323,14 @@ class _Buffer:
             self._check_row(len(line))
             if b"\0" in line:
                 raise TableRefused("table_nul", "a NUL byte", self.line)
+            if self._row == (self.line, self.taken):  # else it is within a value in quotes
+                shown = line.removeprefix(codecs.BOM_UTF8)  # of a file put behind another one
+            else:
+                shown = line
             self.taken += len(line)
             self._at = end
             self.line += 1
-            yield line.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogatepass")
+            yield shown.decode("utf-8", "surrogatepass")
 
     def begin_row(self) -> int:
         """Note that a row ends here; returns the line on which the next one begins."""
@@ -362,7 +366,7 @@ class _Buffer:
             return None
         if data.startswith(codecs.BOM_UTF8):  # text here, but Arrow leaves it out
             return None
-        if b"\n" + codecs.BOM_UTF8 in data:  # of a file that was put behind another one
+        if b"\n" + codecs.BOM_UTF8 in data:  # read row by row, in `lines`
             return None
         quotes = np.flatnonzero(array == ord(dialect.quote))
         row_ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0]

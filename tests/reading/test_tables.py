@@ -213,6 +213,8 @@ def test_what_a_csv_writer_wrote_is_read_back_exactly_with_its_lines(
         written = text.getvalue()
         expected.append(len(written.replace("\r\n", "\n").replace("\r", "\n").split("\n")))
         writer.writerow(row)
+        if text.getvalue()[len(written) :].startswith("\ufeff"):  # as where files are joined
+            row[0] = row[0].removeprefix("\ufeff")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delimited, "BLOCK_BYTES", size)
         read = opened(tmp_path, text.getvalue().encode(encoding), encoding)
