@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,19 @@ def read_table(
         table = open_table(path, file=path.name, wanted=wanted, scratch=Path(folder))
         if label_column is not None and label_column not in table.header:
             raise _no_label(table, label_column)
-        return _counted(table, id_column, label_column, most)
+        alike = _alike(table, path, wanted, Path(folder))
+        return _counted([table, *alike], id_column, label_column, most)
+
+
+def _alike(table: Table, path: Path, wanted: Wanted, scratch: Path) -> Iterator[Table]:
+    """The other sheets of a workbook with the same columns, one a month: an upload takes them."""
+    for name in [*table.facts.get("more_sheets", []), *table.facts.get("other_sheets", [])]:
+        with suppress(TableRefused):
+            other = open_table(
+                path, file=table.file, wanted=replace(wanted, sheet=name), scratch=scratch
+            )
+            if set(other.header) == set(table.header):
+                yield other
 
 
 @contextmanager
@@ -99,16 +112,20 @@ def _no_label(table: Table, label_column: str) -> SpecError:
     )
 
 
-def _counted(table: Table, id_column: str | None, label_column: str | None, most: int) -> Read:
+def _counted(
+    tables: list[Table], id_column: str | None, label_column: str | None, most: int
+) -> Read:
+    """tables: that are read as one; the first says what is to be said of the file."""
     import pyarrow as pa
 
+    table = tables[0]
     in_file = {wanted: name for name, wanted in table.facts.get("renamed", {}).items()}
     names = {name: in_file.get(name, name) for name in table.header}
     profiles = {name: Profile(names[name], exact=name == id_column) for name in table.header}
     kept: list[pa.RecordBatch] = []
     n_kept = n_read = with_image = in_images = 0
     inside = table.facts.get("images_in")
-    for whole in table.batches():
+    for whole in chain.from_iterable(one.batches() for one in tables):
         batch = whole.slice(0, most - n_read)
         n_read += batch.num_rows
         if inside is not None:
@@ -133,7 +150,7 @@ def _counted(table: Table, id_column: str | None, label_column: str | None, most
     return Read(
         {profile.name: profile for profile in profiles.values()},
         rows.rename_columns([names[name] for name in table.header]),
-        _notes(table, n_read if n_read >= most else 0),
+        _notes(tables, n_read if n_read >= most else 0),
         "" if table.typed else str(table.facts.get("delimiter", "")),
         names.get(id_column or "", ""),
         names.get(label_column or "", ""),
@@ -142,17 +159,28 @@ def _counted(table: Table, id_column: str | None, label_column: str | None, most
     )
 
 
-def _others(table: Table) -> str:
-    """What is to be known of a workbook's other sheets with rows."""
-    others = [*table.facts.get("more_sheets", []), *table.facts.get("other_sheets", [])]
+def _sheets(tables: list[Table]) -> str:
+    """Which sheets of a workbook were read, and what is to be known of others with rows."""
+    facts = tables[0].facts
+    read = [str(one.facts["sheet"]) for one in tables]
+    words = f"the sheet {_named(read)} was read"
+    if len(read) > 1:
+        words = f"the sheets {_named(read)} have the same columns and were read as one table"
+    others = [*facts.get("more_sheets", []), *facts.get("other_sheets", [])]
+    others = [name for name in others if name not in read]
     if not others:
-        return ""
-    named = ", ".join(f"'{shown(name)}'" for name in others[:_SHEETS_NAMED])
-    return f"; an upload takes others too, if they hold the ID and a column of the YAML: {named}"
+        return words
+    take = "an upload takes others too, if they hold the ID and a column of the YAML"
+    return f"{words}; {take}: {_named(others)}"
 
 
-def _notes(table: Table, first: int) -> list[str]:
+def _named(sheets: list[str]) -> str:
+    return ", ".join(f"'{shown(name)}'" for name in sheets[:_SHEETS_NAMED])
+
+
+def _notes(tables: list[Table], first: int) -> list[str]:
     """first: how many rows were read, if that is not all of them."""
+    table = tables[0]
     notes = []
     encoding = table.facts.get("encoding", "utf-8")
     if encoding != "utf-8":
@@ -162,7 +190,7 @@ def _notes(table: Table, first: int) -> list[str]:
             f"{f' ({because})' if because else ''}: look at its accents"
         )
     if "sheet" in table.facts:
-        notes.append(f"the sheet '{shown(str(table.facts['sheet']))}' was read{_others(table)}")
+        notes.append(_sheets(tables))
     if "image_columns" in table.facts:
         named = ", ".join(f"'{shown(name)}'" for name in table.facts["image_columns"])
         notes.append(f"columns with images: {named}; the first is taken, the YAML can name another")
@@ -170,10 +198,10 @@ def _notes(table: Table, first: int) -> list[str]:
         notes.append("of several images in a cell the first is used")
     if first:
         notes.append(f"the first {first:,} rows were looked at")
-    if table.rejects:
-        reject = table.rejects[0]
+    if rejects := [reject for one in tables for reject in one.rejects]:
+        reject = rejects[0]
         notes.append(
-            f"rows that cannot be read and will be rejected: {len(table.rejects):,}; "
+            f"rows that cannot be read and will be rejected: {len(rejects):,}; "
             f"the first: line {reject.line}, {shown(reject.reason)}"
         )
     return notes

@@ -69,6 +69,28 @@ def _workbook(path: Path, rows: Rows) -> None:
     book.save(path)
 
 
+def test_sheets_with_the_same_columns_are_read_as_one_table(tmp_path: Path) -> None:
+    rows, path = patients(), tmp_path / "year.xlsx"
+    names = list(rows[0])
+    book = openpyxl.Workbook()
+    book.remove(book.active)  # type: ignore[arg-type]
+    for at, columns in enumerate((names, names[::-1], names)):
+        sheet = book.create_sheet(f"month {at}")
+        sheet.append(columns)
+        for row in rows[at::3]:
+            sheet.append([row[name] for name in columns])
+    book.create_sheet("legend").append(["column", "meaning"])
+    book["legend"].append(["age", "in years"])
+    book.save(path)
+    made = draft_spec(path, None)
+    assert "60 rows, 60 different IDs" in made.notes
+    assert (
+        "the sheets 'month 0', 'month 1', 'month 2' have the same columns and were read as one "
+        "table; an upload takes others too, if they hold the ID and a column of the YAML: 'legend'"
+    ) in made.notes
+    assert made.tried == "tried on the first 60 rows"
+
+
 def _arrow(rows: Rows) -> pa.Table:
     return pa.Table.from_pylist([{**row, "age": float(row["age"])} for row in rows])
 
