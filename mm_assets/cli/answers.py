@@ -49,9 +49,11 @@ def predictions(
 
 def _why_none(ds: mm.Dataset, upload: str | None) -> str:
     """What an empty answer means."""
-    if ds.table.counts(ds.name)["records"]:
+    if ds.predictions.rows(limit=1):
         more = " An answer stands under the newest upload of its record." if upload else ""
         return f"Of the predictions none is like that.{more}"
+    if {row["state"] for row in ds.uploads()} == {"withdrawn"}:
+        return "No predictions: what was sent last is withdrawn. `mm uploads` shows it."
     if not any(champion["version"] for champion in ds.champions()):
         return "No predictions yet: there is no model. `mm train` makes one of labelled records."
     return (

@@ -148,8 +148,8 @@ def _remedy(spec: DatasetSpec, promise: Promise, calibration: Calibration) -> st
             "(`largest_share`), lower `target_accuracy`, or send more labelled records"
         )
     return (
-        f"{promise.target:.1%} can be promised with no share in review: lower `target_accuracy`, "
-        "or send more labelled records"
+        f"however many go to review, {promise.target:.1%} of the rest cannot be promised: lower "
+        "`target_accuracy`, or send more labelled records"
     )
 
 

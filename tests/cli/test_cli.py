@@ -294,6 +294,7 @@ def test_an_upload_is_withdrawn_in_words_whatever_state_it_is_in(project, run, l
     assert {file["fate"] for file in receipt["files"]} == {"withdrawn"}
     assert "nothing used: it was withdrawn" in run("receipt", through).stderr
     assert run("sync").exit_code == 0
+    assert "what was sent last is withdrawn" in run("predictions").stderr
 
 
 @in_a_folder
