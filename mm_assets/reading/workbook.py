@@ -263,12 +263,15 @@ def _last_of_header(
 
 
 def _merged_down(cells: Any) -> list[_Merged]:
-    """Which cells are merged over several rows; places in rows as `iter_rows` hands them out."""
+    """Which cells are merged over several rows; places in rows as `iter_rows` hands them out.
+
+    Those beside all values hold none.
+    """
     left = cells.start[1] if cells.start else 0
     return [
         _Merged(column - left, first, last)
         for (first, column), (last, _) in cells.merged_cell_ranges or ()
-        if last > first and column >= left
+        if last > first and left <= column < left + cells.width
     ]
 
 
