@@ -150,17 +150,17 @@ class _Directory:
         )
 
     def _decoded(self, raw: bytes, flags: int, fields: dict[int, bytes]) -> str:
-        """UTF-8 if flagged so, told so by Info-ZIP's field, or if it is; else not known yet."""
+        """ASCII, and UTF-8 if flagged so or told so by Info-ZIP's field; else not known yet."""
         field = fields.get(0x7075, b"")
         if field[:1] == b"\1" and field[1:5] == zlib.crc32(raw).to_bytes(4, "little"):
             raw, flags = field[5:], flags | _UTF8
+        if not flags & _UTF8 and not raw.isascii():
+            return _NOT_YET
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
-            if flags & _UTF8:
-                what, name = "the name is not valid UTF-8", raw.decode("cp437")
-                raise refusal("archive_unsafe_name", what, self._where, name) from None
-            return _NOT_YET
+            what, name = "the name is not valid UTF-8", raw.decode("cp437")
+            raise refusal("archive_unsafe_name", what, self._where, name) from None
 
     def _unreadable(self, what: str) -> UploadError:
         return refusal("archive_unreadable", what, self._where)
@@ -169,8 +169,14 @@ class _Directory:
 def _name_others(entries: list[ZipEntry]) -> None:
     """Name entries in the code page of the machine that made the zip, which nothing in it tells.
 
-    It is that of DOS, as the format has it, if such names may be words; else the likeliest one.
+    UTF-8, if most of them are; of the others that of DOS, as the format has it, if such names may
+    be words; else the likeliest one. (A short name in Chinese may look like UTF-8 by chance.)
     """
+    as_utf8 = [entry for entry in entries if _is_utf8(entry.raw_name)]
+    if 2 * len(as_utf8) > len(entries):
+        for entry in as_utf8:
+            entry.name = entry.raw_name.decode("utf-8")
+        entries = [entry for entry in entries if entry.name is _NOT_YET]
     if not entries:
         return
     sample = b"\n".join(entry.raw_name for entry in entries)[:_NAMES_LOOKED_AT]
@@ -181,6 +187,14 @@ def _name_others(entries: list[ZipEntry]) -> None:
             entry.name = entry.raw_name.decode(codec)
         except UnicodeDecodeError:
             entry.name = entry.raw_name.decode(_DOS_CODECS[0])
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _has_letters(text: str) -> bool:

@@ -178,7 +178,8 @@ def test_names_in_utf8_without_the_flag_are_read_as_macos_writes_them(tmp_path: 
         ("cp437", ["grün.jpg"]), ("cp437", ["é1.jpg", "ñandú.jpg"]), ("cp437", ["½.jpg"]),
         ("cp850", ["Ångström.jpg", "Ørsted.jpg"]), ("cp852", ["kůň.jpg", "Žluťoučký.jpg"]),
         ("cp866", ["Фото1.jpg", "Собака.jpg"]), ("cp932", ["写真一.jpg", "表.jpg", "猫の写真.jpg"]),
-        ("gbk", ["照片一.jpg", "小猫照片.jpg"]), ("cp1252", ["Müller/Köln.jpg"]),
+        ("gbk", ["照片一.jpg", "小猫照片.jpg"]), ("gbk", ["图片1.jpg", "小狗.jpg"]),
+        ("cp1252", ["Müller/Köln.jpg"]),
         ("cp1250", ["kůň.jpg", "Žluťoučký.jpg"]), ("mac_roman", ["Köln.jpg", "Zoé.jpg"]),
     ],
 )  # fmt: skip
