@@ -12,7 +12,7 @@ from mm_assets.api.progress import telling
 from mm_assets.api.results import Rows
 from mm_assets.contract.errors import SpecError, UsageError
 from mm_assets.contract.settings import Settings
-from mm_assets.contract.spec_file import load_spec, load_specs
+from mm_assets.contract.spec_file import load_spec, load_specs, read_specs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,11 +42,17 @@ def datasets() -> list[Dataset]:
 def open_dataset(name: str | Path | None = None) -> Dataset:
     """The dataset of this name, or of this YAML; without a name the only one.
 
-    Raises SpecError that names the choices.
+    Mistakes in the YAML of another dataset do not matter to one that is named. Raises SpecError
+    that names the choices.
     """
     if name is not None and (isinstance(name, Path) or name.endswith((".yaml", ".yml"))):
         path = Path(name)
         return Dataset(load_spec(path), Settings.from_environment(), path)
+    if name is not None:
+        settings = Settings.from_environment()
+        specs, faults = read_specs(settings.defs_folder)
+        if name in specs and not any(fault.code == "spec_twice" for fault in faults):
+            return Dataset(specs[name], settings, _file(settings, name))
     there = {one.name: one for one in datasets()}
     if name is None and len(there) == 1:
         return next(iter(there.values()))

@@ -119,3 +119,21 @@ def test_a_full_disk_under_dagster_is_said_in_words(tmp_path: Path, command: str
     assert "Traceback" not in done.stderr
     assert "[disk_full] Dagster's own database" in done.stderr
     assert "Free some space" in done.stderr
+
+
+def test_a_mistake_in_the_yaml_of_another_dataset_does_not_stop_one_that_is_named(
+    folder_settings: Settings, tmp_path: Path
+) -> None:
+    write_yaml(folder_settings)
+    other = folder_settings.defs_folder / "cars" / "defs.yaml"
+    other.parent.mkdir()
+    other.write_text(YAML.replace("parts", "cars").replace("binary", "binray"))
+    (tmp_path / "t.csv").write_bytes(table("part,weight", "a,1"))
+    assert mm("upload", tmp_path / "t.csv", "-d", "parts").exit_code == 0
+    assert mm("sync", "-d", "parts").exit_code == 0
+    for command in ("sync", "sync -d cars", "uploads"):
+        done = mm(*command.split())
+        assert done.exit_code == 1
+        assert "`problem_type` is 'binray'" in done.stderr
+    other.write_text(YAML)  # whose is the name?
+    assert "[spec_twice]" in mm("uploads", "-d", "parts").stderr
