@@ -9,6 +9,7 @@ import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 from mm_assets.contract.dataset import DatasetSpec
+from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.lake.layout import MARKER, inbox
 from mm_assets.manifest.join import build_manifest
@@ -23,6 +25,25 @@ from mm_assets.tables.store import Store
 from mm_assets.uploads.find import Source, find_uploads
 from mm_assets.uploads.receive import receive
 from mm_assets.uploads.received import read_parquet
+
+PARTS = """
+type: mm_assets.pipeline.DatasetPipeline
+attributes:
+  dataset: parts
+  id_column: part
+  label_column: state
+  problem_type: binary
+  columns: {weight: number}
+  image_name: null
+"""
+
+
+def write_parts(settings: Settings) -> Path:
+    """The YAML of a small dataset without images, in the project; its file."""
+    file = settings.defs_folder / "parts" / "defs.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(PARTS)
+    return file
 
 
 def dataset(**changes: Any) -> DatasetSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -59,7 +59,7 @@ def read_table(
         if label_column is not None and label_column not in table.header:
             raise _no_label(table, label_column)
         alike = _alike(table, path, wanted, Path(folder))
-        return _counted([table, *alike], id_column, label_column, most)
+        return _counted(table, alike, id_column, label_column, most)
 
 
 def _alike(table: Table, path: Path, wanted: Wanted, scratch: Path) -> Iterator[Table]:
@@ -113,19 +113,19 @@ def _no_label(table: Table, label_column: str) -> SpecError:
 
 
 def _counted(
-    tables: list[Table], id_column: str | None, label_column: str | None, most: int
+    table: Table, alike: Iterator[Table], id_column: str | None, label_column: str | None, most: int
 ) -> Read:
-    """tables: that are read as one; the first says what is to be said of the file."""
+    """alike: that are read as one with it, each opened when the one before is through."""
     import pyarrow as pa
 
-    table = tables[0]
+    tables: list[Table] = []  # that were read
     in_file = {wanted: name for name, wanted in table.facts.get("renamed", {}).items()}
     names = {name: in_file.get(name, name) for name in table.header}
     profiles = {name: Profile(names[name], exact=name == id_column) for name in table.header}
     kept: list[pa.RecordBatch] = []
     n_kept = n_read = with_image = in_images = 0
     inside = table.facts.get("images_in")
-    for whole in chain.from_iterable(one.batches() for one in tables):
+    for whole in _in_turn(chain([table], alike), tables):
         batch = whole.slice(0, most - n_read)
         n_read += batch.num_rows
         if inside is not None:
@@ -157,6 +157,13 @@ def _counted(
         inside,
         with_image,
     )
+
+
+def _in_turn(tables: Iterable[Table], begun: list[Table]) -> Iterator[pa.RecordBatch]:
+    """The rows of one table after the other; `begun` gets each of them."""
+    for one in tables:
+        begun.append(one)
+        yield from one.batches()
 
 
 def _sheets(tables: list[Table]) -> str:

@@ -16,9 +16,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import ColumnKind, DatasetSpec
-from mm_assets.contract.ids import MAXIMUM_BYTES
+from mm_assets.contract.ids import MAXIMUM_BYTES, SPACE
 from mm_assets.manifest.numbers import MARKERS
-from mm_assets.reading.table import SPACE
 
 if TYPE_CHECKING:
     import pyarrow as pa

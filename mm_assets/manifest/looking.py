@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_assets.contract.dataset import ColumnKind, DatasetSpec
-from mm_assets.contract.ids import MAXIMUM_BYTES
+from mm_assets.contract.ids import MAXIMUM_BYTES, SPACE
 from mm_assets.manifest.numbers import Form
 from mm_assets.manifest.texts import (
     ID_PROBLEMS,
@@ -24,7 +24,6 @@ from mm_assets.manifest.texts import (
     split_sql,
 )
 from mm_assets.reading.ahead import one_ahead
-from mm_assets.reading.table import SPACE
 
 if TYPE_CHECKING:
     import duckdb

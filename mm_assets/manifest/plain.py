@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mm_assets.contract.dataset import ColumnKind, DatasetSpec
-from mm_assets.contract.ids import fault_of, normalised
+from mm_assets.contract.ids import SPACE, fault_of, normalised
 from mm_assets.manifest.numbers import MARKERS, looks_like_number
 from mm_assets.reading.header import clean, folded
-from mm_assets.reading.table import FILE_COLUMN, LINE_COLUMN, SPACE
+from mm_assets.reading.table import FILE_COLUMN, LINE_COLUMN
 from mm_assets.uploads.receive import wanted_of
 
 Value = float | str | None

@@ -37,7 +37,7 @@ def build_receipt(lake: Lake, store: Store, spec: DatasetSpec, upload: str) -> d
     known = store.look_up(spec.dataset, pa.chunked_array(records, pa.string()).combine_chunks())
     each = image_fates(spec, upload, images, known).to_pylist()
     # One file may be the image of several records: it is used if any of them has it.
-    each.sort(key=lambda row: list(_WORDS).index(row["fate"]), reverse=True)
+    each.sort(key=lambda row: _FATES.index(row["fate"]), reverse=True)
     fates = {row["file"]: row for row in each}
     received = read_parquet(lake, raw, "files.parquet").to_pylist()
     withdrawal = read_withdrawal(lake, spec.dataset, upload)
@@ -124,8 +124,8 @@ _WORDS: dict[str, tuple[str | None, str | None]] = {
     "used": (None, None),
     "duplicate": ("another image of the same record comes first", "Nothing."),
     "superseded": ("a newer upload brought an image of the same record", "Nothing."),
-    "orphaned": (None, None),  # the words are those of `_words`
 }
+_FATES = (*_WORDS, "orphaned")  # the best first; the last one has words of its own
 _NOT_NAMED = (
     "no row that names it has come yet, or none that can mean this image alone",
     "Send the row, or a table of IDs and paths; it will find this image.",

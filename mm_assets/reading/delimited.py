@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from mm_assets.contract.ids import SPACE
 from mm_assets.reading.dialect import Dialect, Found, find_dialect, in_words
 from mm_assets.reading.encodings import Encoding, detect_encoding
 from mm_assets.reading.header import clean, folded
@@ -23,7 +24,6 @@ from mm_assets.reading.table import (
     BLOCK_ROWS,
     FIELD_LIMIT,
     ROW_LIMIT,
-    SPACE,
     Block,
     Reject,
     Source,

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mm_assets.contract.ids import SPACE
 from mm_assets.reading.header import clean, find_header, folded
-from mm_assets.reading.table import ROW_LIMIT, SPACE, TableRefused, Wanted
+from mm_assets.reading.table import ROW_LIMIT, TableRefused, Wanted
 
 DELIMITERS = (",", "\t", ";", "|")
 _ROWS_LOOKED_AT = 200  # for quotes around whole columns

@@ -123,7 +123,7 @@ def _by_its_bytes(path: Path) -> Encoding:
     if fault is None:
         return utf8
     lines = _sample(path)
-    share = sum(map(_is_utf8, lines)) / len(lines)
+    share = sum(map(is_utf8, lines)) / len(lines)
     readings = likely_readings(b"\n".join(lines))
     if share >= _DAMAGED or not readings:
         raise _refused(f"{fault.words} is not utf-8", path, utf8, fault)
@@ -136,7 +136,7 @@ def _by_its_bytes(path: Path) -> Encoding:
     return Encoding(readings[0].codec, readings[0].name, "detected")
 
 
-def _is_utf8(line: bytes) -> bool:
+def is_utf8(line: bytes) -> bool:
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 
+from mm_assets.reading.compressed import compression_of
+
 _FILM = "a film; ffmpeg -i FILE -frames:v 1 IMAGE.png takes out its first image"
 _SOUND = "a sound"
-_PACKED = "a compressed file ({}); unpack it"
 _PAGE = "a web page; what was to be downloaded was not, or not from this address"
+_CALLED = {"zstd": "Zstandard"}
 _AS_PARQUET = "write what is in it as Parquet or CSV"
 _AS_TEXT = rb"\s*(?:b?['\"])?(?:data:image/|/9j/[4-9A-Za-z]|iVBORw0KGgo|R0lGOD[dl]h|UklGR)"
 _START = rb"(?:\xef\xbb\xbf)?\s*"  # of a text
@@ -24,10 +26,6 @@ _KNOWN = tuple(
         (rb"RIFF.{4}AVI |\x1a\x45\xdf\xa3|FLV\x01|\x00\x00\x01[\xb3\xba]", _FILM),
         (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", _FILM),  # Windows Media
         (rb"RIFF.{4}WAVE|ID3[\x02-\x04]|fLaC|OggS|.{4}ftypM4A", _SOUND),
-        (rb"\x1f\x8b\x08", _PACKED.format("gzip")),
-        (rb"BZh[1-9]1AY&SY", _PACKED.format("bzip2")),
-        (rb"\xfd7zXZ\x00", _PACKED.format("xz")),
-        (rb"\x28\xb5\x2f\xfd", _PACKED.format("Zstandard")),
         (rb"Rar!", "a RAR archive; unpack it, or make a zip of it"),
         (rb"\x93NUMPY", "an array of NumPy; save it as PNG, or hand it over in Python"),
         (rb"\x89HDF\r\n", f"an HDF5 file; {_AS_PARQUET}, images as PNG"),
@@ -60,6 +58,8 @@ def what_it_is(head: bytes) -> str | None:
     """What is known of a file that begins so, and what to do about it; None for anything else."""
     if head and not head.strip(b"\0"):
         return "nothing but zero bytes, as a copy leaves that was broken off"
+    if (kind := compression_of(head)) is not None:
+        return f"a compressed file ({_CALLED.get(kind, kind)}); unpack it"
     return next((words for pattern, words in _KNOWN if pattern.match(head)), None)
 
 

@@ -15,12 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mm_assets.contract import ids
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SPACE = ids.SPACE
 FILE_COLUMN = "_file"
 LINE_COLUMN = "_line"
 IMAGE_COLUMN = "_image"  # the bytes of images inside a table

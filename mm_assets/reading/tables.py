@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_assets.contract.errors import Refusal
-from mm_assets.contract.ids import MAXIMUM_BYTES
+from mm_assets.contract.ids import MAXIMUM_BYTES, SPACE
 from mm_assets.reading.arrow_file import open_arrow
 from mm_assets.reading.compressed import compression_of, unpacked
 from mm_assets.reading.delimited import open_delimited
@@ -29,7 +29,6 @@ from mm_assets.reading.table import (
     IMAGE_COLUMN,
     LINE_COLUMN,
     MOST_REJECTS,
-    SPACE,
     Block,
     Reject,
     Source,

@@ -17,25 +17,7 @@ from mm_assets.contract.settings import Settings
 from mm_assets.contract.spec_file import load_spec
 from mm_assets.orchestration.run import Runner, open_instance
 from tests.lake.test_disk import small_disk
-from tests.make import table
-
-YAML = """
-type: mm_assets.pipeline.DatasetPipeline
-attributes:
-  dataset: parts
-  id_column: part
-  label_column: state
-  problem_type: binary
-  columns: {weight: number}
-  image_name: null
-"""
-
-
-def write_yaml(settings: Settings) -> Path:
-    file = settings.defs_folder / "parts" / "defs.yaml"
-    file.parent.mkdir(parents=True)
-    file.write_text(YAML)
-    return file
+from tests.make import PARTS, table, write_parts
 
 
 def mm(*arguments: object):
@@ -48,7 +30,7 @@ def mm(*arguments: object):
 def no_table(dynamodb_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A project whose table in DynamoDB was not made yet."""
     monkeypatch.setenv("MM_TABLE", f"dynamodb://test-{uuid.uuid4().hex}")
-    write_yaml(dynamodb_settings)
+    write_parts(dynamodb_settings)
     return Settings.from_environment()
 
 
@@ -102,7 +84,7 @@ def test_a_full_disk_under_dagster_is_said_in_words(tmp_path: Path, command: str
     disk, defs = tmp_path / "disk", tmp_path / "defs"
     disk.mkdir()
     (defs / "parts").mkdir(parents=True)
-    (defs / "parts" / "defs.yaml").write_text(YAML)
+    (defs / "parts" / "defs.yaml").write_text(PARTS)
     environment = {
         **os.environ, "MM_ROOT": str(disk), "MM_DEFS": str(defs), "MM_LAKE": str(tmp_path / "lake"),
         "MM_TABLE": f"duckdb:///{tmp_path / 'table.duckdb'}", "PYTHONDONTWRITEBYTECODE": "1",
@@ -124,10 +106,10 @@ def test_a_full_disk_under_dagster_is_said_in_words(tmp_path: Path, command: str
 def test_a_mistake_in_the_yaml_of_another_dataset_does_not_stop_one_that_is_named(
     folder_settings: Settings, tmp_path: Path
 ) -> None:
-    write_yaml(folder_settings)
+    write_parts(folder_settings)
     other = folder_settings.defs_folder / "cars" / "defs.yaml"
     other.parent.mkdir()
-    other.write_text(YAML.replace("parts", "cars").replace("binary", "binray"))
+    other.write_text(PARTS.replace("parts", "cars").replace("binary", "binray"))
     (tmp_path / "t.csv").write_bytes(table("part,weight", "a,1"))
     assert mm("upload", tmp_path / "t.csv", "-d", "parts").exit_code == 0
     assert mm("sync", "-d", "parts").exit_code == 0
@@ -135,5 +117,5 @@ def test_a_mistake_in_the_yaml_of_another_dataset_does_not_stop_one_that_is_name
         done = mm(*command.split())
         assert done.exit_code == 1
         assert "`problem_type` is 'binray'" in done.stderr
-    other.write_text(YAML)  # whose is the name?
+    other.write_text(PARTS)  # whose is the name?
     assert "[spec_twice]" in mm("uploads", "-d", "parts").stderr

@@ -12,26 +12,14 @@ from mm_assets.contract.settings import Settings
 from mm_assets.lake.lake import Lake
 from mm_assets.tables.dynamodb import requests
 from mm_assets.tables.open import open_store
+from tests.make import write_parts
 from tests.tables.offers import offer, offered
-
-YAML = """
-type: mm_assets.pipeline.DatasetPipeline
-attributes:
-  dataset: parts
-  id_column: part
-  label_column: state
-  problem_type: binary
-  columns: {weight: number}
-  image_name: null
-"""
 
 
 def test_a_sync_reads_as_much_beside_many_answers_as_beside_none(
     dynamodb_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = dynamodb_settings.defs_folder / "parts" / "defs.yaml"
-    file.parent.mkdir(parents=True)
-    file.write_text(YAML)
+    write_parts(dynamodb_settings)
     read: list[int] = []
 
     def told(parsed: dict[str, Any], **_: Any) -> None:

@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mm_assets.contract.errors import REFUSALS
+from mm_assets.contract.ids import SPACE
 from mm_assets.reading import delimited, tables
 from mm_assets.reading.formats import looks_like_text
 from mm_assets.reading.table import (
     BLOCK_ROWS,
     FIELD_LIMIT,
     ROW_LIMIT,
-    SPACE,
     TableRefused,
     Wanted,
 )

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from mm_assets.contract.errors import UploadError
 from mm_assets.reading.encoding_guess import likely_readings
+from mm_assets.reading.encodings import is_utf8
 from mm_assets.uploads.archives.rules import Caps, check_count, refusal
 
 _END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
@@ -172,7 +173,7 @@ def _name_others(entries: list[ZipEntry]) -> None:
     UTF-8, if most of them are; of the others that of DOS, as the format has it, if such names may
     be words; else the likeliest one. (A short name in Chinese may look like UTF-8 by chance.)
     """
-    as_utf8 = [entry for entry in entries if _is_utf8(entry.raw_name)]
+    as_utf8 = [entry for entry in entries if is_utf8(entry.raw_name)]
     if 2 * len(as_utf8) > len(entries):
         for entry in as_utf8:
             entry.name = entry.raw_name.decode("utf-8")
@@ -187,14 +188,6 @@ def _name_others(entries: list[ZipEntry]) -> None:
             entry.name = entry.raw_name.decode(codec)
         except UnicodeDecodeError:
             entry.name = entry.raw_name.decode(_DOS_CODECS[0])
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _has_letters(text: str) -> bool:
